@@ -1,0 +1,42 @@
+# `make demo` and `make test` need Python 3.11 or newer, make and a package index; nothing else beforehand.
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types unit docs lock clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+run-venv:
+	@tools/venv run
+dev-venv:
+	@tools/venv dev
+.PHONY: run-venv dev-venv
+
+demo: run-venv ## the whole job on a practice AWS: audit, plan, apply, read back, undo
+	@$(BIN)/sparekey demo
+
+test: dev-venv ## everything that must hold: lint, types, tests with coverage
+	@tools/system-packages
+	@$(MAKE) --no-print-directory lint types unit
+
+lint: dev-venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: dev-venv
+	$(BIN)/mypy
+
+unit: dev-venv
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run -m pytest
+	@$(BIN)/python -m coverage combine -q
+	@$(BIN)/python tools/coverage_gate.py
+
+docs: dev-venv ## write again what the docs generate from the code
+	@$(BIN)/python tools/generate_docs.py
+
+lock: ## resolve the hash-pinned requirements again (needs uv)
+	@tools/lock --upgrade
+
+clean:
+	rm -rf .venv .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache dist

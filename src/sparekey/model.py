@@ -1,0 +1,196 @@
+"""The nouns: frozen values that every room speaks in; no clock, no I/O.
+
+All times are aware UTC datetimes.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+ACTIVE = "Active"
+INACTIVE = "Inactive"
+# https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKeyMetadata.html
+SWITCHED_OFF = frozenset({INACTIVE, "Expired"})
+
+
+class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A frozen value that can be hashed, compared and written as JSON."""
+
+
+class Unreadable(Value, frozen=True):
+    """Something that should have been read and was not: `what` names it, `why` says the error."""
+
+    what: str
+    why: str
+    code: str = ""
+
+
+class LastUsed(Value, frozen=True):
+    """IAM's own view of a key's last use: coarse (15 minutes or more) and late.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccessKeyLastUsed.html
+    """
+
+    state: Literal["used", "never", "not_read", "unreadable"]
+    at: datetime | None = None
+    service: str | None = None
+    region: str | None = None
+    why: str = ""
+
+
+NOT_READ = LastUsed("not_read")
+NEVER_USED = LastUsed("never")
+
+
+class AccessKey(Value, frozen=True):
+    """One access key of a user.
+
+    `id` is None only where the credential report alone was read (it carries no ids); `created` is None
+    where no listing told it (the report's `last_rotated` proves no age).
+    """
+
+    id: str | None
+    status: str
+    created: datetime | None
+    last_used: LastUsed = NOT_READ
+
+    @property
+    def active(self) -> bool:
+        """True unless the status is known to be switched off: an unknown status is not "inactive"."""
+        return self.status not in SWITCHED_OFF
+
+
+class User(Value, frozen=True):
+    """One IAM user and its access keys, or why they could not be read."""
+
+    name: str
+    arn: str
+    keys: tuple[AccessKey, ...] | Unreadable
+    created: datetime | None = None
+
+    @property
+    def active_keys(self) -> tuple[AccessKey, ...]:
+        """The keys that may work; empty where the keys could not be read (ask `keys` first)."""
+        return () if isinstance(self.keys, Unreadable) else tuple(key for key in self.keys if key.active)
+
+
+class Account(Value, frozen=True):
+    """One AWS account as it was read: its users, or why they could not be read.
+
+    `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes` says
+    what the reading could not see.
+    """
+
+    id: str
+    partition: str
+    users: tuple[User, ...] | Unreadable
+    as_of: datetime
+    alias: str = ""
+    read_by: Literal["list", "report"] = "list"
+    root_keys: int | Unreadable | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Caller(Value, frozen=True):
+    """Who is asking: the identity of the credentials and every IAM user and long-term key behind them."""
+
+    account: str
+    arn: str
+    users: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+
+
+class Snapshot(Value, frozen=True):
+    """All that was read, sorted by account and user; nothing is decided before it is complete."""
+
+    generated: datetime
+    caller: Caller
+    accounts: tuple[Account, ...]
+
+    def users(self) -> Iterator[tuple[Account, User]]:
+        """Yield every user that was listed, in order."""
+        for account in self.accounts:
+            if not isinstance(account.users, Unreadable):
+                for user in account.users:
+                    yield account, user
+
+
+FindingStatus = Literal["PASS", "FAIL", "EXEMPT", "UNREADABLE"]
+
+
+class Finding(Value, frozen=True):
+    """What one rule says of one user, or of the account where `user` is empty."""
+
+    rule: str
+    account: str
+    user: str
+    status: FindingStatus
+    message: str
+    key: str = ""
+
+
+class Evidence(Value, frozen=True):
+    """One fact that a decision rests on: `source` is the API or file that told it, `at` when it was true."""
+
+    source: str
+    fact: str
+    key: str = ""
+    at: datetime | None = None
+
+
+class ServiceUse(Value, frozen=True):
+    """One consumer's calls to one service in one region."""
+
+    service: str
+    region: str
+    actions: tuple[str, ...]
+    calls: int
+    errors: int
+    first_seen: datetime
+    last_seen: datetime
+    longest_gap: timedelta
+
+
+class Consumer(Value, frozen=True):
+    """What a person would recognise as one application: user agent family and source address or AWS service."""
+
+    agent: str
+    source: str
+    uses: tuple[ServiceUse, ...]
+
+    @property
+    def calls(self) -> int:
+        """Distinct events."""
+        return sum(use.calls for use in self.uses)
+
+    @property
+    def first_seen(self) -> datetime:
+        """The earliest call."""
+        return min(use.first_seen for use in self.uses)
+
+    @property
+    def last_seen(self) -> datetime:
+        """The latest call."""
+        return max(use.last_seen for use in self.uses)
+
+
+class Usage(Value, frozen=True):
+    """Who used one key, by one usage source, between `since` and `until`; sessions it minted included.
+
+    `partial` says why the usage may not be whole (cut short, sessions not followed): never empty where it is not.
+    """
+
+    key: str
+    source: str
+    since: datetime | None
+    until: datetime | None
+    calls: int
+    errors: int
+    sessions: int
+    consumers: tuple[Consumer, ...]
+    first_seen: datetime | None = None
+    last_seen: datetime | None = None
+    partial: tuple[str, ...] = ()
+    unread: tuple[Unreadable, ...] = ()

@@ -1,0 +1,141 @@
+"""`sparekey.toml` as a frozen `Policy`: thresholds, exemptions and who manages which keys.
+
+An unknown field is an error; a policy that others may write is refused by whoever opens the file.
+"""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+
+from sparekey.errors import BadInputError
+from sparekey.model import Value
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_SHORTEST_QUIET = timedelta(days=31)
+
+
+class PolicyError(BadInputError):
+    """The policy cannot be used as it is written."""
+
+    default_hint = "docs/policy.md lists every field; nothing was read from AWS."
+
+
+class Span(timedelta):
+    """A length of time that is written "90d", "12h" or "30m"."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Span":
+        """Read one; raises PolicyError."""
+        match = re.fullmatch(r"(\d{1,6})([mhd])", text)
+        if not match:
+            raise PolicyError(
+                f"{text!r} is not a duration", 'Write a whole number and m, h or d: "90d", "12h", "30m".'
+            )
+        return cls(**{_UNITS[match[2]]: int(match[1])})
+
+    def __str__(self) -> str:
+        minutes = int(self.total_seconds() // 60)
+        for unit, size in (("d", 1440), ("h", 60)):
+            if minutes and minutes % size == 0:
+                return f"{minutes // size}{unit}"
+        return f"{minutes}m"
+
+
+class Scope(Value, frozen=True, kw_only=True):
+    """Whom an entry speaks for: user and account patterns (`*` matches anything)."""
+
+    user: str
+    account: str = "*"
+
+    def covers(self, account: str, user: str) -> bool:
+        """True where both patterns match; names are case-sensitive."""
+        return fnmatchcase(user, self.user) and fnmatchcase(account, self.account)
+
+
+class Exemption(Scope, frozen=True, kw_only=True):
+    """A user who may break a rule until the end of a day (UTC), with the owner who answers for it."""
+
+    owner: str
+    reason: str
+    expires: date
+    rule: str = "two-active-keys"
+
+    def expired(self, now: datetime) -> bool:
+        """True from the day after `expires` on."""
+        return now.date() > self.expires
+
+
+class Rotator(Scope, frozen=True, kw_only=True):
+    """Users whose keys a rotator manages that needs two of them (Vault, Infisical, …)."""
+
+    tool: str
+
+
+class Policy(Value, frozen=True, kw_only=True):
+    """Thresholds and exceptions that every decision is made by."""
+
+    max_key_age: Span = Span(days=90)
+    settle: Span = Span(days=7)
+    quiet: Span = Span(days=45)
+    cutover_quiet: Span = Span(days=7)
+    exempt: tuple[Exemption, ...] = ()
+    rotators: tuple[Rotator, ...] = ()
+
+    def exemption(self, rule: str, account: str, user: str, now: datetime) -> Exemption | None:
+        """The exemption that covers this user now, the longest-lived first."""
+        found = [entry for entry in self._covering(rule, account, user) if not entry.expired(now)]
+        return max(found, key=lambda entry: entry.expires, default=None)
+
+    def expired_exemption(self, rule: str, account: str, user: str, now: datetime) -> Exemption | None:
+        """The latest exemption that covered this user and no longer does; None while one still covers."""
+        if self.exemption(rule, account, user, now):
+            return None
+        return max(self._covering(rule, account, user), key=lambda entry: entry.expires, default=None)
+
+    def rotator(self, account: str, user: str) -> Rotator | None:
+        """The rotator that manages this user's keys."""
+        return next((entry for entry in self.rotators if entry.covers(account, user)), None)
+
+    def _covering(self, rule: str, account: str, user: str) -> Iterable[Exemption]:
+        return (entry for entry in self.exempt if entry.rule == rule and entry.covers(account, user))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the policy's content, in hex."""
+        content = msgspec.json.encode(msgspec.to_builtins(self, enc_hook=str), order="sorted")
+        return hashlib.sha256(content).hexdigest()
+
+
+def parse_policy(text: str) -> Policy:
+    """Read a policy from TOML; raises PolicyError with the field that is wrong."""
+    try:
+        policy = msgspec.convert(tomllib.loads(text), Policy, dec_hook=_decode)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError(f"the policy is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"the policy has a wrong field: {error}") from error
+    _check(policy)
+    return policy
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Span and isinstance(value, str):
+        return Span.parse(value)
+    raise msgspec.ValidationError(f'expected a duration such as "90d", got {value!r}')
+
+
+def _check(policy: Policy) -> None:
+    if policy.quiet <= _SHORTEST_QUIET:
+        raise PolicyError(
+            f"quiet = {str(policy.quiet)!r} is too short to see a monthly job",
+            "Use at least 32d; the default is 45d.",
+        )
+    for name in ("max_key_age", "settle", "cutover_quiet"):
+        if getattr(policy, name) <= timedelta(0):
+            raise PolicyError(f"{name} must be longer than nothing")
