@@ -79,8 +79,8 @@ class User(Value, frozen=True):
 class Account(Value, frozen=True):
     """One AWS account as it was read: its users, or why they could not be read.
 
-    `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes` says
-    what the reading could not see.
+    `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes`
+    says what the reading could not see.
     """
 
     id: str
@@ -154,7 +154,7 @@ class ServiceUse(Value, frozen=True):
 
 
 class Consumer(Value, frozen=True):
-    """What a person would recognise as one application: user agent family and source address or AWS service."""
+    """What a person would recognise as one application: user agent family, and source address or service."""
 
     agent: str
     source: str
@@ -179,7 +179,7 @@ class Consumer(Value, frozen=True):
 class Usage(Value, frozen=True):
     """Who used one key, by one usage source, between `since` and `until`; sessions it minted included.
 
-    `partial` says why the usage may not be whole (cut short, sessions not followed): never empty where it is not.
+    `partial` says why the usage may not be whole (cut short, sessions not followed); empty where it is whole.
     """
 
     key: str
