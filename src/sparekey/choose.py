@@ -4,11 +4,11 @@ The steps are numbered as in docs/lifecycle.md. Absence of evidence never author
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from sparekey import cutover
 from sparekey.errors import SparekeyError
-from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, LastUsed, Usage, User, Value
+from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, LastUsed, Usage, User, Value, span
 from sparekey.policy import Policy
 
 # SES SMTP passwords are derived from a key's secret: the application shows as nothing but `ses`.
@@ -267,7 +267,7 @@ def _judge(
         return Held(
             key.id,
             "settling",
-            f"created {_span(now - key.created)} ago: a rotation is under way",
+            f"created {span(now - key.created)} ago: a rotation is under way",
             f"wait until it is {policy.settle} old; if it is the new key, move the applications to it",
             evidence,
         )
@@ -319,12 +319,12 @@ def _force_while_held(
 def facts(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
     """What IAM says of one key, as evidence."""
     name = key.id or ""
-    age = f", {_span(now - key.created)} old" if key.created else ""
+    age = f", {span(now - key.created)} old" if key.created else ""
     listed = Evidence("iam:ListAccessKeys", f"{key.status}{age}", name, key.created)
     used = key.last_used
     match used.state:
         case "used":
-            ago = f" {_span(now - used.at)} ago" if used.at else ""
+            ago = f" {span(now - used.at)} ago" if used.at else ""
             text = f"last used{ago} for {used.service} in {used.region}"
         case "never":
             text = "never used"
@@ -333,11 +333,3 @@ def facts(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
         case "unreadable":
             text = f"last use could not be read: {used.why}"
     return listed, Evidence("iam:GetAccessKeyLastUsed", text, name, used.at)
-
-
-def _span(value: timedelta) -> str:
-    """A length of time as a person says it: "412 d", "5 h", "12 min"."""
-    minutes = max(0, int(value.total_seconds() // 60))
-    if minutes >= 48 * 60:
-        return f"{minutes // 1440} d"
-    return f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"

@@ -19,6 +19,14 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A frozen value that can be hashed, compared and written as JSON."""
 
 
+def span(value: timedelta) -> str:
+    """A length of time in its natural unit, as a person says it: "412 d", "5 h", "12 min"."""
+    minutes = max(0, int(value.total_seconds() // 60))
+    if minutes >= 48 * 60:
+        return f"{minutes // 1440} d"
+    return f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"
+
+
 class Unreadable(Value, frozen=True):
     """Something that should have been read and was not: `what` names it, `why` says the error."""
 
@@ -194,3 +202,41 @@ class Usage(Value, frozen=True):
     last_seen: datetime | None = None
     partial: tuple[str, ...] = ()
     unread: tuple[Unreadable, ...] = ()
+
+
+class UserVerdict(Value, frozen=True):
+    """What the rules that were asked say of one user together, worst first, and each finding."""
+
+    user: User
+    status: FindingStatus
+    findings: tuple[Finding, ...]
+
+
+class AccountVerdict(Value, frozen=True):
+    """An account with the verdict on each of its users; `findings` are those of the account itself."""
+
+    account: Account
+    users: tuple[UserVerdict, ...]
+    findings: tuple[Finding, ...]
+
+
+class Coverage(Value, frozen=True):
+    """How much was read and what it came to; `users_spare` have two or more active keys, exempt or not."""
+
+    accounts_read: int
+    accounts_unreadable: int
+    users_read: int
+    users_unreadable: int
+    users_spare: int
+    users_exempt: int
+    findings_failed: int
+
+
+class Audit(Value, frozen=True):
+    """A snapshot, the rules that were asked of it and their verdict."""
+
+    snapshot: Snapshot
+    rules: tuple[str, ...]
+    accounts: tuple[AccountVerdict, ...]
+    coverage: Coverage
+    cis: str = ""
