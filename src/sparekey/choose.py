@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from sparekey import cutover
 from sparekey.errors import SparekeyError
-from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, LastUsed, Usage, User, Value, span
+from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, LastUsed, Usage, User, Value
 from sparekey.policy import Policy
+from sparekey.words import span
 
 # SES SMTP passwords are derived from a key's secret: the application shows as nothing but `ses`.
 # https://docs.aws.amazon.com/ses/latest/dg/smtp-credentials.html

@@ -19,14 +19,6 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A frozen value that can be hashed, compared and written as JSON."""
 
 
-def span(value: timedelta) -> str:
-    """A length of time in its natural unit, as a person says it: "412 d", "5 h", "12 min"."""
-    minutes = max(0, int(value.total_seconds() // 60))
-    if minutes >= 48 * 60:
-        return f"{minutes // 1440} d"
-    return f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"
-
-
 class Unreadable(Value, frozen=True):
     """Something that should have been read and was not: `what` names it, `why` says the error."""
 
