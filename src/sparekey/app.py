@@ -1,19 +1,11 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from sparekey import audit as reading
-from sparekey import plan as planning
-from sparekey import rules as judging
 from sparekey.aws.client import Gateway
-from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.clock import Clock, SystemClock
-from sparekey.errors import BadInputError, SparekeyError
 from sparekey.home import load_policy
-from sparekey.model import Audit, Snapshot
-from sparekey.plan import Plan
 from sparekey.policy import Policy
 
 OnProgress = Callable[[int, int | None], None]
@@ -29,7 +21,11 @@ class App:
 
 
 def connect(
-    *, profile: str | None = None, region: str | None = None, config: Path | None = None, clock: Clock | None = None
+    *,
+    profile: str | None = None,
+    region: str | None = None,
+    config: Path | None = None,
+    clock: Clock | None = None,
 ) -> App:
     """Read the policy and find the credentials; nothing is asked of AWS yet."""
     policy = load_policy(config)

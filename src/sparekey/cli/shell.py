@@ -102,7 +102,12 @@ def aws_options(command: _F) -> _F:
 def format_option(*names: str) -> Callable[[_F], _F]:
     """--format, the first name being the default."""
     return click.option(
-        "--format", "format_", type=click.Choice(names), default=names[0], show_default=True, help="Output format."
+        "--format",
+        "format_",
+        type=click.Choice(names),
+        default=names[0],
+        show_default=True,
+        help="Output format.",
     )
 
 

@@ -8,8 +8,12 @@ from sparekey.cli.shell import aws_options, format_option, look, progress, show
 
 
 @click.command("audit")
-@click.option("--rule", "rules", multiple=True, metavar="RULE", help="Ask this rule (repeatable); else two-active-keys.")
-@click.option("--cis", default="", metavar="VERSION", help="Print each rule's number in this CIS version, such as 4.0.")
+@click.option(
+    "--rule", "rules", multiple=True, metavar="RULE", help="Ask this rule (repeatable); else two-active-keys."
+)
+@click.option(
+    "--cis", default="", metavar="VERSION", help="Print each rule's number in this CIS version, such as 4.0."
+)
 @click.option("--all", "show_all", is_flag=True, help="Show the users who pass, too.")
 @format_option("table", "json", "csv")
 @aws_options

@@ -8,12 +8,22 @@ from sparekey.cli.shell import aws_options, format_option, look, progress, show,
 
 
 @click.command("plan")
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the plan here.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the plan here.",
+)
 @click.option("--user", "users", multiple=True, metavar="NAME", help="Only this user (repeatable).")
 @click.option("--exclude", multiple=True, metavar="NAME", help="Not this user (repeatable).")
 @click.option("--keep", multiple=True, metavar="KEY", help="This key of its user stays (repeatable).")
-@click.option("--force", multiple=True, metavar="KEY", help="Retire this key even if it is held; needs --because.")
-@click.option("--because", default="", metavar="TEXT", help="Why the forced keys may go; kept in plan and ledger.")
+@click.option(
+    "--force", multiple=True, metavar="KEY", help="Retire this key even if it is held; needs --because."
+)
+@click.option(
+    "--because", default="", metavar="TEXT", help="Why the forced keys may go; kept in plan and ledger."
+)
 @click.option("--keep-old", is_flag=True, help="Let a key that is too old stay; its rotation is still due.")
 @format_option("table", "json", "csv")
 @aws_options
@@ -40,7 +50,9 @@ def COMMAND(  # noqa: N802
     from sparekey.errors import BadInputError
 
     if force and not because.strip():
-        raise BadInputError("--force needs --because TEXT", "Say why the key may go: it is kept in the ledger.")
+        raise BadInputError(
+            "--force needs --because TEXT", "Say why the key may go: it is kept in the ledger."
+        )
     if because and not force:
         raise BadInputError("--because says why a key is forced, and no key is", "Name it: --force KEY.")
     asked = Asked(tuple(sorted(set(keep))), dict.fromkeys(force, because.strip()), keep_old)

@@ -6,7 +6,9 @@ import click
 
 
 @click.command("sandbox")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 picks a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 picks a free one."
+)
 @click.option(
     "--scenario",
     type=click.Path(path_type=Path, dir_okay=False),
