@@ -14,8 +14,12 @@ def judge_users(
     now: datetime,
     fails: Callable[[tuple[AccessKey, ...]], str | Unreadable | None],
 ) -> Iterator[Finding]:
-    """One finding for each user: UNREADABLE, EXEMPT, FAIL (what `fails` says) or PASS."""
+    """One finding for each user: UNREADABLE, EXEMPT, FAIL (what `fails` says) or PASS.
+
+    Where the users could not be listed, the account itself is UNREADABLE.
+    """
     if isinstance(account.users, Unreadable):
+        yield Finding(rule, account.id, "", "UNREADABLE", account.users.why)
         return
     for user in account.users:
         yield _judge(rule, account.id, user, policy, now, fails)
