@@ -104,7 +104,7 @@ def test_a_spare_key_is_found_switched_off_read_back_and_put_back(server: Server
     assert goes in shown
     assert because in shown
 
-    sparekey("undo", run, "--yes")
+    sparekey("undo", run)
     assert pair.statuses() == {goes: "Active", stays: "Active"}
     assert pair.works(pair.goes)
     assert "new plan" in sparekey("apply", "plan.json", "--yes", expect=1).stderr
