@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TextIO
 
 from sparekey import audit as reading
 from sparekey import plan as planning
@@ -143,3 +144,13 @@ def write_private(path: Path, content: bytes) -> None:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise SparekeyError(f"{path} cannot be written: {error.strerror}", "Name another file.") from error
+
+
+def sandbox(scenario: Path | None, port: int, out: TextIO) -> None:
+    """Serve the practice AWS until interrupted; raises BadInputError for a scenario that cannot be read."""
+    from sparekey.sandbox import SandboxError, serve  # noqa: PLC0415  # an extra: nobody else needs it
+
+    try:
+        serve(scenario, port, out)
+    except SandboxError as error:
+        raise BadInputError(str(error), error.hint) from error

@@ -76,7 +76,11 @@ def running(command: list[str], port: int, env: Mapping[str, str]) -> Iterator[N
     """Run a server until its block ends; it must answer within 30 seconds."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command, env={**os.environ, **env}, stdout=log, stderr=subprocess.STDOUT, cwd=tempfile.gettempdir()
+            command,
+            env={**os.environ, **env},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=tempfile.gettempdir(),
         )
         try:
             _await(port, process, log)

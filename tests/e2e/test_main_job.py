@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+
 from e2e.servers import Server, ministack, moto
 
 SERVERS = {"moto": moto, "ministack": ministack}

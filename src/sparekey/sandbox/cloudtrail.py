@@ -17,7 +17,16 @@ from sparekey.sandbox.trail import Event
 _KEPT = timedelta(days=90)
 _PAGE = 50
 _ATTRIBUTES = frozenset(
-    "EventId EventName ReadOnly Username ResourceType ResourceName EventSource AccessKeyId".split()
+    [
+        "EventId",
+        "EventName",
+        "ReadOnly",
+        "Username",
+        "ResourceType",
+        "ResourceName",
+        "EventSource",
+        "AccessKeyId",
+    ]
 )
 
 

@@ -4,7 +4,6 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -129,9 +128,8 @@ class Sandbox:
 def serve(scenario: Path | None, port: int, out: TextIO) -> None:
     """Serve in the foreground until interrupted; writes the export lines to `out`; raises SandboxError."""
     sandbox = Sandbox(scenario, port=port)
-    sandbox._socket = _listen(port)  # noqa: SLF001
-    for name, value in sandbox.env().items():
-        out.write(f"export {name}={value}\n")
+    sandbox._socket = _listen(port)
+    out.writelines(f"export {name}={value}\n" for name, value in sandbox.env().items())
     out.flush()
     with contextlib.closing(sandbox._socket), contextlib.suppress(KeyboardInterrupt):
         _server(sandbox.app).run(sockets=[sandbox._socket])
