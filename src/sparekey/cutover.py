@@ -29,7 +29,7 @@ def moved(
     """Say whether the consumers of `old` have moved to `kept`."""
     del usages, policy, now
     return NotMoved(
-        "contested",
+        "no-usage",
         f"still in use beside {kept.id}: no usage source says who uses {old.id}",
         "see who uses it and whether they have moved (plan --usage), or --force it",
     )
