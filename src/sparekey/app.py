@@ -1,7 +1,7 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -154,3 +154,10 @@ def sandbox(scenario: Path | None, port: int, out: TextIO) -> None:
         serve(scenario, port, out)
     except SandboxError as error:
         raise BadInputError(str(error), error.hint) from error
+
+
+def demo() -> Iterator[str]:
+    """The whole job on the practice AWS, stage by stage."""
+    from sparekey.demo import demo as stages  # noqa: PLC0415  # needs the sandbox's extra
+
+    yield from stages()
