@@ -240,6 +240,8 @@ class Audit(Value, frozen=True):
     accounts: tuple[AccountVerdict, ...]
     coverage: Coverage
     cis: str = ""
+
+
 StepState = Literal[
     "planned",
     "held",
@@ -257,7 +259,9 @@ StepState = Literal[
     "changed",
     "failed",
 ]
-RunState = Literal["applying", "stopped", "watching", "settled", "unwatched", "rolled_back", "undone", "failed"]
+RunState = Literal[
+    "applying", "stopped", "watching", "settled", "unwatched", "rolled_back", "undone", "failed"
+]
 
 
 class StepRecord(Value, frozen=True):
