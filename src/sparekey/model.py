@@ -4,7 +4,7 @@ All times are aware UTC datetimes.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -17,14 +17,6 @@ SWITCHED_OFF = frozenset({INACTIVE, "Expired"})
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A frozen value that can be hashed, compared and written as JSON."""
-
-
-def span(value: timedelta) -> str:
-    """A length of time in its natural unit, as a person says it: "412 d", "5 h", "12 min"."""
-    minutes = max(0, int(value.total_seconds() // 60))
-    if minutes >= 48 * 60:
-        return f"{minutes // 1440} d"
-    return f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"
 
 
 class Unreadable(Value, frozen=True):
@@ -149,7 +141,12 @@ class Evidence(Value, frozen=True):
 
 
 class ServiceUse(Value, frozen=True):
-    """One consumer's calls to one service in one region."""
+    """One consumer's calls to one service in one region.
+
+    `longest_gap` is the longest time between two hours with calls that follow one another (whole hours).
+    `own_last` is the latest call signed with the key itself, as IAM's own last use counts; None where only
+    sessions called. `daily` counts the calls of each day (UTC).
+    """
 
     service: str
     region: str
@@ -159,6 +156,8 @@ class ServiceUse(Value, frozen=True):
     first_seen: datetime
     last_seen: datetime
     longest_gap: timedelta
+    own_last: datetime | None = None
+    daily: tuple[tuple[date, int], ...] = ()
 
 
 class Consumer(Value, frozen=True):
@@ -187,6 +186,7 @@ class Consumer(Value, frozen=True):
 class Usage(Value, frozen=True):
     """Who used one key, by one usage source, between `since` and `until`; sessions it minted included.
 
+    `since` is None where nothing bounds the reading; `until` is the time up to which the source was read.
     `partial` says why the usage may not be whole (cut short, sessions not followed); empty where it is whole.
     """
 
@@ -267,7 +267,7 @@ RunState = Literal[
 class StepRecord(Value, frozen=True):
     """What became of one step: `before` and `after` are the user's listings (key to status) around the write.
 
-    `in_doubt`: a write was intended and its answer is not known. `changed`: somebody else changed the key since.
+    `in_doubt`: a write was intended and its answer is not known. `changed`: somebody else changed the key.
     """
 
     account: str

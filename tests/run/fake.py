@@ -1,4 +1,4 @@
-"""An AWS of a few dozen lines, in memory and in virtual time: stale reads, faults and foreign writers on demand."""
+"""A small AWS in memory and in virtual time: stale reads, faults and foreign writers on demand."""
 
 import itertools
 import time
@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from sparekey.aws.errors import NotFoundError
 from sparekey.model import (
+    NEVER_USED,
     AccessKey,
     Account,
     Caller,
@@ -37,7 +38,7 @@ class VirtualClock:
 
 
 class RunningClock(VirtualClock):
-    """A clock that begins at the same moment in every test and then runs, `speed` times as fast as time does."""
+    """A clock that begins at the same moment in every test and then runs `speed` times as fast."""
 
     def __init__(self, speed: float = 1.0) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class FakeKey:
     id: str
     created: datetime
     status: str = "Active"
-    last_used: LastUsed = LastUsed("never")
+    last_used: LastUsed = NEVER_USED
 
 
 @dataclass

@@ -11,8 +11,8 @@ from rich.text import Text
 from sparekey.model import AccountVerdict, Audit, Unreadable, UserVerdict
 from sparekey.plan import Plan, Step
 from sparekey.report import Look
-from sparekey.report._words import clean, key_age, last_use, moment, number, plural
 from sparekey.rules import rule
+from sparekey.words import clean, key_age, last_use, moment, number, plural
 
 NAME = "table"
 _STYLES = {"PASS": "green", "FAIL": "bold red", "EXEMPT": "yellow", "UNREADABLE": "bold magenta"}

@@ -152,7 +152,7 @@ _AFTER: dict[str, tuple[StepState, str]] = {
 }
 
 
-def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901, PLR0911, PLR0912  # one flat table of kinds
+def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901, PLR0912  # one flat table of kinds
     change = msgspec.structs.replace
     match said:
         case Held():
@@ -313,7 +313,7 @@ class _Flags(Value, frozen=True):
     wave: int = 1
     notes: tuple[str, ...] = ()
 
-    def seen(self, said: Said) -> "_Flags":  # noqa: PLR0911  # one flat table of kinds
+    def seen(self, said: Said) -> "_Flags":  # one flat table of kinds
         change = msgspec.structs.replace
         match said:
             case Opened():

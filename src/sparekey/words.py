@@ -1,8 +1,16 @@
-"""How ages, times and last uses are said to a person."""
+"""How lengths of time, last uses, counts and foreign text are said to a person; pure."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sparekey.model import AccessKey, span
+from sparekey.model import AccessKey
+
+
+def span(value: timedelta) -> str:
+    """A length of time in its natural unit, as a person says it: "412 d", "5 h", "12 min"."""
+    minutes = max(0, int(value.total_seconds() // 60))
+    if minutes >= 48 * 60:
+        return f"{minutes // 1440} d"
+    return f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"
 
 
 def moment(at: datetime) -> str:
