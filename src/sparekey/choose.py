@@ -5,6 +5,7 @@ The steps are numbered as in docs/lifecycle.md. Absence of evidence never author
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import assert_never
 
 import msgspec
 
@@ -295,11 +296,14 @@ def _judge(
                 f"no use of any key of this user was seen in {policy.quiet}; {keep.id} is the one that stays"
             )
         return Deactivate(key.id, "idle", why, evidence)
-    match cutover.moved(key.key, keep.key, usages, policy, now):
+    verdict = cutover.moved(key.key, keep.key, usages, policy, now)
+    match verdict:
         case cutover.Moved(why=why, evidence=shown):
             return Deactivate(key.id, "cutover", why, evidence + shown)
         case cutover.NotMoved(reason=reason, why=why, release=release, evidence=shown):
             return Held(key.id, reason, why, release, evidence + shown)
+        case _:
+            assert_never(verdict)
 
 
 def _forced(key: str, asked: Asked, evidence: tuple[Evidence, ...]) -> Deactivate:
@@ -351,6 +355,8 @@ def facts(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
             text = "last use not read"
         case "unreadable":
             text = f"last use could not be read: {used.why}"
+        case _:
+            assert_never(used.state)
     return listed, Evidence("iam:GetAccessKeyLastUsed", text, name, used.at)
 
 

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 
 from sparekey.model import AccessKey, Evidence, Usage, Value
 from sparekey.policy import Policy
+
+
+NotMovedReason = Literal["no-usage", "recent-use", "source-blind", "usage-partial", "not-moved", "gap"]
 
 
 class Moved(Value, frozen=True, tag="moved"):
@@ -17,7 +21,7 @@ class Moved(Value, frozen=True, tag="moved"):
 class NotMoved(Value, frozen=True, tag="not-moved"):
     """Not shown to have moved; `release` says what would show it."""
 
-    reason: str
+    reason: NotMovedReason
     why: str
     release: str
     evidence: tuple[Evidence, ...] = ()
