@@ -7,7 +7,6 @@ from typing import Literal
 from sparekey.model import AccessKey, Evidence, Usage, Value
 from sparekey.policy import Policy
 
-
 NotMovedReason = Literal["no-usage", "recent-use", "source-blind", "usage-partial", "not-moved", "gap"]
 
 
