@@ -4,7 +4,7 @@ The steps are numbered as in docs/lifecycle.md. Absence of evidence never author
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import assert_never
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from sparekey import cutover
 from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, LastUsed, Usage, User, Value
 from sparekey.policy import Policy
+from sparekey.words import span
 
 # SES SMTP passwords are derived from a key's secret: the application shows as nothing but `ses`.
 # https://docs.aws.amazon.com/ses/latest/dg/smtp-credentials.html
@@ -250,7 +251,7 @@ def _kept(keys: list[_Key], policy: Policy, now: datetime, asked: Asked) -> _Key
 
 
 def _settling(key: _Key, policy: Policy, now: datetime) -> _Hold:
-    return _hold("settling", key=key.id, ago=_span(now - key.created), settle=policy.settle)
+    return _hold("settling", key=key.id, ago=span(now - key.created), settle=policy.settle)
 
 
 def _decide(
@@ -269,7 +270,7 @@ def _decide(
             else _judge(key, keep, seen, policy, now, usages, evidence)
         )
         if keep.due:
-            due = f"; {keep.id} is {_span(now - keep.created)} old: its rotation is still due"
+            due = f"; {keep.id} is {span(now - keep.created)} old: its rotation is still due"
             outcome = msgspec.structs.replace(outcome, why=outcome.why + due)
         outcomes.append(outcome)
     return outcomes
@@ -341,12 +342,12 @@ def _held_whole(user: str, active: tuple[AccessKey, ...], hold: _Hold, asked: As
 def facts(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
     """What IAM says of one key, as evidence."""
     name = key.id or ""
-    age = f", {_span(now - key.created)} old" if key.created else ""
+    age = f", {span(now - key.created)} old" if key.created else ""
     listed = Evidence("iam:ListAccessKeys", f"{key.status}{age}", name, key.created)
     used = key.last_used
     match used.state:
         case "used":
-            ago = f" {_span(now - used.at)} ago" if used.at else ""
+            ago = f" {span(now - used.at)} ago" if used.at else ""
             where = f"{used.service or 'an unknown service'} in {used.region or 'an unknown region'}"
             text = f"last used{ago} for {where}"
         case "never":
@@ -358,11 +359,3 @@ def facts(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
         case _:
             assert_never(used.state)
     return listed, Evidence("iam:GetAccessKeyLastUsed", text, name, used.at)
-
-
-def _span(value: timedelta) -> str:
-    """A length of time as a person says it: "412 d", "5 h", "12 min"."""
-    minutes = max(0, int(value.total_seconds() // 60))
-    if minutes >= 48 * 60:
-        return f"{minutes // 1440} d"
-    return f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"

@@ -4,7 +4,7 @@ All times are aware UTC datetimes.
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -141,7 +141,12 @@ class Evidence(Value, frozen=True):
 
 
 class ServiceUse(Value, frozen=True):
-    """One consumer's calls to one service in one region."""
+    """One consumer's calls to one service in one region.
+
+    `longest_gap` is the longest time between two hours with calls that follow one another (whole hours).
+    `own_last` is the latest call signed with the key itself, as IAM's own last use counts; None where only
+    sessions called. `daily` counts the calls of each day (UTC).
+    """
 
     service: str
     region: str
@@ -151,6 +156,8 @@ class ServiceUse(Value, frozen=True):
     first_seen: datetime
     last_seen: datetime
     longest_gap: timedelta
+    own_last: datetime | None = None
+    daily: tuple[tuple[date, int], ...] = ()
 
 
 class Consumer(Value, frozen=True):
@@ -179,6 +186,7 @@ class Consumer(Value, frozen=True):
 class Usage(Value, frozen=True):
     """Who used one key, by one usage source, between `since` and `until`; sessions it minted included.
 
+    `since` is None where nothing bounds the reading; `until` is the time up to which the source was read.
     `partial` says why the usage may not be whole (cut short, sessions not followed); empty where it is whole.
     """
 
@@ -194,3 +202,41 @@ class Usage(Value, frozen=True):
     last_seen: datetime | None = None
     partial: tuple[str, ...] = ()
     unread: tuple[Unreadable, ...] = ()
+
+
+class UserVerdict(Value, frozen=True):
+    """What the rules that were asked say of one user together, worst first, and each finding."""
+
+    user: User
+    status: FindingStatus
+    findings: tuple[Finding, ...]
+
+
+class AccountVerdict(Value, frozen=True):
+    """An account with the verdict on each of its users; `findings` are those of the account itself."""
+
+    account: Account
+    users: tuple[UserVerdict, ...]
+    findings: tuple[Finding, ...]
+
+
+class Coverage(Value, frozen=True):
+    """How much was read and what it came to; `users_spare` have two or more active keys, exempt or not."""
+
+    accounts_read: int
+    accounts_unreadable: int
+    users_read: int
+    users_unreadable: int
+    users_spare: int
+    users_exempt: int
+    findings_failed: int
+
+
+class Audit(Value, frozen=True):
+    """A snapshot, the rules that were asked of it and their verdict."""
+
+    snapshot: Snapshot
+    rules: tuple[str, ...]
+    accounts: tuple[AccountVerdict, ...]
+    coverage: Coverage
+    cis: str = ""

@@ -15,7 +15,7 @@ def judge_users(
     now: datetime,
     fails: Callable[[tuple[AccessKey, ...]], str | Unreadable | None],
 ) -> Iterator[Finding]:
-    """One finding for each user: UNREADABLE, EXEMPT, FAIL (what `fails` says) or PASS.
+    """A finding for each user that is UNREADABLE, EXEMPT or FAIL (what `fails` says); none for the others.
 
     Where the users could not be listed, the account itself is UNREADABLE.
     """
@@ -23,7 +23,9 @@ def judge_users(
         yield Finding(rule, account.id, "", "UNREADABLE", account.users.why)
         return
     for user in account.users:
-        yield _judge(rule, account.id, user, policy, now, fails)
+        finding = _judge(rule, account.id, user, policy, now, fails)
+        if finding:
+            yield finding
 
 
 def _judge(
@@ -33,11 +35,11 @@ def _judge(
     policy: Policy,
     now: datetime,
     fails: Callable[[tuple[AccessKey, ...]], str | Unreadable | None],
-) -> Finding:
+) -> Finding | None:
     said = user.keys if isinstance(user.keys, Unreadable) else fails(user.active_keys)
     match said:
         case None:
-            return Finding(rule, account, user.name, "PASS", "")
+            return None
         case Unreadable(why=why):
             return Finding(rule, account, user.name, "UNREADABLE", why)
         case str(message):
