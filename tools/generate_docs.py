@@ -37,9 +37,8 @@ def holds() -> str:
 
 
 def guards() -> str:
-    """What a whole plan is refused for."""
-    names = ((guard.__name__.strip("_").replace("_", " "), guard.__doc__ or "") for guard in GUARDS)
-    return table(("guard", "what it holds the plan to"), names)
+    """What a whole plan is held to."""
+    return "".join(f"- {guard.__doc__}\n" for guard in GUARDS)
 
 
 def rules() -> str:
