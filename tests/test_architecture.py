@@ -43,8 +43,12 @@ ROOMS: dict[str, set[str]] = {
 }
 NO_ERRORS = {"errors", "clock", "model", "sandbox", "__init__"}
 
-# The command line hands these on and calls nothing else of their rooms.
-NAMES = {"cli": {"sparekey.choose.Asked", "sparekey.rules.exit_code"}}
+# The doors hand these on and touch nothing else of their rooms.
+HANDED_ON = {
+    *("sparekey.choose.Asked", "sparekey.guards.Limits", "sparekey.ledger.Entry"),
+    "sparekey.rules.exit_code",
+}
+NAMES = {"cli": HANDED_ON, "console": HANDED_ON}
 
 # The sandbox judges the rest, so only the verbs that start one reach it, and only when they run.
 LATE = {"sandbox", "demo"}
