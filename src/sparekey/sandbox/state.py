@@ -231,6 +231,13 @@ class Company:
         except KeyError:
             raise SandboxError(f"the sandbox has no user {name} in the account {account}.") from None
 
+    def key(self, account: str, user: str, number: int) -> Key:
+        """A user's key by its number from 1; raises SandboxError."""
+        keys = self.user(account, user).keys
+        if not 1 <= number <= len(keys):
+            raise SandboxError(f"the user {user} of the account {account} has no key number {number}.")
+        return keys[number - 1]
+
     def add_key(self, key: Key) -> Key:
         """Take in a key, under its user or the root user."""
         account = self.accounts[key.account]
