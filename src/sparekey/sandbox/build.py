@@ -1,5 +1,6 @@
 """From a scenario to a company: its people, its keys and its past."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import msgspec
@@ -9,6 +10,7 @@ from sparekey.sandbox.errors import SandboxError
 from sparekey.sandbox.past import Past
 from sparekey.sandbox.scenario import AccountTable, CallerTable, KeyTable, Scenario, Span, UserTable
 from sparekey.sandbox.state import EVER, Account, Company, Key, LastUse, Role, User
+from sparekey.sandbox.trail import Event
 
 _USER_AGE = timedelta(days=90)
 _OPERATOR = "operator"
@@ -26,16 +28,20 @@ def build(scenario: Scenario, clock: SandboxClock) -> Company:
         _account(company, table, now)
     company.operator = _operator(company, scenario, now)
     told = {key.id: list(key.uses) for key in company.keys.values() if key.uses}
-    past = Past(company, now)
-    for table in scenario.account:
-        account = company.accounts[table.id]
-        company.trail.extend(past.keys(account))
-        for app in table.app:
-            company.trail.extend(past.app(account, app))
+    company.trail.extend(_past(company, scenario, now))
     for key in company.keys.values():
         # What the scenario says itself of a last use stands, whatever its applications did.
         key.uses = told.get(key.id) or key.uses
     return company
+
+
+def _past(company: Company, scenario: Scenario, now: datetime) -> Iterator[Event]:
+    past = Past(company, now)
+    for table in scenario.account:
+        account = company.accounts[table.id]
+        yield from past.keys(account)
+        for app in table.app:
+            yield from past.app(account, app)
 
 
 def _account(company: Company, table: AccountTable, now: datetime) -> None:

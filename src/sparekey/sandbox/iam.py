@@ -30,7 +30,7 @@ def _page(call: Call, entries: Sequence[T], name_of: Callable[[T], str]) -> tupl
     marker = call.params.get("Marker")
     if marker is not None:
         try:
-            last = base64.urlsafe_b64decode(marker).decode()
+            last = base64.b64decode(marker, altchars=b"-_", validate=True).decode()
         except (binascii.Error, UnicodeDecodeError, ValueError):
             raise invalid("Invalid Marker.") from None
         start = next((at for at, entry in enumerate(entries) if name_of(entry) > last), len(entries))

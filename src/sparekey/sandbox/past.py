@@ -58,17 +58,24 @@ class Past:
         _check(app)
         key = self._company.key(account.id, app.user, app.key)
         caller = self._company.caller_of_key(key)
-        place = Place(app.region, app.agent, app.source)
+        calls = self._calls(app, caller)
         for back in range((app.start - app.end) // app.every, -1, -1):
             tick = self._now - app.end - app.every * back
             if app.via != "key" and (caller.session is None or caller.session.expires <= tick):
                 caller, minted = self._minted(account, app, key, tick)
+                calls = self._calls(app, caller)
                 yield from minted
-            for action in app.calls:
-                call = self._call(caller, tick, action, place, {})
-                yield call.event(app.error, "The request was refused." if app.error else "")
+            for call in calls:
+                ids = {"id": self._company.uuid(), "request_id": self._company.uuid()}
+                yield msgspec.structs.replace(call, at=tick, **ids)
                 if caller.session is None:
-                    key.used(tick, call.operation.service, app.region)
+                    key.used(tick, call.service, app.region)
+
+    def _calls(self, app: AppTable, caller: Caller) -> list[Event]:
+        """What the app does at each tick, to be dated."""
+        place, message = Place(app.region, app.agent, app.source), "The request was refused."
+        calls = [self._call(caller, self._now, action, place, {}) for action in app.calls]
+        return [call.event(app.error, message if app.error else "") for call in calls]
 
     def _minted(self, account: Account, app: AppTable, key: Key, at: datetime) -> tuple[Caller, list[Event]]:
         """A session as the app asks for it, and the events of asking."""

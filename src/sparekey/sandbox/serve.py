@@ -80,10 +80,10 @@ class Sandbox:
         """Answer one request without a socket."""
         return self.app.handle(request)
 
-    def attach(self, session: Any) -> None:
-        """Answer every client that a botocore or boto3 session makes from now on, without a socket."""
-        register = session.events.register if hasattr(session, "events") else session.register
-        register("before-send", BeforeSend(self.app))
+    def attach(self, target: Any) -> None:
+        """Answer without a socket one botocore client, or all that a botocore or boto3 session makes next."""
+        events = getattr(getattr(target, "meta", target), "events", target)
+        events.register("before-send", BeforeSend(self.app))
 
     def export_archive(self, folder: Path, **options: Any) -> list[Path]:
         """Write all events, data events too, as CloudTrail's log files; options as in `Trail.export`."""

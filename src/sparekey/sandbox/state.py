@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import random
 import threading
-import uuid
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -222,7 +221,8 @@ class Company:
 
     def uuid(self) -> str:
         """A random request or event id."""
-        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+        text = f"{self.random.getrandbits(128):032x}"
+        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
     def user(self, account: str, name: str) -> User:
         """A user by name; raises SandboxError."""

@@ -159,10 +159,10 @@ def read_operation(request: Request, service: str) -> Operation:
 
 
 def guess_service(request: Request) -> str:
-    """The service of a request that is not signed."""
-    target = request.headers.get("x-amz-target", "").rpartition(".")[0]
-    if target in _TARGETS:
-        return _TARGETS[target]
+    """A service to answer for where the request is not signed, or for one that is not here."""
+    target = request.headers.get("x-amz-target")
+    if target is not None:
+        return _TARGETS.get(target.rpartition(".")[0], "cloudtrail")
     return "iam" if b"2010-05-08" in request.body else "sts"
 
 
