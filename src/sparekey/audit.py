@@ -135,7 +135,7 @@ def read_user(
     arn: str = "",
     created: datetime | None = None,
 ) -> User:
-    """One user as it is now; raises NotFoundError where the user is gone, any other failure is in the value."""
+    """One user as it is now; raises NotFoundError where the user is gone; other failures are in it."""
     try:
         keys = account.list_keys(name)
     except NotFoundError:

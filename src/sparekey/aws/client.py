@@ -67,7 +67,9 @@ class Service:
         self.name = name
         self.partition: str = client.meta.partition
         self.model = client.meta.service_model
-        self.serializer = serialize.create_serializer(self.model.resolved_protocol)
+        self.serializer = serialize.create_serializer(  # AWS validates better than a length check here
+            self.model.resolved_protocol, include_validation=False
+        )
         self.parser = parsers.create_parser(self.model.resolved_protocol)
         asked = _ask_botocore(client, name)
         self.url, self.signing_name, self.region = asked.url, asked.signing_name, asked.region
@@ -232,7 +234,8 @@ class Client:
         pace = self._pace(principal.account, f"{service.name}:{action}")
         failures = throttles = 0
         while True:
-            self._wait(pace.turn(self._now()))
+            asked = self._now()
+            self._wait(pace.turn(asked))
             sent = self._now()
             outcome = self._attempt(principal, service, action, params)
             if isinstance(outcome, Response):
@@ -240,7 +243,7 @@ class Client:
                 return outcome
             if isinstance(outcome.error, ThrottledError):
                 throttles += 1
-                pace.throttled(self._now(), sent)
+                pace.throttled(self._now(), asked)
                 again, pause = throttles < _THROTTLED_ATTEMPTS, _THROTTLED_BACKOFF * 2.0**throttles
             else:
                 failures += 1
