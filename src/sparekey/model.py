@@ -4,7 +4,7 @@ All times are aware UTC datetimes.
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -79,8 +79,8 @@ class User(Value, frozen=True):
 class Account(Value, frozen=True):
     """One AWS account as it was read: its users, or why they could not be read.
 
-    `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes` says
-    what the reading could not see.
+    `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes`
+    says what the reading could not see.
     """
 
     id: str
@@ -141,7 +141,12 @@ class Evidence(Value, frozen=True):
 
 
 class ServiceUse(Value, frozen=True):
-    """One consumer's calls to one service in one region."""
+    """One consumer's calls to one service in one region.
+
+    `longest_gap` is the longest time between two hours with calls that follow one another (whole hours).
+    `own_last` is the latest call signed with the key itself, as IAM's own last use counts; None where only
+    sessions called. `daily` counts the calls of each day (UTC).
+    """
 
     service: str
     region: str
@@ -151,10 +156,12 @@ class ServiceUse(Value, frozen=True):
     first_seen: datetime
     last_seen: datetime
     longest_gap: timedelta
+    own_last: datetime | None = None
+    daily: tuple[tuple[date, int], ...] = ()
 
 
 class Consumer(Value, frozen=True):
-    """What a person would recognise as one application: user agent family and source address or AWS service."""
+    """What a person would recognise as one application: user agent family, and source address or service."""
 
     agent: str
     source: str
@@ -179,7 +186,8 @@ class Consumer(Value, frozen=True):
 class Usage(Value, frozen=True):
     """Who used one key, by one usage source, between `since` and `until`; sessions it minted included.
 
-    `partial` says why the usage may not be whole (cut short, sessions not followed): never empty where it is not.
+    `since` is None where nothing bounds the reading; `until` is the time up to which the source was read.
+    `partial` says why the usage may not be whole (cut short, sessions not followed); empty where it is whole.
     """
 
     key: str
@@ -194,3 +202,41 @@ class Usage(Value, frozen=True):
     last_seen: datetime | None = None
     partial: tuple[str, ...] = ()
     unread: tuple[Unreadable, ...] = ()
+
+
+class UserVerdict(Value, frozen=True):
+    """What the rules that were asked say of one user together, worst first, and each finding."""
+
+    user: User
+    status: FindingStatus
+    findings: tuple[Finding, ...]
+
+
+class AccountVerdict(Value, frozen=True):
+    """An account with the verdict on each of its users; `findings` are those of the account itself."""
+
+    account: Account
+    users: tuple[UserVerdict, ...]
+    findings: tuple[Finding, ...]
+
+
+class Coverage(Value, frozen=True):
+    """How much was read and what it came to; `users_spare` have two or more active keys, exempt or not."""
+
+    accounts_read: int
+    accounts_unreadable: int
+    users_read: int
+    users_unreadable: int
+    users_spare: int
+    users_exempt: int
+    findings_failed: int
+
+
+class Audit(Value, frozen=True):
+    """A snapshot, the rules that were asked of it and their verdict."""
+
+    snapshot: Snapshot
+    rules: tuple[str, ...]
+    accounts: tuple[AccountVerdict, ...]
+    coverage: Coverage
+    cis: str = ""

@@ -9,12 +9,14 @@ import tomllib
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from sparekey.errors import BadInputError
 from sparekey.model import Value
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _SHORTEST_QUIET = timedelta(days=31)
@@ -48,10 +50,10 @@ class Span(timedelta):
 
 
 class Scope(Value, frozen=True, kw_only=True):
-    """Whom an entry speaks for: user and account patterns (`*` matches anything)."""
+    """Whom an entry speaks for: shell-style patterns of user and account (`*`, `?`, `[…]`)."""
 
-    user: str
-    account: str = "*"
+    user: Text
+    account: Text = "*"
 
     def covers(self, account: str, user: str) -> bool:
         """True where both patterns match; names are case-sensitive."""
@@ -61,8 +63,8 @@ class Scope(Value, frozen=True, kw_only=True):
 class Exemption(Scope, frozen=True, kw_only=True):
     """A user who may break a rule until the end of a day (UTC), with the owner who answers for it."""
 
-    owner: str
-    reason: str
+    owner: Text
+    reason: Text
     expires: date
     rule: str = "two-active-keys"
 
@@ -74,7 +76,7 @@ class Exemption(Scope, frozen=True, kw_only=True):
 class Rotator(Scope, frozen=True, kw_only=True):
     """Users whose keys a rotator manages that needs two of them (Vault, Infisical, …)."""
 
-    tool: str
+    tool: Text
 
 
 class Policy(Value, frozen=True, kw_only=True):
