@@ -166,7 +166,7 @@ class Client:
         self._session = session
         self._lock = threading.RLock()
         self._services: dict[tuple[str, str | None], Service] = {}
-        self._paces: dict[str, dict[str, Pace]] = {}
+        self._paces: dict[str, _Paces] = {}
         self._on_call = on_call
         self._send = send or Wire(session.get_config_variable("ca_bundle")).send
         self._attempts: int = session.get_config_variable("max_attempts") or _ATTEMPTS
@@ -213,10 +213,9 @@ class Client:
             return self._services[key]
 
     def width(self, account: str) -> int:
-        """How many calls are useful in flight for one account: its most throttled action tells."""
-        with self._lock:
-            widths = [pace.width for pace in self._paces.get(account, {}).values()]
-        return min(widths, default=Pace().width)
+        """How many calls are useful in flight for one account, by the action that was asked last."""
+        paces = self._paces.get(account)
+        return paces.latest.width if paces else Pace().width
 
     def forget(self, account: str) -> None:
         """Drop what is kept for an account that is done with: ten thousand of them add up."""
@@ -225,7 +224,11 @@ class Client:
 
     def _pace(self, account: str, call: str) -> Pace:
         with self._lock:
-            return self._paces.setdefault(account, {}).setdefault(call, Pace())
+            paces = self._paces.setdefault(account, _Paces())
+            if call not in paces.by_call:
+                paces.by_call[call] = Pace()
+            paces.latest = paces.by_call[call]
+            return paces.latest
 
     def _answer(
         self, principal: Principal, service: Service, action: str, params: Mapping[str, Any], idempotent: bool
@@ -284,6 +287,14 @@ class Client:
     def _wait(self, seconds: float) -> None:
         if seconds > 0:
             self.clock.sleep(seconds)
+
+
+class _Paces:
+    """The paces of one account; `latest` is that of the action asked last."""
+
+    def __init__(self) -> None:
+        self.by_call: dict[str, Pace] = {}
+        self.latest = Pace()
 
 
 class _Failure(msgspec.Struct, frozen=True):
