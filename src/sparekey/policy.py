@@ -6,7 +6,7 @@ An unknown field is an error; a policy that others may write is refused by whoev
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
@@ -33,12 +33,10 @@ class Span(timedelta):
 
     @classmethod
     def parse(cls, text: str) -> "Span":
-        """Read one; raises PolicyError."""
+        """Read one; raises ValueError."""
         match = re.fullmatch(r"(\d{1,6})([mhd])", text)
         if not match:
-            raise PolicyError(
-                f"{text!r} is not a duration", 'Write a whole number and m, h or d: "90d", "12h", "30m".'
-            )
+            raise ValueError(f'{text!r} is not a duration such as "90d", "12h" or "30m"')
         return cls(**{_UNITS[match[2]]: int(match[1])})
 
     def __str__(self) -> str:
@@ -126,10 +124,18 @@ def parse_policy(text: str) -> Policy:
     return policy
 
 
+def decode_policy(plain: Mapping[str, Any]) -> Policy:
+    """A policy from the plain values that a run's ledger keeps it as; raises PolicyError."""
+    try:
+        return msgspec.convert(plain, Policy, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"the policy on file has a wrong field: {error}") from error
+
+
 def _decode(kind: type, value: Any) -> Any:
     if kind is Span and isinstance(value, str):
         return Span.parse(value)
-    raise msgspec.ValidationError(f'expected a duration such as "90d", got {value!r}')
+    raise ValueError(f'expected a duration such as "90d", got {value!r}')  # msgspec adds the field
 
 
 def _check(policy: Policy) -> None:
