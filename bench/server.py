@@ -1,8 +1,8 @@
 """An AWS that answers in constant time, in a process of its own, so that what is measured is the client.
 
-One asyncio process; every answer is made from templates, signatures are not checked, and no answer depends on the
-number of users. `--latency` delays each answer without using the processor, `--limit` keeps one token bucket per
-account and action. Accounts are told apart by the access key: AssumeRole hands out ASIA and the account's number.
+One asyncio process; every answer is made from templates, and signatures are not checked. `--latency` delays each
+answer without using the processor, `--limit` keeps one token bucket per account and action. Accounts are told
+apart by the access key: AssumeRole hands out ASIA and the account's number.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 from botocore import loaders
@@ -152,7 +152,7 @@ class Answers:
         )
 
     def _report_csv(self) -> str:
-        slots = "active last_rotated last_used_date last_used_region last_used_service".split()
+        slots = ["active", "last_rotated", "last_used_date", "last_used_region", "last_used_service"]
         head = (
             "user,arn,user_creation_time,password_enabled,password_last_used,password_last_changed,"
             "password_next_rotation,mfa_active,"
@@ -276,8 +276,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Answer every request that is whole."""

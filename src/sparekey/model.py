@@ -80,7 +80,7 @@ class Account(Value, frozen=True):
     """One AWS account as it was read: its users, or why they could not be read.
 
     `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes`
-    says what the reading could not see.
+    says what the reading could not see. `history` says why changes after `as_of` could not be looked for.
     """
 
     id: str
@@ -91,6 +91,7 @@ class Account(Value, frozen=True):
     read_by: Literal["list", "report"] = "list"
     root_keys: int | Unreadable | None = None
     notes: tuple[str, ...] = ()
+    history: Unreadable | None = None
 
 
 class Caller(Value, frozen=True):

@@ -11,12 +11,27 @@ from sparekey.audit import (
     AccountStarted,
     Event,
     InterruptedAuditError,
+    NeedLastUse,
+    ReadMode,
     UserRead,
     audit,
     read_user,
 )
-from sparekey.aws.errors import AwsError, DeniedError, NotFoundError
-from sparekey.model import NEVER_USED, NOT_READ, AccessKey, Caller, LastUsed, Snapshot, Unreadable, User
+from sparekey.aws.credential_report import CredentialReport, Row, Slot
+from sparekey.aws.errors import AwsError, DeniedError, ExpiredCredentialsError, NotFoundError
+from sparekey.aws.event_history import Changes
+from sparekey.aws.gateway import Summary
+from sparekey.model import (
+    NEVER_USED,
+    NOT_READ,
+    AccessKey,
+    Account,
+    Caller,
+    LastUsed,
+    Snapshot,
+    Unreadable,
+    User,
+)
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CALLER = Caller("111111111111", "arn:aws:iam::111111111111:user/me")
@@ -50,14 +65,28 @@ class FakeAccount:
         self.used: list[str] = []
         self.uses: dict[str, LastUsed | AwsError] = {}
         self.root: int | AwsError = 0
+        self.report: CredentialReport | AwsError = CredentialReport(NOW - timedelta(hours=2), ())
+        self.changed: Changes | AwsError = Changes(frozenset())
+        self.listed: list[str] = []
 
     def alias(self) -> str:
         return f"acme-{self.account_id}"
 
-    def root_keys(self) -> int:
+    def summary(self) -> Summary:
         if isinstance(self.root, AwsError):
             raise self.root
-        return self.root
+        return Summary(users=0 if isinstance(self.users, AwsError) else len(self.users), root_keys=self.root)
+
+    def credential_report(self) -> CredentialReport:
+        if isinstance(self.report, AwsError):
+            raise self.report
+        return self.report
+
+    def key_changes(self, since: datetime) -> Changes:
+        self.asked_since = since
+        if isinstance(self.changed, AwsError):
+            raise self.changed
+        return self.changed
 
     def list_users(self) -> Iterator[User]:
         if isinstance(self.users, AwsError):
@@ -67,6 +96,7 @@ class FakeAccount:
 
     def list_keys(self, user: str) -> tuple[AccessKey, ...]:
         assert not isinstance(self.users, AwsError)
+        self.listed.append(user)
         keys = self.users[user]
         if isinstance(keys, AwsError):
             raise keys
@@ -228,3 +258,124 @@ def test_one_user_is_read_again_before_a_write() -> None:
     assert user.active_keys[0].last_used == NEVER_USED
     with pytest.raises(NotFoundError):
         read_user(account, "web")
+
+
+def test_credentials_that_expire_midway_end_the_account_and_not_each_user() -> None:
+    expired = ExpiredCredentialsError("the credentials have expired", code="ExpiredToken")
+    account = FakeAccount("111111111111", {f"u{number}": expired for number in range(500)})
+    snapshot = audit([account], FakeClock(), caller=CALLER, workers=1)
+    assert snapshot.accounts[0].users == Unreadable("account", "the credentials have expired", "ExpiredToken")
+    assert len(account.listed) == 1
+
+
+# --- by the credential report ---
+
+GENERATED = NOW - timedelta(hours=2)
+USED = LastUsed("used", NOW - timedelta(days=3), "s3", "us-east-1")
+
+
+def slot(*, active: bool = True, age: int = 10, used: LastUsed = USED) -> Slot:
+    return Slot(active, NOW - timedelta(days=age), used)
+
+
+def row(name: str, *slots: Slot, whole: bool = True) -> Row:
+    return Row(name, f"arn:aws:iam::111111111111:user/{name}", NOW, slots, whole)
+
+
+def reported(users: dict[str, list[AccessKey] | AwsError], *rows: Row) -> FakeAccount:
+    account = FakeAccount("111111111111", users)
+    account.report = CredentialReport(GENERATED, rows)
+    return account
+
+
+def by_report(
+    account: FakeAccount, read: ReadMode = "report", need: NeedLastUse = "spare", *, fresh: bool = False
+) -> Account:
+    made = audit([account], FakeClock(), caller=CALLER, read=read, need_last_use=need, fresh=fresh, workers=2)
+    return made.accounts[0]
+
+
+def test_the_report_tells_of_everybody_and_only_those_who_matter_are_listed() -> None:
+    account = reported(
+        {"spare": [key("A1"), key("A2")], "many": [key("B1")], "changed": [key("C1")], "quiet": []},
+        row("spare", slot(), slot(age=11)),
+        row("many", slot(), whole=False),
+        row("changed", slot()),
+        row("quiet", slot(), slot(active=False)),
+        row("keyless"),
+    )
+    account.changed = Changes(frozenset({"changed"}))
+    read = by_report(account)
+    assert sorted(account.listed) == ["changed", "many", "spare"]
+    assert (read.read_by, read.history) == ("report", None)
+    assert account.asked_since == GENERATED - timedelta(minutes=30)
+    assert read.as_of == NOW - timedelta(minutes=15)
+    assert not isinstance(read.users, Unreadable)
+    told = {user.name: user.keys for user in read.users}
+    assert told["quiet"] == (AccessKey(None, "Active", None, USED), AccessKey(None, "Inactive", None, USED))
+    assert told["keyless"] == ()
+
+
+def test_a_report_older_than_the_change_is_not_believed() -> None:
+    account = reported({"app": [key("A1"), key("A2")]}, row("app", slot()))
+    account.changed = Changes(frozenset({"app"}))
+    read = by_report(account)
+    assert not isinstance(read.users, Unreadable)
+    assert len(read.users[0].active_keys) == 2
+
+
+def test_where_the_history_is_denied_the_answer_is_as_of_the_report_and_says_so() -> None:
+    account = reported({}, row("app", slot()))
+    account.changed = DENIED
+    read = by_report(account)
+    assert read.as_of == GENERATED
+    assert read.history == Unreadable("cloudtrail:LookupEvents", "access denied", "AccessDenied")
+
+
+@pytest.mark.parametrize("changed", [Changes(frozenset({"new"})), Changes(frozenset(), untold=1)])
+def test_a_change_of_nobody_known_has_the_account_listed_afresh(changed: Changes) -> None:
+    account = reported({"app": [key("A1")], "new": [key("B1"), key("B2")]}, row("app", slot()))
+    account.changed = changed
+    read = by_report(account)
+    assert read.read_by == "list"
+    assert sorted(account.listed) == ["app", "new"]
+    assert "listed user by user" in read.notes[0]
+
+
+def test_the_reports_last_use_saves_a_call_only_where_its_slot_is_beyond_doubt() -> None:
+    account = reported(
+        {"app": [key("A1"), AccessKey("A2", "Active", NOW - timedelta(days=99))]},
+        row("app", slot(), slot(age=50)),
+    )
+    read = by_report(account)
+    assert not isinstance(read.users, Unreadable)
+    assert [one.last_used for one in read.users[0].active_keys] == [USED, NEVER_USED]
+    assert account.used == ["A2"]
+    by_report(account, fresh=True)
+    assert sorted(account.used[1:]) == ["A1", "A2"]
+
+
+def test_all_last_uses_are_in_the_report_but_a_key_never_used_needs_its_age() -> None:
+    account = reported(
+        {"idle": [key("A1")], "app": []}, row("app", slot()), row("idle", slot(used=NEVER_USED))
+    )
+    read = by_report(account, need="all")
+    assert account.listed == ["idle"]
+    assert not isinstance(read.users, Unreadable)
+    assert read.users[1].active_keys[0].created == NOW - timedelta(days=10)
+
+
+def test_small_accounts_are_listed_and_large_ones_reported() -> None:
+    small = reported({"app": []}, row("app", slot()))
+    assert by_report(small, "auto").read_by == "list"
+    large = reported({f"u{number}": [] for number in range(21)}, *(row(f"u{number}") for number in range(21)))
+    assert by_report(large, "auto").read_by == "report"
+
+
+def test_an_account_without_a_report_is_listed_unless_the_report_was_asked_for() -> None:
+    account = reported({f"u{number}": [] for number in range(21)})
+    account.report = DENIED
+    read = by_report(account, "auto")
+    assert (read.read_by, len(read.users) if not isinstance(read.users, Unreadable) else 0) == ("list", 21)
+    assert read.notes == ("listed user by user, since there is no report: access denied",)
+    assert by_report(account).users == Unreadable("iam:GetCredentialReport", "access denied", "AccessDenied")

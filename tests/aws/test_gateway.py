@@ -15,8 +15,8 @@ from aws.support import (
     ok,
     own_account,
 )
-from sparekey.aws.errors import ExpiredCredentialsError, NoCredentialsError, NoRegionError
-from sparekey.aws.gateway import Gateway
+from sparekey.aws.errors import BadAnswerError, ExpiredCredentialsError, NoCredentialsError, NoRegionError
+from sparekey.aws.gateway import Gateway, Summary
 from sparekey.model import Caller, Unreadable
 
 ROLE = f"arn:aws:sts::{ACCOUNT}:assumed-role/Ops/ann"
@@ -114,18 +114,32 @@ def test_expired_credentials_say_so() -> None:
 
 
 def test_alias_and_root_keys() -> None:
-    summary = "<SummaryMap><entry><key>AccountAccessKeysPresent</key><value>1</value></entry></SummaryMap>"
+    users = "<entry><key>Users</key><value>7</value></entry>"
+    root = "<entry><key>AccountAccessKeysPresent</key><value>1</value></entry>"
     account = own_account(
         ScriptedAws(
             ListAccountAliases=[
                 ok("ListAccountAliases", "<AccountAliases><member>acme</member></AccountAliases>"),
                 ok("ListAccountAliases", "<AccountAliases/>"),
             ],
-            GetAccountSummary=[ok("GetAccountSummary", summary)],
+            GetAccountSummary=[
+                ok("GetAccountSummary", f"<SummaryMap>{users}{root}</SummaryMap>"),
+                ok("GetAccountSummary", f"<SummaryMap>{users}</SummaryMap>"),
+            ],
         )
     )
     assert [account.alias(), account.alias()] == ["acme", ""]
-    assert account.root_keys() == 1
+    assert account.summary() == Summary(users=7, root_keys=1)
+    with pytest.raises(BadAnswerError, match="AccountAccessKeysPresent"):
+        account.root_keys()
+
+
+def test_one_denied_resource_is_enough() -> None:
+    each = "<ResourceSpecificResults><member><EvalResourceName>x</EvalResourceName>"
+    each += "<EvalResourceDecision>explicitDeny</EvalResourceDecision></member></ResourceSpecificResults>"
+    allowed = _decision(("iam:ListUsers", "allowed")).replace("</member>", f"{each}</member>")
+    aws = ScriptedAws(SimulatePrincipalPolicy=[ok("SimulatePrincipalPolicy", allowed)])
+    assert own_account(aws).simulate(["iam:ListUsers"], ["x", "y"]) == ("iam:ListUsers",)
 
 
 def _decision(*pairs: tuple[str, str], marker: str = "") -> str:
@@ -144,7 +158,7 @@ def test_what_is_denied_is_simulated_over_two_pages() -> None:
             ok("SimulatePrincipalPolicy", _decision(("iam:UpdateAccessKey", "implicitDeny"))),
         ]
     )
-    denied = own_account(aws).simulate(["iam:ListUsers", "iam:UpdateAccessKey", "iam:ListAccessKeys"])
+    denied = own_account(aws).simulate(["iam:ListUsers", "iam:UpdateAccessKey", "iam:ListAccessKeys"], ["*"])
     assert denied == ("iam:ListAccessKeys", "iam:UpdateAccessKey")  # undecided is not allowed
     assert aws.asked[-1]["Marker"] == "m"
 
@@ -158,16 +172,16 @@ def test_a_session_is_simulated_as_its_role_with_the_roles_own_path() -> None:
         SimulatePrincipalPolicy=lambda _: ok("SimulatePrincipalPolicy", allowed),
     )
     account = own_account(aws)
-    assert account.simulate(["iam:ListUsers"]) == ()
+    assert account.simulate(["iam:ListUsers"], ["*"]) == ()
     assert aws.asked[-1]["PolicySourceArn"] == f"arn:aws:iam::{ACCOUNT}:role/team/Ops"
-    assert account.simulate(["iam:ListUsers"]) == ()
+    assert account.simulate(["iam:ListUsers"], ["*"]) == ()
     assert aws.asked[-1]["PolicySourceArn"] == f"arn:aws:iam::{ACCOUNT}:role/Ops"
 
 
 def test_what_cannot_be_simulated_is_unreadable_and_the_root_user_needs_none() -> None:
     aws = ScriptedAws(SimulatePrincipalPolicy=[failure("AccessDenied", 403)])
-    denied = own_account(aws).simulate(["iam:ListUsers"])
+    denied = own_account(aws).simulate(["iam:ListUsers"], ["*"])
     assert isinstance(denied, Unreadable)
     assert denied.code == "AccessDenied"
     root = ScriptedAws(GetCallerIdentity=lambda _: identity(f"arn:aws:iam::{ACCOUNT}:root"))
-    assert own_account(root).simulate(["iam:ListUsers"]) == ()
+    assert own_account(root).simulate(["iam:ListUsers"], ["*"]) == ()

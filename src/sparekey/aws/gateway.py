@@ -2,18 +2,34 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from botocore.credentials import Credentials as BotocoreCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
+from sparekey.aws import credential_report, event_history
 from sparekey.aws.client import Client, Credentials, OnCall, Principal
-from sparekey.aws.errors import AwsError, DeniedError, NoCredentialsError, NotFoundError, from_botocore
+from sparekey.aws.errors import (
+    AwsError,
+    BadAnswerError,
+    DeniedError,
+    NoCredentialsError,
+    NotFoundError,
+    from_botocore,
+)
 from sparekey.aws.keys import Keys
 from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
-from sparekey.model import Caller, Unreadable
+from sparekey.model import Caller, Unreadable, Value
+
+
+class Summary(Value, frozen=True):
+    """What IAM counts in an account."""
+
+    users: int
+    root_keys: int
 
 
 class AccountGateway(Keys):
@@ -35,12 +51,33 @@ class AccountGateway(Keys):
         aliases = self._call("ListAccountAliases")["AccountAliases"]
         return str(aliases[0]) if aliases else ""
 
-    def root_keys(self) -> int:
-        """How many access keys the root user has, 0 or 1; raises AwsError.
+    def summary(self) -> Summary:
+        """How many users the account has, and how many access keys its root user; raises AwsError.
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccountSummary.html
         """
-        return int(self._call("GetAccountSummary")["SummaryMap"]["AccountAccessKeysPresent"])
+        counts = self._call("GetAccountSummary")["SummaryMap"]
+        try:
+            return Summary(users=counts["Users"], root_keys=counts["AccountAccessKeysPresent"])
+        except KeyError as error:
+            raise BadAnswerError(f"the answer to iam:GetAccountSummary has no {error}") from error
+
+    def root_keys(self) -> int:
+        """How many access keys the root user has, 0 or 1; raises AwsError."""
+        return self.summary().root_keys
+
+    def credential_report(self) -> credential_report.CredentialReport:
+        """The credential report, made if there is none; raises AwsError."""
+        return credential_report.fetch(self._call, self._client.clock)
+
+    def key_changes(self, since: datetime) -> event_history.Changes:
+        """Whose keys changed since, by the event history of IAM's own region; raises AwsError."""
+        region = self._client.service("iam").region
+
+        def call(action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+            return self._client.call(self._principal, "cloudtrail", action, params, region=region)
+
+        return event_history.changes(call, since)
 
     def simulate(self, actions: Sequence[str], resources: Sequence[str]) -> tuple[str, ...] | Unreadable:
         """Which of the actions this identity is denied on any of the resources, sorted; or Unreadable.
@@ -62,7 +99,9 @@ class AccountGateway(Keys):
             answer = self._call("SimulatePrincipalPolicy", {**params, **marker})
             for result in answer["EvaluationResults"]:
                 name = result["EvalActionName"].lower()
-                decided[name] = decided.get(name, True) and result["EvalDecision"] == "allowed"
+                each = result.get("ResourceSpecificResults", ())
+                decisions = {result["EvalDecision"], *(one["EvalResourceDecision"] for one in each)}
+                decided[name] = decided.get(name, True) and decisions == {"allowed"}
             if not answer.get("IsTruncated"):
                 # An action that was not decided is not allowed.
                 return tuple(sorted(name for name in actions if not decided.get(name.lower(), False)))
