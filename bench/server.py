@@ -1,8 +1,8 @@
 """An AWS that answers in constant time, in a process of its own, so that what is measured is the client.
 
-One asyncio process; every answer is made from templates, and signatures are not checked. `--latency` delays each
-answer without using the processor, `--limit` keeps one token bucket per account and action. Accounts are told
-apart by the access key: AssumeRole hands out ASIA and the account's number.
+One asyncio process; every answer is made from templates, and signatures are not checked. `--latency` delays
+each answer without using the processor, `--limit` keeps one token bucket per account and action. Accounts are
+told apart by the access key: AssumeRole hands out ASIA and the account's number.
 """
 
 import argparse

@@ -17,13 +17,24 @@ from sparekey.aws.errors import (
     AwsError,
     ExpiredCredentialsError,
     NoCredentialsError,
+    NotEnteredError,
     NotFoundError,
     RejectedCredentialsError,
 )
 from sparekey.aws.event_history import LAG, MARGIN, Changes
 from sparekey.clock import Clock
 from sparekey.errors import SparekeyError
-from sparekey.model import AccessKey, Account, Caller, LastUsed, Snapshot, Unreadable, User, Value
+from sparekey.model import (
+    AccessKey,
+    Account,
+    Caller,
+    LastUsed,
+    SkippedAccount,
+    Snapshot,
+    Unreadable,
+    User,
+    Value,
+)
 
 NeedLastUse = Literal["spare", "all"]
 ReadMode = Literal["list", "report", "auto"]
@@ -32,7 +43,7 @@ ReadMode = Literal["list", "report", "auto"]
 _FEW_USERS = 20
 # IAM is eventually consistent: a user just made may seem absent for seconds, so absence is asked for twice.
 _SECOND_LOOK = 2.0
-_LOCKED_OUT = (ExpiredCredentialsError, NoCredentialsError, RejectedCredentialsError)
+_LOCKED_OUT = (ExpiredCredentialsError, NoCredentialsError, NotEnteredError, RejectedCredentialsError)
 
 
 class Summary(Protocol):
@@ -142,6 +153,7 @@ def audit(
     need_last_use: NeedLastUse = "spare",
     fresh: bool = True,
     workers: int = 64,
+    skipped: Sequence[SkippedAccount] = (),
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> Snapshot:
     """Read all accounts; raises InterruptedAuditError on Ctrl-C. Events come on the caller's thread.
@@ -166,8 +178,9 @@ def audit(
                         _Reading(account, clock, crew, wanted).start()
                 on_event(event)
     except KeyboardInterrupt:
-        raise InterruptedAuditError(_snapshot(began, caller, done), len(accounts)) from None
-    return _snapshot(began, caller, done)
+        partial = _snapshot(began, caller, done, skipped)
+        raise InterruptedAuditError(partial, len(accounts)) from None
+    return _snapshot(began, caller, done, skipped)
 
 
 def read_user(
@@ -209,8 +222,11 @@ def _unread(what: str, error: AwsError) -> Unreadable:
     return Unreadable(what, error.message, error.code)
 
 
-def _snapshot(began: datetime, caller: Caller, accounts: list[Account]) -> Snapshot:
-    return Snapshot(began, caller, tuple(sorted(accounts, key=lambda account: account.id)))
+def _snapshot(
+    began: datetime, caller: Caller, accounts: list[Account], skipped: Sequence[SkippedAccount]
+) -> Snapshot:
+    in_order = tuple(sorted(accounts, key=lambda account: account.id))
+    return Snapshot(began, caller, in_order, tuple(sorted(skipped, key=lambda account: account.id)))
 
 
 class _Reading:
@@ -252,7 +268,7 @@ class _Reading:
                 try:
                     task()
                 except _LOCKED_OUT as error:  # the same would come of every further call
-                    self._failed = _unread("account", error)
+                    self._failed = _unread(error.action or "account", error)
             self._end_task()
 
         self._crew.put(self._lane, run)

@@ -103,12 +103,21 @@ class Caller(Value, frozen=True):
     keys: frozenset[str] = frozenset()
 
 
+class SkippedAccount(Value, frozen=True):
+    """An account that is not read since it is not active; `state` is AWS's own word."""
+
+    id: str
+    name: str
+    state: str
+
+
 class Snapshot(Value, frozen=True):
     """All that was read, sorted by account and user; nothing is decided before it is complete."""
 
     generated: datetime
     caller: Caller
     accounts: tuple[Account, ...]
+    skipped: tuple[SkippedAccount, ...] = ()
 
     def users(self) -> Iterator[tuple[Account, User]]:
         """Yield every user that was listed, in order."""

@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from botocore.loaders import create_loader
 from botocore.session import Session
 
 from sparekey.aws.client import OnCall
 from sparekey.aws.gateway import AccountGateway, Gateway
 from sparekey.aws.wire import Request, Response
 
+_LOADER = create_loader()  # read once: each session would read its models anew
 ACCOUNT = "111122223333"
 CALLER = f"arn:aws:iam::{ACCOUNT}:user/ops/admin"
 
@@ -108,6 +110,7 @@ def page(items: str, members: str, marker: str = "") -> str:
 def session(**variables: Any) -> Session:
     """A botocore session that sees no file and no variable of this machine but what the test set."""
     made = Session(session_vars={"config_file": (None, None, "/nonexistent/config", None)})
+    made.register_component("data_loader", _LOADER)
     made.set_credentials("AKIAIOSFODNN7EXAMPLE", "secretsecretsecret")
     for name, value in variables.items():
         made.set_config_variable(name, value)

@@ -3,13 +3,15 @@
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from botocore.credentials import Credentials as BotocoreCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
-from sparekey.aws import credential_report, event_history
+from sparekey.aws import accounts, credential_report, event_history, root
+from sparekey.aws.accounts import Entry, Selection, Target
 from sparekey.aws.client import Client, Credentials, OnCall, Principal
 from sparekey.aws.errors import (
     AwsError,
@@ -22,7 +24,7 @@ from sparekey.aws.errors import (
 from sparekey.aws.keys import Keys
 from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
-from sparekey.model import Caller, Unreadable, Value
+from sparekey.model import AccessKey, Caller, Unreadable, Value
 
 
 class Summary(Value, frozen=True):
@@ -39,7 +41,14 @@ class AccountGateway(Keys):
         super().__init__(client, principal)
         self.account_id = principal.account
         self.partition = partition
-        self.arn = arn  # of the identity that asks in this account
+        self._arn = arn
+
+    @property
+    def arn(self) -> str:
+        """The ARN of the identity that asks in this account; raises AwsError."""
+        if not self._arn:
+            self._arn = str(self._client.call(self._principal, "sts", "GetCallerIdentity")["Arn"])
+        return self._arn
 
     @property
     def width(self) -> int:
@@ -84,9 +93,9 @@ class AccountGateway(Keys):
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
         """
-        if self.arn.endswith(":root"):
-            return ()  # only the organization limits the root user, and nothing simulates that
         try:
+            if self.arn.endswith(":root"):
+                return ()  # only the organization limits the root user, and nothing simulates that
             return self._simulate(self._policy_source(), actions, resources)
         except AwsError as error:
             return Unreadable("iam:SimulatePrincipalPolicy", error.message, error.code)
@@ -172,7 +181,57 @@ class Gateway:
         """The account of the base credentials; raises AwsError."""
         caller = self.caller()
         principal = Principal(caller.account, self._credentials)
-        return AccountGateway(self.client, principal, caller.arn.split(":")[1], caller.arn)
+        return AccountGateway(self.client, principal, self.partition, caller.arn)
+
+    def organization(
+        self,
+        *,
+        units: Sequence[str] = (),
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        entry: Entry,
+    ) -> Selection:
+        """The organization's accounts; raises AwsError, and BadInputError where a role is not named."""
+        caller = self.caller()
+        base = Principal(caller.account, self._credentials)
+
+        def call(action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+            return self.client.call(base, "organizations", action, params)
+
+        return accounts.organization(
+            call,
+            caller.account,
+            self.partition,
+            units=units,
+            include=include,
+            exclude=exclude,
+            entry=entry,
+        )
+
+    def accounts_file(
+        self, path: Path, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    ) -> Selection:
+        """The accounts of a file; raises AwsError and BadInputError."""
+        targets = accounts.read_file(path, self.caller().account, self.partition)
+        return Selection(accounts.choose(targets, include, exclude))
+
+    def enter(self, target: Target) -> AccountGateway:
+        """One account; its role is assumed when it is first asked for something."""
+        caller = self.caller()
+        base = Principal(caller.account, self._credentials)
+        credentials = accounts.credentials_for(self.client, base, target)
+        arn = target.roles[-1] if target.roles else "" if target.profile else caller.arn
+        return AccountGateway(self.client, Principal(target.id, credentials), self.partition, arn)
+
+    def list_root_keys(self, account: str) -> tuple[AccessKey, ...]:
+        """The root user's keys in a member account, each with its last use; raises AwsError."""
+        base = Principal(self.caller().account, self._credentials)
+        return root.list_root_keys(self.client, base, self.partition, account)
+
+    @property
+    def partition(self) -> str:
+        """The partition of the caller; roles do not cross partitions."""
+        return self.caller().arn.split(":")[1]
 
     def _identity(self, credentials: Credentials) -> tuple[str, str]:
         """GetCallerIdentity needs no permission: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html"""
