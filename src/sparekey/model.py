@@ -82,7 +82,7 @@ class Account(Value, frozen=True):
     """One AWS account as it was read: its users, or why they could not be read.
 
     `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes`
-    says what the reading could not see.
+    says what the reading could not see. `history` says why changes after `as_of` could not be looked for.
     """
 
     id: str
@@ -93,6 +93,7 @@ class Account(Value, frozen=True):
     read_by: Literal["list", "report"] = "list"
     root_keys: int | Unreadable | None = None
     notes: tuple[str, ...] = ()
+    history: Unreadable | None = None
 
 
 class Caller(Value, frozen=True):
@@ -104,12 +105,21 @@ class Caller(Value, frozen=True):
     keys: frozenset[str] = frozenset()
 
 
+class SkippedAccount(Value, frozen=True):
+    """An account that is not read since it is not active; `state` is AWS's own word."""
+
+    id: str
+    name: str
+    state: str
+
+
 class Snapshot(Value, frozen=True):
     """All that was read, sorted by account and user; nothing is decided before it is complete."""
 
     generated: Time
     caller: Caller
     accounts: tuple[Account, ...]
+    skipped: tuple[SkippedAccount, ...] = ()
 
     def users(self) -> Iterator[tuple[Account, User]]:
         """Yield every user that was listed, in order."""
