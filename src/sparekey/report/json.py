@@ -6,7 +6,16 @@ from typing import Any
 
 import msgspec
 
-from sparekey.model import AccessKey, AccountVerdict, Audit, Finding, RunRecord, Unreadable, UserVerdict
+from sparekey.model import (
+    AccessKey,
+    AccountVerdict,
+    Audit,
+    Finding,
+    RootKeys,
+    RunRecord,
+    Unreadable,
+    UserVerdict,
+)
 from sparekey.plan import Plan, encode
 from sparekey.report import Look
 
@@ -46,6 +55,22 @@ def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
     del look
     for record in records:
         yield _text({"schema": "sparekey/run/1", **msgspec.to_builtins(record)}) + "\n"
+
+
+def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterator[str]:
+    """Every account's root keys."""
+    del look
+    accounts = [
+        {
+            "id": one.account,
+            "name": one.name or None,
+            "present": None if isinstance(one.present, Unreadable) else one.present,
+            "unreadable": next((x.why for x in (one.present, one.keys) if isinstance(x, Unreadable)), None),
+            "keys": [] if isinstance(one.keys, Unreadable) else [_key(key) for key in one.keys],
+        }
+        for one in told[0]
+    ]
+    yield _text({"schema": "sparekey/root-keys/1", "generated": _time(told[1]), "accounts": accounts}) + "\n"
 
 
 def _text(value: Any) -> str:
