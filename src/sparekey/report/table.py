@@ -125,7 +125,7 @@ def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterat
         f"{number(unread)} could not be asked\n"
     )
     if having:
-        yield "A root key cannot be deactivated from outside. It is deleted: by the root user, or by sparekey delete --root.\n"
+        yield "A root key cannot be deactivated from outside, only deleted: `sparekey delete --root`.\n"
 
 
 def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:
