@@ -53,6 +53,8 @@ def signed(service: str, body: bytes, **headers: str) -> Request:
 def answered(request: Request) -> None:
     """The answer is one that AWS could give."""
     response = SANDBOX.handle(request)
+    # Nonsense may have hit upon the operator's own key: the next one shall be let in again.
+    SANDBOX.operator.status, SANDBOX.operator.deleted = "Active", None
     assert response.status in {200, 400, 403, 404, 409, 410}
     assert response.body
 
