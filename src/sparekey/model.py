@@ -3,7 +3,7 @@
 All times are aware UTC datetimes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Literal
 
@@ -240,3 +240,62 @@ class Audit(Value, frozen=True):
     accounts: tuple[AccountVerdict, ...]
     coverage: Coverage
     cis: str = ""
+
+
+StepState = Literal[
+    "planned",
+    "held",
+    "already_inactive",
+    "gone",
+    "in_doubt",
+    "applied",
+    "confirmed",
+    "watching",
+    "settled",
+    "unwatched",
+    "reactivating",
+    "rolled_back",
+    "undone",
+    "changed",
+    "failed",
+]
+RunState = Literal[
+    "applying", "stopped", "watching", "settled", "unwatched", "rolled_back", "undone", "failed"
+]
+
+
+class StepRecord(Value, frozen=True):
+    """What became of one step: `before` and `after` are the user's listings (key to status) around the write.
+
+    `in_doubt`: a write was intended and its answer is not known. `changed`: somebody else changed the key since.
+    """
+
+    account: str
+    user: str
+    keep: str | None
+    key: str
+    state: StepState
+    why: str = ""
+    release: str = ""
+    request_ids: tuple[str, ...] = ()
+    before: Mapping[str, str] = {}
+    after: Mapping[str, str] = {}
+    changed_at: datetime | None = None
+
+
+class RunRecord(Value, frozen=True):
+    """One run as its ledger tells it; `head` is the hash of its last entry."""
+
+    id: str
+    plan_digest: str
+    caller: str
+    state: RunState
+    opened: datetime
+    updated: datetime
+    steps: tuple[StepRecord, ...]
+    entries: int
+    head: str
+    wave: int = 1
+    waves: int = 1
+    watch_until: datetime | None = None
+    notes: tuple[str, ...] = ()

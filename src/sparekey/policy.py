@@ -6,7 +6,7 @@ An unknown field is an error; a policy that others may write is refused by whoev
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
@@ -122,6 +122,14 @@ def parse_policy(text: str) -> Policy:
         raise PolicyError(f"the policy has a wrong field: {error}") from error
     _check(policy)
     return policy
+
+
+def decode_policy(plain: Mapping[str, Any]) -> Policy:
+    """A policy from the plain values that a run's ledger keeps it as; raises PolicyError."""
+    try:
+        return msgspec.convert(plain, Policy, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"the policy on file has a wrong field: {error}") from error
 
 
 def _decode(kind: type, value: Any) -> Any:

@@ -1,0 +1,350 @@
+"""A run as its ledger tells it: pure folds from entries to the state of each key and of the whole run."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, assert_never
+
+import msgspec
+
+from sparekey.errors import BadInputError
+from sparekey.ledger import Entry
+from sparekey.model import Caller, RunRecord, RunState, StepRecord, StepState, Value
+from sparekey.plan import Plan, Step, decode
+from sparekey.policy import Policy, decode_policy
+from sparekey.run.entries import (
+    Already,
+    Confirmed,
+    Failed,
+    Foreign,
+    Gone,
+    Held,
+    Intent,
+    OfKey,
+    Opened,
+    Options,
+    Probed,
+    Resolved,
+    Resumed,
+    Said,
+    Seen,
+    Stopped,
+    Undoing,
+    Unsure,
+    Verdict,
+    Watching,
+    WaveStarted,
+    Written,
+    read_all,
+)
+
+UserId = tuple[str, str]
+KeyId = tuple[str, str, str]
+
+
+class Run(Value, frozen=True):
+    """What a run was opened with."""
+
+    id: str
+    plan: Plan
+    caller: Caller
+    policy: Policy
+    options: Options
+    reverse: tuple[str, ...]
+    opened: datetime
+
+    def users(self) -> dict[UserId, tuple[Step, ...]]:
+        """The users with something to deactivate and their steps, sorted."""
+        found: dict[UserId, tuple[Step, ...]] = {}
+        for step in self.plan.deactivations:
+            user = (step.account, step.user)
+            found[user] = (*found.get(user, ()), step)
+        return found
+
+    def wave_of(self) -> dict[UserId, int]:
+        """The number of the wave, from 1, that each user goes with."""
+        return _waves(tuple(self.users()), self.options.waves)
+
+
+def _waves(users: tuple[UserId, ...], sizes: tuple[int | None, ...]) -> dict[UserId, int]:
+    found: dict[UserId, int] = {}
+    rest = list(users)
+    for number, size in enumerate(sizes, 1):
+        taken, rest = (rest, []) if size is None else (rest[:size], rest[size:])
+        found.update(dict.fromkeys(taken, number))
+    # Sizes that do not reach the end are followed by one last wave.
+    found.update(dict.fromkeys(rest, len(sizes) + 1))
+    return found
+
+
+def open_run(entry: Entry) -> Run:
+    """A run from its first entry."""
+    return _open_run(entry.run, entry.hash, msgspec.json.encode(entry))
+
+
+@lru_cache(maxsize=8)
+def _open_run(run: str, _hash: str, content: bytes) -> Run:
+    entry = msgspec.json.decode(content, type=Entry)
+    said = next(said for _, said in read_all([entry]))
+    if not isinstance(said, Opened):
+        raise BadInputError(f"the ledger of run {run} does not begin with its opening")
+    return Run(
+        id=run,
+        plan=decode(said.plan.encode()),
+        caller=said.caller,
+        policy=decode_policy(said.policy),
+        options=said.options,
+        reverse=said.reverse,
+        opened=entry.at,
+    )
+
+
+class KeyFacts(Value, frozen=True):
+    """All that a run's ledger says of one key.
+
+    `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`: it
+    may be inactive by our doing, so undo concerns it.
+    """
+
+    state: StepState = "planned"
+    intent: Intent | None = None
+    written: bool = False
+    ours: bool = False
+    why: str = ""
+    release: str = ""
+    request_ids: tuple[str, ...] = ()
+    before: Mapping[str, str] = {}
+    after: Mapping[str, str] = {}
+    changed_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    watch: Watching | None = None
+    retry: bool = False
+    intents: int = 0
+
+    @property
+    def in_doubt(self) -> Intent | None:
+        """The intent of which not even the answer is known."""
+        return None if self.written else self.intent
+
+    @property
+    def pending(self) -> bool:
+        """True where something is left to do before the step is confirmed."""
+        return self.intent is not None or self.retry or self.state == "planned"
+
+
+def fold_keys(entries: Iterable[Entry]) -> dict[KeyId, KeyFacts]:
+    """The facts of every key that the entries speak of."""
+    facts: dict[KeyId, KeyFacts] = {}
+    for entry, said in read_all(entries):
+        if isinstance(said, OfKey):
+            key = (said.account, said.user, said.key)
+            facts[key] = _fold(facts.get(key, KeyFacts()), said, entry.at)
+    return facts
+
+
+_AFTER: dict[str, tuple[StepState, str]] = {
+    "apply": ("confirmed", ""),
+    "undo": ("undone", "reactivated on request"),
+    "rollback": ("rolled_back", "reactivated because a probe turned red"),
+    "no-active-key": ("rolled_back", "reactivated because a listing showed the user without an active key"),
+    "late-write": ("rolled_back", "reactivated because the write came after the step was taken over"),
+}
+
+
+def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901,PLR0911  # one flat table of kinds
+    change = msgspec.structs.replace
+    match said:
+        case Held():
+            return change(facts, state="held", why=said.why, release=said.release, retry=False, changed_at=at)
+        case Already():
+            why = "somebody else had switched it off before"
+            return change(
+                facts, state="already_inactive", why=why, after=said.listing, retry=False, changed_at=at
+            )
+        case Gone():
+            return change(
+                facts, state="gone", why=said.why, intent=None, written=False, ours=False, retry=False, changed_at=at
+            )  # fmt: skip
+        case Intent():
+            return change(
+                facts,
+                state="in_doubt" if said.status == "Inactive" else "reactivating",
+                intent=said,
+                written=False,
+                ours=True,
+                retry=False,
+                why=said.why,
+                before=facts.before or said.before,
+                intents=facts.intents + 1,
+                changed_at=at,
+            )
+        case Written():
+            state = "applied" if said.status == "Inactive" else "reactivating"
+            ids = (*facts.request_ids, said.request_id)
+            return change(facts, state=state, written=True, request_ids=ids, changed_at=at)
+        case Unsure():
+            return change(facts, why=said.why, changed_at=at)
+        case Resolved():
+            return _resolved(facts, said, at)
+        case Failed():
+            return _failed(facts, said, at)
+        case Confirmed():
+            because = facts.intent.because if facts.intent else "apply"
+            state, why = _AFTER[because]
+            return change(
+                facts,
+                state=state,
+                why=(facts.intent.why if facts.intent else "") or why,
+                intent=None,
+                written=False,
+                ours=said.status == "Inactive",
+                retry=False,
+                after=said.after,
+                changed_at=at,
+                confirmed_at=at,
+            )
+        case Foreign():
+            return change(
+                facts, state="changed", why=said.why, intent=None, written=False, ours=False, retry=False,
+                after=said.listing, changed_at=at,
+            )  # fmt: skip
+        case Watching():
+            return change(facts, state="watching", watch=said, changed_at=at)
+        case Seen():
+            when = f"{said.last_used:%Y-%m-%d %H:%M} UTC"
+            return change(facts, why=f"{said.keep}, which stays, was used at {when}")
+        case Verdict():
+            return change(facts, state=said.verdict, why=said.why, changed_at=at)
+        case Opened() | Resumed() | Stopped() | Undoing() | WaveStarted() | Probed():
+            return facts
+        case _:
+            assert_never(said)
+
+
+def _resolved(facts: KeyFacts, said: Resolved, at: datetime) -> KeyFacts:
+    change = msgspec.structs.replace
+    if said.says == said.status:
+        state = "applied" if said.status == "Inactive" else "reactivating"
+        return change(facts, state=state, written=True, changed_at=at)
+    if said.status == "Active":
+        return change(facts, intent=None, state="failed", retry=True, changed_at=at)
+    return change(facts, intent=None, state="planned", ours=False, changed_at=at)
+
+
+def _failed(facts: KeyFacts, said: Failed, at: datetime) -> KeyFacts:
+    change = msgspec.structs.replace
+    facts = change(
+        facts, state="failed", why=f"{said.code}: {said.why}" if said.code else said.why, changed_at=at
+    )
+    if said.request_id:
+        facts = change(facts, request_ids=(*facts.request_ids, said.request_id))
+    if said.phase != "write":
+        return change(facts, retry=not said.final)
+    deactivating = facts.intent is not None and facts.intent.status == "Inactive"
+    return change(
+        facts, intent=None, written=False, retry=not said.final, ours=facts.ours and not deactivating
+    )
+
+
+def fold_run(entries: tuple[Entry, ...]) -> RunRecord:
+    """A whole run from all its entries."""
+    run = open_run(entries[0])
+    facts = fold_keys(entries)
+    flags = _Flags()
+    for _, said in read_all(entries):
+        flags = flags.seen(said)
+    waves = run.wave_of()
+    steps = tuple(_step(step, facts, flags.wave, waves) for step in run.plan.steps)
+    until = [known.watch.until for known in facts.values() if known.watch]
+    return RunRecord(
+        id=run.id,
+        plan_digest=run.plan.digest,
+        caller=run.caller.arn,
+        state=_state(steps, facts, flags),
+        opened=run.opened,
+        updated=entries[-1].at,
+        steps=steps,
+        entries=entries[-1].seq,
+        head=entries[-1].hash,
+        wave=flags.wave,
+        waves=max(waves.values(), default=1),
+        watch_until=max(until, default=None),
+        notes=flags.notes,
+    )
+
+
+class _Flags(Value, frozen=True):
+    """What the entries about the run itself add up to."""
+
+    stopped: bool = False
+    undoing: bool = False
+    wave: int = 1
+    notes: tuple[str, ...] = ()
+
+    def seen(self, said: Said) -> "_Flags":
+        change = msgspec.structs.replace
+        match said:
+            case Stopped():
+                return change(self, stopped=True, notes=(*self.notes, f"stopped by {said.who}: {said.why}"))
+            case Resumed():
+                return change(self, stopped=False, notes=(*self.notes, f"resumed by {said.who}"))
+            case Undoing():
+                return change(self, undoing=True, notes=(*self.notes, f"undo by {said.who}"))
+            case WaveStarted():
+                return change(self, wave=said.number)
+            case Probed():
+                colour = "green" if said.green else "red"
+                return change(self, notes=(*self.notes, f"probe {said.probe} turned {colour}: {said.output}"))
+            case _:
+                return self
+
+
+def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]) -> StepRecord:
+    known = facts.get((step.account, step.user, step.key), KeyFacts())
+    if step.action == "held":
+        known = KeyFacts(state="held", why=step.why, release=step.release)
+    elif known.state == "planned" and waves.get((step.account, step.user), 1) > wave:
+        known = msgspec.structs.replace(known, why=f"waits for wave {waves[step.account, step.user]}")
+    return StepRecord(
+        account=step.account,
+        user=step.user,
+        keep=step.keep,
+        key=step.key,
+        state=known.state,
+        why=known.why or step.why,
+        release=known.release,
+        request_ids=known.request_ids,
+        before=known.before,
+        after=known.after,
+        changed_at=known.changed_at,
+    )
+
+
+def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags: _Flags) -> RunState:
+    states = {step.state for step in steps}
+    open_steps = {"in_doubt", "applied", "reactivating"} & states or any(
+        known.retry or known.intent for known in facts.values()
+    )
+    if flags.undoing:
+        return (
+            "applying"
+            if open_steps
+            else "failed"
+            if any(known.ours for known in facts.values())
+            else "undone"
+        )
+    if flags.stopped and (open_steps or {"planned", "confirmed"} & states):
+        return "stopped"
+    if open_steps or {"planned", "confirmed"} & states:
+        return "applying"
+    for state in ("watching", "failed", "rolled_back", "unwatched"):
+        if state in states:
+            return state
+    ended = states - {"held", "already_inactive", "gone", "changed"}
+    return "undone" if ended == {"undone"} else "settled"
+
+
+def as_policy(policy: Policy) -> dict[str, Any]:
+    """A policy as plain values for the ledger."""
+    plain: dict[str, Any] = msgspec.to_builtins(policy, enc_hook=str)
+    return plain
