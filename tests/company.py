@@ -1,4 +1,4 @@
-"""A small company as it could be read: three accounts, one of them closed to us, and names meant to do harm."""
+"""A small company as it could be read: three accounts, one closed to us, and names meant to do harm."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -14,8 +14,10 @@ from sparekey.model import (
     Caller,
     LastUsed,
     RunRecord,
+    RunState,
     Snapshot,
     StepRecord,
+    StepState,
     Unreadable,
     User,
 )
@@ -101,13 +103,13 @@ def audit(*told: Account, rules: tuple[str, ...] = RULES, cis: str = "4.0") -> A
     return assess(Snapshot(NOW, CALLER, told or accounts()), POLICY, NOW, rules, cis)
 
 
-def run(state: str = "watching") -> RunRecord:
+def run(state: RunState = "watching") -> RunRecord:
     """A run over the company: steps in several states."""
     return RunRecord(
         id="20260301-1204-7f3a",
         plan_digest="5f3c9a" * 10 + "5f3c",
         caller=CALLER.arn,
-        state=state,  # type: ignore[arg-type]  # the tests pass only names that exist
+        state=state,
         opened=NOW + timedelta(minutes=4),
         updated=NOW + timedelta(hours=3),
         steps=(
@@ -144,7 +146,7 @@ def _step(
     name: str,
     keep: int | None,
     goes: int,
-    state: str,
+    state: StepState,
     *,
     why: str,
     release: str = "",
@@ -167,4 +169,4 @@ def _step(
         before if ids else {},
         after if ids else {},
         changed,
-    )  # type: ignore[arg-type]  # as above
+    )

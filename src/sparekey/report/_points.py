@@ -7,7 +7,7 @@ from sparekey import rules
 from sparekey.model import Account, AccountVerdict, Audit, Finding, FindingStatus, Unreadable, User, Value
 from sparekey.rules import Rule
 
-_WORST_FIRST: tuple[FindingStatus, ...] = ("UNREADABLE", "FAIL", "EXEMPT", "PASS")
+_WORST_FIRST: tuple[FindingStatus, ...] = ("UNREADABLE", "FAIL", "EXEMPT")
 
 
 class Point(Value, frozen=True):
@@ -31,7 +31,7 @@ class Point(Value, frozen=True):
         return f"{self.rule.title}: {self.user.name if self.user else f'account {self.account.id}'}"
 
     def controls(self, version: str = "") -> tuple[tuple[str, str], ...]:
-        """The benchmark versions that number this rule, with the number; `version` alone where it is given."""
+        """The benchmark versions that number this rule, with the number; or `version` alone."""
         numbers = ((known, self.rule.cis_number(known)) for known in rules.CIS_VERSIONS)
         return tuple((known, number) for known, number in numbers if number and version in ("", known))
 
@@ -71,6 +71,6 @@ def _point(
     for finding in findings:
         if finding.rule == rule.id:
             said[finding.status].append(finding.message)
-    status = next((status for status in _WORST_FIRST if status in said), "PASS")
+    status: FindingStatus = next((status for status in _WORST_FIRST if status in said), "PASS")
     if passes or status != "PASS":
         yield Point(account, user, rule, status, "; ".join(said[status]))

@@ -37,10 +37,11 @@ _MAIN_REGION = {
     "aws-us-gov": "us-gov-west-1",
     "aws-eusc": "eusc-de-east-1",
 }
-# What a finding provider may send again of a finding that Security Hub told: the rest is theirs or a person's.
+# What a provider may send again of a finding that Security Hub told: the rest is theirs or a person's.
 _OURS = (
     "SchemaVersion", "Id", "ProductArn", "GeneratorId", "AwsAccountId", "CreatedAt", "FirstObservedAt",
-    "LastObservedAt", "Title", "Description", "Remediation", "Resources", "Compliance", "FindingProviderFields",
+    "LastObservedAt", "Title", "Description", "Remediation", "Resources", "Compliance",
+    "FindingProviderFields",
 )  # fmt: skip
 
 Finding = dict[str, Any]
@@ -118,7 +119,7 @@ def finding(point: Point, audit: Audit, region: str, before: Finding | None = No
         "LastObservedAt": _time(account.as_of),
         "Title": _cut(point.title, 256),
         "Description": _cut(f"{point.status}: {point.message or point.rule.title}", 1024),
-        "Remediation": {"Recommendation": {"Text": _REMEDY.get(point.rule.id, _DEFAULT_REMEDY)}},
+        "Remediation": {"Recommendation": {"Text": _cut(point.rule.remedy or point.rule.title, 512)}},
         "Resources": [_resource(account, point.user)],
         "Compliance": {"Status": _COMPLIANCE[point.status], "RelatedRequirements": requirements},
         "FindingProviderFields": {
@@ -127,15 +128,6 @@ def finding(point: Point, audit: Audit, region: str, before: Finding | None = No
         },
         "RecordState": "ACTIVE",
     }
-
-
-_DEFAULT_REMEDY = "See the finding's description."
-_REMEDY = {
-    "two-active-keys": "Run `sparekey plan` and `sparekey apply`: one working key stays, the others are made inactive.",
-    "old-key": "Create a new access key, move the application to it, then run `sparekey plan`.",
-    "unused-key": "Make the access key inactive if nothing needs it.",
-    "root-key": "Sign in as the root user and delete its access key.",
-}
 
 
 def _resource(account: Account, user: User | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One HTML file for a manager and an auditor: nothing to load, nothing that runs, everything escaped.
 
-The markup is in `_html/`, for Jinja2 (an extra): its autoescape is what keeps a user's name from being markup.
+The markup is in `_html/`, for Jinja2 (an extra): its autoescape keeps a user's name from being markup.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from sparekey.model import (
 )
 from sparekey.report import Look, _states, json
 from sparekey.report._points import points
-from sparekey.rules import exit_code, rule
+from sparekey.rules import DEFAULT_RULE, exit_code, rule
 from sparekey.words import clean, key_age, last_use, moment, number, plural
 
 if TYPE_CHECKING:
@@ -158,11 +158,15 @@ def _audit_verdict(audit: Audit) -> _Verdict:
     if told.users_exempt:
         also.append(f"{number(told.users_exempt)} of them are exempt by policy, {number(spare)} are not.")
     code = exit_code(audit)
+    said = Counter((point.rule.id == DEFAULT_RULE, point.status) for point in points(audit))
+    others = said[False, "FAIL"]
+    if others:
+        also.append(f"{plural(others, 'finding')} of other rules {'fails' if others == 1 else 'fail'}.")
     if code == 4:
-        unread = sum(point.status == "UNREADABLE" for point in points(audit))
+        unread = said[True, "UNREADABLE"] + said[False, "UNREADABLE"]
         also.append(
-            f"{plural(told.accounts_unreadable, 'account')} and {plural(told.users_unreadable, 'user')} could "
-            f"not be read, and {plural(unread, 'answer')} to a rule with them: this verdict is not whole."
+            f"{plural(told.accounts_unreadable, 'account')} and {plural(told.users_unreadable, 'user')} "
+            f"could not be read; {plural(unread, 'rule answer')} missing: this verdict is not whole."
         )
     word, tone = {0: ("PASS", "good"), 3: ("FAIL", "bad")}.get(code, ("INCOMPLETE", "odd"))
     return _Verdict(word, tone, says, tuple(also))
@@ -299,7 +303,9 @@ def _ages(audit: Audit) -> _Ages:
         bars.append(_Bar(label, counts[label], tone, x, _FLOOR - height, _BAR, height))
     old = sum(key.created is not None and now - key.created >= timedelta(days=_OLD) for key in keys)
     return _Ages(
-        says=f"{number(old)} of {plural(len(keys), 'active key')} are 90 days old or older.",
+        says=f"{number(old)} of {plural(len(keys), 'active key')} are 90 days old or older."
+        if keys
+        else "No active key was read.",
         text="; ".join(f"{bar.label}: {number(bar.count)}" for bar in bars) + ".",
         bars=tuple(bars),
         limit=young * _SLOT,

@@ -14,8 +14,8 @@ from sparekey.report import Look
 from sparekey.report._points import Point, generator, points
 
 NAME = "ocsf"
-# The numbers are the schema's. https://schema.ocsf.io/objects/compliance says of Warning (2): "did not yield a
-# result due to missing information".
+# The numbers are the schema's. https://schema.ocsf.io/objects/compliance says of 2 (Warning): "did not yield
+# a result due to missing information".
 _COMPLIANCE: Mapping[FindingStatus, int] = {"PASS": 1, "UNREADABLE": 2, "FAIL": 3, "EXEMPT": 99}
 _SEVERITIES = ("Unknown", "Informational", "Low", "Medium", "High", "Critical")
 _WORKS = ("Unknown", "New", "In Progress", "Suppressed", "Resolved")

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sparekey.model import AccountVerdict, Audit, Unreadable, UserVerdict
+from sparekey.model import AccountVerdict, Audit, RunRecord, StepRecord, Unreadable, UserVerdict
 from sparekey.plan import Plan, Step
-from sparekey.report import Look
+from sparekey.report import Look, _states
 from sparekey.rules import rule
 from sparekey.words import clean, key_age, last_use, moment, number, plural
 
@@ -55,14 +55,46 @@ def plan(plan: Plan, look: Look) -> Iterator[str]:
     if held:
         yield from _table(look, _steps_table("Held", held, released=True))
     for entry in plan.exempt:
-        yield f"exempt  {entry.account} {entry.user} until {entry.expires} ({entry.owner}: {entry.reason})\n"
+        yield clean(
+            f"exempt  {entry.account} {entry.user} until {entry.expires} ({entry.owner}: {entry.reason})\n"
+        )
     for unread in plan.unread:
-        yield f"unread  {unread.what}: {unread.why}\n"
+        yield clean(f"unread  {unread.what}: {unread.why}\n")
     yield (
         f"\n{plural(len(going), 'key')} to deactivate, {number(len(held))} held, "
         f"{plural(len(plan.exempt), 'user')} exempt, {number(len(plan.unread))} unread; "
         f"plan {plan.digest[:12]}, good until {moment(plan.expires)}\n"
     )
+
+
+def run(record: RunRecord, look: Look) -> Iterator[str]:
+    """Every step under what became of it, what needs a person first, and what proves it."""
+    for part in _states.parts(record):
+        if part.steps:
+            yield from _table(look, _run_table(part))
+            yield "\n"
+    for note in record.notes:
+        yield clean(f"note  {note}\n")
+    watched = f"; watched until {moment(record.watch_until)}" if record.watch_until else ""
+    yield clean(
+        f"run {record.id} {_states.VERDICTS[record.state][0]}: {_states.summary(record)}{watched}\n"
+        f"by {record.caller}, {moment(record.opened)} to {moment(record.updated)}, "
+        f"wave {record.wave} of {record.waves}; {plural(record.entries, 'ledger entry', 'ledger entries')}, "
+        f"head {record.head[:12]}, plan {record.plan_digest[:12]}\n"
+    )
+
+
+def _run_table(part: _states.Part) -> Table:
+    table = _titled(part.title, ("State", "Account", "User", "Key", "Stays", "Since", "Why"))
+    for step in part.steps:
+        table.add_row(*(Text(clean(cell)) for cell in _run_cells(step)))
+    return table
+
+
+def _run_cells(step: StepRecord) -> tuple[str, ...]:
+    why = f"{step.why}\nreleased by: {step.release}" if step.release else step.why
+    since = moment(step.changed_at) if step.changed_at else ""
+    return _states.LABELS[step.state], step.account, step.user, step.key, step.keep or "none", since, why
 
 
 def _rules(audit: Audit) -> str:
@@ -80,16 +112,16 @@ def _account(account: AccountVerdict, now: datetime, look: Look) -> Iterator[str
     told = account.account
     name = f"{told.id} ({told.alias})" if told.alias else told.id
     if isinstance(told.users, Unreadable):
-        yield f"\nAccount {name}: UNREADABLE: {told.users.why}\n"
+        yield clean(f"\nAccount {name}: UNREADABLE: {told.users.why}\n")
         return
     shown = [verdict for verdict in account.users if look.show_all or verdict.status != "PASS"]
     if not shown and not account.findings and not told.notes:
         return
-    yield f"\nAccount {name}, read by {told.read_by}, as of {moment(told.as_of)}\n"
+    yield clean(f"\nAccount {name}, read by {told.read_by}, as of {moment(told.as_of)}\n")
     for finding in account.findings:
-        yield f"{finding.status}  {finding.rule}: {finding.message}\n"
+        yield clean(f"{finding.status}  {finding.rule}: {finding.message}\n")
     for note in told.notes:
-        yield f"note  {note}\n"
+        yield clean(f"note  {note}\n")
     if shown:
         table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
         for column in ("Status", "User", "Finding", "Access keys"):
@@ -114,11 +146,7 @@ def _user(verdict: UserVerdict, now: datetime) -> tuple[Text, Text, Text, Text]:
 
 
 def _steps_table(title: str, steps: tuple[Step, ...], *, released: bool) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
-    for column in ("Account", "User", "Key", "Stays", "Why"):
-        table.add_column(column, overflow="fold", header_style="bold")
+    table = _titled(title, ("Account", "User", "Key", "Stays", "Why"))
     for step in steps:
         why = f"[{step.reason}] {step.why}"
         if released:
@@ -126,6 +154,15 @@ def _steps_table(title: str, steps: tuple[Step, ...], *, released: bool) -> Tabl
         table.add_row(
             *(Text(clean(cell)) for cell in (step.account, step.user, step.key, step.keep or "none", why))
         )
+    return table
+
+
+def _titled(title: str, columns: tuple[str, ...]) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold", header_style="bold")
     return table
 
 

@@ -16,6 +16,7 @@ RULE = Rule(
         "5.0": "1.13",
         "6.0": "2.13",
     },
+    remedy="Create a new access key, move the application to it, then run `sparekey plan`.",
 )
 
 

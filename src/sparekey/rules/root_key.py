@@ -17,6 +17,7 @@ RULE = Rule(
     },
     needs="summary",
     severity="critical",
+    remedy="Sign in as the root user and delete its access key.",
 )
 
 

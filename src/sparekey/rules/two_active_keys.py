@@ -16,6 +16,7 @@ RULE = Rule(
         "5.0": "1.12",
         "6.0": "2.12",
     },
+    remedy="Run `sparekey plan` and `sparekey apply`: one working key stays, the others turn inactive.",
 )
 
 

@@ -17,6 +17,7 @@ RULE = Rule(
         "6.0": "2.11",
     },
     needs="last_use",
+    remedy="Make the access key inactive if nothing needs it.",
 )
 
 
