@@ -32,6 +32,7 @@ def refuse(plan: Plan, caller: Caller, limits: Limits) -> None:
 
 
 def _kept_key_is_active(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
+    """The key that stays was read as `Active`, for each key that goes."""
     del caller, limits
     for step in plan.deactivations:
         if step.keep is None or step.preconditions.statuses.get(step.keep) != ACTIVE:
@@ -39,6 +40,7 @@ def _kept_key_is_active(plan: Plan, caller: Caller, limits: Limits) -> Iterator[
 
 
 def _kept_key_never_goes(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
+    """No key that stays in one step goes in another."""
     del caller, limits
     going = {(step.account, step.user, step.key) for step in plan.deactivations}
     for step in plan.deactivations:
@@ -47,6 +49,7 @@ def _kept_key_never_goes(plan: Plan, caller: Caller, limits: Limits) -> Iterator
 
 
 def _each_key_once(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
+    """Each key stands in one step only."""
     del caller, limits
     times = Counter((step.account, step.user, step.key) for step in plan.steps)
     for (account, user, key), count in sorted(times.items()):
@@ -54,7 +57,16 @@ def _each_key_once(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
             yield f"{account}/{user}: {key} stands in {count} steps"
 
 
+def _only_accounts_that_were_read(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
+    """Keys go only in accounts that the plan says it read."""
+    del caller, limits
+    known = {account.id for account in plan.accounts}
+    for account in sorted({step.account for step in plan.deactivations} - known):
+        yield f"account {account}: the plan has steps for it and does not say that it was read"
+
+
 def _never_the_callers_own(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
+    """No key of a user behind the credentials that sparekey runs with goes, forced or not."""
     del limits
     for step in plan.deactivations:
         if step.key in caller.keys or (step.account == caller.account and step.user in caller.users):
@@ -62,6 +74,7 @@ def _never_the_callers_own(plan: Plan, caller: Caller, limits: Limits) -> Iterat
 
 
 def _not_too_many(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
+    """One run deactivates at most `--max-keys` keys or `--max-share` of those read, whichever is more."""
     del caller
     going = len(plan.deactivations)
     read = sum(account.active_keys for account in plan.accounts)
@@ -74,6 +87,7 @@ def _not_too_many(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
 
 
 def _not_too_many_in_one_account(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
+    """The same in each account, where a limit for accounts is set."""
     del caller
     if limits.account_keys is None and limits.account_share is None:
         return
@@ -91,6 +105,7 @@ GUARDS: tuple[Guard, ...] = (
     _kept_key_is_active,
     _kept_key_never_goes,
     _each_key_once,
+    _only_accounts_that_were_read,
     _never_the_callers_own,
     _not_too_many,
     _not_too_many_in_one_account,

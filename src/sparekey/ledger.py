@@ -1,4 +1,4 @@
-"""The append-only record of what was intended and done: one chain per run, each entry holding the last one's hash.
+"""The append-only record of what was intended and done: one chain per run, each entry hashing the last.
 
 SQLite in the state directory, or PostgreSQL by URL with the same code. An entry is committed to disk before
 `append` returns. A chain shows every edited, removed or reordered entry; a cut tail shows only against a head
@@ -146,11 +146,13 @@ class Ledger:
         claim: Claim | None = None,
         take: bool = False,
         unless: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
+        first: bool = False,
     ) -> Entry:
         """Add an entry to a run's chain; it is on disk when this returns.
 
         `claim` must still be the ledger's; with `take` its epoch grows by one, which ends every other claim.
-        `unless=(stops, starts)` demands that of the run's entries of these kinds the last is one of `starts`.
+        `unless=(stops, starts)` demands that of the run's entries of these kinds the last is one of `starts`,
+        `first` that the run has no entry yet.
         Raises FencedError where either does not hold, StateFullError, StateError.
         """
         for _ in range(_RETRIES):
@@ -159,6 +161,8 @@ class Ledger:
                     if claim is not None:
                         _check_claim(connection, run, claim, take=take)
                     entry = _add(connection, run, kind, body, at)
+                    if first and entry.seq != 1:
+                        raise FencedError(f"run {run} exists")
                     if unless is not None:
                         _check_last(connection, run, *unless)
                     return entry

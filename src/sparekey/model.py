@@ -267,7 +267,7 @@ RunState = Literal[
 class StepRecord(Value, frozen=True):
     """What became of one step: `before` and `after` are the user's listings (key to status) around the write.
 
-    `in_doubt`: a write was intended and its answer is not known. `changed`: somebody else changed the key since.
+    `in_doubt`: a write was intended and its answer is not known. `changed`: somebody else changed the key.
     """
 
     account: str

@@ -4,19 +4,21 @@ One plan serves all: a dry run renders it, apply consumes it. The file is exactl
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal, assert_never
 
 import msgspec
 
-from sparekey.choose import NOTHING_ASKED, Asked, Choice, Deactivate, Outcome, choose
+from sparekey.choose import NOTHING_ASKED, Asked, Choice, Deactivate, Held, Outcome, choose
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.model import Account, Caller, Evidence, Snapshot, Unreadable, Usage, User, Value
 from sparekey.policy import Policy
 
 SCHEMA = "sparekey/plan/1"
 LIFETIME = timedelta(hours=24)
+
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class PlanError(BadInputError):
@@ -27,10 +29,11 @@ class PlanError(BadInputError):
 
 
 class Preconditions(Value, frozen=True):
-    """What was true when the step was decided: every key's status and the last use of the active ones."""
+    """What was true when the step was decided: who it is, every key's status, the active ones' last use."""
 
+    arn: str
     statuses: Mapping[str, str]
-    last_used: Mapping[str, datetime | None]
+    last_used: Mapping[str, Time | None]
 
 
 class Step(Value, frozen=True):
@@ -72,8 +75,8 @@ class Plan(Value, frozen=True):
 
     schema: str
     digest: str
-    generated: datetime
-    expires: datetime
+    generated: Time
+    expires: Time
     caller: str
     policy_digest: str
     asked: Asked
@@ -104,33 +107,19 @@ def make(
     wanted: Callable[[str], bool] = lambda _user: True,
 ) -> Plan:
     """Decide on every user that `wanted` names; raises BadInputError for a key that no such user has."""
-    by_key = {usage.key: usage for usage in usages}
+    by_key = _by_key(usages)
+    chosen = [(account, user) for account, user in snapshot.users() if wanted(user.name)]
+    _check_asked(asked, chosen)
     steps: list[Step] = []
     exempt: list[Exempted] = []
-    unread: list[Unreadable] = [
-        Unreadable(f"account {account.id}", account.users.why, account.users.code)
-        for account in snapshot.accounts
-        if isinstance(account.users, Unreadable)
-    ]
-    named: set[str | None] = set()
-    for account, user in snapshot.users():
-        if not wanted(user.name):
-            continue
-        if isinstance(user.keys, Unreadable):
-            unread.append(
-                Unreadable(f"user {user.name} in account {account.id}", user.keys.why, user.keys.code)
-            )
-            continue
-        named.update(key.id for key in user.active_keys)
-        entry = policy.exemption("two-active-keys", account.id, user.name, now)
-        forced = any(key.id in asked.force for key in user.active_keys)
-        if entry and not forced and len(user.active_keys) > 1:
-            exempt.append(Exempted(account.id, user.name, entry.owner, entry.reason, entry.expires))
+    for account, user in chosen:
+        exempted = _exempted(account.id, user, policy, now, asked)
+        if exempted:
+            exempt.append(exempted)
             continue
         choice = choose(account.id, user, policy, now, asked=asked, caller=snapshot.caller, usages=by_key)
         if choice:
             steps += steps_of(account.id, user, choice)
-    _check_asked(asked, named)
     plan = Plan(
         schema=SCHEMA,
         digest="",
@@ -139,19 +128,49 @@ def make(
         caller=snapshot.caller.arn,
         policy_digest=policy.digest,
         asked=asked,
-        accounts=tuple(_planned(account) for account in snapshot.accounts),
+        accounts=tuple(sorted(map(_planned, snapshot.accounts), key=lambda account: account.id)),
         steps=tuple(sorted(steps, key=lambda step: (step.account, step.user, step.key))),
         exempt=tuple(sorted(exempt, key=lambda entry: (entry.account, entry.user))),
-        unread=tuple(sorted(unread, key=lambda entry: (entry.what, entry.why))),
-        usages=tuple(sorted(by_key.values(), key=lambda usage: usage.key)),
+        unread=tuple(sorted(_unread(snapshot, chosen), key=lambda entry: (entry.what, entry.why))),
+        usages=tuple(usage for _key, usage in sorted(by_key.items())),
     )
     return msgspec.structs.replace(plan, digest=_digest(plan))
+
+
+def _by_key(usages: Iterable[Usage]) -> dict[str, Usage]:
+    """One usage for each key: a second one would hide what the first one saw."""
+    found: dict[str, Usage] = {}
+    for usage in usages:
+        if usage.key in found:
+            raise BadInputError(
+                f"the usage of {usage.key} was read twice: from {found[usage.key].source} and {usage.source}",
+                "Name one usage source for a plan.",
+            )
+        found[usage.key] = usage
+    return found
+
+
+def _exempted(account: str, user: User, policy: Policy, now: datetime, asked: Asked) -> Exempted | None:
+    """The exemption that lets this user have spare keys; a key that a person forces is not covered."""
+    spare = len(user.active_keys) > 1 and not any(key.id in asked.force for key in user.active_keys)
+    entry = policy.exemption("two-active-keys", account, user.name, now) if spare else None
+    return Exempted(account, user.name, entry.owner, entry.reason, entry.expires) if entry else None
+
+
+def _unread(snapshot: Snapshot, chosen: Iterable[tuple[Account, User]]) -> Iterator[Unreadable]:
+    for account in snapshot.accounts:
+        if isinstance(account.users, Unreadable):
+            yield Unreadable(f"account {account.id}", account.users.why, account.users.code)
+    for account, user in chosen:
+        if isinstance(user.keys, Unreadable):
+            yield Unreadable(f"user {user.name} in account {account.id}", user.keys.why, user.keys.code)
 
 
 def steps_of(account: str, user: User, choice: Choice) -> tuple[Step, ...]:
     """The plan's steps for one user's choice: the same function serves planning and choosing again."""
     keys = () if isinstance(user.keys, Unreadable) else user.keys
     preconditions = Preconditions(
+        arn=user.arn,
         statuses={key.id: key.status for key in sorted(keys, key=lambda key: key.id or "") if key.id},
         last_used={
             key.id: key.last_used.at
@@ -165,14 +184,13 @@ def steps_of(account: str, user: User, choice: Choice) -> tuple[Step, ...]:
 
 
 def _step(account: str, user: str, keep: str | None, outcome: Outcome, preconditions: Preconditions) -> Step:
-    common = (outcome.reason, outcome.why)
-    if isinstance(outcome, Deactivate):
-        return Step(
-            account, user, keep, outcome.key, "deactivate", *common, "", outcome.evidence, preconditions
-        )
-    return Step(
-        account, user, keep, outcome.key, "held", *common, outcome.release, outcome.evidence, preconditions
-    )
+    match outcome:
+        case Deactivate(key, reason, why, evidence):
+            return Step(account, user, keep, key, "deactivate", reason, why, "", evidence, preconditions)
+        case Held(key, reason, why, release, evidence):
+            return Step(account, user, keep, key, "held", reason, why, release, evidence, preconditions)
+        case _:
+            assert_never(outcome)
 
 
 def _planned(account: Account) -> PlannedAccount:
@@ -182,16 +200,20 @@ def _planned(account: Account) -> PlannedAccount:
     )
 
 
-def _check_asked(asked: Asked, named: set[str | None]) -> None:
+def _check_asked(asked: Asked, chosen: Iterable[tuple[Account, User]]) -> None:
     both = sorted(set(asked.keep) & set(asked.force))
     if both:
         raise BadInputError(f"{both[0]} is named by --keep and by --force", "A key either stays or goes.")
+    spare = {key.id for _, user in chosen if len(user.active_keys) > 1 for key in user.active_keys}
     for key in (*asked.keep, *asked.force):
-        if key not in named:
+        if key not in spare:
             raise BadInputError(
-                f"no user that was read has an active key {key}",
+                f"{key} is not an active key of a user with spare keys",
                 "Name the id of an active key, and its user if you use --user; `sparekey audit` lists them.",
             )
+    for key, because in asked.force.items():
+        if not because.strip():
+            raise BadInputError(f"--force {key} needs a reason", "Say it with --because TEXT.")
 
 
 def _digest(plan: Plan) -> str:
@@ -211,17 +233,21 @@ def decode(content: bytes) -> Plan:
     """Read a plan's file; raises PlanError where it is truncated, of another version, or was edited."""
     try:
         schema = msgspec.json.decode(content, type=_Schema).schema
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_JSON as error:
         raise PlanError(f"the plan is not whole: {error}") from error
     if schema != SCHEMA:
         raise PlanError(f"the plan has the schema {schema!r}; this version of sparekey reads {SCHEMA!r}")
     try:
         plan = msgspec.json.decode(content, type=Plan)
-    except msgspec.ValidationError as error:
+    except _NOT_JSON as error:
         raise PlanError(f"the plan was edited or made by another version: {error}") from error
     if _digest(plan) != plan.digest:
         raise PlanError("the plan was edited: its digest does not match its content")
     return plan
+
+
+# msgspec lets the last two through as they are.
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Schema(msgspec.Struct):

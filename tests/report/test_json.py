@@ -93,8 +93,17 @@ def test_the_schemas_cover_every_part_of_the_output() -> None:
     assert plan["exempt"]
     assert plan["unread"]
     run = as_json("run", the_run())
-    assert run["ledger"] == {"entries": 23, "head": "ab12" * 16}
+    assert (run["entries"], run["head"]) == (23, "ab12" * 16)
     assert run["steps"][0]["evidence"][0]["fact"] == "never used"
+
+
+def test_runs_are_one_to_a_line() -> None:
+    lines = "".join(render("runs", (the_run(), company.run("settled")), "json")).splitlines()
+    told = [json.loads(line) for line in lines]
+    for run in told:
+        validator("run").validate(run)
+    assert [run["state"] for run in told] == ["watching", "settled"]
+    assert told[0] == as_json("run", the_run())
 
 
 def test_nothing_in_json_moves_a_cursor_and_nothing_is_lost() -> None:

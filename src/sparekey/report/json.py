@@ -51,24 +51,19 @@ def plan(plan: Plan, look: Look) -> Iterator[str]:
 def run(record: RunRecord, look: Look) -> Iterator[str]:
     """What was done, one step a line."""
     del look
-    told = {
-        "schema": "sparekey/run/1",
-        "id": record.id,
-        "state": record.state,
-        "plan_digest": record.plan_digest,
-        "caller": record.caller,
-        "opened": _time(record.opened),
-        "updated": _time(record.updated),
-        "wave": record.wave,
-        "waves": record.waves,
-        "watch_until": _time(record.watch_until),
-        "notes": record.notes,
-        "ledger": {"entries": record.entries, "head": record.head},
-    }
-    yield _text(told)[:-1] + ',\n"steps": ['
-    for number, step in enumerate(record.steps):
-        yield (",\n" if number else "\n") + _text(_step(step))
+    head, steps = _run(record)
+    yield f'{_text(head)[:-1]},\n"steps": ['
+    for number, step in enumerate(steps):
+        yield (",\n" if number else "\n") + _text(step)
     yield "\n]}\n"
+
+
+def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
+    """One run a line."""
+    del look
+    for record in records:
+        head, steps = _run(record)
+        yield _text({**head, "steps": steps}) + "\n"
 
 
 def _text(value: Any) -> str:
@@ -121,6 +116,25 @@ def _key(key: AccessKey) -> dict[str, Any]:
 
 def _finding(finding: Finding) -> dict[str, str]:
     return {"rule": finding.rule, "status": finding.status, "message": finding.message}
+
+
+def _run(record: RunRecord) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    head = {
+        "schema": "sparekey/run/1",
+        "id": record.id,
+        "state": record.state,
+        "plan_digest": record.plan_digest,
+        "caller": record.caller,
+        "opened": _time(record.opened),
+        "updated": _time(record.updated),
+        "wave": record.wave,
+        "waves": record.waves,
+        "watch_until": _time(record.watch_until),
+        "notes": record.notes,
+        "entries": record.entries,
+        "head": record.head,
+    }
+    return head, [_step(step) for step in record.steps]
 
 
 def _step(step: StepRecord) -> dict[str, Any]:

@@ -14,8 +14,12 @@ def judge_users(
     now: datetime,
     fails: Callable[[tuple[AccessKey, ...]], str | Unreadable | None],
 ) -> Iterator[Finding]:
-    """A finding for each user that is UNREADABLE, EXEMPT or FAIL (what `fails` says); none for the others."""
+    """A finding for each user that is UNREADABLE, EXEMPT or FAIL (what `fails` says); none for the others.
+
+    Where the users could not be listed, the account itself is UNREADABLE.
+    """
     if isinstance(account.users, Unreadable):
+        yield Finding(rule, account.id, "", "UNREADABLE", account.users.why)
         return
     for user in account.users:
         finding = _judge(rule, account.id, user, policy, now, fails)

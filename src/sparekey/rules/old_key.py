@@ -15,6 +15,7 @@ RULE = Rule(
         **dict.fromkeys(("1.3", "1.4", "1.5", "2.0", "3.0", "4.0", "4.0.1"), "1.14"),
         "5.0": "1.13",
         "6.0": "2.13",
+        "7.0": "2.12",
     },
     remedy="Create a new access key, move the application to it, then run `sparekey plan`.",
 )
@@ -24,10 +25,8 @@ def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
     """FAIL for every user with an active key of `max_key_age` or more; at exactly that age a key is old."""
 
     def fails(active: tuple[AccessKey, ...]) -> str | Unreadable | None:
-        ages = {key.id or "a key": now - key.created for key in active if key.created}
-        old = [
-            f"{name} is {age.days} d old" for name, age in sorted(ages.items()) if age >= policy.max_key_age
-        ]
+        ages = [(key.id or "a key", now - key.created) for key in active if key.created]
+        old = [f"{name} is {age.days} d old" for name, age in sorted(ages) if age >= policy.max_key_age]
         if old:
             return ", ".join(old)
         if any(key.created is None for key in active):

@@ -14,7 +14,7 @@ RULE = Rule(
     cis={
         **dict.fromkeys(("1.4", "1.5", "2.0", "3.0", "4.0", "4.0.1"), "1.12"),
         "5.0": "1.11",
-        "6.0": "2.11",
+        **dict.fromkeys(("6.0", "7.0"), "2.11"),
     },
     needs="last_use",
     remedy="Make the access key inactive if nothing needs it.",
@@ -37,11 +37,11 @@ def _unused(key: AccessKey, policy: Policy, now: datetime) -> str | Unreadable |
     name = key.id or "a key"
     used = key.last_used
     match used.state:
-        case "not_read" | "unreadable":
-            return Unreadable(f"last use of {name}", used.why or f"the last use of {name} was not read")
         case "used" if used.at is not None:
             return f"{name} unused for {(now - used.at).days} d" if now - used.at >= policy.quiet else None
+        case "never" if key.created is not None:
+            return f"{name} never used" if now - key.created >= policy.quiet else None
+        case "never":
+            return Unreadable("age", f"{name} was never used, and its age was not read")
         case _:
-            if key.created is not None and now - key.created < policy.quiet:
-                return None
-            return f"{name} never used"
+            return Unreadable("last use", used.why or f"the last use of {name} was not read")

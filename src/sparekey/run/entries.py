@@ -15,7 +15,7 @@ Listing = Mapping[str, str]
 
 
 class Options(Value, frozen=True, kw_only=True):
-    """How a run is to go: sizes of its waves (None is the rest), what starts the next, how long it is watched.
+    """How a run goes: sizes of its waves (None is the rest), what starts the next, how long it is watched.
 
     `green_for` and `watch` are in seconds; `green_for=None` asks that all steps of a wave have settled.
     """
@@ -179,10 +179,11 @@ class Probed(Value, frozen=True, tag="probed"):
     again: bool = False
 
 
-Said = (
-    Opened | Resumed | Stopped | Undoing | WaveStarted | Held | Already | Gone | Intent | Written | Unsure
-    | Resolved | Failed | Confirmed | Foreign | Watching | Seen | Verdict | Probed
+SaidOfKey = (
+    Held | Already | Gone | Intent | Written | Unsure | Resolved | Failed | Confirmed | Foreign
+    | Watching | Seen | Verdict
 )  # fmt: skip
+Said = Opened | Resumed | Stopped | Undoing | WaveStarted | Probed | SaidOfKey
 
 # A key may be deactivated only while the last of these in the run's chain is one of STARTS.
 STARTS = ("opened", "resumed")

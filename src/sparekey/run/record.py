@@ -20,13 +20,13 @@ from sparekey.run.entries import (
     Gone,
     Held,
     Intent,
-    OfKey,
     Opened,
     Options,
     Probed,
     Resolved,
     Resumed,
     Said,
+    SaidOfKey,
     Seen,
     Stopped,
     Undoing,
@@ -35,6 +35,7 @@ from sparekey.run.entries import (
     Watching,
     WaveStarted,
     Written,
+    read,
     read_all,
 )
 
@@ -102,8 +103,8 @@ def _open_run(run: str, _hash: str, content: bytes) -> Run:
 class KeyFacts(Value, frozen=True):
     """All that a run's ledger says of one key.
 
-    `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`: it
-    may be inactive by our doing, so undo concerns it.
+    `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`:
+    it may be inactive by our doing, so undo concerns it. `coming_back` is a reactivation not confirmed yet.
     """
 
     state: StepState = "planned"
@@ -119,7 +120,7 @@ class KeyFacts(Value, frozen=True):
     confirmed_at: datetime | None = None
     watch: Watching | None = None
     retry: bool = False
-    intents: int = 0
+    coming_back: Intent | None = None
 
     @property
     def in_doubt(self) -> Intent | None:
@@ -129,14 +130,14 @@ class KeyFacts(Value, frozen=True):
     @property
     def pending(self) -> bool:
         """True where something is left to do before the step is confirmed."""
-        return self.intent is not None or self.retry or self.state == "planned"
+        return self.retry or self.state == "planned" or (self.intent is not None and self.state != "failed")
 
 
 def fold_keys(entries: Iterable[Entry]) -> dict[KeyId, KeyFacts]:
     """The facts of every key that the entries speak of."""
     facts: dict[KeyId, KeyFacts] = {}
     for entry, said in read_all(entries):
-        if isinstance(said, OfKey):
+        if isinstance(said, SaidOfKey):
             key = (said.account, said.user, said.key)
             facts[key] = _fold(facts.get(key, KeyFacts()), said, entry.at)
     return facts
@@ -151,7 +152,7 @@ _AFTER: dict[str, tuple[StepState, str]] = {
 }
 
 
-def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901,PLR0911  # one flat table of kinds
+def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901, PLR0912  # one flat table of kinds
     change = msgspec.structs.replace
     match said:
         case Held():
@@ -163,7 +164,8 @@ def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901,
             )
         case Gone():
             return change(
-                facts, state="gone", why=said.why, intent=None, written=False, ours=False, retry=False, changed_at=at
+                facts, state="gone", why=said.why, intent=None, written=False, ours=False, retry=False,
+                coming_back=None, changed_at=at,
             )  # fmt: skip
         case Intent():
             return change(
@@ -175,7 +177,7 @@ def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901,
                 retry=False,
                 why=said.why,
                 before=facts.before or said.before,
-                intents=facts.intents + 1,
+                coming_back=said if said.status == "Active" else None,
                 changed_at=at,
             )
         case Written():
@@ -199,6 +201,7 @@ def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901,
                 written=False,
                 ours=said.status == "Inactive",
                 retry=False,
+                coming_back=None,
                 after=said.after,
                 changed_at=at,
                 confirmed_at=at,
@@ -206,7 +209,7 @@ def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901,
         case Foreign():
             return change(
                 facts, state="changed", why=said.why, intent=None, written=False, ours=False, retry=False,
-                after=said.listing, changed_at=at,
+                coming_back=None, after=said.listing, changed_at=at,
             )  # fmt: skip
         case Watching():
             return change(facts, state="watching", watch=said, changed_at=at)
@@ -227,7 +230,7 @@ def _resolved(facts: KeyFacts, said: Resolved, at: datetime) -> KeyFacts:
         state = "applied" if said.status == "Inactive" else "reactivating"
         return change(facts, state=state, written=True, changed_at=at)
     if said.status == "Active":
-        return change(facts, intent=None, state="failed", retry=True, changed_at=at)
+        return change(facts, intent=None, written=False, retry=True, changed_at=at)
     return change(facts, intent=None, state="planned", ours=False, changed_at=at)
 
 
@@ -246,31 +249,59 @@ def _failed(facts: KeyFacts, said: Failed, at: datetime) -> KeyFacts:
     )
 
 
-def fold_run(entries: tuple[Entry, ...]) -> RunRecord:
-    """A whole run from all its entries."""
-    run = open_run(entries[0])
-    facts = fold_keys(entries)
-    flags = _Flags()
-    for _, said in read_all(entries):
-        flags = flags.seen(said)
-    waves = run.wave_of()
-    steps = tuple(_step(step, facts, flags.wave, waves) for step in run.plan.steps)
-    until = [known.watch.until for known in facts.values() if known.watch]
-    return RunRecord(
-        id=run.id,
-        plan_digest=run.plan.digest,
-        caller=run.caller.arn,
-        state=_state(steps, facts, flags),
-        opened=run.opened,
-        updated=entries[-1].at,
-        steps=steps,
-        entries=entries[-1].seq,
-        head=entries[-1].hash,
-        wave=flags.wave,
-        waves=max(waves.values(), default=1),
-        watch_until=max(until, default=None),
-        notes=flags.notes,
-    )
+class RunFold:
+    """A whole run, entry by entry."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.facts: dict[KeyId, KeyFacts] = {}
+        self._flags = _Flags()
+        self._first: Entry | None = None
+        self._last: Entry | None = None
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Take in the next entry."""
+        self._first, self._last = self._first or entry, entry
+        said = read(entry)
+        self._flags = self._flags.seen(said)
+        if isinstance(said, SaidOfKey):
+            key = (said.account, said.user, said.key)
+            self.facts[key] = _fold(self.facts.get(key, KeyFacts()), said, entry.at)
+
+    @property
+    def attempt(self) -> int:
+        """How often the run was opened and resumed."""
+        return self._flags.attempt
+
+    @property
+    def last(self) -> int:
+        """The sequence number of the last entry, 0 where there is none."""
+        return self._last.seq if self._last else 0
+
+    def record(self) -> RunRecord:
+        """The run as far as its entries tell it; raises BadInputError where there are none."""
+        if self._first is None or self._last is None:
+            raise BadInputError("there is no such run", "`sparekey runs` lists them.")
+        run = open_run(self._first)
+        waves = run.wave_of()
+        steps = tuple(_step(step, self.facts, self._flags.wave, waves) for step in run.plan.steps)
+        until = [known.watch.until for known in self.facts.values() if known.watch]
+        return RunRecord(
+            id=run.id,
+            plan_digest=run.plan.digest,
+            caller=run.caller.arn,
+            state=_state(steps, self.facts, self._flags),
+            opened=run.opened,
+            updated=self._last.at,
+            steps=steps,
+            entries=self._last.seq,
+            head=self._last.hash,
+            wave=self._flags.wave,
+            waves=max(waves.values(), default=1),
+            watch_until=max(until, default=None),
+            notes=self._flags.notes,
+        )
 
 
 class _Flags(Value, frozen=True):
@@ -278,16 +309,20 @@ class _Flags(Value, frozen=True):
 
     stopped: bool = False
     undoing: bool = False
+    attempt: int = 0
     wave: int = 1
     notes: tuple[str, ...] = ()
 
-    def seen(self, said: Said) -> "_Flags":
+    def seen(self, said: Said) -> "_Flags":  # one flat table of kinds
         change = msgspec.structs.replace
         match said:
+            case Opened():
+                return change(self, attempt=1)
             case Stopped():
                 return change(self, stopped=True, notes=(*self.notes, f"stopped by {said.who}: {said.why}"))
             case Resumed():
-                return change(self, stopped=False, notes=(*self.notes, f"resumed by {said.who}"))
+                notes = (*self.notes, f"resumed by {said.who}")
+                return change(self, stopped=False, attempt=self.attempt + 1, notes=notes)
             case Undoing():
                 return change(self, undoing=True, notes=(*self.notes, f"undo by {said.who}"))
             case WaveStarted():
@@ -323,9 +358,7 @@ def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping
 
 def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags: _Flags) -> RunState:
     states = {step.state for step in steps}
-    open_steps = {"in_doubt", "applied", "reactivating"} & states or any(
-        known.retry or known.intent for known in facts.values()
-    )
+    open_steps = any(known.pending and known.state != "planned" for known in facts.values())
     if flags.undoing:
         return (
             "applying"

@@ -1,5 +1,6 @@
 """`sparekey sandbox`."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -22,4 +23,4 @@ def COMMAND(port: int, scenario: Path | None) -> None:  # noqa: N802
     """
     from sparekey import app
 
-    app.sandbox(scenario, port)
+    app.sandbox(scenario, port, sys.stdout)
