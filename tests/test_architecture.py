@@ -10,17 +10,20 @@ SOURCE = Path(__file__).parents[1] / "src" / "sparekey"
 
 # What each room may import of ours, beside itself. `errors` is how any room refuses, so any may import it
 # (docs/adr/0003); `clock` names a Protocol, and only rooms with I/O are given one (docs/adr/0001).
-DECIDING = {"model", "policy", "rules", "cutover", "choose", "plan", "guards"}
+DECIDING = {"model", "words", "policy", "rules", "cutover", "choose", "plan", "guards"}
 READING = {"aws", "usage", "audit"}
 RUNNING = DECIDING | READING | {"ledger", "probes", "run", "clock"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
     "model": set(),
+    "words": {"model"},
+    "home": {"policy"},
+    "demo": {"sandbox"},
     "policy": {"model"},
     "rules": {"model", "policy"},
     "cutover": {"model", "policy"},
-    "choose": {"model", "policy", "cutover"},
+    "choose": {"model", "words", "policy", "cutover"},
     "plan": {"model", "policy", "choose"},
     "guards": {"model", "plan"},
     "aws": {"model", "clock"},
@@ -29,11 +32,11 @@ ROOMS: dict[str, set[str]] = {
     "ledger": {"model", "clock"},
     "probes": {"model", "policy", "clock"},
     "run": RUNNING,
-    "report": {"model", "plan"},
-    "notify": {"model", "plan"},
-    "app": RUNNING | {"report", "notify", "sandbox"},
-    "console": {"app", "model", "report"},
-    "cli": {"app", "model", "report", "sandbox"},
+    "report": {"model", "words", "plan", "rules"},
+    "notify": {"model", "words", "plan"},
+    "app": RUNNING | {"home", "report", "notify", "sandbox", "demo"},
+    "console": {"app", "model", "words", "report"},
+    "cli": {"app", "model", "words", "report"},
     "sandbox": set(),
     "__init__": set(),
     "__main__": {"cli"},
@@ -41,7 +44,7 @@ ROOMS: dict[str, set[str]] = {
 NO_ERRORS = {"errors", "clock", "model", "sandbox", "__init__"}
 
 # The sandbox judges the rest, so only the verbs that start one reach it, and only when they run.
-SANDBOX_DOORS = {"app", "cli"}
+SANDBOX = {"sandbox", "demo"}
 
 # A pure room imports nothing that could tell the time, read the machine or reach a network …
 PURE = DECIDING | {"errors"}
@@ -109,7 +112,7 @@ def forbidden(found: Import) -> str | None:
             return None
         if there not in ROOMS[here]:
             return f"{found.module} imports {found.target}: {here} may not import {there}"
-        if there == "sandbox" and not (found.late and here in SANDBOX_DOORS):
+        if there in SANDBOX and here == "app" and not found.late:
             return f"{found.module} imports {found.target}: only a verb may, when it runs"
         return None
     allowed = PURE_IMPORTS | (REGISTRY_IMPORTS if found.module == "sparekey.rules" else set())

@@ -11,12 +11,13 @@ from sparekey import guards
 from sparekey import plan as planning
 from sparekey import rules as judging
 from sparekey.aws.gateway import AccountGateway, Gateway
-from sparekey.choose import NOTHING_ASKED, Asked
+from sparekey.choose import NOTHING_ASKED
+from sparekey.choose import Asked as Asked  # what the verbs speak in, for who renders and parses
 from sparekey.clock import Clock, SystemClock
 from sparekey.errors import BadInputError, RefusedError, SparekeyError
-from sparekey.guards import Limits
+from sparekey.guards import Limits as Limits
 from sparekey.home import home, load_policy
-from sparekey.ledger import Entry
+from sparekey.ledger import Entry as Entry
 from sparekey.model import Audit, Caller, RunRecord, Snapshot, Unreadable, Value
 from sparekey.plan import Plan
 from sparekey.policy import Policy
@@ -115,6 +116,11 @@ def audit(
     every_last_use = any(rule.needs == "last_use" for rule in asked)
     snapshot = read(app, every_last_use=every_last_use, on_progress=on_progress)
     return judging.assess(snapshot, app.policy, app.clock.now(), names, cis)
+
+
+def exit_code(audit: Audit) -> int:
+    """4 where anything could not be read, else 3 where a rule failed, else 0."""
+    return judging.exit_code(audit)
 
 
 def plan(

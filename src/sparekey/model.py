@@ -267,7 +267,7 @@ RunState = Literal[
 class StepRecord(Value, frozen=True):
     """What became of one step: `before` and `after` are the user's listings (key to status) around the write.
 
-    `in_doubt`: a write was intended and its answer is not known. `changed`: somebody else changed the key.
+    `decided` is what the plan says of it. `in_doubt`: a write was intended and its answer is not known. `changed`: somebody else changed the key.
     """
 
     account: str
@@ -275,6 +275,7 @@ class StepRecord(Value, frozen=True):
     keep: str | None
     key: str
     state: StepState
+    decided: str
     why: str = ""
     release: str = ""
     request_ids: tuple[str, ...] = ()
