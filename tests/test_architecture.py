@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "ledger": {"model", "clock"},
     "probes": {"model", "policy", "clock"},
     "run": RUNNING,
-    "report": {"model", "words", "plan", "rules"},
+    "report": {"model", "words", "plan", "rules", "clock"},
     "notify": {"model", "words", "plan"},
     "app": RUNNING | {"home", "report", "notify", "sandbox", "demo"},
     "console": {"app", "model", "words", "report"},

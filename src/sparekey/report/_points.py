@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from sparekey import rules
-from sparekey.model import Account, AccountVerdict, Audit, Finding, FindingStatus, Unreadable, User, Value
+from sparekey.model import Account, AccountVerdict, Audit, Finding, FindingStatus, User, Value
 from sparekey.rules import Rule
 
 _WORST_FIRST: tuple[FindingStatus, ...] = ("UNREADABLE", "FAIL", "EXEMPT")
@@ -42,10 +42,7 @@ def generator(rule: str) -> str:
 
 
 def points(audit: Audit, *, passes: bool = False) -> Iterator[Point]:
-    """Every point that is not fine, in order, and with `passes` the others, too.
-
-    An account whose users could not be read yields one UNREADABLE point for each rule over users.
-    """
+    """Every point that is not fine, in order, and with `passes` the others, too."""
     for account in audit.accounts:
         yield from of_account(audit, account, passes=passes)
 
@@ -55,11 +52,10 @@ def of_account(audit: Audit, verdict: AccountVerdict, *, passes: bool = False) -
     account = verdict.account
     for name in audit.rules:
         rule = rules.rule(name)[0]
-        if rule.needs == "summary":
+        over_users = rule.needs != "summary"
+        if not over_users or any(finding.rule == name for finding in verdict.findings):
             yield from _point(account, None, rule, verdict.findings, passes)
-        elif isinstance(account.users, Unreadable):
-            yield Point(account, None, rule, "UNREADABLE", account.users.why)
-        else:
+        if over_users:
             for user in verdict.users:
                 yield from _point(account, user.user, rule, user.findings, passes)
 

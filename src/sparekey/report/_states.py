@@ -6,23 +6,6 @@ from collections.abc import Mapping
 from sparekey.model import RunRecord, RunState, StepRecord, StepState, Value
 from sparekey.words import number, plural
 
-LABELS: Mapping[StepState, str] = {
-    "planned": "not yet done",
-    "held": "held",
-    "already_inactive": "already inactive",
-    "gone": "gone",
-    "in_doubt": "in doubt",
-    "applied": "deactivated, not read back",
-    "confirmed": "inactive",
-    "watching": "inactive, watched",
-    "settled": "inactive, settled",
-    "unwatched": "inactive, unwatched",
-    "reactivating": "being reactivated",
-    "rolled_back": "put back by itself",
-    "undone": "undone",
-    "changed": "changed by others",
-    "failed": "failed",
-}
 VERDICTS: Mapping[RunState, tuple[str, str]] = {
     "applying": ("UNDER WAY", "plain"),
     "stopped": ("STOPPED", "warn"),

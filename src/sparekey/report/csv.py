@@ -18,8 +18,8 @@ _AUDIT_COLUMNS = (
     *("last_used_state", "last_used_at", "last_used_service", "last_used_region", "findings", "as_of"),
 )
 _RUN_COLUMNS = (
-    *("run", "account", "user", "keep", "key", "state", "changed_at", "before", "after", "why", "release"),
-    *("request_ids", "ledger_head"),
+    *("run", "account", "user", "keep", "key", "state", "changed_at", "before", "after", "decided"),
+    *("why", "release", "request_ids", "ledger_head"),
 )
 _NO_KEY = ("",) * 8
 _STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -75,6 +75,7 @@ def run(record: RunRecord, look: Look) -> Iterator[str]:
             step.changed_at.isoformat() if step.changed_at else "",
             _listing(step.before),
             _listing(step.after),
+            step.decided,
             step.why,
             step.release,
             " ".join(step.request_ids),

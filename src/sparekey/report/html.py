@@ -27,7 +27,7 @@ from sparekey.model import (
 from sparekey.report import Look, _states, json
 from sparekey.report._points import points
 from sparekey.rules import DEFAULT_RULE, exit_code, rule
-from sparekey.words import clean, key_age, last_use, moment, number, plural
+from sparekey.words import clean, key_age, last_use, moment, number, plural, step_state
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -143,7 +143,7 @@ _FILTERS: Mapping[str, Callable[..., Any]] = {
     "last_use": last_use,
     "path": _path,
     "tone": _TONES.__getitem__,
-    "state": _states.LABELS.__getitem__,
+    "state": step_state,
     "listings": _listings,
 }
 

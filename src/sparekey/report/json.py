@@ -144,6 +144,7 @@ def _step(step: StepRecord) -> dict[str, Any]:
         "keep": step.keep,
         "key": step.key,
         "state": step.state,
+        "decided": step.decided,
         "why": step.why,
         "release": step.release,
         "request_ids": step.request_ids,
