@@ -17,6 +17,7 @@ RULE = Rule(
         "6.0": "2.12",
     },
     remedy="Run `sparekey plan` and `sparekey apply`: one working key stays, the others turn inactive.",
+    prowler="iam_user_two_active_access_key",
 )
 
 

@@ -18,6 +18,7 @@ RULE = Rule(
     },
     needs="last_use",
     remedy="Make the access key inactive if nothing needs it.",
+    prowler="iam_user_accesskey_unused",
 )
 
 
