@@ -2,14 +2,20 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, Literal, TextIO
 
 from sparekey import audit as reading
 from sparekey import guards
 from sparekey import plan as planning
 from sparekey import rules as judging
+from sparekey.audit import ReadMode as ReadMode
+from sparekey.aws import policies
+from sparekey.aws.accounts import Entry as RoleEntry
+from sparekey.aws.accounts import Selection, Target
+from sparekey.aws.errors import AwsError
 from sparekey.aws.gateway import AccountGateway, Gateway
 from sparekey.choose import NOTHING_ASKED
 from sparekey.choose import Asked as Asked  # what the verbs speak in, for who renders and parses
@@ -18,9 +24,9 @@ from sparekey.errors import BadInputError, RefusedError, SparekeyError
 from sparekey.guards import Limits as Limits
 from sparekey.home import home, load_policy
 from sparekey.ledger import Entry as Entry
-from sparekey.model import Audit, Caller, RunRecord, Snapshot, Unreadable, Value
+from sparekey.model import Audit, Caller, RootKeys, RunRecord, Snapshot, Unreadable, Value
 from sparekey.plan import Plan
-from sparekey.policy import Policy
+from sparekey.policy import Policy, Span
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
@@ -38,27 +44,96 @@ def _unheard(_entry: Entry) -> None:
     """Nobody listens."""
 
 
+class Where(Value, frozen=True, kw_only=True):
+    """Which accounts are meant, and how other accounts than the caller's own are entered."""
+
+    org: bool = False
+    accounts_file: Path | None = None
+    units: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    entry: RoleEntry = RoleEntry()
+
+
 class App:
     """What every verb needs: whom to ask, by which policy, at what time."""
 
     def __init__(
-        self, gateway: Gateway, policy: Policy, clock: Clock, *, profile: str = "", region: str = ""
+        self,
+        gateway: Gateway,
+        policy: Policy,
+        clock: Clock,
+        where: Where,
+        *,
+        profile: str = "",
+        region: str = "",
     ) -> None:
         self.gateway = gateway
         self.policy = policy
         self.clock = clock
+        self.where = where
         self.profile = profile
         self.region = region
 
+    def selection(self) -> Selection:
+        """The accounts that are meant; raises AwsError, and BadInputError where one cannot be entered."""
+        where = self.where
+        if where.accounts_file:
+            return self.gateway.accounts_file(
+                where.accounts_file, include=where.include, exclude=where.exclude
+            )
+        if where.org:
+            return self.gateway.organization(
+                units=where.units, include=where.include, exclude=where.exclude, entry=where.entry
+            )
+        return Selection((Target(self.gateway.caller().account),))
+
     def account(self, account: str) -> AccountGateway:
         """The way into one account; raises RefusedError for one that these credentials do not reach."""
-        own = self.gateway.own_account()
-        if account != own.account_id:
-            raise RefusedError(
-                f"account {account} cannot be reached with credentials of account {own.account_id}",
-                "Use credentials of that account.",
-            )
-        return own
+        own = self.gateway.caller().account
+        if account == own:
+            return self.gateway.own_account()
+        if self.where.accounts_file:
+            known = {target.id: target for target in self.selection().targets}
+            if account in known:
+                return self.gateway.enter(known[account])
+        elif self.where.entry.role:
+            return self.gateway.enter(self.where.entry.target(self.gateway.partition, account))
+        raise RefusedError(
+            f"account {account} cannot be reached with credentials of account {own}",
+            "Name the role to enter it by (--role), or the file that does (--accounts).",
+        )
+
+
+OWN_ACCOUNT = Where()
+
+
+def where(
+    *,
+    org: bool = False,
+    accounts_file: Path | None = None,
+    units: tuple[str, ...] = (),
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+    role: str = "",
+    external_id: str = "",
+    session_duration: str = "",
+) -> Where:
+    """Which accounts a person means; raises BadInputError for what does not go together."""
+    if org and accounts_file:
+        raise BadInputError("--org and --accounts both say which accounts", "Name one of them.")
+    if (include or exclude) and not (org or accounts_file):
+        raise BadInputError("there is nothing to choose accounts from", "Say --org or --accounts FILE.")
+    if (external_id or session_duration) and not role:
+        raise BadInputError(
+            "--external-id and --session-duration say how a role is entered, and none is named",
+            "Name it with --role; in an --accounts file both stand beside the account.",
+        )
+    seconds = int(Span.parse(session_duration).total_seconds()) if session_duration else 0
+    entry = RoleEntry(role=role, external_id=external_id, session_duration=seconds)
+    return Where(
+        org=org, accounts_file=accounts_file, units=units, include=include, exclude=exclude, entry=entry
+    )
 
 
 def connect(
@@ -66,24 +141,40 @@ def connect(
     profile: str | None = None,
     region: str | None = None,
     config: Path | None = None,
+    where: Where = OWN_ACCOUNT,
     clock: Clock | None = None,
 ) -> App:
     """Read the policy and find the credentials; nothing is asked of AWS yet."""
     policy = load_policy(config)
     clock = clock or SystemClock()
     gateway = Gateway.connect(profile=profile, region=region, clock=clock)
-    return App(gateway, policy, clock, profile=profile or "", region=region or "")
+    return App(gateway, policy, clock, where, profile=profile or "", region=region or "")
 
 
-def read(app: App, *, every_last_use: bool = False, on_progress: OnProgress = _silent) -> Snapshot:
-    """Read every user and key; the last use of the keys of users with spare keys, or of all users."""
-    count = _Counter(on_progress)
+def read(
+    app: App,
+    *,
+    mode: ReadMode = "auto",
+    every_last_use: bool = False,
+    fresh: bool = True,
+    on_progress: OnProgress = _silent,
+) -> Snapshot:
+    """Read every user and key; the last use of the keys of users with spare keys, or of all users.
+
+    `mode`: "list" asks for each user's keys, "report" takes the credential report and lists afresh who
+    matters, "auto" does the latter for more than 20 users. `fresh` asks IAM even where the report tells a
+    last use.
+    """
+    selection = app.selection()
     return reading.audit(
-        [app.gateway.own_account()],
+        [app.gateway.enter(target) for target in selection.targets],
         app.clock,
         caller=app.gateway.caller(),
+        read=mode,
         need_last_use="all" if every_last_use else "spare",
-        on_event=count,
+        fresh=fresh,
+        skipped=selection.skipped,
+        on_event=_Counter(on_progress),
     )
 
 
@@ -105,7 +196,12 @@ class _Counter:
 
 
 def audit(
-    app: App, *, rules: Collection[str] = (), cis: str = "", on_progress: OnProgress = _silent
+    app: App,
+    *,
+    mode: ReadMode = "auto",
+    rules: Collection[str] = (),
+    cis: str = "",
+    on_progress: OnProgress = _silent,
 ) -> Audit:
     """Ask the rules (the control itself where none is named) of all that can be read."""
     names = tuple(rules) or (judging.DEFAULT_RULE,)
@@ -114,7 +210,7 @@ def audit(
         for rule in asked:
             rule.cis_number(cis)
     every_last_use = any(rule.needs == "last_use" for rule in asked)
-    snapshot = read(app, every_last_use=every_last_use, on_progress=on_progress)
+    snapshot = read(app, mode=mode, every_last_use=every_last_use, fresh=False, on_progress=on_progress)
     return judging.assess(snapshot, app.policy, app.clock.now(), names, cis)
 
 
@@ -126,13 +222,14 @@ def exit_code(audit: Audit) -> int:
 def plan(
     app: App,
     *,
+    mode: ReadMode = "auto",
     asked: Asked = NOTHING_ASKED,
     users: Collection[str] = (),
     exclude: Collection[str] = (),
     on_progress: OnProgress = _silent,
 ) -> Plan:
     """Decide on every user, or on those named; raises BadInputError for a name that no user has."""
-    snapshot = read(app, on_progress=on_progress)
+    snapshot = read(app, mode=mode, on_progress=on_progress)
     known = {user.name for _, user in snapshot.users()}
     unread = any(isinstance(account.users, Unreadable) for account in snapshot.accounts)
     for name in (*users, *exclude):
@@ -279,6 +376,47 @@ def _state() -> State:
 def _reverse(app: App, plan: Plan) -> tuple[str, ...]:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_IAM") or os.environ.get("AWS_ENDPOINT_URL", "")
     return reverse_commands(plan, profile=app.profile, region=app.region, endpoint_url=endpoint)
+
+
+def root_keys(app: App) -> tuple[RootKeys, ...]:
+    """Ask every account for its root user's keys; with centralized root access, which keys they are.
+
+    Sorted by account. One account's failure stops no other.
+    """
+    selection = app.selection()
+    own = app.gateway.caller().account
+    with ThreadPoolExecutor(_ROOT_WORKERS, thread_name_prefix="root-keys") as crew:
+        return tuple(crew.map(lambda target: _root_keys(app, target, own), selection.targets))
+
+
+_ROOT_WORKERS = 16
+
+
+def _root_keys(app: App, target: Target, own: str) -> RootKeys:
+    try:
+        present = app.gateway.enter(target).root_keys()
+    except AwsError as error:
+        return RootKeys(target.id, target.name, Unreadable("root keys", error.message, error.code))
+    if not present:
+        return RootKeys(target.id, target.name, 0)
+    if target.id == own:
+        why = "AWS lets nobody but the root user itself list the keys of this account"
+        return RootKeys(target.id, target.name, present, Unreadable("root keys", why))
+    try:
+        return RootKeys(target.id, target.name, present, app.gateway.list_root_keys(target.id))
+    except AwsError as error:
+        return RootKeys(target.id, target.name, present, Unreadable("root keys", error.message, error.code))
+
+
+def iam_policy(kind: Literal["audit", "apply", "stackset"], *, organization: bool = False) -> dict[str, Any]:
+    """The least IAM policy for auditing or applying, or the CloudFormation template of both member roles."""
+    match kind:
+        case "audit":
+            return policies.audit_policy(organization=organization)
+        case "apply":
+            return policies.apply_policy(organization=organization)
+        case "stackset":
+            return policies.stackset_template()
 
 
 def sandbox(scenario: Path | None, port: int, out: TextIO) -> None:

@@ -16,6 +16,7 @@ from sparekey.model import (
     Audit,
     Evidence,
     Finding,
+    RootKeys,
     RunRecord,
     StepRecord,
     Unreadable,
@@ -64,6 +65,22 @@ def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
     for record in records:
         head, steps = _run(record)
         yield _text({**head, "steps": steps}) + "\n"
+
+
+def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterator[str]:
+    """Every account's root keys."""
+    del look
+    accounts = [
+        {
+            "id": one.account,
+            "name": one.name or None,
+            "present": None if isinstance(one.present, Unreadable) else one.present,
+            "unreadable": next((x.why for x in (one.present, one.keys) if isinstance(x, Unreadable)), None),
+            "keys": [] if isinstance(one.keys, Unreadable) else [_key(key) for key in one.keys],
+        }
+        for one in told[0]
+    ]
+    yield _text({"schema": "sparekey/root-keys/1", "generated": _time(told[1]), "accounts": accounts}) + "\n"
 
 
 def _text(value: Any) -> str:
