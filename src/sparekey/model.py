@@ -304,6 +304,7 @@ class StepRecord(Value, frozen=True):
     before: Mapping[str, str] = {}
     after: Mapping[str, str] = {}
     changed_at: Time | None = None
+    evidence: tuple[Evidence, ...] = ()
 
 
 class RunRecord(Value, frozen=True):

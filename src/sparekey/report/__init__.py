@@ -19,11 +19,15 @@ Subject = Literal["audit", "plan", "run", "runs", "root_keys"]
 
 
 class Look(Value, frozen=True):
-    """How a terminal wants it: columns, and whether colour is shown. Files get the defaults."""
+    """How it is wanted: columns, whether colour is shown, whether what passes is. Files get the defaults.
+
+    `region` is where finding formats say that the finding is; empty for the partition's first.
+    """
 
     width: int = 100
     color: bool = False
     show_all: bool = False
+    region: str = ""
 
 
 PLAIN = Look()

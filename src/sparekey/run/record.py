@@ -386,6 +386,7 @@ def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping
         before=known.before,
         after=known.after,
         changed_at=known.changed_at,
+        evidence=step.evidence,
     )
 
 
