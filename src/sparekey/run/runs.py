@@ -264,7 +264,7 @@ class Runs:
             self._clock.sleep(_POLL)
 
     def follow(self, run_id: str, on_event: OnEvent, until: Callable[[RunRecord], bool]) -> RunRecord:
-        """Tell what happens in a run, from anywhere, until it is over or `until` says so; works at nothing."""
+        """Tell what happens in a run, from anywhere, until it is over or `until` says so."""
         run = self.find(run_id)
         fold = RunFold()
         while True:
