@@ -1,0 +1,219 @@
+"""The hot path: one archive file to the uses in it.
+
+Inflate with isal, look for the wanted ids as text, and only where one occurs let msgspec cut the file into
+records and decode those that hold one. Records are cut by the parser and never by hand: the text search only
+tells which of them to decode. Measured in docs/benchmarks.md.
+"""
+
+import ctypes
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from ahocorasick_rs import BytesAhoCorasick
+from isal import isal_zlib
+
+from sparekey.usage.fold import Part
+from sparekey.usage.join import attribute
+from sparekey.usage.records import Event, Record, decode, events, lenient
+
+# The stubs do not tell that it is an exception.
+_BAD_GZIP: type[Exception] = isal_zlib.error
+_GZIP = b"\x1f\x8b"
+_MOST = 1 << 29  # no CloudTrail file comes near it; a gzip bomb does
+# Ids are compared by their first 16 characters, the shortest an id can be; the decoder has the last word.
+# https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
+STEM = 16
+# An escape that could spell a letter or digit of an id.
+_ESCAPED = re.compile(rb"\\u00(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aAfF])")
+_ESCAPE = BytesAhoCorasick([b"\\u00"])
+_BETWEEN = b" \t\r\n,"
+
+
+class ForeignError(ValueError):
+    """A file that is no CloudTrail log, or not a whole one."""
+
+
+class _File(msgspec.Struct, gc=False):
+    Records: list[msgspec.Raw]
+
+
+_file = msgspec.json.Decoder(_File)
+
+
+def keep_buffers() -> None:
+    """Keep large buffers in the heap: giving each back to the system ends in a storm of page faults.
+
+    Does nothing where the C library is not glibc.
+    """
+    trim_threshold, mmap_threshold, longest = -1, -3, 1 << 25
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(mmap_threshold, longest)
+        mallopt(trim_threshold, 1 << 30)
+
+
+def inflate(data: bytes) -> bytes:
+    """The content of a gzip file with any number of members, or the data itself; raises ForeignError."""
+    if not data.startswith(_GZIP):
+        return data
+    parts: list[bytes] = []
+    room = _MOST
+    while data:
+        member = isal_zlib.decompressobj(wbits=31)
+        try:
+            parts.append(member.decompress(data, room))
+        except _BAD_GZIP as error:
+            raise ForeignError(f"not a gzip file: {error}") from error
+        room -= len(parts[-1])
+        if not member.eof:
+            raise ForeignError("larger than 512 MiB" if room <= 0 else "the gzip data is cut short")
+        data = member.unused_data.lstrip(b"\0")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Needles:
+    """The wanted ids as text: which key each key and session id stands for."""
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        self.keys = dict(keys)
+        self.stems = {_stem(key) for key in keys}
+        self._searches = [
+            BytesAhoCorasick([prefix]) for prefix in sorted({b"ASIA", *(s[:4] for s in self.stems)})
+        ]
+
+    def add(self, sessions: Mapping[str, str]) -> None:
+        """Want these sessions too."""
+        self.keys |= sessions
+        self.stems.update(_stems(sessions))
+
+    def hits(self, text: bytes) -> dict[bytes, list[int]]:
+        """Where ids stand in a text, by stem: anyone's sessions, and keys of the wanted prefixes."""
+        found: dict[bytes, list[int]] = {}
+        for search in self._searches:
+            for _, start, _ in search.find_matches_as_indexes(text):
+                found.setdefault(text[start : start + STEM], []).append(start)
+        return found
+
+
+def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
+    """Count into `part` the uses of the wanted ids in one file.
+
+    Returns the stems of sessions in it that are not wanted yet; None where any might be in it. Raises
+    ForeignError, and counts nothing, where the file can't be read whole.
+    """
+    text = inflate(data)
+    part.read += len(text)
+    if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
+        _scan_all(text, needles, part)
+        return None
+    hits = needles.hits(text)
+    found = frozenset[bytes]()
+    if not needles.stems.isdisjoint(hits):
+        found = _scan_hits(text, hits, needles, part)
+    return frozenset(
+        stem for stem in hits if stem.startswith(b"ASIA") and stem not in needles.stems and stem not in found
+    )
+
+
+def _scan_hits(
+    text: bytes, hits: Mapping[bytes, list[int]], needles: Needles, part: Part
+) -> frozenset[bytes]:
+    """Decode the records that hold a wanted id, and those of the sessions that these mint."""
+    records = _cut(text)
+    if records is None:
+        return _scan_all(text, needles, part)
+    uses: list[Event] = []
+    done: set[int] = set()
+    stems = needles.stems.intersection(hits)
+    tried = set(stems)
+    while stems:
+        held = _holding(text, records, sorted(at for stem in stems for at in hits[stem]))
+        if held is None:
+            return _scan_all(text, needles, part)
+        more = list(events(_decoded(records[index] for index in sorted(held - done))))
+        done |= held
+        uses += more
+        stems = {_stem(use.minted) for use in more if use.minted}.intersection(hits) - tried
+        tried |= stems
+    return _stems(attribute(uses, needles.keys, part))
+
+
+def _scan_all(text: bytes, needles: Needles, part: Part) -> frozenset[bytes]:
+    """Decode every record, however the file is written."""
+    records = _cut(text)
+    read = _tolerant(text) if records is None else _decoded(records)
+    return _stems(attribute(list(events(read)), needles.keys, part))
+
+
+def _cut(text: bytes) -> list[msgspec.Raw] | None:
+    """The records of a log file as the parser bounds them; None where it is none to a strict reader."""
+    try:
+        return _file.decode(text).Records
+    except msgspec.MsgspecError:
+        return None
+
+
+def _decoded(records: Iterable[msgspec.Raw]) -> Iterator[Record | None]:
+    try:
+        yield from map(decode, records)
+    except (ValueError, RecursionError) as error:
+        raise ForeignError(f"a record is not JSON: {error}") from error
+
+
+def _tolerant(text: bytes) -> Iterator[Record | None]:
+    """The standard library's reading of a log file or of JSON lines."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        try:
+            lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except (ValueError, RecursionError):
+            raise ForeignError(f"not JSON: {error}") from error
+    else:
+        lines = [whole]
+    if not lines:
+        raise ForeignError("it is empty")
+    for line in lines:
+        yield from map(lenient, _records(line))
+
+
+def _records(line: Any) -> list[Any]:
+    """The records of one JSON document: a log file's, or itself one."""
+    if isinstance(line, dict):
+        if isinstance(records := line.get("Records"), list):
+            return records
+        if isinstance(line.get("eventSource"), str):
+            return [line]
+    raise ForeignError("it holds no CloudTrail records")
+
+
+def _holding(text: bytes, records: list[msgspec.Raw], positions: list[int]) -> set[int] | None:
+    """Which records the positions lie in; None where one lies in none of them."""
+    found: set[int] = set()
+    wanted = iter(positions)
+    position = next(wanted)
+    start = text.find(bytes(records[0])) if records else len(text)
+    for index, record in enumerate(records):
+        end = start + memoryview(record).nbytes
+        while position < end:
+            if position < start:
+                return None
+            found.add(index)
+            position = next(wanted, -1)
+            if position < 0:
+                return found
+        start = end
+        while text[start] in _BETWEEN:
+            start += 1
+    return None
+
+
+def _stem(key: str) -> bytes:
+    return key[:STEM].encode()
+
+
+def _stems(keys: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(map(_stem, keys))
