@@ -10,12 +10,14 @@ run-venv:
 	@tools/venv run
 dev-venv:
 	@tools/venv dev
-.PHONY: run-venv dev-venv
+judge-venv:
+	@tools/venv judge
+.PHONY: run-venv dev-venv judge-venv
 
 demo: run-venv ## the whole job on a practice AWS: audit, plan, apply, read back, undo
 	@$(BIN)/sparekey demo
 
-test: dev-venv ## everything that must hold: lint, types, tests with coverage
+test: dev-venv judge-venv ## everything that must hold: lint, types, tests with coverage
 	@tools/system-packages
 	@$(MAKE) --no-print-directory lint types unit
 
@@ -39,4 +41,4 @@ lock: ## resolve the hash-pinned requirements again (needs uv)
 	@tools/lock --upgrade
 
 clean:
-	rm -rf .venv .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache dist
+	rm -rf .venv .venv-judge .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache dist

@@ -79,8 +79,8 @@ class User(Value, frozen=True):
 class Account(Value, frozen=True):
     """One AWS account as it was read: its users, or why they could not be read.
 
-    `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes` says
-    what the reading could not see.
+    `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes`
+    says what the reading could not see.
     """
 
     id: str
@@ -161,7 +161,7 @@ class ServiceUse(Value, frozen=True):
 
 
 class Consumer(Value, frozen=True):
-    """What a person would recognise as one application: user agent family and source address or AWS service."""
+    """What a person would recognise as one application: user agent family, and source address or service."""
 
     agent: str
     source: str
@@ -187,8 +187,7 @@ class Usage(Value, frozen=True):
     """Who used one key, by one usage source, between `since` and `until`; sessions it minted included.
 
     `since` is None where nothing bounds the reading; `until` is the time up to which the source was read.
-
-    `partial` says why the usage may not be whole (cut short, sessions not followed): never empty where it is not.
+    `partial` says why the usage may not be whole (cut short, sessions not followed); empty where it is whole.
     """
 
     key: str
@@ -203,3 +202,41 @@ class Usage(Value, frozen=True):
     last_seen: datetime | None = None
     partial: tuple[str, ...] = ()
     unread: tuple[Unreadable, ...] = ()
+
+
+class UserVerdict(Value, frozen=True):
+    """What the rules that were asked say of one user together, worst first, and each finding."""
+
+    user: User
+    status: FindingStatus
+    findings: tuple[Finding, ...]
+
+
+class AccountVerdict(Value, frozen=True):
+    """An account with the verdict on each of its users; `findings` are those of the account itself."""
+
+    account: Account
+    users: tuple[UserVerdict, ...]
+    findings: tuple[Finding, ...]
+
+
+class Coverage(Value, frozen=True):
+    """How much was read and what it came to; `users_spare` have two or more active keys, exempt or not."""
+
+    accounts_read: int
+    accounts_unreadable: int
+    users_read: int
+    users_unreadable: int
+    users_spare: int
+    users_exempt: int
+    findings_failed: int
+
+
+class Audit(Value, frozen=True):
+    """A snapshot, the rules that were asked of it and their verdict."""
+
+    snapshot: Snapshot
+    rules: tuple[str, ...]
+    accounts: tuple[AccountVerdict, ...]
+    coverage: Coverage
+    cis: str = ""

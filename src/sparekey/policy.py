@@ -9,12 +9,14 @@ import tomllib
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from sparekey.errors import BadInputError
 from sparekey.model import Value
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _SHORTEST_QUIET = timedelta(days=31)
@@ -31,12 +33,10 @@ class Span(timedelta):
 
     @classmethod
     def parse(cls, text: str) -> "Span":
-        """Read one; raises PolicyError."""
+        """Read one; raises ValueError."""
         match = re.fullmatch(r"(\d{1,6})([mhd])", text)
         if not match:
-            raise PolicyError(
-                f"{text!r} is not a duration", 'Write a whole number and m, h or d: "90d", "12h", "30m".'
-            )
+            raise ValueError(f'{text!r} is not a duration such as "90d", "12h" or "30m"')
         return cls(**{_UNITS[match[2]]: int(match[1])})
 
     def __str__(self) -> str:
@@ -48,10 +48,10 @@ class Span(timedelta):
 
 
 class Scope(Value, frozen=True, kw_only=True):
-    """Whom an entry speaks for: user and account patterns (`*` matches anything)."""
+    """Whom an entry speaks for: shell-style patterns of user and account (`*`, `?`, `[…]`)."""
 
-    user: str
-    account: str = "*"
+    user: Text
+    account: Text = "*"
 
     def covers(self, account: str, user: str) -> bool:
         """True where both patterns match; names are case-sensitive."""
@@ -61,8 +61,8 @@ class Scope(Value, frozen=True, kw_only=True):
 class Exemption(Scope, frozen=True, kw_only=True):
     """A user who may break a rule until the end of a day (UTC), with the owner who answers for it."""
 
-    owner: str
-    reason: str
+    owner: Text
+    reason: Text
     expires: date
     rule: str = "two-active-keys"
 
@@ -74,7 +74,7 @@ class Exemption(Scope, frozen=True, kw_only=True):
 class Rotator(Scope, frozen=True, kw_only=True):
     """Users whose keys a rotator manages that needs two of them (Vault, Infisical, …)."""
 
-    tool: str
+    tool: Text
 
 
 class Policy(Value, frozen=True, kw_only=True):
@@ -127,7 +127,7 @@ def parse_policy(text: str) -> Policy:
 def _decode(kind: type, value: Any) -> Any:
     if kind is Span and isinstance(value, str):
         return Span.parse(value)
-    raise msgspec.ValidationError(f'expected a duration such as "90d", got {value!r}')
+    raise ValueError(f'expected a duration such as "90d", got {value!r}')  # msgspec adds the field
 
 
 def _check(policy: Policy) -> None:

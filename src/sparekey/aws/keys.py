@@ -1,9 +1,16 @@
 """Access keys of one account: what may be read of them, and the one door through which they are written."""
 
-from collections.abc import Iterator
-from typing import Literal, Protocol
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+from xml.etree.ElementTree import Element
 
-from sparekey.model import AccessKey, LastUsed, User
+from sparekey.aws.client import Client, Principal
+from sparekey.aws.errors import BadAnswerError
+from sparekey.model import NEVER_USED, AccessKey, LastUsed, User
+
+# The most that one page may carry; AWS may still send fewer and go on.
+_PAGE = 1000
 
 
 class KeyReader(Protocol):
@@ -28,3 +35,104 @@ class KeyWriter(Protocol):
     def set_status(self, user: str, key_id: str, status: Literal["Active", "Inactive"]) -> str:
         """Set a key's status; returns the AWS request id."""
         ...
+
+
+class Keys:
+    """`KeyReader` and `KeyWriter` of one account, spoken over the wire."""
+
+    def __init__(self, client: Client, principal: Principal) -> None:
+        self._client = client
+        self._principal = principal
+
+    def list_users(self) -> Iterator[User]:
+        """Every IAM user, all pages, with `keys` still empty.
+
+        Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListUsers.html
+        """
+        for member in self._pages("ListUsers", {}, "Users"):
+            yield User(
+                name=_text(member, "UserName"),
+                arn=_text(member, "Arn"),
+                keys=(),
+                created=_time(member, "CreateDate"),
+            )
+
+    def list_keys(self, user: str) -> tuple[AccessKey, ...]:
+        """Every access key of a user, all pages, `last_used` not read.
+
+        Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListAccessKeys.html
+        """
+        members = self._pages("ListAccessKeys", {"UserName": user}, "AccessKeyMetadata")
+        return tuple(
+            AccessKey(
+                id=_text(member, "AccessKeyId"),
+                status=_text(member, "Status"),
+                created=_time(member, "CreateDate"),
+            )
+            for member in members
+        )
+
+    def last_used(self, key_id: str) -> LastUsed:
+        """IAM's own last use of a key; a key never used has no date.
+
+        Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccessKeyLastUsed.html
+        """
+        result = self._client.query(self._principal, "iam", "GetAccessKeyLastUsed", {"AccessKeyId": key_id})
+        told = result.find("AccessKeyLastUsed")
+        if told is None:
+            raise BadAnswerError("the answer to iam:GetAccessKeyLastUsed names no last use")
+        service, region = _known(told.findtext("ServiceName")), _known(told.findtext("Region"))
+        if told.findtext("LastUsedDate") is not None:
+            return LastUsed("used", at=_time(told, "LastUsedDate"), service=service, region=region)
+        if service or region:
+            raise BadAnswerError("the answer to iam:GetAccessKeyLastUsed names a service but no time")
+        return NEVER_USED
+
+    def set_status(self, user: str, key_id: str, status: Literal["Active", "Inactive"]) -> str:
+        """Set a key's status; returns the AWS request id. The same status again changes nothing.
+
+        Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateAccessKey.html
+        """
+        params = {"UserName": user, "AccessKeyId": key_id, "Status": status}
+        answer = self._client.call(self._principal, "iam", "UpdateAccessKey", params)
+        return str(answer["ResponseMetadata"].get("RequestId", ""))
+
+    def _pages(self, action: str, params: Mapping[str, Any], items: str) -> Iterator[Element]:
+        """Every member of every page; a page that promises more and does not say where is an error."""
+        marker: dict[str, str] = {}
+        while True:
+            result = self._client.query(
+                self._principal, "iam", action, {**params, "MaxItems": _PAGE, **marker}
+            )
+            found = result.find(items)
+            if found is None:
+                raise BadAnswerError(f"the answer to iam:{action} has no {items}")
+            yield from found
+            if result.findtext("IsTruncated", "false").strip().lower() != "true":
+                return
+            following = result.findtext("Marker", "")
+            if not following or following == marker.get("Marker"):
+                raise BadAnswerError(
+                    f"the answer to iam:{action} is cut short and does not say where it goes on"
+                )
+            marker = {"Marker": following}
+
+
+def _text(element: Element, name: str) -> str:
+    text = element.findtext(name)
+    if not text:
+        raise BadAnswerError(f"AWS's answer names no {name}")
+    return text
+
+
+def _time(element: Element, name: str) -> datetime:
+    text = _text(element, name)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadAnswerError(f"AWS's answer holds no time in {name}: {text[:40]!r}") from error
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _known(text: str | None) -> str | None:
+    return None if text in {None, "", "N/A"} else text

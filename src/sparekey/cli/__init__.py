@@ -1,0 +1,28 @@
+"""The command line: it parses and renders, nothing else. Heavy imports are late: `--help` answers at once."""
+
+import sys
+
+import click
+
+from sparekey import __version__
+from sparekey.cli import verbs
+from sparekey.cli.shell import guarded
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="sparekey")
+def cli() -> None:
+    """One working access key per AWS IAM user.
+
+    sparekey finds the spare keys, proves which key is used, switches the others off, watches, puts back what
+    breaks, and leaves evidence. It reads until you run `apply`; it never deletes unless you run `delete`.
+    """
+
+
+for _command in verbs.all_commands():
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """The console script: every failure ends in one sentence, a hint and an exit code."""
+    sys.exit(guarded(cli))

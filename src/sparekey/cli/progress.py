@@ -1,0 +1,58 @@
+"""Progress on stderr: a bar for anything over two seconds on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+_QUIET_SECONDS = 2.0
+_LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Counts what is done; shows nothing for work that ends within two seconds."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._started = time.monotonic()
+        self._last_line = self._started
+        self._bar: RichProgress | None = None
+        self._terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, done: int, total: int | None) -> None:
+        """Tell how much is done of how much (None: not known yet)."""
+        now = time.monotonic()
+        if now - self._started < _QUIET_SECONDS:
+            return
+        if self._terminal:
+            self._show_bar(done, total)
+        elif now - self._last_line >= _LINE_SECONDS:
+            self._last_line = now
+            print(f"{self._title}: {done:,} of {total or '?'}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _show_bar(self, done: int, total: int | None) -> None:
+        if self._bar is None:
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task_id = self._bar.add_task(self._title, total=total)
+            self._bar.start()
+        self._bar.update(self._task_id, completed=done, total=total)

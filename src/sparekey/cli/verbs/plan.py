@@ -1,0 +1,67 @@
+"""`sparekey plan`."""
+
+from pathlib import Path
+
+import click
+
+from sparekey.cli.shell import aws_options, format_option, look, progress, show, tell
+
+
+@click.command("plan")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the plan here.",
+)
+@click.option("--user", "users", multiple=True, metavar="NAME", help="Only this user (repeatable).")
+@click.option("--exclude", multiple=True, metavar="NAME", help="Not this user (repeatable).")
+@click.option("--keep", multiple=True, metavar="KEY", help="This key of its user stays (repeatable).")
+@click.option(
+    "--force", multiple=True, metavar="KEY", help="Retire this key even if it is held; needs --because."
+)
+@click.option(
+    "--because", default="", metavar="TEXT", help="Why the forced keys may go; kept in plan and ledger."
+)
+@click.option("--keep-old", is_flag=True, help="Let a key that is too old stay; its rotation is still due.")
+@format_option("table", "json", "csv")
+@aws_options
+def COMMAND(  # noqa: N802
+    out: Path | None,
+    users: tuple[str, ...],
+    exclude: tuple[str, ...],
+    keep: tuple[str, ...],
+    force: tuple[str, ...],
+    because: str,
+    keep_old: bool,
+    format_: str,
+    profile: str | None,
+    region: str | None,
+    config: Path | None,
+) -> int:
+    """Decide which key of each user stays and which go. Read-only.
+
+    Without -o the plan is only shown; with it, FILE is what `sparekey apply` takes. Exit code 0: nothing is
+    held; 3: something is; 4: something could not be read.
+    """
+    from sparekey import app, report
+    from sparekey.choose import Asked
+    from sparekey.errors import BadInputError
+
+    if force and not because.strip():
+        raise BadInputError(
+            "--force needs --because TEXT", "Say why the key may go: it is kept in the ledger."
+        )
+    if because and not force:
+        raise BadInputError("--because says why a key is forced, and no key is", "Name it: --force KEY.")
+    asked = Asked(tuple(sorted(set(keep))), dict.fromkeys(force, because.strip()), keep_old)
+    here = app.connect(profile=profile, region=region, config=config)
+    with progress("users read") as update:
+        plan = app.plan(here, asked=asked, users=users, exclude=exclude, on_progress=update)
+    if out:
+        app.write_plan(plan, out)
+    show(report.render("plan", plan, format_, look()))
+    if out:
+        tell(f"plan written to {out}; look at it, then: sparekey apply {out}")
+    return 4 if plan.unread else 3 if plan.held else 0

@@ -1,0 +1,26 @@
+"""`sparekey sandbox`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("sandbox")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 picks a free one."
+)
+@click.option(
+    "--scenario",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Who is in it and what goes wrong; else the demo company.",
+)
+def COMMAND(port: int, scenario: Path | None) -> None:  # noqa: N802
+    """Serve a practice AWS on loopback, and print how to point any AWS client at it.
+
+    It listens on 127.0.0.1 only, holds nothing real, and ends with Ctrl-C.
+    """
+    from sparekey import app
+
+    app.sandbox(scenario, port, sys.stdout)

@@ -1,0 +1,270 @@
+"""The plan: sorted steps, the evidence and preconditions each was decided on, a digest over all of it.
+
+One plan serves all: a dry run renders it, apply consumes it. The file is exactly `encode(plan)`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
+from typing import Annotated, Literal, assert_never
+
+import msgspec
+
+from sparekey.choose import NOTHING_ASKED, Asked, Choice, Deactivate, Held, Outcome, choose
+from sparekey.errors import BadInputError, RefusedError
+from sparekey.model import Account, Caller, Evidence, Snapshot, Unreadable, Usage, User, Value
+from sparekey.policy import Policy
+
+SCHEMA = "sparekey/plan/1"
+LIFETIME = timedelta(hours=24)
+
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class PlanError(BadInputError):
+    """The plan cannot be used as it is."""
+
+    exit_code = 1
+    default_hint = "Make a new one: sparekey plan -o plan.json"
+
+
+class Preconditions(Value, frozen=True):
+    """What was true when the step was decided: every key's status and the last use of the active ones."""
+
+    statuses: Mapping[str, str]
+    last_used: Mapping[str, Time | None]
+
+
+class Step(Value, frozen=True):
+    """What becomes of one key; `keep` is the key that stays, None where nothing can be said."""
+
+    account: str
+    user: str
+    keep: str | None
+    key: str
+    action: Literal["deactivate", "held"]
+    reason: str
+    why: str
+    release: str
+    evidence: tuple[Evidence, ...]
+    preconditions: Preconditions
+
+
+class PlannedAccount(Value, frozen=True):
+    """An account that the plan speaks for and the number of active keys that were read in it."""
+
+    id: str
+    partition: str
+    alias: str
+    active_keys: int
+
+
+class Exempted(Value, frozen=True):
+    """A user with spare keys whom policy lets have them for now."""
+
+    account: str
+    user: str
+    owner: str
+    reason: str
+    expires: date
+
+
+class Plan(Value, frozen=True):
+    """Everything that apply needs to know, and nothing that it could not check."""
+
+    schema: str
+    digest: str
+    generated: Time
+    expires: Time
+    caller: str
+    policy_digest: str
+    asked: Asked
+    accounts: tuple[PlannedAccount, ...]
+    steps: tuple[Step, ...]
+    exempt: tuple[Exempted, ...] = ()
+    unread: tuple[Unreadable, ...] = ()
+    usages: tuple[Usage, ...] = ()
+
+    @property
+    def deactivations(self) -> tuple[Step, ...]:
+        """The steps that write."""
+        return tuple(step for step in self.steps if step.action == "deactivate")
+
+    @property
+    def held(self) -> tuple[Step, ...]:
+        """The steps that are held."""
+        return tuple(step for step in self.steps if step.action == "held")
+
+
+def make(
+    snapshot: Snapshot,
+    policy: Policy,
+    now: datetime,
+    *,
+    asked: Asked = NOTHING_ASKED,
+    usages: Iterable[Usage] = (),
+    wanted: Callable[[str], bool] = lambda _user: True,
+) -> Plan:
+    """Decide on every user that `wanted` names; raises BadInputError for a key that no such user has."""
+    by_key = _by_key(usages)
+    chosen = [(account, user) for account, user in snapshot.users() if wanted(user.name)]
+    _check_asked(asked, chosen)
+    steps: list[Step] = []
+    exempt: list[Exempted] = []
+    for account, user in chosen:
+        exempted = _exempted(account.id, user, policy, now, asked)
+        if exempted:
+            exempt.append(exempted)
+            continue
+        choice = choose(account.id, user, policy, now, asked=asked, caller=snapshot.caller, usages=by_key)
+        if choice:
+            steps += steps_of(account.id, user, choice)
+    plan = Plan(
+        schema=SCHEMA,
+        digest="",
+        generated=now,
+        expires=now + LIFETIME,
+        caller=snapshot.caller.arn,
+        policy_digest=policy.digest,
+        asked=asked,
+        accounts=tuple(sorted(map(_planned, snapshot.accounts), key=lambda account: account.id)),
+        steps=tuple(sorted(steps, key=lambda step: (step.account, step.user, step.key))),
+        exempt=tuple(sorted(exempt, key=lambda entry: (entry.account, entry.user))),
+        unread=tuple(sorted(_unread(snapshot, chosen), key=lambda entry: (entry.what, entry.why))),
+        usages=tuple(usage for _key, usage in sorted(by_key.items())),
+    )
+    return msgspec.structs.replace(plan, digest=_digest(plan))
+
+
+def _by_key(usages: Iterable[Usage]) -> dict[str, Usage]:
+    """One usage for each key: a second one would hide what the first one saw."""
+    found: dict[str, Usage] = {}
+    for usage in usages:
+        if usage.key in found:
+            raise BadInputError(
+                f"the usage of {usage.key} was read twice: from {found[usage.key].source} and {usage.source}",
+                "Name one usage source for a plan.",
+            )
+        found[usage.key] = usage
+    return found
+
+
+def _exempted(account: str, user: User, policy: Policy, now: datetime, asked: Asked) -> Exempted | None:
+    """The exemption that lets this user have spare keys; a key that a person forces is not covered."""
+    spare = len(user.active_keys) > 1 and not any(key.id in asked.force for key in user.active_keys)
+    entry = policy.exemption("two-active-keys", account, user.name, now) if spare else None
+    return Exempted(account, user.name, entry.owner, entry.reason, entry.expires) if entry else None
+
+
+def _unread(snapshot: Snapshot, chosen: Iterable[tuple[Account, User]]) -> Iterator[Unreadable]:
+    for account in snapshot.accounts:
+        if isinstance(account.users, Unreadable):
+            yield Unreadable(f"account {account.id}", account.users.why, account.users.code)
+    for account, user in chosen:
+        if isinstance(user.keys, Unreadable):
+            yield Unreadable(f"user {user.name} in account {account.id}", user.keys.why, user.keys.code)
+
+
+def steps_of(account: str, user: User, choice: Choice) -> tuple[Step, ...]:
+    """The plan's steps for one user's choice: the same function serves planning and choosing again."""
+    keys = () if isinstance(user.keys, Unreadable) else user.keys
+    preconditions = Preconditions(
+        statuses={key.id: key.status for key in sorted(keys, key=lambda key: key.id or "") if key.id},
+        last_used={
+            key.id: key.last_used.at
+            for key in sorted(keys, key=lambda key: key.id or "")
+            if key.id and key.active
+        },
+    )
+    return tuple(
+        _step(account, user.name, choice.keep, outcome, preconditions) for outcome in choice.outcomes
+    )
+
+
+def _step(account: str, user: str, keep: str | None, outcome: Outcome, preconditions: Preconditions) -> Step:
+    match outcome:
+        case Deactivate(key, reason, why, evidence):
+            return Step(account, user, keep, key, "deactivate", reason, why, "", evidence, preconditions)
+        case Held(key, reason, why, release, evidence):
+            return Step(account, user, keep, key, "held", reason, why, release, evidence, preconditions)
+        case _:
+            assert_never(outcome)
+
+
+def _planned(account: Account) -> PlannedAccount:
+    users = () if isinstance(account.users, Unreadable) else account.users
+    return PlannedAccount(
+        account.id, account.partition, account.alias, sum(len(user.active_keys) for user in users)
+    )
+
+
+def _check_asked(asked: Asked, chosen: Iterable[tuple[Account, User]]) -> None:
+    both = sorted(set(asked.keep) & set(asked.force))
+    if both:
+        raise BadInputError(f"{both[0]} is named by --keep and by --force", "A key either stays or goes.")
+    spare = {key.id for _, user in chosen if len(user.active_keys) > 1 for key in user.active_keys}
+    for key in (*asked.keep, *asked.force):
+        if key not in spare:
+            raise BadInputError(
+                f"{key} is not an active key of a user with spare keys",
+                "Name the id of an active key, and its user if you use --user; `sparekey audit` lists them.",
+            )
+    for key, because in asked.force.items():
+        if not because.strip():
+            raise BadInputError(f"--force {key} needs a reason", "Say it with --because TEXT.")
+
+
+def _digest(plan: Plan) -> str:
+    return hashlib.sha256(_canonical(msgspec.structs.replace(plan, digest=""))).hexdigest()
+
+
+def _canonical(plan: Plan) -> bytes:
+    return msgspec.json.encode(plan, order="sorted")
+
+
+def encode(plan: Plan) -> bytes:
+    """The plan's file: indented JSON that ends in a newline."""
+    return msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n"
+
+
+def decode(content: bytes) -> Plan:
+    """Read a plan's file; raises PlanError where it is truncated, of another version, or was edited."""
+    try:
+        schema = msgspec.json.decode(content, type=_Schema).schema
+    except _NOT_JSON as error:
+        raise PlanError(f"the plan is not whole: {error}") from error
+    if schema != SCHEMA:
+        raise PlanError(f"the plan has the schema {schema!r}; this version of sparekey reads {SCHEMA!r}")
+    try:
+        plan = msgspec.json.decode(content, type=Plan)
+    except _NOT_JSON as error:
+        raise PlanError(f"the plan was edited or made by another version: {error}") from error
+    if _digest(plan) != plan.digest:
+        raise PlanError("the plan was edited: its digest does not match its content")
+    return plan
+
+
+# msgspec lets the last two through as they are.
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _Schema(msgspec.Struct):
+    schema: str
+
+
+def check_usable(plan: Plan, caller: Caller, policy: Policy, now: datetime) -> None:
+    """Refuse a plan that has expired, was made under another policy, or for an account we are not in."""
+    if now >= plan.expires:
+        raise PlanError(f"the plan expired at {plan.expires:%Y-%m-%d %H:%M} UTC: a plan is good for 24 hours")
+    if now < plan.generated - timedelta(minutes=5):
+        raise PlanError(
+            f"the plan was made in the future ({plan.generated:%Y-%m-%d %H:%M} UTC): check the clock"
+        )
+    if plan.policy_digest != policy.digest:
+        raise PlanError("the policy is not the one that the plan was made under")
+    ours = plan.caller.split(":")[4:5]
+    if ours != [caller.account]:
+        raise RefusedError(
+            f"the plan was made in {''.join(ours)}, these credentials belong to {caller.account}",
+            "Use the credentials that the plan was made with, or make a new plan.",
+        )

@@ -1,0 +1,47 @@
+"""The formats a result can leave in: one module each, found by looking into this folder.
+
+A format module holds `NAME` and any of `audit(Audit, Look)`, `plan(Plan, Look)`, `run(RunRecord, Look)`, each
+yielding text. A format that lacks one of them does not offer it.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from functools import cache
+from types import ModuleType
+from typing import Any, Literal
+
+from sparekey.errors import BadInputError
+from sparekey.model import Value
+
+Subject = Literal["audit", "plan", "run"]
+
+
+class Look(Value, frozen=True):
+    """How a terminal wants it: columns, and whether colour is shown. Files get the defaults."""
+
+    width: int = 100
+    color: bool = False
+    show_all: bool = False
+
+
+PLAIN = Look()
+
+
+@cache
+def registry() -> Mapping[str, ModuleType]:
+    """Every format by its name, sorted."""
+    modules = (
+        importlib.import_module(f"{__name__}.{found.name}")
+        for found in pkgutil.iter_modules(__path__)
+        if not found.name.startswith("_")
+    )
+    return dict(sorted((module.NAME, module) for module in modules))
+
+
+def render(subject: Subject, value: Any, name: str, look: Look = PLAIN) -> Iterator[str]:
+    """Yield a value's text in a format; raises BadInputError where the format does not offer it."""
+    offered = [known for known, module in registry().items() if hasattr(module, subject)]
+    if name not in offered:
+        raise BadInputError(f"there is no format {name!r} for {subject}", f"Formats: {', '.join(offered)}.")
+    yield from getattr(registry()[name], subject)(value, look)

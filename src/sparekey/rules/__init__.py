@@ -1,0 +1,132 @@
+"""The rules: one module each, found by looking into this folder; a new rule is one new module.
+
+A rule module holds `RULE` (its metadata) and `check(account, policy, now) -> Iterable[Finding]`.
+"""
+
+import importlib
+import pkgutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Literal
+
+from sparekey.errors import BadInputError
+from sparekey.model import (
+    Account,
+    AccountVerdict,
+    Audit,
+    Coverage,
+    Finding,
+    FindingStatus,
+    Snapshot,
+    Unreadable,
+    UserVerdict,
+    Value,
+)
+from sparekey.policy import Policy
+
+DEFAULT_RULE = "two-active-keys"
+CIS_VERSIONS = ("1.3", "1.4", "1.5", "2.0", "3.0", "4.0", "4.0.1", "5.0", "6.0", "7.0")
+
+Check = Callable[[Account, Policy, datetime], Iterable[Finding]]
+
+
+class Rule(Value, frozen=True):
+    """A rule's metadata: what it is called, what it says, where the benchmarks number it, what it reads."""
+
+    id: str
+    title: str
+    cis: Mapping[str, str]
+    needs: Literal["keys", "last_use", "summary"] = "keys"
+    severity: Literal["low", "medium", "high", "critical"] = "medium"
+
+    def cis_number(self, version: str) -> str | None:
+        """The control's number in a version of the CIS AWS Foundations Benchmark, if it has one."""
+        if version not in CIS_VERSIONS:
+            known = ", ".join(CIS_VERSIONS)
+            raise BadInputError(f"CIS version {version!r} is not known", f"Known versions: {known}.")
+        return self.cis.get(version)
+
+
+@cache
+def registry() -> Mapping[str, tuple[Rule, Check]]:
+    """Every rule by its id, sorted."""
+    found: dict[str, tuple[Rule, Check]] = {}
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        if module.name.rpartition(".")[2].startswith("_"):
+            continue
+        loaded = importlib.import_module(module.name)
+        found[loaded.RULE.id] = (loaded.RULE, loaded.check)
+    return dict(sorted(found.items()))
+
+
+def rule(name: str) -> tuple[Rule, Check]:
+    """One rule and its predicate; raises BadInputError for a name that is none."""
+    try:
+        return registry()[name]
+    except KeyError:
+        known = ", ".join(registry())
+        raise BadInputError(f"there is no rule {name!r}", f"Rules: {known}.") from None
+
+
+def findings(account: Account, policy: Policy, now: datetime, names: Iterable[str]) -> tuple[Finding, ...]:
+    """What the named rules say of one account, sorted by user, rule and key."""
+    said = (finding for name in names for finding in rule(name)[1](account, policy, now))
+    return tuple(sorted(said, key=lambda finding: (finding.user, finding.rule, finding.key)))
+
+
+_WORST_FIRST: tuple[FindingStatus, ...] = ("UNREADABLE", "FAIL", "EXEMPT", "PASS")
+
+
+def assess(
+    snapshot: Snapshot, policy: Policy, now: datetime, names: Iterable[str] = (DEFAULT_RULE,), cis: str = ""
+) -> Audit:
+    """Ask the named rules of a whole snapshot."""
+    asked = tuple(sorted(set(names)))
+    for name in asked:
+        rule(name)
+    accounts = tuple(_verdict(account, policy, now, asked) for account in snapshot.accounts)
+    return Audit(snapshot, asked, accounts, _coverage(accounts), cis)
+
+
+def _verdict(account: Account, policy: Policy, now: datetime, asked: Iterable[str]) -> AccountVerdict:
+    by_user: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings(account, policy, now, asked):
+        by_user[finding.user].append(finding)
+    users = () if isinstance(account.users, Unreadable) else account.users
+    verdicts = tuple(
+        UserVerdict(user, _worst(by_user[user.name]), tuple(by_user[user.name])) for user in users
+    )
+    return AccountVerdict(account, verdicts, tuple(by_user[""]))
+
+
+def _worst(said: list[Finding]) -> FindingStatus:
+    statuses = {finding.status for finding in said}
+    return next((status for status in _WORST_FIRST if status in statuses), "PASS")
+
+
+def _coverage(accounts: tuple[AccountVerdict, ...]) -> Coverage:
+    users = [verdict for account in accounts for verdict in account.users]
+    every = [finding for account in accounts for finding in account.findings]
+    every += [finding for verdict in users for finding in verdict.findings]
+    unread_accounts = sum(isinstance(verdict.account.users, Unreadable) for verdict in accounts)
+    unread_users = sum(isinstance(verdict.user.keys, Unreadable) for verdict in users)
+    return Coverage(
+        accounts_read=len(accounts) - unread_accounts,
+        accounts_unreadable=unread_accounts,
+        users_read=len(users) - unread_users,
+        users_unreadable=unread_users,
+        users_spare=sum(len(verdict.user.active_keys) > 1 for verdict in users),
+        users_exempt=sum(verdict.status == "EXEMPT" for verdict in users),
+        findings_failed=sum(finding.status == "FAIL" for finding in every),
+    )
+
+
+def exit_code(audit: Audit) -> int:
+    """4 where anything could not be read, else 3 where a rule failed, else 0."""
+    statuses = {verdict.status for account in audit.accounts for verdict in account.users}
+    statuses |= {finding.status for account in audit.accounts for finding in account.findings}
+    if "UNREADABLE" in statuses or audit.coverage.accounts_unreadable:
+        return 4
+    return 3 if "FAIL" in statuses else 0

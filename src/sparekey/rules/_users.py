@@ -1,0 +1,52 @@
+"""What the rules over users share: unreadable users, exemptions and how a verdict on one user is said."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from sparekey.model import AccessKey, Account, Finding, Unreadable, User
+from sparekey.policy import Policy
+
+
+def judge_users(
+    rule: str,
+    account: Account,
+    policy: Policy,
+    now: datetime,
+    fails: Callable[[tuple[AccessKey, ...]], str | Unreadable | None],
+) -> Iterator[Finding]:
+    """A finding for each user that is UNREADABLE, EXEMPT or FAIL (what `fails` says); none for the others.
+
+    Where the users could not be listed, the account itself is UNREADABLE.
+    """
+    if isinstance(account.users, Unreadable):
+        yield Finding(rule, account.id, "", "UNREADABLE", account.users.why)
+        return
+    for user in account.users:
+        finding = _judge(rule, account.id, user, policy, now, fails)
+        if finding:
+            yield finding
+
+
+def _judge(
+    rule: str,
+    account: str,
+    user: User,
+    policy: Policy,
+    now: datetime,
+    fails: Callable[[tuple[AccessKey, ...]], str | Unreadable | None],
+) -> Finding | None:
+    said = user.keys if isinstance(user.keys, Unreadable) else fails(user.active_keys)
+    match said:
+        case None:
+            return None
+        case Unreadable(why=why):
+            return Finding(rule, account, user.name, "UNREADABLE", why)
+        case str(message):
+            exempt = policy.exemption(rule, account, user.name, now)
+            if exempt:
+                message = f"{message}; exempt until {exempt.expires} ({exempt.owner}: {exempt.reason})"
+                return Finding(rule, account, user.name, "EXEMPT", message)
+            lapsed = policy.expired_exemption(rule, account, user.name, now)
+            if lapsed:
+                message = f"{message}; its exemption ended on {lapsed.expires} ({lapsed.owner})"
+            return Finding(rule, account, user.name, "FAIL", message)

@@ -1,0 +1,37 @@
+"""The account's root user has an access key."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from sparekey.model import Account, Finding, Unreadable
+from sparekey.policy import Policy
+from sparekey.rules import Rule
+
+RULE = Rule(
+    id="root-key",
+    title="The account's root user has no access key",
+    cis={
+        **dict.fromkeys(("1.3", "1.4", "1.5", "2.0", "3.0", "4.0", "4.0.1"), "1.4"),
+        "5.0": "1.3",
+        "6.0": "2.3",
+        "7.0": "2.4",
+    },
+    needs="summary",
+    severity="critical",
+)
+
+
+def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
+    """FAIL for the account (a finding without a user) where the root user has an access key."""
+    del policy, now  # no threshold, and no exemption, makes a root key right
+    match account.root_keys:
+        case Unreadable(why=why):
+            yield Finding(RULE.id, account.id, "", "UNREADABLE", why)
+        case None:
+            yield Finding(RULE.id, account.id, "", "UNREADABLE", "the account summary was not read")
+        case 0:
+            return
+        case _:
+            yield Finding(
+                RULE.id, account.id, "", "FAIL", "the root user has an access key: delete it as root"
+            )

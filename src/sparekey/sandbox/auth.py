@@ -1,0 +1,194 @@
+"""Who signed a request: Signature Version 4 in full, in the header or in the query.
+
+Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+"""
+
+import hashlib
+import hmac
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from urllib.parse import parse_qsl, quote, unquote
+
+import msgspec
+
+from sparekey.sandbox.errors import AwsError
+from sparekey.sandbox.faults import Faults
+from sparekey.sandbox.identity import Caller, Session
+from sparekey.sandbox.state import Company, Key
+from sparekey.sandbox.wire import PROTOCOLS, Request
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+_SKEW = timedelta(minutes=5)
+_UNHASHED = ("UNSIGNED-PAYLOAD", "STREAMING-")
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """What a signed request says of its own signature."""
+
+    key: str
+    day: str
+    region: str
+    service: str
+    headers: tuple[str, ...]
+    value: str
+    stamp: str
+    token: str
+    expires: int | None
+
+
+def read_signature(request: Request) -> Signature | None:
+    """The signature of a request, None where it is not signed; raises AwsError where it is malformed."""
+    header = request.headers.get("authorization")
+    if header is not None:
+        parts = dict(re.findall(r"(Credential|SignedHeaders|Signature)=([^,\s]+)", header))
+        if not header.startswith(_ALGORITHM + " ") or len(parts) != 3:
+            raise AwsError(
+                "IncompleteSignature",
+                "Authorization header requires 'Credential', 'SignedHeaders' and 'Signature'.",
+                400,
+            )
+        stamp, token, expires = (
+            request.headers.get("x-amz-date", ""),
+            request.headers.get("x-amz-security-token", ""),
+            None,
+        )
+        return _signature(
+            parts["Credential"], parts["SignedHeaders"], parts["Signature"], stamp, token, expires
+        )
+    query = dict(parse_qsl(request.query, keep_blank_values=True))
+    if query.get("X-Amz-Algorithm") != _ALGORITHM:
+        return None
+    lifetime = query.get("X-Amz-Expires", "")
+    return _signature(
+        query.get("X-Amz-Credential", ""),
+        query.get("X-Amz-SignedHeaders", ""),
+        query.get("X-Amz-Signature", ""),
+        query.get("X-Amz-Date", ""),
+        query.get("X-Amz-Security-Token", ""),
+        int(lifetime) if lifetime.isdigit() else 3600,
+    )
+
+
+def _signature(
+    credential: str, headers: str, value: str, stamp: str, token: str, expires: int | None
+) -> Signature:
+    scope = credential.split("/")
+    if len(scope) != 5 or scope[4] != "aws4_request":
+        raise AwsError("IncompleteSignature", "Credential must have exactly 5 slash-delimited elements.", 400)
+    if not re.fullmatch(r"\d{8}T\d{6}Z", stamp):
+        raise AwsError("IncompleteSignature", "Date must be in ISO-8601 'basic format'.", 400)
+    return Signature(
+        scope[0], scope[1], scope[2], scope[3], tuple(headers.split(";")), value, stamp, token, expires
+    )
+
+
+def authenticate(company: Company, faults: Faults, request: Request, signature: Signature) -> Caller:
+    """Who the request comes from, its signature checked; raises AwsError."""
+    if signature.key in company.sessions:
+        session = company.sessions[signature.key]
+        _check_session(company, session, signature)
+        secret, caller = session.secret, session.caller()
+    else:
+        key = company.keys.get(signature.key)
+        if key is None or signature.token or not _accepted(company, faults, key):
+            raise _unknown()
+        secret, caller = key.secret, company.caller_of_key(key)
+    _check_time(signature)
+    _check_value(request, signature, secret)
+    return caller
+
+
+def _accepted(company: Company, faults: Faults, key: Key) -> bool:
+    """Whether the place that checks requests takes this key for an active one."""
+    now = company.clock.now()
+    seen = now - faults.auth_lag(key)
+    return (
+        key.exists_at(now)
+        and (not key.user or key.user in company.accounts[key.account].users)
+        and (key.status_at(seen) == "Active")
+    )
+
+
+def _check_session(company: Company, session: Session, signature: Signature) -> None:
+    if not hmac.compare_digest(signature.token.encode(), session.token.encode()):
+        raise _unknown()
+    if company.clock.now() >= session.expires:
+        raise AwsError("ExpiredToken", "The security token included in the request is expired", 403)
+
+
+def _check_time(signature: Signature) -> None:
+    if not signature.stamp.startswith(signature.day):
+        raise _mismatch(
+            "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP."
+        )
+    # The machine's clock, not the sandbox's: signers know nothing of a moved one.
+    now = datetime.now(UTC)
+    signed = datetime.strptime(signature.stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    late = _SKEW if signature.expires is None else timedelta(seconds=signature.expires)
+    if now - signed > late:
+        raise _mismatch(
+            f"Signature expired: {signature.stamp} is now earlier than {now - late:%Y%m%dT%H%M%SZ}."
+        )
+    if signed - now > _SKEW:
+        raise _mismatch(
+            f"Signature not yet current: {signature.stamp} is still later than {now + _SKEW:%Y%m%dT%H%M%SZ}."
+        )
+
+
+def _check_value(request: Request, signature: Signature, secret: str) -> None:
+    declared = request.headers.get("x-amz-content-sha256", "")
+    hashed = hashlib.sha256(request.body).hexdigest()
+    if declared and not declared.startswith(_UNHASHED) and declared != hashed:
+        raise AwsError(
+            "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match.", 400
+        )
+    if signature.expires is not None and PROTOCOLS.get(signature.service) == "s3":
+        declared = "UNSIGNED-PAYLOAD"
+    if "host" not in signature.headers or not set(signature.headers) <= request.headers.keys():
+        raise _mismatch("'Host' and every signed header must be sent.")
+    canonical = "\n".join(
+        (
+            request.method,
+            request.path if signature.service == "s3" else quote(request.path, safe="/~"),
+            _canonical_query(request.query),
+            *(f"{name}:{' '.join(request.headers[name].split())}" for name in signature.headers),
+            "",
+            ";".join(signature.headers),
+            declared or hashed,
+        )
+    )
+    scope = f"{signature.day}/{signature.region}/{signature.service}/aws4_request"
+    to_sign = "\n".join((_ALGORITHM, signature.stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()))
+    key = _signing_key(secret, signature.day, signature.region, signature.service)
+    expected = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(expected, signature.value):
+        raise _mismatch(
+            "The request signature we calculated does not match the signature you provided. "
+            "Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
+        )
+
+
+def _canonical_query(query: str) -> str:
+    pairs = []
+    for part in filter(None, query.split("&")):
+        name, _, value = part.partition("=")
+        if name != "X-Amz-Signature":
+            pairs.append((quote(unquote(name), safe="-_.~"), quote(unquote(value), safe="-_.~")))
+    return "&".join(f"{name}={value}" for name, value in sorted(pairs))
+
+
+@lru_cache(maxsize=4096)
+def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
+    key = f"AWS4{secret}".encode()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    return key
+
+
+def _unknown() -> AwsError:
+    return AwsError("InvalidClientTokenId", "The security token included in the request is invalid.", 403)
+
+
+def _mismatch(message: str) -> AwsError:
+    return AwsError("SignatureDoesNotMatch", message, 403)

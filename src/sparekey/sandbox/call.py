@@ -1,0 +1,89 @@
+"""One call on its way through the sandbox."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sparekey.sandbox.identity import Caller
+from sparekey.sandbox.state import Account, Company
+from sparekey.sandbox.trail import Event
+from sparekey.sandbox.wire import Operation, Request
+
+if TYPE_CHECKING:
+    from sparekey.sandbox.faults import Faults
+
+
+class Call(msgspec.Struct, kw_only=True):
+    """A request whose sender is known; handlers leave in it what CloudTrail shall record."""
+
+    company: Company
+    faults: "Faults"
+    caller: Caller
+    operation: Operation
+    request: Request
+    region: str
+    request_id: str
+    now: datetime
+    response_elements: dict[str, Any] | None = None
+    resources: tuple[tuple[str, str], ...] = ()
+    also: list[Event] = []
+    shared: str = ""
+
+    @property
+    def account(self) -> Account:
+        """The caller's account: the one that is acted on."""
+        return self.company.accounts[self.caller.account]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters of the operation."""
+        return self.operation.params
+
+    @property
+    def action(self) -> str:
+        """Such as iam:ListUsers."""
+        return f"{self.operation.service}:{self.operation.action}"
+
+    @property
+    def target(self) -> str:
+        """The user that is asked about, the caller's own where none is named."""
+        name = self.params.get("UserName") or self.caller.user
+        if self.operation.action == "GetAccessKeyLastUsed":
+            key = self.company.keys.get(str(self.params.get("AccessKeyId")))
+            name = key.user if key else ""
+        return str(name)
+
+    @property
+    def agent(self) -> str:
+        """The client's user agent."""
+        return self.request.headers.get("user-agent", "")
+
+    def event(self, error: str = "", message: str = "") -> Event:
+        """The call as CloudTrail records it."""
+        return Event(
+            at=self.now.replace(microsecond=0),
+            account=self.caller.account,
+            region=self.region,
+            service=self.operation.service,
+            name=self.operation.action,
+            caller=self.caller,
+            agent=self.agent,
+            source=self.request.client,
+            id=self.company.uuid(),
+            request_id=self.request_id,
+            request={_lower(name): value for name, value in self.params.items()} or None,
+            response=None if error else self.response_elements,
+            error=error,
+            message=message,
+            resources=() if error else self.resources,
+            shared=self.shared,
+        )
+
+
+Handler = Callable[[Call], dict[str, Any] | None]
+
+
+def _lower(name: str) -> str:
+    return name[:1].lower() + name[1:]

@@ -1,0 +1,307 @@
+"""IAM: users, access keys and the account's summary.
+
+Source: https://docs.aws.amazon.com/IAM/latest/APIReference/
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sparekey.sandbox import report
+from sparekey.sandbox.call import Call, Handler
+from sparekey.sandbox.errors import AwsError, invalid, no_such
+from sparekey.sandbox.permissions import decide, denied
+from sparekey.sandbox.state import Key, User
+from sparekey.sandbox.trail import console_time
+from sparekey.sandbox.wire import Entries, members, whole_number
+
+T = TypeVar("T")
+_KEYS_PER_USER = 2
+_STATUSES = ("Active", "Inactive")
+
+
+def _page(call: Call, entries: Sequence[T], name_of: Callable[[T], str]) -> tuple[list[T], dict[str, Any]]:
+    """One page of a sorted list, and the fields that tell of a next one."""
+    size = call.faults.page_size(call, whole_number(call.params, "MaxItems", 100, 1, 1000))
+    start = 0
+    marker = call.params.get("Marker")
+    if marker is not None:
+        try:
+            last = base64.urlsafe_b64decode(marker).decode()
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            raise invalid("Invalid Marker.") from None
+        start = next((at for at, entry in enumerate(entries) if name_of(entry) > last), len(entries))
+    page = list(entries[start : start + size])
+    if start + size >= len(entries):
+        return page, {"IsTruncated": False}
+    following = base64.urlsafe_b64encode(name_of(page[-1]).encode()).decode()
+    return page, {"IsTruncated": True, "Marker": following}
+
+
+def _user(call: Call, as_of: datetime | None = None) -> User:
+    """The user that the request names, or the caller's own."""
+    name = call.params.get("UserName") or call.caller.user
+    if not name:
+        raise invalid("Must specify userName when calling with non-User credentials")
+    if not re.fullmatch(r"[\w+=,.@-]{1,128}", name):
+        raise invalid(
+            "The specified value for userName is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_-"
+        )
+    when = as_of or call.now
+    user = call.account.users.get(name)
+    if user is None or not user.exists_at(when):
+        user = next((u for u in call.account.former_users if u.name == name and u.exists_at(when)), None)
+    if user is None:
+        raise no_such(f"The user with name {name} cannot be found.")
+    return user
+
+
+def _told(call: Call, user: User) -> dict[str, Any]:
+    return {
+        "Path": user.path,
+        "UserName": user.name,
+        "UserId": user.id,
+        "Arn": call.account.user_arn(user),
+        "CreateDate": user.created,
+    }
+
+
+def list_users(call: Call) -> dict[str, Any]:
+    """Users in the order of their names."""
+    prefix = call.params.get("PathPrefix", "/")
+    as_of = call.faults.as_of(call)
+    everyone = [*call.account.users.values(), *call.account.former_users]
+    users = sorted(
+        (user for user in everyone if user.exists_at(as_of) and user.path.startswith(prefix)),
+        key=lambda user: user.name,
+    )
+    page, more = _page(call, users, lambda user: user.name)
+    return {"Users": [_told(call, user) for user in page], **more}
+
+
+def get_user(call: Call) -> dict[str, Any]:
+    """One user; the root user where root asks of itself."""
+    if call.caller.kind == "Root" and "UserName" not in call.params:
+        account = call.account
+        return {
+            "User": {"Path": "/", "UserId": account.id, "Arn": account.root_arn, "CreateDate": account.joined}
+        }
+    return {"User": _told(call, _user(call, call.faults.as_of(call)))}
+
+
+def create_user(call: Call) -> dict[str, Any]:
+    """A new user; names differ by more than case."""
+    name, path = call.params.get("UserName", ""), call.params.get("Path", "/")
+    if any(name.lower() == existing.lower() for existing in call.account.users):
+        raise AwsError("EntityAlreadyExists", f"User with name {name} already exists.", 409)
+    user = User(
+        name=name,
+        path=path,
+        id=call.company.fresh("AIDA"),
+        account=call.account.id,
+        created=call.now.replace(microsecond=0),
+        known_from=call.now,
+        keys=[],
+    )
+    call.account.users[name] = user
+    call.response_elements = {
+        "user": {"path": path, "userName": name, "userId": user.id, "arn": call.account.user_arn(user)}
+    }
+    return {"User": _told(call, user)}
+
+
+def delete_user(call: Call) -> None:
+    """Refused while the user has keys."""
+    user = _user(call)
+    if any(key.exists_at(call.now) for key in user.keys):
+        raise AwsError("DeleteConflict", "Cannot delete entity, must delete access keys first.", 409)
+    user.deleted = call.now
+    call.account.former_users.append(call.account.users.pop(user.name))
+
+
+def _own_root_keys(call: Call) -> bool:
+    """Whether a root session speaks of the root user's own keys."""
+    return call.caller.kind == "Root" and not call.params.get("UserName")
+
+
+def list_access_keys(call: Call) -> dict[str, Any]:
+    """A user's keys; without a name those of the caller."""
+    as_of = call.faults.as_of(call)
+    owner = [] if _own_root_keys(call) else [_user(call, as_of)]
+    keys = owner[0].keys if owner else call.account.root_keys
+    present = [key for key in keys if key.exists_at(as_of)]
+    order = {key.id: f"{at:06}" for at, key in enumerate(present)}
+    page, more = _page(call, present, lambda key: order[key.id])
+    name = {"UserName": owner[0].name} if owner else {}
+    told = [
+        {**name, "AccessKeyId": key.id, "Status": key.status_at(as_of), "CreateDate": key.created}
+        for key in page
+    ]
+    return {"AccessKeyMetadata": told, **more}
+
+
+def _key(call: Call) -> Key:
+    """The key that the request names, of the user that it names or of the caller; raises AwsError."""
+    id_ = call.params.get("AccessKeyId")
+    if not id_:
+        raise invalid(
+            "1 validation error detected: Value null at 'accessKeyId' failed to satisfy constraint: Member must not be null"
+        )
+    keys = call.account.root_keys if _own_root_keys(call) else _user(call).keys
+    key = next((key for key in keys if key.id == id_ and key.exists_at(call.now)), None)
+    if key is None:
+        raise no_such(f"The Access Key with id {id_} cannot be found.")
+    return key
+
+
+def update_access_key(call: Call) -> None:
+    """Set a key's status to Active or Inactive."""
+    status = call.params.get("Status")
+    if status not in _STATUSES:
+        raise invalid(
+            f"1 validation error detected: Value '{status}' at 'status' failed to satisfy constraint: "
+            "Member must satisfy enum value set: [Active, Inactive]"
+        )
+    key = _key(call)
+    if key.status == "Expired":
+        raise invalid("The status of an expired access key cannot be changed.")
+    call.resources = (("AWS::IAM::AccessKey", key.id), ("AWS::IAM::User", key.user))
+    if not call.faults.ignores_update(call):
+        key.change(status, call.now)
+
+
+def created_element(key: Key) -> dict[str, Any]:
+    """A new key in CloudTrail's responseElements."""
+    told = {
+        "userName": key.user,
+        "accessKeyId": key.id,
+        "status": "Active",
+        "createDate": console_time(key.created),
+    }
+    return {"accessKey": told}
+
+
+def create_access_key(call: Call) -> dict[str, Any]:
+    """A new key, the secret in the answer only."""
+    user = _user(call)
+    if len([key for key in user.keys if key.exists_at(call.now)]) >= _KEYS_PER_USER:
+        raise AwsError("LimitExceeded", f"Cannot exceed quota for AccessKeysPerUser: {_KEYS_PER_USER}", 409)
+    id_ = call.company.fresh("AKIA")
+    created = call.now.replace(microsecond=0)
+    key = call.company.add_key(
+        Key(
+            id=id_,
+            secret=call.company.secret(id_),
+            account=call.account.id,
+            user=user.name,
+            created=created,
+            statuses=[(call.now, "Active")],
+            rotated=created,
+            known_from=call.now,
+        )
+    )
+    call.resources = (("AWS::IAM::AccessKey", key.id), ("AWS::IAM::User", key.user))
+    call.response_elements = created_element(key)
+    return {
+        "AccessKey": {
+            "UserName": user.name,
+            "AccessKeyId": id_,
+            "Status": "Active",
+            "SecretAccessKey": key.secret,
+            "CreateDate": created,
+        }
+    }
+
+
+def delete_access_key(call: Call) -> None:
+    """Gone for good, whatever its status."""
+    key = _key(call)
+    call.resources = (("AWS::IAM::AccessKey", key.id), ("AWS::IAM::User", key.user))
+    key.deleted = call.now
+
+
+def get_access_key_last_used(call: Call) -> dict[str, Any]:
+    """A key's last use; a key that is not of this account is denied."""
+    key = call.company.keys.get(str(call.params.get("AccessKeyId")))
+    if key is None or key.account != call.account.id or not key.exists_at(call.now):
+        raise denied(call)
+    use = key.last_used(call.faults.last_used_until(call))
+    told: dict[str, Any] = {"ServiceName": "N/A", "Region": "N/A"}
+    if use is not None:
+        told = {"LastUsedDate": use.at, "ServiceName": use.service, "Region": use.region}
+    name = {"UserName": key.user} if key.user else {}
+    return {**name, "AccessKeyLastUsed": told}
+
+
+def list_account_aliases(call: Call) -> dict[str, Any]:
+    """The account's alias, if it has one."""
+    return {"AccountAliases": [call.account.alias] if call.account.alias else [], "IsTruncated": False}
+
+
+def get_account_summary(call: Call) -> dict[str, Any]:
+    """Counts and quotas; AccountAccessKeysPresent is 0 or 1 however many keys the root user has."""
+    root_keys = any(key.exists_at(call.now) for key in call.account.root_keys)
+    summary = Entries(
+        Users=len(call.account.users),
+        UsersQuota=5000,
+        Roles=len(call.account.roles),
+        RolesQuota=1000,
+        AccessKeysPerUserQuota=_KEYS_PER_USER,
+        AccountAccessKeysPresent=int(root_keys),
+        AccountMFAEnabled=1,
+        AccountPasswordPresent=1,
+        MFADevices=1,
+        MFADevicesInUse=1,
+    )
+    return {"SummaryMap": summary}
+
+
+def simulate_principal_policy(call: Call) -> dict[str, Any]:
+    """What the scenario would answer to these actions."""
+    arn = call.params.get("PolicySourceArn", "")
+    found = re.fullmatch(r"arn:[\w-]+:iam::(\d{12}):(user|role)/(?:.*/)?([^/]+)", arn)
+    if not found:
+        raise AwsError(
+            "InvalidInput", f"Invalid Entity Arn: {arn} does not clearly define entity type and name.", 400
+        )
+    role, name = found[2] == "role", found[3]
+    holders = call.account.roles if role else call.account.users
+    if found[1] != call.account.id or name not in holders:
+        raise no_such(f"The {found[2]} with name {name} cannot be found.")
+    results = []
+    for action in members(call.params, "ActionNames"):
+        decision = decide(call.faults, call.account, name, action, role=role)
+        for resource in members(call.params, "ResourceArns") or ["*"]:
+            results.append(
+                {
+                    "EvalActionName": action,
+                    "EvalResourceName": resource,
+                    "EvalDecision": decision,
+                    "MatchedStatements": [],
+                    "MissingContextValues": [],
+                }
+            )
+    order = {id(result): f"{at:06}" for at, result in enumerate(results)}
+    page, more = _page(call, results, lambda result: order[id(result)])
+    return {"EvaluationResults": page, **more}
+
+
+ACTIONS: dict[str, Handler] = {
+    "CreateAccessKey": create_access_key,
+    "CreateUser": create_user,
+    "DeleteAccessKey": delete_access_key,
+    "DeleteUser": delete_user,
+    "GenerateCredentialReport": report.generate,
+    "GetAccessKeyLastUsed": get_access_key_last_used,
+    "GetAccountSummary": get_account_summary,
+    "GetCredentialReport": report.get,
+    "GetUser": get_user,
+    "ListAccessKeys": list_access_keys,
+    "ListAccountAliases": list_account_aliases,
+    "ListUsers": list_users,
+    "SimulatePrincipalPolicy": simulate_principal_policy,
+    "UpdateAccessKey": update_access_key,
+}

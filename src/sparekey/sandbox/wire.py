@@ -1,0 +1,302 @@
+"""AWS's wire protocols: requests taken apart, answers and errors put together."""
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
+
+import msgspec
+
+from sparekey.sandbox.errors import AwsError, invalid
+
+Protocol = Literal["query", "ec2", "json", "rest-json", "s3"]
+PROTOCOLS: dict[str, Protocol] = {
+    "iam": "query",
+    "sts": "query",
+    "ec2": "ec2",
+    "organizations": "json",
+    "cloudtrail": "json",
+    "sqs": "json",
+    "account": "rest-json",
+    "s3": "s3",
+}
+_TARGETS = {
+    "AWSOrganizationsV20161128": "organizations",
+    "CloudTrail_20131101": "cloudtrail",
+    "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101": "cloudtrail",
+    "AmazonSQS": "sqs",
+}
+_NAMESPACES = {
+    "iam": "https://iam.amazonaws.com/doc/2010-05-08/",
+    "sts": "https://sts.amazonaws.com/doc/2011-06-15/",
+    "ec2": "http://ec2.amazonaws.com/doc/2016-11-15/",
+}
+# One failure has another name in each protocol: the generic code to (code, HTTP status, message).
+_JSON_WORDS: dict[str, tuple[str, int, str | None]] = {
+    "InvalidClientTokenId": ("UnrecognizedClientException", 400, None),
+    "SignatureDoesNotMatch": ("InvalidSignatureException", 400, None),
+    "ExpiredToken": ("ExpiredTokenException", 400, None),
+    "MissingAuthenticationToken": (
+        "MissingAuthenticationTokenException",
+        400,
+        "Missing Authentication Token",
+    ),
+    "IncompleteSignature": ("IncompleteSignatureException", 400, None),
+    "AccessDenied": ("AccessDeniedException", 400, None),
+    "Throttling": ("ThrottlingException", 400, None),
+    "ServiceFailure": ("InternalFailure", 500, None),
+    "InvalidAction": ("UnknownOperationException", 400, ""),
+}
+_EC2_WORDS: dict[str, tuple[str, int, str | None]] = {
+    "InvalidClientTokenId": (
+        "AuthFailure",
+        401,
+        "AWS was not able to validate the provided access credentials",
+    ),
+    "SignatureDoesNotMatch": (
+        "AuthFailure",
+        401,
+        "AWS was not able to validate the provided access credentials",
+    ),
+    "ExpiredToken": ("RequestExpired", 400, "Request has expired."),
+    "MissingAuthenticationToken": (
+        "MissingParameter",
+        400,
+        "The request must contain the parameter AWSAccessKeyId",
+    ),
+    "AccessDenied": ("UnauthorizedOperation", 403, "You are not authorized to perform this operation."),
+    "Throttling": ("RequestLimitExceeded", 503, "Request limit exceeded."),
+    "ServiceFailure": ("InternalError", 500, "An internal error has occurred"),
+}
+_S3_WORDS: dict[str, tuple[str, int, str | None]] = {
+    "InvalidClientTokenId": (
+        "InvalidAccessKeyId",
+        403,
+        "The AWS Access Key Id you provided does not exist in our records.",
+    ),
+    "SignatureDoesNotMatch": ("SignatureDoesNotMatch", 403, None),
+    "ExpiredToken": ("ExpiredToken", 400, "The provided token has expired."),
+    "MissingAuthenticationToken": ("AccessDenied", 403, "Access Denied"),
+    "Throttling": ("SlowDown", 503, "Please reduce your request rate."),
+    "ServiceFailure": ("InternalError", 500, "We encountered an internal error. Please try again."),
+}
+_WORDS: dict[Protocol, dict[str, tuple[str, int, str | None]]] = {
+    "query": {},
+    "ec2": _EC2_WORDS,
+    "json": _JSON_WORDS,
+    "rest-json": {**_JSON_WORDS, "AccessDenied": ("AccessDeniedException", 403, None)},
+    "s3": _S3_WORDS,
+}
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request as it came: `path` and `query` still encoded, header names in lower case."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: dict[str, str] = {}
+    body: bytes = b""
+    client: str = "127.0.0.1"
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP answer; `delay` is how many seconds it is to be held back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
+    delay: float = 0.0
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """What a request asks for: the service, the action and its parameters (flat in the query protocol)."""
+
+    service: str
+    action: str
+    params: dict[str, Any]
+
+
+class Entries(dict[str, object]):
+    """A map that the query protocol writes as `<entry><key/><value/></entry>`."""
+
+
+def read_operation(request: Request, service: str) -> Operation:
+    """Tell what is asked, `service` being the one the request is signed for; raises AwsError."""
+    match PROTOCOLS[service]:
+        case "query" | "ec2":
+            pairs = parse_qsl(request.query, keep_blank_values=True)
+            pairs += parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True)
+            params: dict[str, Any] = dict(pairs)
+            action = params.pop("Action", "")
+            params.pop("Version", "")
+            if not action:
+                raise AwsError("MissingAction", "Missing Action", 400)
+            return Operation(service, action, params)
+        case "json":
+            action = request.headers.get("x-amz-target", "").rpartition(".")[2]
+            return Operation(service, action, _json_body(request.body))
+        case "rest-json":
+            name = request.path.strip("/")
+            return Operation(service, name[:1].upper() + name[1:], _json_body(request.body))
+        case _:
+            return Operation(service, "", {})
+
+
+def guess_service(request: Request) -> str:
+    """The service of a request that is not signed."""
+    target = request.headers.get("x-amz-target", "").rpartition(".")[0]
+    if target in _TARGETS:
+        return _TARGETS[target]
+    return "iam" if b"2010-05-08" in request.body else "sts"
+
+
+def target_matches(request: Request, service: str) -> bool:
+    """Whether the target header names the service that the request is signed for."""
+    return _TARGETS.get(request.headers.get("x-amz-target", "").rpartition(".")[0]) == service
+
+
+def members(params: Mapping[str, str], name: str) -> list[str]:
+    """A list of the query protocol: Name.member.1, Name.member.2 and so on."""
+    found: list[str] = []
+    while (value := params.get(f"{name}.member.{len(found) + 1}")) is not None:
+        found.append(value)
+    return found
+
+
+def whole_number(params: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
+    """A bounded number; raises AwsError as AWS words it."""
+    text = params.get(name)
+    if text is None:
+        return default
+    try:
+        value = int(text)
+    except (TypeError, ValueError):
+        raise invalid(
+            f"1 validation error detected: Value '{text}' at '{_lower(name)}' is no integer"
+        ) from None
+    if not low <= value <= high:
+        limit = f"greater than or equal to {low}" if value < low else f"less than or equal to {high}"
+        raise invalid(
+            f"1 validation error detected: Value '{value}' at '{_lower(name)}' failed to satisfy constraint: "
+            f"Member must have value {limit}"
+        )
+    return value
+
+
+def answer(operation: Operation, result: dict[str, Any] | None, request_id: str) -> Response:
+    """A success in the words of the service's protocol."""
+    match PROTOCOLS[operation.service]:
+        case "query":
+            inner = (
+                ""
+                if result is None
+                else f"<{operation.action}Result>{_xml(result)}</{operation.action}Result>"
+            )
+            body = (
+                f'<{operation.action}Response xmlns="{_NAMESPACES[operation.service]}">{inner}'
+                f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
+                f"</{operation.action}Response>"
+            )
+            return _response(200, "text/xml", body.encode(), {"x-amzn-RequestId": request_id})
+        case "ec2":
+            body = (
+                f'<{operation.action}Response xmlns="{_NAMESPACES["ec2"]}"><requestId>{request_id}</requestId>'
+                f"{_xml(result or {}, 'item')}</{operation.action}Response>"
+            )
+            return _response(200, "text/xml;charset=UTF-8", body.encode(), {"x-amzn-requestid": request_id})
+        case "json" | "rest-json" as protocol:
+            version = "1.0" if operation.service == "sqs" else "1.1"
+            kind = "application/json" if protocol == "rest-json" else f"application/x-amz-json-{version}"
+            return _response(200, kind, _json(result or {}), {"x-amzn-RequestId": request_id})
+        case _:
+            raise AssertionError("S3 writes its own answers")
+
+
+def refusal(service: str, error: AwsError, request_id: str) -> Response:
+    """An error in the words of the service's protocol."""
+    protocol = PROTOCOLS[service]
+    code, status, message = _WORDS[protocol].get(error.code, (error.code, error.status, None))
+    message = error.message if message is None else message
+    blame = "Sender" if status < 500 else "Receiver"
+    ids = {"x-amzn-RequestId": request_id}
+    text, said = escape(message), escape(code)
+    match protocol:
+        case "query":
+            body = (
+                f'<ErrorResponse xmlns="{_NAMESPACES[service]}"><Error><Type>{blame}</Type><Code>{said}</Code>'
+                f"<Message>{text}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
+            )
+            return _response(status, "text/xml", body.encode(), ids)
+        case "ec2":
+            body = (
+                f'<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error><Code>{said}</Code>'
+                f"<Message>{text}</Message></Error></Errors><RequestID>{request_id}</RequestID></Response>"
+            )
+            return _response(status, "text/xml;charset=UTF-8", body.encode(), ids)
+        case "s3":
+            body = (
+                f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{said}</Code><Message>{text}</Message>'
+                f"<RequestId>{request_id}</RequestId></Error>"
+            )
+            return _response(status, "application/xml", body.encode(), {"x-amz-request-id": request_id})
+        case _:
+            kind = "application/json" if protocol == "rest-json" else "application/x-amz-json-1.1"
+            content = _json({"__type": code, "message": message})
+            return _response(status, kind, content, {**ids, "x-amzn-ErrorType": code})
+
+
+def _response(status: int, kind: str, body: bytes, headers: dict[str, str]) -> Response:
+    return Response(status=status, headers={"Content-Type": kind, **headers}, body=body)
+
+
+def _json_body(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body or b"{}")
+    except ValueError:
+        raise AwsError("SerializationException", "Unable to parse the request body", 400) from None
+    if not isinstance(found, dict):
+        raise AwsError("SerializationException", "Start of structure expected", 400)
+    return found
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, default=_json_value).encode()
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.timestamp()
+    raise TypeError(f"{type(value).__name__} has no place in an answer")
+
+
+def _xml(value: object, item: str = "member") -> str:
+    match value:
+        case Entries():
+            return "".join(
+                f"<entry><key>{key}</key><value>{_xml(of)}</value></entry>" for key, of in value.items()
+            )
+        case dict():
+            return "".join(f"<{key}>{_xml(of, item)}</{key}>" for key, of in value.items() if of is not None)
+        case list() | tuple():
+            return "".join(f"<{item}>{_xml(of, item)}</{item}>" for of in value)
+        case bool():
+            return "true" if value else "false"
+        case datetime():
+            return iso(value)
+        case bytes():
+            return base64.b64encode(value).decode()
+        case _:
+            return escape(str(value))
+
+
+def iso(when: datetime) -> str:
+    """A time to the second, as IAM and CloudTrail write it."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _lower(name: str) -> str:
+    return name[:1].lower() + name[1:]

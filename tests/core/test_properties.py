@@ -1,0 +1,202 @@
+"""What holds of every plan, whatever was read and asked."""
+
+from collections.abc import Callable
+from random import Random
+from typing import TypeVar
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparekey import plan as plans
+from sparekey.choose import NOTHING_ASKED, Asked
+from sparekey.guards import Limits, refuse
+from sparekey.model import ACTIVE, INACTIVE, AccessKey, Snapshot, Unreadable
+from sparekey.plan import Plan, PlanError, make
+from sparekey.policy import Policy
+from strategies import NOW, UNREAD, read_uses, situations, snapshots, unread_uses
+
+settings.register_profile("core", max_examples=150, deadline=None)
+CORE = settings.get_profile("core")
+T = TypeVar("T")
+
+
+def with_keys(snapshot: Snapshot, change: Callable[[str, str, AccessKey], AccessKey]) -> Snapshot:
+    """The snapshot with every listed key changed."""
+    accounts = []
+    for account in snapshot.accounts:
+        users = account.users
+        if not isinstance(users, Unreadable):
+            users = tuple(
+                user
+                if isinstance(user.keys, Unreadable)
+                else msgspec.structs.replace(
+                    user, keys=tuple(change(account.id, user.name, key) for key in user.keys)
+                )
+                for user in users
+            )
+        accounts.append(msgspec.structs.replace(account, users=users))
+    return msgspec.structs.replace(snapshot, accounts=tuple(accounts))
+
+
+def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
+    """What a listing shows once every deactivation is done."""
+    gone = {(step.account, step.user, step.key) for step in plan.deactivations}
+
+    def change(account: str, user: str, key: AccessKey) -> AccessKey:
+        return msgspec.structs.replace(key, status=INACTIVE) if (account, user, key.id) in gone else key
+
+    return with_keys(snapshot, change)
+
+
+def shuffled(snapshot: Snapshot, random: Random) -> Snapshot:
+    """The same snapshot, read in another order."""
+
+    def mix(values: tuple[T, ...]) -> tuple[T, ...]:
+        return tuple(random.sample(values, len(values)))
+
+    accounts = []
+    for account in snapshot.accounts:
+        users = account.users
+        if not isinstance(users, Unreadable):
+            users = mix(
+                tuple(
+                    user
+                    if isinstance(user.keys, Unreadable)
+                    else msgspec.structs.replace(user, keys=mix(user.keys))
+                    for user in users
+                )
+            )
+        accounts.append(msgspec.structs.replace(account, users=users))
+    return msgspec.structs.replace(snapshot, accounts=mix(tuple(accounts)))
+
+
+def going(plan: Plan) -> set[tuple[str, str, str]]:
+    return {(step.account, step.user, step.key) for step in plan.deactivations}
+
+
+@CORE
+@given(situations())
+def test_no_plan_leaves_a_user_without_an_active_key(situation: tuple[Snapshot, Policy, Asked]) -> None:
+    snapshot, policy, asked = situation
+    plan = make(snapshot, policy, NOW, asked=asked)
+    after = applied(snapshot, plan)
+    touched = {(step.account, step.user) for step in plan.deactivations}
+    for account, user in after.users():
+        if (account.id, user.name) in touched:
+            assert any(key.status == ACTIVE for key in user.active_keys)
+    for step in plan.deactivations:
+        assert step.preconditions.statuses[step.key] == ACTIVE
+        assert step.keep is not None
+        assert step.preconditions.statuses[step.keep] == ACTIVE
+        assert step.key not in snapshot.caller.keys
+    refuse(plan, snapshot.caller, Limits())
+
+
+@CORE
+@given(situations())
+def test_every_spare_key_is_kept_or_has_one_step(situation: tuple[Snapshot, Policy, Asked]) -> None:
+    snapshot, policy, asked = situation
+    plan = make(snapshot, policy, NOW, asked=asked)
+    said = [(step.account, step.user, step.key) for step in plan.steps]
+    assert len(said) == len(set(said))
+    assert said == sorted(said)
+    for account, user in snapshot.users():
+        mine = [step for step in plan.steps if (step.account, step.user) == (account.id, user.name)]
+        active = {key.id for key in user.active_keys}
+        if len(active) < 2:
+            assert not mine
+            continue
+        assert len({step.keep for step in mine}) == 1
+        assert {step.key for step in mine} | ({mine[0].keep} - {None}) == active
+    for step in plan.held:
+        assert step.why
+        assert step.release
+
+
+@CORE
+@given(situations(), st.booleans())
+def test_planning_again_after_applying_deactivates_nothing(
+    situation: tuple[Snapshot, Policy, Asked], keep_old: bool
+) -> None:
+    snapshot, policy, _ = situation
+    asked = Asked(keep_old=keep_old)
+    first = make(snapshot, policy, NOW, asked=asked)
+    again = make(applied(snapshot, first), policy, NOW, asked=asked)
+    assert again.deactivations == ()
+    assert len(again.held) == len(first.held)
+
+
+@CORE
+@given(situations(), st.randoms(use_true_random=False))
+def test_the_order_of_reading_does_not_matter(
+    situation: tuple[Snapshot, Policy, Asked], random: Random
+) -> None:
+    snapshot, policy, asked = situation
+    plan = make(snapshot, policy, NOW, asked=asked)
+    assert make(shuffled(snapshot, random), policy, NOW, asked=asked) == plan
+
+
+@CORE
+@given(situations())
+def test_nothing_goes_where_a_last_use_is_unread(situation: tuple[Snapshot, Policy, Asked]) -> None:
+    snapshot, policy, asked = situation
+    plan = make(snapshot, policy, NOW, asked=asked)
+    unread = {
+        (account.id, user.name)
+        for account, user in snapshot.users()
+        if any(key.last_used in UNREAD for key in user.active_keys)
+    }
+    for step in plan.deactivations:
+        assert (step.account, step.user) not in unread or step.reason == "forced"
+
+
+@CORE
+@given(situations(read_uses), st.data())
+def test_absence_of_evidence_never_authorises(
+    situation: tuple[Snapshot, Policy, Asked], data: st.DataObject
+) -> None:
+    snapshot, policy, asked = situation
+    ids = [key.id for _, user in snapshot.users() for key in user.active_keys]
+    lost = data.draw(st.dictionaries(st.sampled_from(ids), unread_uses)) if ids else {}
+
+    def change(_account: str, _user: str, key: AccessKey) -> AccessKey:
+        return msgspec.structs.replace(key, last_used=lost[key.id]) if key.id in lost else key
+
+    seen = make(snapshot, policy, NOW, asked=asked)
+    blind = make(with_keys(snapshot, change), policy, NOW, asked=asked)
+    assert going(blind) <= going(seen)
+
+
+@CORE
+@given(situations())
+def test_a_plan_survives_its_file(situation: tuple[Snapshot, Policy, Asked]) -> None:
+    snapshot, policy, asked = situation
+    plan = make(snapshot, policy, NOW, asked=asked)
+    content = plans.encode(plan)
+    assert plans.decode(content) == plan
+    assert plans.encode(plans.decode(content)) == content
+
+
+@settings(CORE, max_examples=300)
+@given(snapshots(), st.data())
+def test_a_byte_that_was_edited_is_refused_or_changes_nothing(
+    snapshot: Snapshot, data: st.DataObject
+) -> None:
+    plan = make(snapshot, Policy(), NOW, asked=NOTHING_ASKED)
+    content = bytearray(plans.encode(plan))
+    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        read = plans.decode(bytes(content))
+    except PlanError:
+        return
+    assert read == plan
+
+
+@CORE
+@given(snapshots(), st.data())
+def test_a_plan_that_was_cut_short_is_refused(snapshot: Snapshot, data: st.DataObject) -> None:
+    content = plans.encode(make(snapshot, Policy(), NOW)).rstrip()
+    with pytest.raises(PlanError):
+        plans.decode(content[: data.draw(st.integers(0, len(content) - 1))])
