@@ -19,7 +19,7 @@ _FILE = re.compile(r"(\d{12})_CloudTrail_([a-z0-9-]+)_(\d{8}T\d{4}Z)_[^/]*$")
 _TRAIL = re.compile(r"/(\d{12})/CloudTrail/([a-z0-9-]+)((?:/\d+){0,3})$")
 _ACCOUNT = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?(\d{12})(?:/|$)")
 # What else AWS keeps beside a trail: digests, insights, flow logs, load balancers'.
-_NOT_A_TRAIL = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?\d{12}/(?!CloudTrail(?:/|$))")
+_NOT_A_TRAIL = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?\d{12}/(?!CloudTrail(?:/|$))[^/]")
 _LOG = re.compile(r"_CloudTrail_|\.(?:json|jsonl|ndjson|gz)$")
 # Sessions minted before the window call within it; records of the window are delivered after it.
 BEFORE = timedelta(days=3)
@@ -95,7 +95,7 @@ class _Walk:
     def trails(self, folder: str, loose: list[Entry]) -> Iterator[str]:
         """The folders of one region of one account's trail; files above them go to `loose`."""
         path = self._path(folder)
-        if _NOT_A_TRAIL.search(path + "/"):
+        if _NOT_A_TRAIL.search(path):
             return
         account = _ACCOUNT.search(path)
         if account and not self._scope.covers(account[1]):

@@ -26,7 +26,6 @@ from sparekey.usage.places import Entry, Place, place
 from sparekey.usage.request import Progress, Request
 from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
 
-NAME = "archive"
 _CHUNK_BYTES = 4 << 20
 _CHUNK_FILES = 1_000
 _POOL_FROM = 16 << 20  # starting processes takes longer than reading less than this
@@ -188,6 +187,11 @@ class _Reading:
 
     def _usages(self) -> tuple[Usage, ...]:
         """The window is what was asked for, as far as the archive reaches."""
+        if not self._progress.files:
+            raise UnreadError(
+                f"nothing under {self._place.root} is a CloudTrail log file of what was asked for",
+                "Name the folder above AWSLogs, and check --since, --until, --account and --region.",
+            )
         since = max(filter(None, (self._request.since, self._oldest)), default=None)
         until = min(filter(None, (self._request.until, self._newest)), default=None)
         return self._fold.usages(self._keys, f"archive {self._place.root}", since, until)
