@@ -49,13 +49,13 @@ def principal(record: Any) -> str | None:
 
 
 def minted(record: dict[str, Any]) -> str | None:
-    """The session a call minted: temporary keys begin with ASIA and have 16 characters or more."""
+    """The session a call minted: temporary keys begin with ASIA and have 20 characters or more."""
     answer = record.get("responseElements")
     credentials = answer.get("credentials") if isinstance(answer, dict) else None
     session = credentials.get("accessKeyId") if isinstance(credentials, dict) else None
     if text(record.get("errorCode")) or not isinstance(session, str):
         return None
-    return session if session.startswith("ASIA") and len(session) >= 16 and session.isalnum() else None
+    return session if session.startswith("ASIA") and len(session) >= 20 and session.isalnum() else None
 
 
 def owners(records: list[dict[str, Any]], keys: Collection[str]) -> dict[str, str]:

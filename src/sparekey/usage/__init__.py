@@ -17,7 +17,7 @@ __all__ = ["Progress", "Request", "document", "read", "source_names"]
 
 SCHEMA = "sparekey/usage/1"
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
-_KEY = re.compile(r"\w{16,128}", re.ASCII)
+_KEY = re.compile(r"\w{20,128}", re.ASCII)
 
 
 class Source(Protocol):

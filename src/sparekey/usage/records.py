@@ -17,7 +17,7 @@ import msgspec
 from sparekey.usage.agents import UNKNOWN, family, printable
 
 # Temporary keys begin with it: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
-_SESSION = re.compile(r"ASIA\w{12,124}", re.ASCII)
+_SESSION = re.compile(r"ASIA\w{16,124}", re.ASCII)
 _SHORT = 200
 
 

@@ -21,9 +21,9 @@ from sparekey.usage.records import Event, Record, decode, events, lenient
 
 _GZIP = b"\x1f\x8b"
 _MOST = 1 << 29  # no CloudTrail file comes near it; a gzip bomb does
-# Ids are compared by their first 16 characters, the shortest an id can be; the decoder has the last word.
+# An id has 20 characters; were it longer, its beginning would do: the decoder has the last word.
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
-STEM = 16
+STEM = 20
 # An escape that could spell a letter or digit of an id.
 _ESCAPED = re.compile(rb"\\u00(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aAfF])")
 _ESCAPE = BytesAhoCorasick([b"\\u00"])
