@@ -36,13 +36,17 @@ def mint(by: str, session: str, time: str = "2026-01-10T09:00:00Z", **changes: A
     values: dict[str, Any] = {
         "eventSource": "sts.amazonaws.com",
         "eventName": "AssumeRole",
-        "responseElements": {"credentials": {"accessKeyId": session, "expiration": "Jan 10, 2026, 10:00:00 PM"}},
+        "responseElements": {
+            "credentials": {"accessKeyId": session, "expiration": "Jan 10, 2026, 10:00:00 PM"}
+        },
         "eventID": f"mint-{by}-{session}",
     }
     return record(by, time, **(values | changes))
 
 
-def file_name(time: str = "20260110T1005Z", *, unique: str = "x", region: str = "eu-central-1", org: str = "") -> str:
+def file_name(
+    time: str = "20260110T1005Z", *, unique: str = "x", region: str = "eu-central-1", org: str = ""
+) -> str:
     """Where CloudTrail would put a file."""
     day = f"{time[:4]}/{time[4:6]}/{time[6:8]}"
     folder = f"AWSLogs/{org}{ACCOUNT}/CloudTrail/{region}/{day}"
@@ -65,9 +69,13 @@ def put_bytes(root: Path, name: str, data: bytes) -> Path:
 # What hypothesis makes -------------------------------------------------------------------------------------
 
 _IDS = [OLD, NEW, FOREIGN, *SESSIONS]
-_texts = st.text(max_size=20) | st.sampled_from([*_IDS, "\\u0041KIA", '"accessKeyId":"', "é\u2028\U0001f511", "\\", "{"])
+_texts = st.text(max_size=20) | st.sampled_from(
+    [*_IDS, "\\u0041KIA", '"accessKeyId":"', "é\u2028\U0001f511", "\\", "{"]
+)
 _numbers = (
-    st.integers(-(10**30), 10**30) | st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([10**400, 1e308])
+    st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=True, allow_infinity=True)
+    | st.sampled_from([10**400, 1e308])
 )
 _nested = st.recursive(
     st.none() | st.booleans() | _numbers | _texts,
@@ -75,7 +83,10 @@ _nested = st.recursive(
     max_leaves=6,
 )
 _odd = _nested  # in the place of a text
-_agents = st.sampled_from([BOTO, "aws-cli/2.9.1 Python/3.9.11", "", f"job {OLD}", "[Boto3/1.26.1]", "\ud800 lone"]) | _texts
+_agents = (
+    st.sampled_from([BOTO, "aws-cli/2.9.1 Python/3.9.11", "", f"job {OLD}", "[Boto3/1.26.1]", "\ud800 lone"])
+    | _texts
+)
 _days = st.integers(0, 40).map(lambda hours: f"2026-01-{10 + hours // 24:02d}T{hours % 24:02d}:15:00Z")
 _answers = st.none() | _nested | st.fixed_dictionaries({"credentials": _nested})
 
@@ -121,7 +132,9 @@ def log_files(draw: st.DrawFn, records: list[Any]) -> bytes:
     if lines and records and all(isinstance(one.get("eventSource"), str) for one in records):
         written = "\r\n".join(json.dumps(one, ensure_ascii=True) for one in records) + "\n"
     else:
-        before, after = draw(st.sampled_from([({}, {}), ({"v": _IDS}, {}), ({}, {"next": {"Records": [OLD]}})]))
+        before, after = draw(
+            st.sampled_from([({}, {}), ({"v": _IDS}, {}), ({}, {"next": {"Records": [OLD]}})])
+        )
         written = json.dumps(before | {"Records": records} | after, **options)
     if draw(st.integers(0, 4)) == 0:
         written = _escape(written, draw(st.sampled_from([OLD, *SESSIONS])))

@@ -32,9 +32,9 @@ def parse(text: bytes) -> list[Any]:
         documents = [json.loads(text)]
     except ValueError:
         documents = [json.loads(line) for line in text.splitlines() if line.strip()]
-    records = []
+    records: list[Any] = []
     for document in documents:
-        records += document["Records"] if "Records" in document else [document]
+        records += document.get("Records", [document])
     return records
 
 
@@ -98,8 +98,14 @@ def usages(records: list[Any], keys: Collection[str]) -> dict[str, Seen]:
 
 def _usage(key: str, groups: dict[Any, Any], owner: dict[str, str]) -> Seen:
     consumers = tuple(
-        Consumer(*who, tuple(_service(key, *where, records) for where, records in sorted(uses.items())))
-        for who, uses in sorted(groups.items())
+        Consumer(
+            agent,
+            source,
+            tuple(
+                _service(key, service, region, records) for (service, region), records in sorted(uses.items())
+            ),
+        )
+        for (agent, source), uses in sorted(groups.items())
     )
     return {
         "key": key,

@@ -26,14 +26,16 @@ def folders(draw: st.DrawFn) -> dict[str, bytes]:
         hands[draw(st.integers(0, count - 1))].append(one)
     named = draw(st.booleans())
     return {
-        archives.file_name(f"202601{12 + number}T0000Z", unique=str(number)) if named else f"{number}.json": draw(
-            archives.log_files(hand)
-        )
+        archives.file_name(f"202601{12 + number}T0000Z", unique=str(number))
+        if named
+        else f"{number}.json": draw(archives.log_files(hand))
         for number, hand in enumerate(hands)
     }
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(folders())
 def test_the_scanner_reads_what_the_plain_reader_reads(files: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:

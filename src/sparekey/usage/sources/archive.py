@@ -31,6 +31,7 @@ _CHUNK_FILES = 1_000
 _POOL_FROM = 16 << 20  # starting processes takes longer than reading less than this
 _REMEMBERED_BYTES = 32 << 20
 _REMEMBERED_SECONDS = 24 * 3_600
+_REMEMBERED_TASKS = 64
 _SLACK = 900  # names tell the minute, and trust is good
 _ANY = b"*"
 
@@ -172,7 +173,7 @@ class _Reading:
         passed = _Passed(last, held, sum(len(stems) + 200 for _, stems in held))
         self._passed.append(passed)
         self._remembered += passed.size
-        while self._remembered > _REMEMBERED_BYTES or self._outlived(last):
+        while self._remembered > _REMEMBERED_BYTES or self._outlived(min(known, default=None)):
             gone = self._passed.popleft()
             self._remembered -= gone.size
             if gone.others:
@@ -180,7 +181,12 @@ class _Reading:
 
     def _outlived(self, now: int | None) -> bool:
         oldest = self._passed[0].last if self._passed else None
-        return now is not None and oldest is not None and oldest < now - _REMEMBERED_SECONDS
+        return (
+            len(self._passed) > _REMEMBERED_TASKS
+            and now is not None
+            and oldest is not None
+            and oldest < now - _REMEMBERED_SECONDS
+        )
 
     def _failed(self, folder: str, error: OSError) -> None:
         self._fold.unread(folder, error.strerror or str(error))
