@@ -20,6 +20,7 @@ _TRAIL = re.compile(r"/(\d{12})/CloudTrail/([a-z0-9-]+)((?:/\d+){0,3})$")
 _ACCOUNT = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?(\d{12})(?:/|$)")
 # What else AWS keeps beside a trail: digests, insights, flow logs, load balancers'.
 _NOT_A_TRAIL = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?\d{12}/(?!CloudTrail(?:/|$))[^/]")
+_STAMP = "%Y%m%dT%H%MZ"
 _LOG = re.compile(r"_CloudTrail_|\.(?:json|jsonl|ndjson|gz)$")
 # Sessions minted before the window call within it; records of the window are delivered after it.
 BEFORE = timedelta(days=3)
@@ -40,7 +41,7 @@ class Scope(Value, frozen=True):
         if not _LOG.search(name):
             return False
         match = _FILE.search(name)
-        return match is None or (self.covers(match[1], match[2]) and self.at(delivered(name)))
+        return match is None or (self.covers(match[1], match[2]) and self.at(match[3]))
 
     def covers(self, account: str, region: str | None = None) -> bool:
         """True where this account, and region, are asked for."""
@@ -48,11 +49,10 @@ class Scope(Value, frozen=True):
             region is None or not self.regions or region in self.regions
         )
 
-    def at(self, when: datetime | None) -> bool:
-        """True where a file of this time may hold what is asked for."""
-        return when is None or (
-            (self.since is None or when >= self.since - BEFORE)
-            and (self.until is None or when <= self.until + AFTER)
+    def at(self, told: str) -> bool:
+        """True where a file of this stamp may hold what is asked for."""
+        return (self.since is None or told >= f"{self.since - BEFORE:{_STAMP}}") and (
+            self.until is None or told <= f"{self.until + AFTER:{_STAMP}}"
         )
 
     def on(self, first: date, last: date) -> bool:
@@ -62,11 +62,16 @@ class Scope(Value, frozen=True):
         )
 
 
-def delivered(name: str) -> datetime | None:
-    """When a file was delivered, to the minute, where its name tells."""
+def stamp(name: str) -> str:
+    """When a file was delivered, as its name tells it (`20260110T1005Z`, so that it sorts); else empty."""
     match = _FILE.search(name)
+    return match[3] if match else ""
+
+
+def delivered(told: str) -> datetime | None:
+    """The time of a stamp; None where it is none."""
     try:
-        return datetime.strptime(match[3], "%Y%m%dT%H%MZ").replace(tzinfo=UTC) if match else None
+        return datetime.strptime(told, _STAMP).replace(tzinfo=UTC)
     except ValueError:
         return None
 
@@ -84,8 +89,8 @@ def in_order(place: Place, scope: Scope, failed: Callable[[str, OSError], None])
         yield from sorted((entry for _, entries in days for entry in entries), key=_order)
 
 
-def _order(entry: Entry) -> tuple[datetime, str]:
-    return delivered(entry.name) or datetime.min.replace(tzinfo=UTC), entry.name
+def _order(entry: Entry) -> tuple[str, str]:
+    return stamp(entry.name), entry.name
 
 
 class _Walk:

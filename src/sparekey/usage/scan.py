@@ -8,8 +8,11 @@ tells which of them to decode. Measured in docs/benchmarks.md.
 import ctypes
 import json
 import re
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate, count
+from operator import add
 from typing import Any
 
 import msgspec
@@ -30,7 +33,7 @@ _ESCAPED = re.compile(rb"\\u00(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aAfF])")
 _ESCAPE = BytesAhoCorasick([b"\\u00"])
 # As CloudTrail writes every file: where no wanted id occurs, one look at both ends will do.
 _BEGIN, _END = b'{"Records":[', b"]}"
-_BETWEEN = b" \t\r\n,"
+_CLOSE = ord("]")
 
 
 class ForeignError(ValueError):
@@ -96,13 +99,9 @@ class Needles:
         self.keys |= sessions
         self.stems.update(_stems(sessions))
 
-    def hits(self, text: bytes) -> dict[bytes, list[int]]:
-        """Where ids stand in a text, by stem: anyone's sessions, and keys of the wanted prefixes."""
-        found: dict[bytes, list[int]] = {}
-        for search in self._searches:
-            for _, start, _ in search.find_matches_as_indexes(text):
-                found.setdefault(text[start : start + STEM], []).append(start)
-        return found
+    def hits(self, text: bytes) -> list[int]:
+        """Where ids stand in a text: anyone's sessions, and keys of the wanted prefixes."""
+        return [start for search in self._searches for _, start, _ in search.find_matches_as_indexes(text)]
 
 
 def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
@@ -116,37 +115,38 @@ def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
     if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
         _scan_all(text, needles, part)
         return None
-    hits = needles.hits(text)
+    starts = needles.hits(text)
+    stems = {text[start : start + STEM] for start in starts}
     found = frozenset[bytes]()
-    if not needles.stems.isdisjoint(hits):
-        found = _scan_hits(text, hits, needles, part)
+    if not needles.stems.isdisjoint(stems):
+        found = _scan_hits(text, starts, needles, part)
     elif not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
         deque(_tolerant(text), 0)
-    return frozenset(
-        stem for stem in hits if stem.startswith(b"ASIA") and stem not in needles.stems and stem not in found
-    )
+    return frozenset(stem for stem in stems - needles.stems - found if stem.startswith(b"ASIA"))
 
 
-def _scan_hits(
-    text: bytes, hits: Mapping[bytes, list[int]], needles: Needles, part: Part
-) -> frozenset[bytes]:
+def _scan_hits(text: bytes, starts: list[int], needles: Needles, part: Part) -> frozenset[bytes]:
     """Decode the records that hold a wanted id, and those of the sessions that these mint."""
+    places: dict[bytes, list[int]] = {}
+    for start in starts:
+        places.setdefault(text[start : start + STEM], []).append(start)
     records = _cut(text)
-    if records is None:
+    ends = None if records is None else _ends(text, records)
+    if records is None or ends is None:
         return _scan_all(text, needles, part)
     uses: list[Event] = []
     done: set[int] = set()
-    stems = needles.stems.intersection(hits)
-    tried = set(stems)
+    tried: set[bytes] = set()
+    stems = needles.stems.intersection(places)
     while stems:
-        held = _holding(text, records, sorted(at for stem in stems for at in hits[stem]))
-        if held is None:
+        tried |= stems
+        held = {bisect_right(ends, at) for stem in stems for at in places[stem]}
+        if len(records) in held:  # an id that stands after the records
             return _scan_all(text, needles, part)
         more = list(events(_decoded(records[index] for index in sorted(held - done))))
         done |= held
         uses += more
-        stems = {_stem(use.minted) for use in more if use.minted}.intersection(hits) - tried
-        tried |= stems
+        stems = {_stem(use.minted) for use in more if use.minted}.intersection(places) - tried
     return _stems(attribute(uses, needles.keys, part))
 
 
@@ -199,25 +199,21 @@ def _records(line: Any) -> list[Any]:
     raise ForeignError("it holds no CloudTrail records")
 
 
-def _holding(text: bytes, records: list[msgspec.Raw], positions: list[int]) -> set[int] | None:
-    """Which records the positions lie in; None where one lies in none of them."""
-    found: set[int] = set()
-    wanted = iter(positions)
-    position = next(wanted)
-    start = text.find(bytes(records[0])) if records else len(text)
-    for index, record in enumerate(records):
-        end = start + memoryview(record).nbytes
-        while position < end:
-            if position < start:
-                return None
-            found.add(index)
-            position = next(wanted, -1)
-            if position < 0:
-                return found
-        start = end
-        while text[start] in _BETWEEN:
-            start += 1
-    return None
+def _ends(text: bytes, records: list[msgspec.Raw]) -> list[int] | None:
+    """Where each record ends, or None where the file is not written as CloudTrail writes it.
+
+    The parser tells how long each record is. That the first begins right after the opening, and that each is
+    followed by exactly a comma and the next one's brace, makes the sums of the lengths their places.
+    """
+    if not records or not text.startswith(_BEGIN + b"{"):
+        return None
+    ends = [*map(add, accumulate(map(len, records)), count(len(_BEGIN)))]
+    if ends[-1] >= len(text) or text[ends[-1]] != _CLOSE:
+        return None
+    for begin in ends[:-1]:
+        if text[begin : begin + 2] != b",{":
+            return None
+    return ends
 
 
 def _stem(key: str) -> bytes:

@@ -14,14 +14,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from datetime import datetime
 from typing import NamedTuple
 
 from sparekey.errors import UnreadError
 from sparekey.model import Unreadable, Usage
 from sparekey.usage.fold import Fold, Part, utc
 from sparekey.usage.join import Sessions
-from sparekey.usage.layout import Scope, delivered, in_order
+from sparekey.usage.layout import Scope, delivered, in_order, stamp
 from sparekey.usage.places import Entry, Place, place
 from sparekey.usage.request import Progress, Request
 from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
@@ -56,6 +55,7 @@ class _Result(NamedTuple):
 class _Passed(NamedTuple):
     """Files that were read: when they were delivered (None: unknown), and the sessions in them."""
 
+    first: int | None
     last: int | None
     others: list[tuple[Entry, bytes]]
     size: int
@@ -103,8 +103,8 @@ class _Reading:
         self._passed: deque[_Passed] = deque()
         self._remembered = 0
         self._forgotten: int | None = None
-        self._oldest: datetime | None = None
-        self._newest: datetime | None = None
+        self._oldest: int | None = None
+        self._newest: int | None = None
         self._progress = Progress()
 
     def run(self) -> tuple[Usage, ...]:
@@ -126,13 +126,11 @@ class _Reading:
         return self._usages()
 
     def _task(self, chunk: tuple[Entry, ...]) -> _Task:
-        times = [when for entry in chunk if (when := delivered(entry.name))]
-        if times:
-            self._oldest = min(times) if self._oldest is None else min(self._oldest, *times)
-            self._newest = max(times) if self._newest is None else max(self._newest, *times)
-        dated = len(times) == len(chunk)
-        alive = self._sessions.alive(int(min(times).timestamp()) if dated else None)
-        return _Task(self._place, chunk, self._keys | alive, self._since, self._until)
+        first, last = _delivery(chunk)
+        if first is not None and last is not None:
+            self._oldest = first if self._oldest is None else min(self._oldest, first)
+            self._newest = last if self._newest is None else max(self._newest, last)
+        return _Task(self._place, chunk, self._keys | self._sessions.alive(first), self._since, self._until)
 
     def _take(
         self, result: _Result, first: bool, late: list[tuple[str, str]]
@@ -161,23 +159,23 @@ class _Reading:
             wanted = {session: key for session, (key, _) in new.items()}
             minted = min(at for _, at in new.values())
             for passed in self._passed:
-                after = passed.last is None or passed.last >= minted
+                after = passed.last is None or passed.last + _SLACK >= minted
                 if after and (again := _holding(passed.others, wanted)):
                     yield again, wanted
 
     def _remember(self, others: list[tuple[Entry, bytes]]) -> None:
-        times = [delivered(entry.name) for entry, _ in others]
-        known = [int(when.timestamp()) for when in times if when]
-        last = max(known) + _SLACK if known and len(known) == len(times) else None
+        first, last = _delivery([entry for entry, _ in others])
         held = [(entry, stems) for entry, stems in others if stems]
-        passed = _Passed(last, held, sum(len(stems) + 200 for _, stems in held))
+        passed = _Passed(first, last, held, sum(len(stems) + 200 for _, stems in held))
         self._passed.append(passed)
         self._remembered += passed.size
-        while self._remembered > _REMEMBERED_BYTES or self._outlived(min(known, default=None)):
+        while self._remembered > _REMEMBERED_BYTES or self._outlived(first):
             gone = self._passed.popleft()
             self._remembered -= gone.size
             if gone.others:
-                self._forgotten = max(self._forgotten or 0, _ALWAYS if gone.last is None else gone.last)
+                self._forgotten = max(
+                    self._forgotten or 0, _ALWAYS if gone.last is None else gone.last + _SLACK
+                )
 
     def _outlived(self, now: int | None) -> bool:
         oldest = self._passed[0].last if self._passed else None
@@ -198,12 +196,23 @@ class _Reading:
                 f"nothing under {self._place.root} is a CloudTrail log file of what was asked for",
                 "Name the folder above AWSLogs, and check --since, --until, --account and --region.",
             )
-        since = max(filter(None, (self._request.since, self._oldest)), default=None)
-        until = min(filter(None, (self._request.until, self._newest)), default=None)
-        return self._fold.usages(self._keys, f"archive {self._place.root}", since, until)
+        bounds = (None if time is None else utc(time) for time in (self._oldest, self._newest))
+        since, until = (
+            [time for time in pair if time is not None]
+            for pair in zip((self._request.since, self._request.until), bounds, strict=True)
+        )
+        source = f"archive {self._place.root}"
+        return self._fold.usages(self._keys, source, max(since, default=None), min(until, default=None))
 
 
 _ALWAYS = 1 << 40
+
+
+def _delivery(entries: Iterable[Entry]) -> tuple[int | None, int | None]:
+    """When the first and the last of these were delivered (epoch seconds); None where not all names tell."""
+    stamps = [stamp(entry.name) for entry in entries] or [""]
+    first, last = (delivered(told) if told else None for told in (min(stamps), max(stamps)))
+    return (int(first.timestamp()), int(last.timestamp())) if first and last else (None, None)
 
 
 def _holding(files: Iterable[tuple[Entry, bytes]], sessions: Collection[str]) -> tuple[Entry, ...]:
