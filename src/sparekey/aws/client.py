@@ -73,6 +73,9 @@ class Service:
         self.parser = parsers.create_parser(self.model.resolved_protocol)
         asked = _ask_botocore(client, name)
         self.url, self.signing_name, self.region = asked.url, asked.signing_name, asked.region
+        plain = client.meta.method_to_api_mapping[_PLAIN_CALLS[name]]
+        path = self.serializer.serialize_to_request({}, self.model.operation_model(plain))["url_path"]
+        self._base = asked.url.removesuffix(path)  # some protocols have a path for each operation
         self._host = urlsplit(asked.url).netloc
         self._agent = asked.agent
 
@@ -82,7 +85,7 @@ class Service:
         body = parts["body"]
         raw = body if isinstance(body, bytes) else urlencode(body, doseq=True).encode()
         headers = {"Host": self._host, "User-Agent": self._agent, **parts["headers"]}
-        return _Unsigned(self.url, headers, raw)
+        return _Unsigned(self._base + parts["url_path"], headers, raw)
 
     def parse(self, action: str, response: Response) -> dict[str, Any]:
         """The answer in botocore's shape: the output, or `Error`."""
@@ -108,6 +111,7 @@ class _AskedError(Exception):
 # A call of each service that needs no parameters.
 _PLAIN_CALLS = {
     "cloudtrail": "lookup_events",
+    "cloudwatch": "describe_alarms",
     "iam": "list_users",
     "organizations": "describe_organization",
     "sts": "get_caller_identity",
