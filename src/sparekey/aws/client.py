@@ -73,11 +73,13 @@ class Service:
         self.parser = parsers.create_parser(self.model.resolved_protocol)
         asked = _ask_botocore(client, name)
         self.url, self.signing_name, self.region = asked.url, asked.signing_name, asked.region
-        plain = client.meta.method_to_api_mapping[_PLAIN_CALLS[name]]
-        path = self.serializer.serialize_to_request({}, self.model.operation_model(plain))["url_path"]
-        self._base = asked.url.removesuffix(path)  # some protocols have a path for each operation
+        self._base = asked.url.removesuffix(self._path_of(client, _PLAIN_CALLS[name]))
         self._host = urlsplit(asked.url).netloc
         self._agent = asked.agent
+
+    def _path_of(self, client: Any, method: str) -> str:
+        action = client.meta.method_to_api_mapping[method]
+        return str(self.model.operation_model(action).http["requestUri"])
 
     def request(self, action: str, params: Mapping[str, Any]) -> "_Unsigned":
         """The request for an action, not yet signed."""
@@ -114,6 +116,8 @@ _PLAIN_CALLS = {
     "cloudwatch": "describe_alarms",
     "iam": "list_users",
     "organizations": "describe_organization",
+    "securityhub": "describe_hub",
+    "sns": "list_topics",
     "sts": "get_caller_identity",
 }
 

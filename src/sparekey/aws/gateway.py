@@ -23,6 +23,7 @@ from sparekey.aws.errors import (
     from_botocore,
 )
 from sparekey.aws.keys import Keys
+from sparekey.aws.security_hub import SecurityHub
 from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
 from sparekey.model import AccessKey, Caller, Unreadable, Value
@@ -88,6 +89,19 @@ class AccountGateway(Keys):
             return self._client.call(self._principal, "cloudtrail", action, params, region=region)
 
         return event_history.changes(call, since)
+
+    def security_hub(self) -> SecurityHub:
+        """Security Hub in this account and the client's region; raises AwsError where no region is named."""
+        return SecurityHub(self._client, self._principal)
+
+    def publish(self, topic: str, subject: str, text: str) -> None:
+        """Publish to an SNS topic, in the region that its ARN names; raises AwsError.
+
+        Source: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+        """
+        params = {"TopicArn": topic, "Subject": subject, "Message": text}
+        region = topic.split(":")[3]
+        self._client.call(self._principal, "sns", "Publish", params, region=region, idempotent=False)
 
     def simulate(self, actions: Sequence[str], resources: Sequence[str]) -> tuple[str, ...] | Unreadable:
         """Which of the actions this identity is denied on any of the resources, sorted; or Unreadable.
