@@ -68,6 +68,10 @@ class FakeAccount:
         self.report: CredentialReport | AwsError = CredentialReport(NOW - timedelta(hours=2), ())
         self.changed: Changes | AwsError = Changes(frozenset())
         self.listed: list[str] = []
+        self.released = 0
+
+    def release(self) -> None:
+        self.released += 1
 
     def alias(self) -> str:
         return f"acme-{self.account_id}"
@@ -128,6 +132,7 @@ def test_users_of_the_same_name_in_two_accounts_are_two_users_and_all_is_sorted(
     ]
     assert snapshot.accounts[0].alias == "acme-111111111111"
     assert snapshot.accounts[0].root_keys == 0
+    assert second.released == 1
 
 
 def test_last_use_is_asked_only_for_active_keys_that_have_a_spare() -> None:
