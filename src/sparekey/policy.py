@@ -102,6 +102,11 @@ class Policy(Value, frozen=True, kw_only=True):
     cutover_quiet: Span = Span(days=7)
     exempt: tuple[Exemption, ...] = ()
     rotators: tuple[Rotator, ...] = ()
+    watch: Span = Span(days=8)
+    require_probe: bool = False
+    windows: tuple[str, ...] = ()
+    # Each is read by its kind, where `sparekey.probes` is at hand.
+    probes: tuple[Mapping[str, Any], ...] = ()
 
     def exemption(self, rule: str, account: str, user: str, now: datetime) -> Exemption | None:
         """The exemption that covers this user now, the longest-lived first."""
@@ -131,7 +136,7 @@ class Policy(Value, frozen=True, kw_only=True):
 def parse_policy(text: str) -> Policy:
     """Read a policy from TOML; raises PolicyError with the field that is wrong."""
     try:
-        policy = msgspec.convert(tomllib.loads(text), Policy, dec_hook=_decode)
+        policy = msgspec.convert(tomllib.loads(text), Policy, dec_hook=decode_span)
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"the policy is not TOML: {error}") from error
     except msgspec.ValidationError as error:
@@ -143,12 +148,13 @@ def parse_policy(text: str) -> Policy:
 def decode_policy(plain: Mapping[str, Any]) -> Policy:
     """A policy from the plain values that a run's ledger keeps it as; raises PolicyError."""
     try:
-        return msgspec.convert(plain, Policy, dec_hook=_decode)
+        return msgspec.convert(plain, Policy, dec_hook=decode_span)
     except msgspec.ValidationError as error:
         raise PolicyError(f"the policy on file has a wrong field: {error}") from error
 
 
-def _decode(kind: type, value: Any) -> Any:
+def decode_span(kind: type, value: Any) -> Any:
+    """How msgspec reads a `Span`; for every part of the policy that is read elsewhere, too."""
     if kind is Span and isinstance(value, str):
         return Span.parse(value)
     raise ValueError(f'expected a duration such as "90d", got {value!r}')  # msgspec adds the field

@@ -73,13 +73,11 @@ class Service:
         self.parser = parsers.create_parser(self.model.resolved_protocol)
         asked = _ask_botocore(client, name)
         self.url, self.signing_name, self.region = asked.url, asked.signing_name, asked.region
-        self._base = asked.url.removesuffix(self._path_of(client, _PLAIN_CALLS[name]))
+        plain = client.meta.method_to_api_mapping[_PLAIN_CALLS[name]]
+        path = self.serializer.serialize_to_request({}, self.model.operation_model(plain))["url_path"]
+        self._base = asked.url.removesuffix(path)  # some protocols have a path for each operation
         self._host = urlsplit(asked.url).netloc
         self._agent = asked.agent
-
-    def _path_of(self, client: Any, method: str) -> str:
-        action = client.meta.method_to_api_mapping[method]
-        return str(self.model.operation_model(action).http["requestUri"])
 
     def request(self, action: str, params: Mapping[str, Any]) -> "_Unsigned":
         """The request for an action, not yet signed."""
@@ -113,6 +111,7 @@ class _AskedError(Exception):
 # A call of each service that needs no parameters.
 _PLAIN_CALLS = {
     "cloudtrail": "lookup_events",
+    "cloudwatch": "describe_alarms",
     "iam": "list_users",
     "organizations": "describe_organization",
     "securityhub": "describe_hub",
@@ -138,6 +137,25 @@ def _ask_botocore(client: Any, name: str) -> _AskedError:
     except _AskedError as asked:
         return asked
     raise AssertionError("botocore sent a call without signing it")
+
+
+class _Signed(dict[str, str]):
+    """The headers that are signed, each of them once."""
+
+    def get_all(self, name: str) -> tuple[str]:
+        """As botocore's signer asks for them."""
+        return (self[name],)
+
+
+class _Signer(SigV4Auth):  # type: ignore[misc]  # botocore ships no types
+    """botocore's signer; its own way to collect the headers costs as much as all the rest."""
+
+    def headers_to_sign(self, request: "_Unsigned") -> _Signed:
+        """Every header but those that somebody on the way may change."""
+        return _Signed({name.lower(): value for name, value in request.headers.items() if name in _SIGNED})
+
+
+_SIGNED = frozenset({"Content-Type", "Host", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Target"})
 
 
 class _Unsigned:
@@ -285,7 +303,7 @@ class Client:
             credentials = principal.credentials.get_frozen_credentials()
         except (BotoCoreError, ClientError) as error:
             raise from_botocore(error, f"{service.name}:{action}") from error
-        SigV4Auth(credentials, service.signing_name, service.region).add_auth(request)
+        _Signer(credentials, service.signing_name, service.region).add_auth(request)
         return Request(request.method, request.url, request.headers, request.body)
 
     def _now(self) -> float:

@@ -192,16 +192,14 @@ read_option = click.option(
 )
 
 
-def format_option(*names: str) -> Callable[[_F], _F]:
-    """--format, the first name being the default."""
-    return click.option(
-        "--format",
-        "format_",
-        type=click.Choice(names),
-        default=names[0],
-        show_default=True,
-        help="Output format.",
-    )
+format_option = click.option(
+    "--format",
+    "format_",
+    default="table",
+    show_default=True,
+    metavar="NAME",
+    help="Output format; an unknown name tells which there are.",
+)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="or this share of the active keys read, whichever is more.",
 )
-@format_option("table", "json")
+@format_option
 @connecting()
 def COMMAND(  # noqa: N802
     plan: Path,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 )
 @click.option("--all", "show_all", is_flag=True, help="Show the users who pass, too.")
 @read_option
-@format_option("table", "json", "csv")
+@format_option
 @connecting(many=True)
 def COMMAND(  # noqa: N802
     rules: tuple[str, ...],

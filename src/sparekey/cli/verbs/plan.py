@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option("--keep-old", is_flag=True, help="Let a key that is too old stay; its rotation is still due.")
 @read_option
-@format_option("table", "json", "csv")
+@format_option
 @connecting(many=True)
 def COMMAND(  # noqa: N802
     out: Path | None,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("root-keys")
-@format_option("table", "json")
+@format_option
 @connecting(many=True)
 def COMMAND(format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802
     """Say which accounts' root users have access keys. Read-only.
