@@ -68,9 +68,7 @@ class Part:
             self.until is not None and use.at >= self.until
         ):
             return
-        self._seen(use, use.at, key)
-
-    def _seen(self, use: Event, at: int, key: str) -> None:
+        at = use.at
         seen = self.cells.get((key, use.where))
         if seen is None:
             seen = self.cells[key, use.where] = Seen(at, at)

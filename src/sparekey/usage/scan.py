@@ -33,7 +33,6 @@ _ESCAPED = re.compile(rb"\\u00(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aAfF])")
 _ESCAPE = BytesAhoCorasick([b"\\u00"])
 # As CloudTrail writes every file: where no wanted id occurs, one look at both ends will do.
 _BEGIN, _END = b'{"Records":[', b"]}"
-_CLOSE = ord("]")
 
 
 class ForeignError(ValueError):
@@ -50,12 +49,12 @@ _file = msgspec.json.Decoder(_File)
 def keep_buffers() -> None:
     """Keep large buffers in the heap: giving each back to the system ends in a storm of page faults.
 
-    Does nothing where the C library is not glibc.
+    Does nothing where the C library is not glibc. https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
-    trim_threshold, mmap_threshold, longest = -1, -3, 1 << 25
+    trim_threshold, mmap_max = -1, -4
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(mmap_threshold, longest)
+        mallopt(mmap_max, 0)
         mallopt(trim_threshold, 1 << 30)
 
 
@@ -116,20 +115,20 @@ def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
         _scan_all(text, needles, part)
         return None
     starts = needles.hits(text)
-    stems = {text[start : start + STEM] for start in starts}
+    stems = [text[start : start + STEM] for start in starts]
+    held = set(stems)
     found = frozenset[bytes]()
-    if not needles.stems.isdisjoint(stems):
-        found = _scan_hits(text, starts, needles, part)
+    if not needles.stems.isdisjoint(held):
+        found = _scan_hits(text, starts, stems, needles, part)
     elif not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
         deque(_tolerant(text), 0)
-    return frozenset(stem for stem in stems - needles.stems - found if stem.startswith(b"ASIA"))
+    return frozenset(stem for stem in held - needles.stems - found if stem.startswith(b"ASIA"))
 
 
-def _scan_hits(text: bytes, starts: list[int], needles: Needles, part: Part) -> frozenset[bytes]:
+def _scan_hits(
+    text: bytes, starts: list[int], stems: list[bytes], needles: Needles, part: Part
+) -> frozenset[bytes]:
     """Decode the records that hold a wanted id, and those of the sessions that these mint."""
-    places: dict[bytes, list[int]] = {}
-    for start in starts:
-        places.setdefault(text[start : start + STEM], []).append(start)
     records = _cut(text)
     ends = None if records is None else _ends(text, records)
     if records is None or ends is None:
@@ -137,16 +136,16 @@ def _scan_hits(text: bytes, starts: list[int], needles: Needles, part: Part) -> 
     uses: list[Event] = []
     done: set[int] = set()
     tried: set[bytes] = set()
-    stems = needles.stems.intersection(places)
-    while stems:
-        tried |= stems
-        held = {bisect_right(ends, at) for stem in stems for at in places[stem]}
+    wanted = needles.stems.intersection(stems)
+    while wanted:
+        tried |= wanted
+        held = {bisect_right(ends, at) for at, stem in zip(starts, stems, strict=True) if stem in wanted}
         if len(records) in held:  # an id that stands after the records
             return _scan_all(text, needles, part)
         more = list(events(_decoded(records[index] for index in sorted(held - done))))
         done |= held
         uses += more
-        stems = {_stem(use.minted) for use in more if use.minted}.intersection(places) - tried
+        wanted = {_stem(use.minted) for use in more if use.minted}.intersection(stems) - tried
     return _stems(attribute(uses, needles.keys, part))
 
 
@@ -202,18 +201,12 @@ def _records(line: Any) -> list[Any]:
 def _ends(text: bytes, records: list[msgspec.Raw]) -> list[int] | None:
     """Where each record ends, or None where the file is not written as CloudTrail writes it.
 
-    The parser tells how long each record is. That the first begins right after the opening, and that each is
-    followed by exactly a comma and the next one's brace, makes the sums of the lengths their places.
+    The parser tells how long each record is. Where the first follows right on the opening, and their lengths
+    with one comma after each reach exactly to the closing, there is no room for anything between them.
     """
-    if not records or not text.startswith(_BEGIN + b"{"):
-        return None
     ends = [*map(add, accumulate(map(len, records)), count(len(_BEGIN)))]
-    if ends[-1] >= len(text) or text[ends[-1]] != _CLOSE:
-        return None
-    for begin in ends[:-1]:
-        if text[begin : begin + 2] != b",{":
-            return None
-    return ends
+    compact = ends and text.startswith(_BEGIN) and text.endswith(_END) and ends[-1] == len(text) - len(_END)
+    return ends if compact else None
 
 
 def _stem(key: str) -> bytes:
