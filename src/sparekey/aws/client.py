@@ -67,10 +67,15 @@ class Service:
         self.name = name
         self.partition: str = client.meta.partition
         self.model = client.meta.service_model
-        self.serializer = serialize.create_serializer(self.model.resolved_protocol)
+        self.serializer = serialize.create_serializer(  # AWS validates better than a length check here
+            self.model.resolved_protocol, include_validation=False
+        )
         self.parser = parsers.create_parser(self.model.resolved_protocol)
         asked = _ask_botocore(client, name)
         self.url, self.signing_name, self.region = asked.url, asked.signing_name, asked.region
+        plain = client.meta.method_to_api_mapping[_PLAIN_CALLS[name]]
+        path = self.serializer.serialize_to_request({}, self.model.operation_model(plain))["url_path"]
+        self._base = asked.url.removesuffix(path)  # some protocols have a path for each operation
         self._host = urlsplit(asked.url).netloc
         self._agent = asked.agent
 
@@ -80,7 +85,7 @@ class Service:
         body = parts["body"]
         raw = body if isinstance(body, bytes) else urlencode(body, doseq=True).encode()
         headers = {"Host": self._host, "User-Agent": self._agent, **parts["headers"]}
-        return _Unsigned(self.url, headers, raw)
+        return _Unsigned(self._base + parts["url_path"], headers, raw)
 
     def parse(self, action: str, response: Response) -> dict[str, Any]:
         """The answer in botocore's shape: the output, or `Error`."""
@@ -106,6 +111,7 @@ class _AskedError(Exception):
 # A call of each service that needs no parameters.
 _PLAIN_CALLS = {
     "cloudtrail": "lookup_events",
+    "cloudwatch": "describe_alarms",
     "iam": "list_users",
     "organizations": "describe_organization",
     "sts": "get_caller_identity",
@@ -129,6 +135,25 @@ def _ask_botocore(client: Any, name: str) -> _AskedError:
     except _AskedError as asked:
         return asked
     raise AssertionError("botocore sent a call without signing it")
+
+
+class _Signed(dict[str, str]):
+    """The headers that are signed, each of them once."""
+
+    def get_all(self, name: str) -> tuple[str]:
+        """As botocore's signer asks for them."""
+        return (self[name],)
+
+
+class _Signer(SigV4Auth):  # type: ignore[misc]  # botocore ships no types
+    """botocore's signer; its own way to collect the headers costs as much as all the rest."""
+
+    def headers_to_sign(self, request: "_Unsigned") -> _Signed:
+        """Every header but those that somebody on the way may change."""
+        return _Signed({name.lower(): value for name, value in request.headers.items() if name in _SIGNED})
+
+
+_SIGNED = frozenset({"Content-Type", "Host", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Target"})
 
 
 class _Unsigned:
@@ -164,7 +189,7 @@ class Client:
         self._session = session
         self._lock = threading.RLock()
         self._services: dict[tuple[str, str | None], Service] = {}
-        self._paces: dict[str, dict[str, Pace]] = {}
+        self._paces: dict[str, _Paces] = {}
         self._on_call = on_call
         self._send = send or Wire(session.get_config_variable("ca_bundle")).send
         self._attempts: int = session.get_config_variable("max_attempts") or _ATTEMPTS
@@ -211,10 +236,9 @@ class Client:
             return self._services[key]
 
     def width(self, account: str) -> int:
-        """How many calls are useful in flight for one account: its most throttled action tells."""
-        with self._lock:
-            widths = [pace.width for pace in self._paces.get(account, {}).values()]
-        return min(widths, default=Pace().width)
+        """How many calls are useful in flight for one account, by the action that was asked last."""
+        paces = self._paces.get(account)
+        return paces.latest.width if paces else Pace().width
 
     def forget(self, account: str) -> None:
         """Drop what is kept for an account that is done with: ten thousand of them add up."""
@@ -223,7 +247,11 @@ class Client:
 
     def _pace(self, account: str, call: str) -> Pace:
         with self._lock:
-            return self._paces.setdefault(account, {}).setdefault(call, Pace())
+            paces = self._paces.setdefault(account, _Paces())
+            if call not in paces.by_call:
+                paces.by_call[call] = Pace()
+            paces.latest = paces.by_call[call]
+            return paces.latest
 
     def _answer(
         self, principal: Principal, service: Service, action: str, params: Mapping[str, Any], idempotent: bool
@@ -232,7 +260,8 @@ class Client:
         pace = self._pace(principal.account, f"{service.name}:{action}")
         failures = throttles = 0
         while True:
-            self._wait(pace.turn(self._now()))
+            asked = self._now()
+            self._wait(pace.turn(asked))
             sent = self._now()
             outcome = self._attempt(principal, service, action, params)
             if isinstance(outcome, Response):
@@ -240,7 +269,7 @@ class Client:
                 return outcome
             if isinstance(outcome.error, ThrottledError):
                 throttles += 1
-                pace.throttled(self._now(), sent)
+                pace.throttled(self._now(), asked)
                 again, pause = throttles < _THROTTLED_ATTEMPTS, _THROTTLED_BACKOFF * 2.0**throttles
             else:
                 failures += 1
@@ -272,7 +301,7 @@ class Client:
             credentials = principal.credentials.get_frozen_credentials()
         except (BotoCoreError, ClientError) as error:
             raise from_botocore(error, f"{service.name}:{action}") from error
-        SigV4Auth(credentials, service.signing_name, service.region).add_auth(request)
+        _Signer(credentials, service.signing_name, service.region).add_auth(request)
         return Request(request.method, request.url, request.headers, request.body)
 
     def _now(self) -> float:
@@ -281,6 +310,14 @@ class Client:
     def _wait(self, seconds: float) -> None:
         if seconds > 0:
             self.clock.sleep(seconds)
+
+
+class _Paces:
+    """The paces of one account; `latest` is that of the action asked last."""
+
+    def __init__(self) -> None:
+        self.by_call: dict[str, Pace] = {}
+        self.latest = Pace()
 
 
 class _Failure(msgspec.Struct, frozen=True):

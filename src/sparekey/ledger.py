@@ -1,0 +1,525 @@
+"""The append-only record of what was intended and done: one chain per run, each entry hashing the last.
+
+SQLite in the state directory, or PostgreSQL by URL with the same code. An entry is committed to disk before
+`append` returns. A chain shows every edited, removed or reordered entry; a cut tail shows only against a head
+hash that was kept elsewhere.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from sparekey.errors import SparekeyError
+from sparekey.model import Value
+
+GENESIS = "0" * 64
+SCHEMA_VERSION = 1
+_RETRIES = 50
+
+_metadata = sa.MetaData()
+_meta = sa.Table(
+    "sparekey_meta",
+    _metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+_entries = sa.Table(
+    "sparekey_entries",
+    _metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    # Copies out of the body, to find a user's entries by.
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("user_name", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("prev", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Index("sparekey_entries_user", "account", "user_name", "run", "seq"),
+    sa.Index("sparekey_entries_kind", "run", "kind", "seq"),
+)
+# Who may write to a user: a number that grows with every intent, so that a worker thought dead finds out.
+_claims = sa.Table(
+    "sparekey_claims",
+    _metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("user_name", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+)
+
+
+# The latest word of each probe of a run; what matters of it stands in the chain as well.
+_observations = sa.Table(
+    "sparekey_observations",
+    _metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("asked", sa.Text, nullable=False),
+    sa.Column("seen", sa.Text, nullable=False),
+    sa.Column("green", sa.Boolean, nullable=True),
+)
+_workers = sa.Table(
+    "sparekey_workers",
+    _metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("since", sa.Text, nullable=False),
+    sa.Column("credentials_until", sa.Text, nullable=True),
+)
+
+
+class StateError(SparekeyError):
+    """The state cannot be used as it is."""
+
+
+class StateFullError(StateError):
+    """Nothing more can be written to the state."""
+
+    default_hint = "Make room under the state directory and run the same command again; it goes on."
+
+
+class SchemaError(StateError):
+    """The state was written by another version."""
+
+
+class FencedError(StateError):
+    """Somebody else has taken over this user or stopped this run: nothing was appended."""
+
+
+class StoppedError(FencedError):
+    """The run was stopped or undone: nothing was appended."""
+
+
+class Entry(Value, frozen=True):
+    """One entry as it is stored: `hash` is SHA-256 over everything else in it, `prev` included."""
+
+    run: str
+    seq: int
+    at: datetime
+    kind: str
+    body: Mapping[str, Any]
+    prev: str
+    hash: str
+
+
+class Claim(Value, frozen=True):
+    """The right to write to one user, as long as `epoch` is still the ledger's."""
+
+    account: str
+    user: str
+    epoch: int
+
+
+class Observation(Value, frozen=True):
+    """When a probe was last asked, when it last answered, and what: None where it could not be asked."""
+
+    asked: datetime
+    seen: datetime
+    green: bool | None
+
+
+class WorkerSeen(Value, frozen=True):
+    """A process that watches runs; `credentials_until` is None where it can renew them."""
+
+    id: str
+    host: str
+    since: datetime
+    credentials_until: datetime | None = None
+
+
+class Verified(Value, frozen=True):
+    """What verifying one run found: nothing in `broken` means that the chain is whole up to `head`."""
+
+    run: str
+    entries: int
+    head: str
+    broken: tuple[str, ...]
+
+
+def canonical(content: Any) -> str:
+    """One spelling for each content: JSON with sorted keys and no spaces."""
+    return msgspec.json.encode(content, order="sorted").decode()
+
+
+def _hash(run: str, seq: int, at: str, kind: str, body: str, prev: str) -> str:
+    return hashlib.sha256(canonical([run, seq, at, kind, body, prev]).encode()).hexdigest()
+
+
+class Ledger:
+    """The record; every method is one short transaction, safe among threads, processes and machines."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, url: str) -> "Ledger":
+        """Open it, make or migrate its tables; raises SchemaError for another version's, StateError else."""
+        ledger = cls(connect(url))
+        with ledger._write() as connection:
+            migrate(connection)
+        return ledger
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    def _write(self) -> "_Guarded":
+        return _Guarded(self.engine)
+
+    def append(
+        self,
+        run: str,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        at: datetime,
+        claim: Claim | None = None,
+        take: bool = False,
+        unless: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
+        first: bool = False,
+    ) -> Entry:
+        """Add an entry to a run's chain; it is on disk when this returns.
+
+        `claim` must still be the ledger's; with `take` its epoch grows by one, which ends every other claim.
+        `unless=(stops, starts)` demands that of the run's entries of these kinds the last is one of `starts`,
+        `first` that the run has no entry yet.
+        Raises FencedError where either does not hold, StateFullError, StateError.
+        """
+        for _ in range(_RETRIES):
+            try:
+                with self._write() as connection:
+                    if claim is not None:
+                        _check_claim(connection, run, claim, take=take)
+                    entry = _add(connection, run, kind, body, at)
+                    if first and entry.seq != 1:
+                        raise FencedError(f"run {run} exists")
+                    if unless is not None:
+                        _check_last(connection, run, *unless)
+                    return entry
+            except sa.exc.IntegrityError:
+                continue  # another process appended in the same moment: read the head again
+        raise StateError(f"run {run} is written to by too many at once", "Run the same command again.")
+
+    def claim(self, account: str, user: str) -> Claim:
+        """The claim that holds now; read it before reading AWS."""
+        query = sa.select(_claims.c.epoch).where(_claims.c.account == account, _claims.c.user_name == user)
+        with _Guarded(self.engine, read=True) as connection:
+            return Claim(account, user, connection.execute(query).scalar() or 0)
+
+    def holds(self, claim: Claim) -> bool:
+        """True while nobody has taken the user over since."""
+        return self.claim(claim.account, claim.user) == claim
+
+    def entries(
+        self,
+        run: str,
+        *,
+        account: str | None = None,
+        user: str | None = None,
+        kinds: tuple[str, ...] = (),
+        after: int = 0,
+        limit: int | None = None,
+    ) -> tuple[Entry, ...]:
+        """A run's entries in order: all, one user's, some kinds, or those after a sequence number."""
+        query = sa.select(_entries).where(_entries.c.run == run, _entries.c.seq > after)
+        if account is not None:
+            query = query.where(_entries.c.account == account)
+        if user is not None:
+            query = query.where(_entries.c.user_name == user)
+        if kinds:
+            query = query.where(_entries.c.kind.in_(kinds))
+        query = query.order_by(_entries.c.seq)
+        if limit is not None:
+            query = query.limit(limit)
+        with _Guarded(self.engine, read=True) as connection:
+            return tuple(_entry(row) for row in connection.execute(query))
+
+    def entries_of_user(self, account: str, user: str, kinds: tuple[str, ...]) -> tuple[Entry, ...]:
+        """What any run says of one user, in order of time."""
+        query = (
+            sa.select(_entries)
+            .where(_entries.c.account == account, _entries.c.user_name == user, _entries.c.kind.in_(kinds))
+            .order_by(_entries.c.at, _entries.c.run, _entries.c.seq)
+        )
+        with _Guarded(self.engine, read=True) as connection:
+            return tuple(_entry(row) for row in connection.execute(query))
+
+    def head(self, run: str) -> str:
+        """The hash of a run's last entry; GENESIS where the run has none."""
+        with _Guarded(self.engine, read=True) as connection:
+            return _head(connection, run)[1]
+
+    def runs(self) -> tuple[str, ...]:
+        """Every run, by the time of its first entry."""
+        query = sa.select(_entries.c.run).where(_entries.c.seq == 1).order_by(_entries.c.at, _entries.c.run)
+        with _Guarded(self.engine, read=True) as connection:
+            return tuple(connection.execute(query).scalars())
+
+    def export(self, run: str | None = None) -> Iterator[str]:
+        """Yield every entry as a line of canonical JSON, run by run."""
+        for name in (run,) if run else self.runs():
+            after = 0
+            while page := self.entries(name, after=after, limit=1000):
+                for entry in page:
+                    yield canonical(entry)
+                after = page[-1].seq
+
+    def observe(self, run: str, name: str, observation: Observation) -> None:
+        """Keep the latest word of a probe."""
+        row = {
+            "asked": observation.asked.isoformat(),
+            "seen": observation.seen.isoformat(),
+            "green": observation.green,
+        }
+        with self._write() as connection:
+            insert = _insert(connection, _observations).values(run=run, name=name, **row)
+            connection.execute(insert.on_conflict_do_update(index_elements=["run", "name"], set_=row))
+
+    def observations(self, run: str) -> dict[str, Observation]:
+        """The latest word of each probe of a run."""
+        query = sa.select(_observations).where(_observations.c.run == run)
+        with _Guarded(self.engine, read=True) as connection:
+            return {
+                row.name: Observation(
+                    datetime.fromisoformat(row.asked), datetime.fromisoformat(row.seen), row.green
+                )
+                for row in connection.execute(query)
+            }
+
+    def sign_on(self, worker: WorkerSeen) -> None:
+        """Say that a worker is there; whether it still lives is told by its lock."""
+        until = worker.credentials_until.isoformat() if worker.credentials_until else None
+        row = {"host": worker.host, "since": worker.since.isoformat(), "credentials_until": until}
+        with self._write() as connection:
+            connection.execute(_insert(connection, _workers).values(id=worker.id, **row))
+
+    def sign_off(self, worker: str) -> None:
+        """Forget a worker."""
+        with self._write() as connection:
+            connection.execute(sa.delete(_workers).where(_workers.c.id == worker))
+
+    def workers(self) -> tuple[WorkerSeen, ...]:
+        """Every worker that signed on, dead ones included."""
+        with _Guarded(self.engine, read=True) as connection:
+            return tuple(
+                WorkerSeen(
+                    row.id,
+                    row.host,
+                    datetime.fromisoformat(row.since),
+                    datetime.fromisoformat(row.credentials_until) if row.credentials_until else None,
+                )
+                for row in connection.execute(sa.select(_workers).order_by(_workers.c.id))
+            )
+
+    def verify(self, run: str, head: str | None = None) -> Verified:
+        """Recompute a chain and say which entries were edited, removed or reordered.
+
+        With `head` (a head hash that was kept elsewhere) a cut tail is seen too.
+        """
+        broken: list[str] = []
+        seq, prev, seen = 0, GENESIS, False
+        query = sa.select(_entries).where(_entries.c.run == run).order_by(_entries.c.seq)
+        with _Guarded(self.engine, read=True) as connection:
+            for row in connection.execute(query).yield_per(1000):
+                broken += _check_entry(row, seq, prev)
+                seq, prev = row.seq, row.hash
+                seen = seen or prev == head
+        if seq == 0:
+            broken.append(f"run {run} has no entries")
+        if head is not None and not seen:
+            broken.append(
+                f"the head {head} is not in the chain: entries after {seq} were cut off or replaced"
+            )
+        return Verified(run, seq, prev, tuple(broken))
+
+
+def _check_entry(row: Any, seq: int, prev: str) -> Iterator[str]:
+    if row.seq != seq + 1:
+        yield (
+            f"entry {seq + 1} was removed"
+            if row.seq == seq + 2
+            else f"entries {seq + 1} to {row.seq - 1} were removed"
+        )
+    elif row.prev != prev:
+        yield f"entry {row.seq} does not follow entry {seq}: one of them was replaced or moved"
+    if row.hash != _hash(row.run, row.seq, row.at, row.kind, row.body, row.prev):
+        yield f"entry {row.seq} was edited"
+    elif (row.account, row.user_name) != _whose(msgspec.json.decode(row.body)):
+        yield f"entry {row.seq} is filed under another user"
+
+
+def _whose(body: Mapping[str, Any]) -> tuple[str, str]:
+    return str(body.get("account", "")), str(body.get("user", ""))
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        row.run,
+        row.seq,
+        datetime.fromisoformat(row.at),
+        row.kind,
+        msgspec.json.decode(row.body),
+        row.prev,
+        row.hash,
+    )
+
+
+def _head(connection: sa.Connection, run: str) -> tuple[int, str]:
+    query = (
+        sa.select(_entries.c.seq, _entries.c.hash)
+        .where(_entries.c.run == run)
+        .order_by(_entries.c.seq.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return (row.seq, row.hash) if row else (0, GENESIS)
+
+
+def _add(connection: sa.Connection, run: str, kind: str, body: Mapping[str, Any], at: datetime) -> Entry:
+    last, prev = _head(connection, run)
+    text, moment, seq = canonical(body), at.isoformat(), last + 1
+    account, user = _whose(body)
+    entry = Entry(run, seq, at, kind, body, prev, _hash(run, seq, moment, kind, text, prev))
+    connection.execute(
+        sa.insert(_entries).values(
+            run=run, seq=seq, at=moment, kind=kind, body=text, prev=prev, hash=entry.hash,
+            account=account, user_name=user,
+        )
+    )  # fmt: skip
+    return entry
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)
+
+
+def _check_claim(connection: sa.Connection, run: str, claim: Claim, *, take: bool) -> None:
+    """Hold the claim's row until the commit, so that the entry and the claim are one."""
+    mine = (_claims.c.account == claim.account, _claims.c.user_name == claim.user)
+    if take and claim.epoch == 0:
+        first = _insert(connection, _claims).values(
+            account=claim.account, user_name=claim.user, epoch=0, run=run
+        )
+        connection.execute(first.on_conflict_do_nothing())
+    epoch = claim.epoch + 1 if take else claim.epoch
+    updated = connection.execute(
+        sa.update(_claims).where(*mine, _claims.c.epoch == claim.epoch).values(epoch=epoch, run=run)
+    )
+    if updated.rowcount != 1:
+        raise FencedError(f"user {claim.user} in account {claim.account} was taken over by another worker")
+
+
+def _check_last(connection: sa.Connection, run: str, stops: tuple[str, ...], starts: tuple[str, ...]) -> None:
+    query = (
+        sa.select(_entries.c.kind)
+        .where(_entries.c.run == run, _entries.c.kind.in_(stops + starts))
+        .order_by(_entries.c.seq.desc())
+        .limit(1)
+    )
+    if connection.execute(query).scalar() not in starts:
+        raise StoppedError(f"run {run} was stopped")
+
+
+def connect(url: str) -> sa.Engine:
+    """An engine for a database URL; on SQLite: WAL, full sync, write transactions that wait their turn."""
+    try:
+        engine = sa.create_engine(_with_driver(url), pool_pre_ping=True)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+        raise StateError(
+            f"the database URL cannot be used: {type(error).__name__}",
+            "Write postgresql://user@host/database, and install sparekey[postgres].",
+        ) from error
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _configure_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _with_driver(url: str) -> sa.URL:
+    parsed = sa.make_url(url)
+    if parsed.drivername in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A deferred transaction that reads first and writes later fails at once when another wrote in between.
+    reading = connection.get_execution_options().get("sparekey_read")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+class _Guarded:
+    """One transaction whose database errors are told in words."""
+
+    def __init__(self, engine: sa.Engine, *, read: bool = False) -> None:
+        self._engine = engine.execution_options(sparekey_read=True) if read else engine
+
+    def __enter__(self) -> sa.Connection:
+        self._context = self._engine.begin()
+        try:
+            return self._context.__enter__()
+        except sa.exc.DBAPIError as error:
+            raise _told(error) from error
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self._context.__exit__(kind, error, trace)
+        except sa.exc.IntegrityError:
+            raise
+        except sa.exc.DBAPIError as failed:
+            raise _told(failed) from failed
+        if isinstance(error, sa.exc.DBAPIError) and not isinstance(error, sa.exc.IntegrityError):
+            raise _told(error) from error
+
+
+def _told(error: sa.exc.DBAPIError) -> StateError:
+    text = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error).__name__
+    # SQLite says "database or disk is full" or "disk I/O error" (a file limit), PostgreSQL "No space left".
+    if any(word in text for word in ("is full", "disk I/O error", "No space left")):
+        return StateFullError(f"the state cannot be written: {text}")
+    return StateError(f"the state cannot be used: {text}")
+
+
+def migrate(connection: sa.Connection) -> None:
+    """Bring the tables to this version's schema; raises SchemaError where they cannot be."""
+    if connection.dialect.name == "postgresql":
+        # Two first starts at once: the second waits here.
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7305801)"))
+    if not sa.inspect(connection).has_table(_meta.name):
+        _metadata.create_all(connection)
+        connection.execute(sa.insert(_meta).values(name="schema", value=str(SCHEMA_VERSION)))
+        return
+    found = connection.execute(sa.select(_meta.c.value).where(_meta.c.name == "schema")).scalar()
+    version = int(found) if found and found.isdigit() else -1
+    for step in range(version, SCHEMA_VERSION):
+        if step not in MIGRATIONS:
+            raise SchemaError(
+                f"the state has schema {found}, which is too old for this version (schema {SCHEMA_VERSION})",
+                "Open it once with the version of sparekey before this one; nothing was changed.",
+            )
+        for statement in MIGRATIONS[step]:
+            connection.execute(sa.text(statement))
+    if version > SCHEMA_VERSION:
+        raise SchemaError(
+            f"the state has schema {found}, this version of sparekey knows schema {SCHEMA_VERSION}",
+            "A newer sparekey wrote it: update this one; nothing was changed.",
+        )
+    connection.execute(sa.update(_meta).where(_meta.c.name == "schema").values(value=str(SCHEMA_VERSION)))
+
+
+# The statements that lead from one schema to the next; entries themselves are never rewritten.
+MIGRATIONS: dict[int, tuple[str, ...]] = {}

@@ -1,0 +1,421 @@
+"""A run as its ledger tells it: pure folds from entries to the state of each key and of the whole run."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, assert_never
+
+import msgspec
+
+from sparekey.errors import BadInputError
+from sparekey.ledger import Entry
+from sparekey.model import Caller, RunRecord, RunState, StepRecord, StepState, Value
+from sparekey.plan import Plan, Step, decode
+from sparekey.policy import Policy, decode_policy
+from sparekey.run.entries import (
+    Already,
+    Confirmed,
+    Failed,
+    Foreign,
+    Gone,
+    Held,
+    Intent,
+    Opened,
+    Options,
+    Probed,
+    Resolved,
+    Resumed,
+    Said,
+    SaidOfKey,
+    Seen,
+    Stopped,
+    Undoing,
+    Unobserved,
+    Unsure,
+    Verdict,
+    Watching,
+    WaveStarted,
+    Written,
+    read,
+    read_all,
+)
+
+UserId = tuple[str, str]
+KeyId = tuple[str, str, str]
+
+
+class Run(Value, frozen=True):
+    """What a run was opened with."""
+
+    id: str
+    plan: Plan
+    caller: Caller
+    policy: Policy
+    options: Options
+    reverse: tuple[str, ...]
+    opened: datetime
+
+    def users(self) -> dict[UserId, tuple[Step, ...]]:
+        """The users with something to deactivate and their steps, sorted."""
+        found: dict[UserId, tuple[Step, ...]] = {}
+        for step in self.plan.deactivations:
+            user = (step.account, step.user)
+            found[user] = (*found.get(user, ()), step)
+        return found
+
+    def wave_of(self) -> dict[UserId, int]:
+        """The number of the wave, from 1, that each user goes with."""
+        return _waves(tuple(self.users()), self.options.waves)
+
+
+def _waves(users: tuple[UserId, ...], sizes: tuple[int | None, ...]) -> dict[UserId, int]:
+    found: dict[UserId, int] = {}
+    rest = list(users)
+    for number, size in enumerate(sizes, 1):
+        taken, rest = (rest, []) if size is None else (rest[:size], rest[size:])
+        found.update(dict.fromkeys(taken, number))
+    # Sizes that do not reach the end are followed by one last wave.
+    found.update(dict.fromkeys(rest, len(sizes) + 1))
+    return found
+
+
+def open_run(entry: Entry) -> Run:
+    """A run from its first entry."""
+    return _open_run(entry.run, entry.hash, msgspec.json.encode(entry))
+
+
+@lru_cache(maxsize=8)
+def _open_run(run: str, _hash: str, content: bytes) -> Run:
+    entry = msgspec.json.decode(content, type=Entry)
+    said = next(said for _, said in read_all([entry]))
+    if not isinstance(said, Opened):
+        raise BadInputError(f"the ledger of run {run} does not begin with its opening")
+    return Run(
+        id=run,
+        plan=decode(said.plan.encode()),
+        caller=said.caller,
+        policy=decode_policy(said.policy),
+        options=said.options,
+        reverse=said.reverse,
+        opened=entry.at,
+    )
+
+
+class KeyFacts(Value, frozen=True):
+    """All that a run's ledger says of one key.
+
+    `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`:
+    it may be inactive by our doing, so undo concerns it. `coming_back` is a reactivation not confirmed yet.
+    """
+
+    state: StepState = "planned"
+    intent: Intent | None = None
+    written: bool = False
+    ours: bool = False
+    why: str = ""
+    release: str = ""
+    request_ids: tuple[str, ...] = ()
+    before: Mapping[str, str] = {}
+    after: Mapping[str, str] = {}
+    changed_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    watch: Watching | None = None
+    retry: bool = False
+    coming_back: Intent | None = None
+
+    @property
+    def in_doubt(self) -> Intent | None:
+        """The intent of which not even the answer is known."""
+        return None if self.written else self.intent
+
+    @property
+    def pending(self) -> bool:
+        """True where something is left to do before the step is confirmed."""
+        return self.retry or self.state == "planned" or (self.intent is not None and self.state != "failed")
+
+
+def fold_keys(entries: Iterable[Entry]) -> dict[KeyId, KeyFacts]:
+    """The facts of every key that the entries speak of."""
+    facts: dict[KeyId, KeyFacts] = {}
+    for entry, said in read_all(entries):
+        if isinstance(said, SaidOfKey):
+            key = (said.account, said.user, said.key)
+            facts[key] = _fold(facts.get(key, KeyFacts()), said, entry.at)
+    return facts
+
+
+_AFTER: dict[str, tuple[StepState, str]] = {
+    "apply": ("confirmed", ""),
+    "undo": ("undone", "reactivated on request"),
+    "rollback": ("rolled_back", "reactivated because a probe turned red"),
+    "no-active-key": ("rolled_back", "reactivated because a listing showed the user without an active key"),
+    "late-write": ("rolled_back", "reactivated because the write came after the step was taken over"),
+}
+
+
+def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901, PLR0912  # one flat table of kinds
+    change = msgspec.structs.replace
+    match said:
+        case Held():
+            return change(facts, state="held", why=said.why, release=said.release, retry=False, changed_at=at)
+        case Already():
+            why = "somebody else had switched it off before"
+            return change(
+                facts, state="already_inactive", why=why, after=said.listing, retry=False, changed_at=at
+            )
+        case Gone():
+            return change(
+                facts, state="gone", why=said.why, intent=None, written=False, ours=False, retry=False,
+                coming_back=None, changed_at=at,
+            )  # fmt: skip
+        case Intent():
+            return change(
+                facts,
+                state="in_doubt" if said.status == "Inactive" else "reactivating",
+                intent=said,
+                written=False,
+                ours=True,
+                retry=False,
+                why=said.why,
+                before=facts.before or said.before,
+                coming_back=said if said.status == "Active" else None,
+                changed_at=at,
+            )
+        case Written():
+            state = "applied" if said.status == "Inactive" else "reactivating"
+            ids = (*facts.request_ids, said.request_id)
+            return change(facts, state=state, written=True, request_ids=ids, changed_at=at)
+        case Unsure():
+            return change(facts, why=said.why, changed_at=at)
+        case Resolved():
+            return _resolved(facts, said, at)
+        case Failed():
+            return _failed(facts, said, at)
+        case Confirmed():
+            because = facts.intent.because if facts.intent else "apply"
+            state, why = _AFTER[because]
+            return change(
+                facts,
+                state=state,
+                why=(facts.intent.why if facts.intent else "") or why,
+                intent=None,
+                written=False,
+                ours=said.status == "Inactive",
+                retry=False,
+                coming_back=None,
+                after=said.after,
+                changed_at=at,
+                confirmed_at=at,
+            )
+        case Foreign():
+            return change(
+                facts, state="changed", why=said.why, intent=None, written=False, ours=False, retry=False,
+                coming_back=None, after=said.listing, changed_at=at,
+            )  # fmt: skip
+        case Watching():
+            return change(facts, state="watching", watch=said, changed_at=at)
+        case Seen():
+            return change(facts, why=f"{said.keep}, which stays, was used at {short(said.last_used)}")
+        case Verdict():
+            return change(facts, state=said.verdict, why=said.why, changed_at=at)
+        case Opened() | Resumed() | Stopped() | Undoing() | WaveStarted() | Probed() | Unobserved():
+            return facts
+        case _:
+            assert_never(said)
+
+
+def _resolved(facts: KeyFacts, said: Resolved, at: datetime) -> KeyFacts:
+    change = msgspec.structs.replace
+    if said.says == said.status:
+        state = "applied" if said.status == "Inactive" else "reactivating"
+        return change(facts, state=state, written=True, changed_at=at)
+    if said.status == "Active":
+        return change(facts, intent=None, written=False, retry=True, changed_at=at)
+    return change(facts, intent=None, state="planned", ours=False, changed_at=at)
+
+
+def _failed(facts: KeyFacts, said: Failed, at: datetime) -> KeyFacts:
+    change = msgspec.structs.replace
+    facts = change(
+        facts, state="failed", why=f"{said.code}: {said.why}" if said.code else said.why, changed_at=at
+    )
+    if said.request_id:
+        facts = change(facts, request_ids=(*facts.request_ids, said.request_id))
+    if said.phase != "write":
+        # What was not confirmed is in doubt again: whoever resumes the run asks AWS first.
+        return change(facts, written=False, retry=not said.final)
+    deactivating = facts.intent is not None and facts.intent.status == "Inactive"
+    return change(
+        facts, intent=None, written=False, retry=not said.final, ours=facts.ours and not deactivating
+    )
+
+
+class RunFold:
+    """A whole run, entry by entry."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.facts: dict[KeyId, KeyFacts] = {}
+        self.unobserved: list[Unobserved] = []
+        self.resumed_at: datetime | None = None
+        self._flags = _Flags()
+        self._first: Entry | None = None
+        self._last: Entry | None = None
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Take in the next entry."""
+        self._first, self._last = self._first or entry, entry
+        said = read(entry)
+        self._flags = self._flags.seen(said)
+        if isinstance(said, Unobserved):
+            self.unobserved.append(said)
+        elif isinstance(said, Resumed):
+            self.resumed_at = entry.at
+        elif isinstance(said, SaidOfKey):
+            key = (said.account, said.user, said.key)
+            self.facts[key] = _fold(self.facts.get(key, KeyFacts()), said, entry.at)
+
+    @property
+    def attempt(self) -> int:
+        """How often the run was opened and resumed."""
+        return self._flags.attempt
+
+    @property
+    def wave(self) -> int:
+        """The number of the last wave that was let go."""
+        return self._flags.wave
+
+    @property
+    def halted(self) -> bool:
+        """True where nothing more is deactivated: stopped or undone."""
+        return self._flags.stopped or self._flags.undoing
+
+    @property
+    def run(self) -> str:
+        """The run's id; empty where there are no entries."""
+        return self._last.run if self._last else ""
+
+    @property
+    def last(self) -> int:
+        """The sequence number of the last entry, 0 where there is none."""
+        return self._last.seq if self._last else 0
+
+    def record(self) -> RunRecord:
+        """The run as far as its entries tell it; raises BadInputError where there are none."""
+        if self._first is None or self._last is None:
+            raise BadInputError("there is no such run", "`sparekey runs` lists them.")
+        run = open_run(self._first)
+        waves = run.wave_of()
+        steps = tuple(_step(step, self.facts, self._flags.wave, waves) for step in run.plan.steps)
+        until = [known.watch.until for known in self.facts.values() if known.watch]
+        return RunRecord(
+            id=run.id,
+            plan_digest=run.plan.digest,
+            caller=run.caller.arn,
+            state=_state(steps, self.facts, self._flags),
+            opened=run.opened,
+            updated=self._last.at,
+            steps=steps,
+            entries=self._last.seq,
+            head=self._last.hash,
+            wave=self._flags.wave,
+            waves=max(waves.values(), default=1),
+            watch_until=max(until, default=None),
+            notes=self._flags.notes,
+        )
+
+
+def short(moment: datetime) -> str:
+    """A time as a person reads it."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class _Flags(Value, frozen=True):
+    """What the entries about the run itself add up to."""
+
+    stopped: bool = False
+    undoing: bool = False
+    attempt: int = 0
+    wave: int = 1
+    notes: tuple[str, ...] = ()
+
+    def seen(self, said: Said) -> "_Flags":  # one flat table of kinds
+        change = msgspec.structs.replace
+        match said:
+            case Opened():
+                return change(self, attempt=1)
+            case Stopped():
+                return change(self, stopped=True, notes=(*self.notes, f"stopped by {said.who}: {said.why}"))
+            case Resumed():
+                notes = (*self.notes, f"resumed by {said.who}")
+                return change(self, stopped=False, attempt=self.attempt + 1, notes=notes)
+            case Undoing():
+                return change(self, undoing=True, notes=(*self.notes, f"undo by {said.who}"))
+            case WaveStarted():
+                return change(self, wave=said.number)
+            case Probed():
+                colour = {True: "green", False: "red", None: "unanswered"}[said.green]
+                return change(self, notes=(*self.notes, f"probe {said.probe} is {colour}: {said.output}"))
+            case Unobserved():
+                note = f"probe {said.probe} was not asked from {short(said.since)} to {short(said.until)}"
+                return change(self, notes=(*self.notes, note))
+            case _:
+                return self
+
+
+_WAITS = "waits for wave"
+
+
+def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]) -> StepRecord:
+    known = facts.get((step.account, step.user, step.key), KeyFacts())
+    if step.action == "held":
+        known = KeyFacts(state="held", release=step.release)
+    elif known.state == "planned" and waves.get((step.account, step.user), 1) > wave:
+        known = msgspec.structs.replace(known, why=f"{_WAITS} {waves[step.account, step.user]}")
+    return StepRecord(
+        account=step.account,
+        user=step.user,
+        keep=step.keep,
+        key=step.key,
+        state=known.state,
+        decided=f"[{step.reason}] {step.why}",
+        why=known.why,
+        release=known.release,
+        request_ids=known.request_ids,
+        before=known.before,
+        after=known.after,
+        changed_at=known.changed_at,
+        evidence=step.evidence,
+    )
+
+
+def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags: _Flags) -> RunState:
+    states = {step.state for step in steps}
+    under_way = "confirmed" in states or any(
+        known.pending and known.state != "planned" for known in facts.values()
+    )
+    if flags.undoing:
+        left = any(known.ours for known in facts.values())
+        return "applying" if under_way else "failed" if left else "undone"
+    planned = [step for step in steps if step.state == "planned"]
+    if flags.stopped and (under_way or planned):
+        return "stopped"
+    due = under_way or any(not step.why.startswith(_WAITS) for step in planned)
+    if due or (planned and "watching" not in states):
+        return "applying"
+    return _ended(states)
+
+
+def _ended(states: set[StepState]) -> RunState:
+    for state in ("watching", "failed", "rolled_back", "unwatched"):
+        if state in states:
+            return state
+    ended = states - {"held", "already_inactive", "gone", "changed"}
+    return "undone" if ended == {"undone"} else "settled"
+
+
+def as_policy(policy: Policy) -> dict[str, Any]:
+    """A policy as plain values for the ledger."""
+    plain: dict[str, Any] = msgspec.to_builtins(policy, enc_hook=str)
+    return plain

@@ -1,0 +1,22 @@
+"""The AWS CLI lines that bring back by hand what a plan would deactivate."""
+
+import shlex
+
+from sparekey.plan import Plan
+
+
+def reverse_commands(
+    plan: Plan, *, profile: str = "", region: str = "", endpoint_url: str = ""
+) -> tuple[str, ...]:
+    """One line for each key, under a comment that names the account whose credentials it needs."""
+    given = (("--profile", profile), ("--region", region), ("--endpoint-url", endpoint_url))
+    options = [word for option, value in given if value for word in (option, value)]
+    lines: list[str] = []
+    account = ""
+    for step in plan.deactivations:
+        if step.account != account:
+            account = step.account
+            lines.append(f"# account {account}")
+        words = ["aws", "iam", "update-access-key", "--user-name", step.user, "--access-key-id", step.key]
+        lines.append(shlex.join([*words, "--status", "Active", *options]))
+    return tuple(lines)

@@ -1,0 +1,176 @@
+"""Where runs are kept: a private directory with SQLite in it, or PostgreSQL by URL; and who is alive."""
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from sparekey.errors import BadInputError
+from sparekey.ledger import Ledger, StateError, StateFullError, connect
+
+_FILE = "sparekey.db"
+# What a run may write: a plan twice, then some entries and engine rows for each step.
+_ROOM_FIXED, _ROOM_PER_STEP = 4 * 1024 * 1024, 16 * 1024
+
+
+class Held(Protocol):
+    """An exclusive lock that dies with its process."""
+
+    def release(self) -> None:
+        """Let go."""
+        ...
+
+
+class State:
+    """The state of all runs; `directory` is made with mode 0700 and everything in it 0600."""
+
+    def __init__(self, directory: Path, url: str = "") -> None:
+        self.directory = directory
+        _private_directory(directory)
+        self.shared = bool(url)
+        if url and not url.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
+            raise BadInputError(
+                "the database URL is not one of PostgreSQL",
+                "Write postgresql://user@host/database, or leave it out for SQLite.",
+            )
+        if not url:
+            path = directory / _FILE
+            _private_file(path)
+            url = f"sqlite:///{path}"
+        self.url = url
+        self._ledger: Ledger | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, opened at first use; raises StateError, SchemaError."""
+        if self._ledger is None:
+            self._ledger = Ledger.open(self.url)
+        return self._ledger
+
+    def close(self) -> None:
+        """Give connections back."""
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    def check_room(self, steps: int) -> None:
+        """Raise StateFullError where the disk under the state directory cannot hold so many steps."""
+        if self.shared:
+            return
+        needed = _ROOM_FIXED + steps * _ROOM_PER_STEP
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise StateFullError(
+                f"{free // 1024} KiB are free under {self.directory}, a run of {steps} steps may need "
+                f"{needed // 1024} KiB; nothing was changed"
+            )
+
+    def try_lock(self, name: str) -> Held | None:
+        """Take an exclusive lock by name; None where another process, here or elsewhere, holds it."""
+        return _advisory_lock(self.url, name) if self.shared else _file_lock(self.directory / "locks", name)
+
+    def is_held(self, name: str) -> bool:
+        """True where somebody holds the lock of this name."""
+        lock = self.try_lock(name)
+        if lock is not None:
+            lock.release()
+        return lock is None
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Hold a lock that nobody else can have, such as an executor id's; raises StateError."""
+        lock = self.try_lock(name)
+        if lock is None:
+            raise StateError(f"{name} is in use by another process")
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def new_id(prefix: str) -> str:
+    """An id that no other process has."""
+    return f"{prefix}-{secrets.token_hex(4)}"
+
+
+def _private_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        raise StateError(
+            f"the state directory {path} cannot be used: {error.strerror}", "Check it, or set SPAREKEY_HOME."
+        ) from error
+
+
+def _private_file(path: Path) -> None:
+    try:
+        # SQLite gives its -wal and -shm files the mode of the database.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except OSError as error:
+        raise StateError(f"the state file {path} cannot be used: {error.strerror}") from error
+
+
+class _FileLock:
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor, self._path = descriptor, path
+
+    def release(self) -> None:
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+        os.close(self._descriptor)
+
+
+def _file_lock(directory: Path, name: str) -> Held | None:
+    _private_directory(directory)
+    path = directory / f"{name}.lock"
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        # The holder before us may have removed the file between our open and our lock.
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return _FileLock(descriptor, path)
+        os.close(descriptor)
+
+
+class _AdvisoryLock:
+    def __init__(self, engine: sa.Engine, connection: sa.Connection) -> None:
+        self._engine, self._connection = engine, connection
+
+    def release(self) -> None:
+        self._connection.close()
+        self._engine.dispose()
+
+
+def _advisory_lock(url: str, name: str) -> Held | None:
+    """A PostgreSQL session lock: it ends with the connection, so with the process that holds it."""
+    number = int.from_bytes(hashlib.sha256(f"sparekey {name}".encode()).digest()[:8], "big", signed=True)
+    engine = connect(url)
+    try:
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        taken = connection.execute(
+            sa.text("SELECT pg_try_advisory_lock(:number)"), {"number": number}
+        ).scalar()
+    except sa.exc.DBAPIError as error:
+        engine.dispose()
+        raise StateError(f"the database cannot be reached: {type(error.orig).__name__}") from error
+    if taken:
+        return _AdvisoryLock(engine, connection)
+    connection.close()
+    engine.dispose()
+    return None

@@ -1,0 +1,320 @@
+"""One step's way: read, choose again, store the intent, set, read back, record; and the way back.
+
+Each function is a generator: it yields the seconds it wants to wait, 0 where another may go first. So one
+thread overlaps the waits of many users, a test interleaves them in virtual time, and a crash is a generator
+that is never resumed: everything it needs to go on stands in the ledger and in AWS.
+"""
+
+from datetime import timedelta
+from typing import Literal
+
+from sparekey.aws.errors import AwsError, NotFoundError
+from sparekey.ledger import FencedError, StoppedError
+from sparekey.model import ACTIVE, INACTIVE, User
+from sparekey.plan import Step
+from sparekey.run.again import STALE, reason_not_to, written_since
+from sparekey.run.asking import not_green
+from sparekey.run.entries import (
+    Because,
+    Confirmed,
+    Failed,
+    Foreign,
+    Gone,
+    Held,
+    Intent,
+    Listing,
+    Resolved,
+    SaidOfKey,
+    Seen,
+    Unsure,
+    Verdict,
+    Watching,
+    Written,
+)
+from sparekey.run.record import KeyFacts, Run, UserId
+from sparekey.run.turn import AgainError, Hands, Turn, Work, is_passing, is_unsure, listing_of
+from sparekey.run.windows import is_open
+
+_NO_MORE = "the key no longer exists"
+
+
+def carry_user(hands: Hands, run: Run, user: UserId, steps: tuple[Step, ...]) -> Work[None]:
+    """Bring a user's steps from wherever the ledger left them to confirmed, held or failed."""
+    yield from finish_reactivations(hands, run, user)
+    for step in steps:
+        yield from _carry_step(hands, run, user, step)
+
+
+def _carry_step(hands: Hands, run: Run, user: UserId, step: Step) -> Work[None]:
+    for wait in hands.patience.backoff:
+        turn = Turn(hands, run, user)
+        try:
+            yield from _go_on(turn, step)
+        except (StoppedError, _EndedError):
+            return
+        except (AgainError, FencedError):
+            # Fenced: another worker or another run took the user; what it did will be in the ledger.
+            yield wait
+        except AwsError as error:
+            turn.say_last(turn.failed(step.key, error))
+            return
+        else:
+            return
+    turn = Turn(hands, run, user)
+    facts = turn.facts(step.key)
+    if facts.pending:
+        # An intent that is still in doubt stays open: "confirm" keeps it for whoever resumes the run.
+        phase: Literal["write", "confirm"] = "confirm" if facts.intent else "write"
+        turn.say_last(Failed(*user, step.key, phase, "", facts.why or "others were at work on this user"))
+
+
+def _go_on(turn: Turn, step: Step) -> Work[None]:
+    if _passed_on(turn, step.key):
+        return
+    facts = turn.facts(step.key)
+    if facts.in_doubt is not None and facts.in_doubt.status == INACTIVE:
+        yield from _resolve(turn, facts.in_doubt)
+        facts = turn.facts(step.key)
+    if facts.intent is not None:
+        yield from _confirm(turn, facts.intent)
+    elif facts.state in ("planned", "failed") and not facts.ours:
+        yield from _switch_off(turn, step)
+    if turn.facts(step.key).state == "confirmed":
+        _begin_watch(turn, step)
+
+
+def _passed_on(turn: Turn, key: str) -> bool:
+    """True where a later run of ours has written the key: it is that run's now, and the ledger says so."""
+    other = written_since(turn.run, turn.user, key, turn.hands.ledger)
+    if not other or not turn.facts(key).ours:
+        return False
+    turn.say(Foreign(*turn.user, key, f"run {other} has set it since: it is that run's now", {}))
+    return True
+
+
+def _begin_watch(turn: Turn, step: Step) -> None:
+    """From here on the probes look after the key, if there are any that speak for its user."""
+    of = (*turn.user, step.key)
+    seconds = turn.run.options.watch
+    probes = turn.hands.probes.speaking_for(turn.run.policy, *turn.user)
+    if probes and seconds > 0:
+        turn.say(Watching(*of, turn.hands.clock.now() + timedelta(seconds=seconds), probes))
+    else:
+        why = (
+            "it was asked not to watch"
+            if probes
+            else "no probe speaks for this user: nothing notices a breakage"
+        )
+        turn.say(Verdict(*of, "unwatched", why))
+
+
+def _switch_off(turn: Turn, step: Step) -> Work[None]:
+    seen = yield from turn.read()
+    if (yield from _repair(turn, seen)):
+        return
+    hands, run = turn.hands, turn.run
+    if not is_open(run.options.windows, hands.clock.now()):
+        raise StoppedError("the change window has closed")
+    callers = (run.caller, hands.caller)
+    said = reason_not_to(run, step, seen, hands.clock.now(), callers, hands.ledger) or _probes_hold(
+        turn, step
+    )
+    if said is not None:
+        turn.say(said)
+        return
+    yield 0
+    intent = turn.take(step.key, "Inactive", "apply", listing_of(seen), step.why)
+    yield 0
+    yield from _set(turn, intent)
+    yield from _confirm(turn, intent)
+
+
+def _probes_hold(turn: Turn, step: Step) -> Held | None:
+    """A step starts only where its probes are green, and where policy wants one, only where it has one."""
+    of = (step.account, step.user, step.key)
+    policy = turn.run.policy
+    if policy.require_probe and not turn.hands.probes.speaking_for(policy, *turn.user):
+        why = "no probe speaks for this user, and policy requires one"
+        return Held(*of, "no-probe", why, "add a probe that covers the user to the policy")
+    found = not_green(turn.hands, turn.run, turn.user)
+    if found is None:
+        return None
+    name, reading = found
+    what = "could not be asked" if reading.green is None else "was red before anything was changed"
+    return Held(
+        *of, "probe-not-green", f"probe {name} {what}: {reading.output}", "repair it, then plan again"
+    )
+
+
+def _set(turn: Turn, intent: Intent) -> Work[None]:
+    """Make the call unless the turn is over; raises AgainError where it may not have happened."""
+    turn.check()
+    of = (intent.account, intent.user, intent.key)
+    try:
+        request = turn.gateway.set_status(intent.user, intent.key, intent.status)
+    except AwsError as error:
+        turn.say(_refused(intent, error))
+        if is_passing(error):
+            raise AgainError from error
+        raise _EndedError(error.message) from error
+    yield 0
+    try:
+        turn.say(Written(*of, intent.status, request))
+    except FencedError:
+        yield from _late(turn, intent)
+        raise
+
+
+class _EndedError(FencedError):
+    """What there is to say is in the ledger; this step goes no further."""
+
+
+def _refused(intent: Intent, error: AwsError) -> SaidOfKey:
+    of = (intent.account, intent.user, intent.key)
+    if isinstance(error, NotFoundError):
+        return Gone(*of, error.message)
+    if is_unsure(error):
+        return Unsure(*of, intent.status, error.code, error.message)
+    passing = is_passing(error)
+    return Failed(*of, "write", error.code, error.message, error.request_id, final=not passing)
+
+
+def _late(turn: Turn, intent: Intent) -> Work[None]:
+    """Our write arrived after the turn was over: if the key was meant to come back, bring it back."""
+    facts = turn.facts(intent.key)
+    wanted_back = not facts.ours or (facts.intent is not None and facts.intent.status == ACTIVE)
+    if intent.status == INACTIVE and wanted_back:
+        yield from reactivate(turn.hands, turn.run, turn.user, intent.key, "late-write")
+
+
+def _confirm(turn: Turn, intent: Intent) -> Work[None]:
+    """List until several listings agree; a user seen without an active key gets back what we switched off."""
+    patience, clock = turn.hands.patience, turn.hands.clock
+    deadline = clock.now() + timedelta(seconds=patience.give_up)
+    agreed = 0
+    while True:
+        seen = yield from turn.list_keys()
+        if intent.status == INACTIVE and (yield from _repair(turn, seen)):
+            return
+        status = listing_of(seen).get(intent.key)
+        agreed = agreed + 1 if status == intent.status else 0
+        said = _what_is_confirmed(intent, listing_of(seen), agreed, patience.agree)
+        if said is None and clock.now() >= deadline:
+            why = f"{patience.give_up:g} s after it was set {intent.status}, listings still show it {status}"
+            said = Failed(*turn.user, intent.key, "confirm", "", why)
+        if said is not None:
+            turn.say(said)
+            return
+        yield patience.pause
+        turn.check()
+
+
+def _what_is_confirmed(intent: Intent, listing: Listing, agreed: int, enough: int) -> SaidOfKey | None:
+    of = (intent.account, intent.user, intent.key)
+    if intent.key not in listing:
+        return Gone(*of, _NO_MORE)
+    return Confirmed(*of, intent.status, agreed, listing) if agreed >= enough else None
+
+
+def _resolve(turn: Turn, intent: Intent) -> Work[None]:
+    """Ask AWS what became of a write whose answer is not in the ledger, and record what it says."""
+    patience = turn.hands.patience
+    agreed, last = 0, ""
+    while True:
+        seen = yield from turn.list_keys()
+        says = listing_of(seen).get(intent.key, "")
+        agreed, last = (agreed + 1 if says == last else 1), says
+        if agreed >= patience.agree:
+            break
+        yield patience.pause
+    if last:
+        turn.say(Resolved(*turn.user, intent.key, intent.status, last, listing_of(seen)))
+    else:
+        turn.say(Gone(*turn.user, intent.key, _NO_MORE))
+
+
+def _repair(turn: Turn, seen: User) -> Work[bool]:
+    """Where a listing shows no active key, reactivate at once what this run switched off; True if it did."""
+    if seen.active_keys:
+        return False
+    mine = [key for key, facts in turn.all_facts().items() if facts.ours]
+    for key in mine:
+        yield from reactivate(turn.hands, turn.run, turn.user, key, "no-active-key")
+    return bool(mine)
+
+
+def finish_reactivations(hands: Hands, run: Run, user: UserId) -> Work[None]:
+    """Complete what an undo, rollback or repair had begun before it was cut off or failed."""
+    for key, facts in Turn(hands, run, user).all_facts().items():
+        if facts.coming_back is not None:
+            yield from reactivate(hands, run, user, key, facts.coming_back.because, facts.coming_back.why)
+
+
+def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because, why: str = "") -> Work[None]:
+    """Set a key active again that this run may have switched off, and confirm it.
+
+    A key that somebody else was seen to change since is not ours and is left alone.
+    """
+    for wait in hands.patience.backoff:
+        turn = Turn(hands, run, user)
+        try:
+            yield from _switch_on(turn, key, because, why)
+        except _EndedError:
+            return
+        except (AgainError, FencedError):
+            yield wait
+        except AwsError as error:
+            turn.say_last(turn.failed(key, error))
+            return
+        else:
+            return
+    turn = Turn(hands, run, user)
+    if turn.facts(key).coming_back is not None:
+        turn.say_last(Failed(*user, key, "write", "", "no try to reactivate it succeeded"))
+
+
+def _switch_on(turn: Turn, key: str, because: Because, why: str) -> Work[None]:
+    facts = turn.facts(key)
+    if (not facts.ours and because != "late-write") or _passed_on(turn, key):
+        return
+    if facts.written and facts.intent is not None and facts.intent.status == ACTIVE:
+        yield from _confirm(turn, facts.intent)
+        return
+    seen = yield from turn.list_keys()
+    listing = listing_of(seen)
+    if key not in listing:
+        turn.say(Gone(*turn.user, key, _NO_MORE))
+        return
+    if facts.in_doubt is not None:
+        lost = "no answer to this is on record: the key is set active whether or not it happened"
+        turn.say(Unsure(*turn.user, key, facts.in_doubt.status, "", lost))
+    intent = turn.take(key, "Active", because, listing, why)
+    yield 0
+    yield from _set(turn, intent)
+    yield from _confirm(turn, intent)
+
+
+def note_foreign(turn: Turn, seen: User) -> None:
+    """Record every key of ours that a listing shows active: somebody else reactivated it."""
+    listing, now = listing_of(seen), turn.hands.clock.now()
+    for key, facts in turn.all_facts().items():
+        long_ago = facts.confirmed_at is not None and now - facts.confirmed_at > STALE
+        if facts.ours and facts.intent is None and long_ago and listing.get(key) == ACTIVE:
+            why = "somebody else reactivated it since: it is theirs now, and undo leaves it alone"
+            turn.say_last(Foreign(*turn.user, key, why, listing))
+
+
+def look_at(turn: Turn, steps: tuple[tuple[Step, KeyFacts], ...]) -> Work[None]:
+    """List a watched user's keys: repair, see what others changed, and whether the key that stays is used."""
+    try:
+        seen = yield from turn.list_keys()
+        if (yield from _repair(turn, seen)):
+            return
+        note_foreign(turn, seen)
+        keep = steps[0][0].keep or ""
+        used = yield from turn.patiently(lambda: turn.gateway.last_used(keep))
+    except AwsError:
+        return  # the next look will tell; what the probes say counts meanwhile
+    for step, facts in steps:
+        if used.at is not None and facts.confirmed_at is not None and used.at > facts.confirmed_at:
+            turn.say_last(Seen(*turn.user, step.key, keep, used.at))

@@ -1,0 +1,226 @@
+"""One worker's turn at one user: what it is done with, and the claim under which it may write."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from sparekey.aws.errors import (
+    AwsError,
+    BadAnswerError,
+    FailedServiceError,
+    NotFoundError,
+    ThrottledError,
+    UnreachableError,
+)
+from sparekey.aws.keys import KeyReader, KeyWriter
+from sparekey.clock import Clock
+from sparekey.ledger import Claim, Entry, FencedError, Ledger
+from sparekey.model import AccessKey, Caller, User, Value
+from sparekey.policy import Policy
+from sparekey.probes import Reading
+from sparekey.run.entries import (
+    STARTS,
+    STOPS,
+    Because,
+    Failed,
+    Gone,
+    Intent,
+    Listing,
+    Said,
+    SaidOfKey,
+    Status,
+    kind_of,
+    write,
+)
+from sparekey.run.record import KeyFacts, Run, UserId, fold_keys
+
+T = TypeVar("T")
+# Work yields the seconds it wants to wait, 0 where others may go first; see steps.py.
+Work = Generator[float, None, T]
+
+
+class Gateway(KeyReader, KeyWriter, Protocol):
+    """One account's keys, to read and to write."""
+
+
+class Patience(Value, frozen=True):
+    """How a change is confirmed: `agree` equal listings `pause` seconds apart, given up after `give_up`.
+
+    `backoff` are the waits, in seconds, between tries of a call that was throttled or cut off.
+    """
+
+    agree: int = 3
+    pause: float = 2.0
+    give_up: float = 60.0
+    backoff: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+_DEFAULT_PATIENCE = Patience()
+
+
+class Prober(Protocol):
+    """The health checks that a policy names."""
+
+    def speaking_for(self, policy: Policy, account: str, user: str) -> tuple[str, ...]:
+        """The names of the probes that tell whether a user's applications work."""
+        ...
+
+    def cadence(self, policy: Policy, name: str) -> timedelta:
+        """How often a probe is asked."""
+        ...
+
+    def ask(self, policy: Policy, name: str) -> Reading:
+        """Ask one probe now."""
+        ...
+
+
+class NoProbes:
+    """No health checks at all."""
+
+    def speaking_for(self, _policy: Policy, _account: str, _user: str) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def cadence(self, _policy: Policy, name: str) -> timedelta:
+        """There is no such probe."""
+        raise KeyError(name)
+
+    def ask(self, _policy: Policy, name: str) -> Reading:
+        """There is no such probe."""
+        raise KeyError(name)
+
+
+_NO_PROBES = NoProbes()
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What the work is done with, all of it injected; `caller` is who this worker is to AWS."""
+
+    ledger: Ledger
+    clock: Clock
+    gateway_for: Callable[[str], Gateway]
+    caller: Caller
+    worker: str = "here"
+    patience: Patience = _DEFAULT_PATIENCE
+    probes: Prober = _NO_PROBES
+
+    def note(self, run: str, said: Said) -> Entry:
+        """Append something about the run itself."""
+        return self.ledger.append(run, kind_of(said), write(said), at=self.clock.now())
+
+
+class AgainError(Exception):
+    """The write may not have happened: go through the whole step again after a wait."""
+
+
+class Turn:
+    """The right to write to one user until somebody else takes it."""
+
+    def __init__(self, hands: Hands, run: Run, user: UserId) -> None:
+        self.hands, self.run, self.user = hands, run, user
+        # Read before AWS is: whoever writes to the user in between ends this claim.
+        self.claim = hands.ledger.claim(*user)
+        self.gateway = hands.gateway_for(user[0])
+
+    def facts(self, key: str) -> KeyFacts:
+        """What the run's ledger says of one of the user's keys."""
+        return self.all_facts().get(key, KeyFacts())
+
+    def all_facts(self) -> dict[str, KeyFacts]:
+        """What the run's ledger says of the user's keys."""
+        entries = self.hands.ledger.entries(self.run.id, account=self.user[0], user=self.user[1])
+        return {key: known for (_, _, key), known in fold_keys(entries).items()}
+
+    def say(self, said: SaidOfKey) -> None:
+        """Append what happened to a key; raises FencedError where the turn is over."""
+        self._append(said, take=False)
+
+    def say_last(self, said: SaidOfKey) -> None:
+        """Append it unless the turn is over: then whoever has taken over says what happened."""
+        try:
+            self._append(said, take=False)
+        except FencedError:
+            return
+
+    def take(self, key: str, status: Status, because: Because, before: Listing, why: str) -> Intent:
+        """Store the intent of a write, which ends every other turn; raises FencedError or StoppedError."""
+        intent = Intent(
+            *self.user, key, status, because, self.claim.epoch + 1, self.hands.worker, before, why
+        )  # fmt: skip
+        self._append(intent, take=True)
+        self.claim = Claim(*self.user, intent.epoch)
+        return intent
+
+    def check(self) -> None:
+        """Raise FencedError where the turn is over."""
+        if not self.hands.ledger.holds(self.claim):
+            raise FencedError(f"user {self.user[1]} was taken over by another worker")
+
+    def list_keys(self) -> Work[User]:
+        """The user's keys, last use not read."""
+        keys = yield from self.patiently(lambda: self.gateway.list_keys(self.user[1]))
+        return User(self.user[1], "", keys)
+
+    def read(self) -> Work[User]:
+        """The user's keys with the last use of the active ones."""
+        listed = yield from self.list_keys()
+        keys: tuple[AccessKey, ...] = ()
+        for key in listed.keys if isinstance(listed.keys, tuple) else ():
+            keys += ((yield from self._with_last_use(key)),)
+        return User(self.user[1], "", keys)
+
+    def _with_last_use(self, key: AccessKey) -> Work[AccessKey]:
+        name = key.id
+        if name is None or not key.active:
+            return key
+        used = yield from self.patiently(lambda: self.gateway.last_used(name))
+        return msgspec.structs.replace(key, last_used=used)
+
+    def patiently(self, call: Callable[[], T]) -> Work[T]:
+        """Make a reading call; one that was throttled or cut off is tried again after growing waits."""
+        for wait in self.hands.patience.backoff:
+            yield 0
+            try:
+                return call()
+            except AwsError as error:
+                if not is_passing(error):
+                    raise
+            yield wait
+        return call()
+
+    def failed(self, key: str, error: AwsError) -> SaidOfKey:
+        """What a call that is no use repeating comes to."""
+        if isinstance(error, NotFoundError):
+            return Gone(*self.user, key, error.message)
+        return Failed(*self.user, key, "read", error.code, error.message, error.request_id)
+
+    def _append(self, said: SaidOfKey, *, take: bool) -> None:
+        deactivates = isinstance(said, Intent) and said.status == "Inactive"
+        self.hands.ledger.append(
+            self.run.id,
+            kind_of(said),
+            write(said),
+            at=self.hands.clock.now(),
+            claim=self.claim,
+            take=take,
+            unless=(STOPS, STARTS) if deactivates else None,
+        )
+
+
+def listing_of(user: User) -> Listing:
+    """A user's keys and their status."""
+    return {key.id: key.status for key in user.keys if key.id} if isinstance(user.keys, tuple) else {}
+
+
+def is_passing(error: AwsError) -> bool:
+    """True where the same call may succeed in a while."""
+    return isinstance(error, ThrottledError) or is_unsure(error)
+
+
+def is_unsure(error: AwsError) -> bool:
+    """True where the call may or may not have been carried out: no answer, or none that can be trusted."""
+    return isinstance(error, UnreachableError | FailedServiceError | BadAnswerError)
