@@ -35,7 +35,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 REGIONS = ("eu-central-1", "us-east-1")
 TEMPLATES = HOUSE / "tests" / "data" / "cloudtrail"
 # Records in a file of about that size, and megabytes (inflated) to make of each.
-SIZES = {"2 KB": (5, 60), "160 KB": (1000, 1200), "5 MB": (36_000, 900)}
+SIZES = {"2 KB": (5, 150), "160 KB": (1000, 1500), "5 MB": (36_000, 1200)}
 MB = 1_000_000
 
 
