@@ -3,12 +3,28 @@
 from sparekey.app.files import read_plan, write_plan, write_private
 from sparekey.app.practice import demo, sandbox
 from sparekey.app.reading import audit, exit_code, iam_policy, plan, read, root_keys
-from sparekey.app.running import OnEvent, Preflight, apply, preflight, runs, show, undo
+from sparekey.app.running import (
+    OnEvent,
+    Preflight,
+    apply,
+    export_ledger,
+    follow,
+    options,
+    preflight,
+    resume,
+    runs,
+    show,
+    stop,
+    undo,
+    verify_ledger,
+    work,
+)
 from sparekey.app.session import App, OnProgress, Where, connect, where
 from sparekey.audit import ReadMode
 from sparekey.choose import Asked
 from sparekey.guards import Limits
 from sparekey.ledger import Entry
+from sparekey.run.entries import Options
 
 __all__ = [
     "App",
@@ -17,6 +33,7 @@ __all__ = [
     "Limits",
     "OnEvent",
     "OnProgress",
+    "Options",
     "Preflight",
     "ReadMode",
     "Where",
@@ -25,17 +42,24 @@ __all__ = [
     "connect",
     "demo",
     "exit_code",
+    "export_ledger",
+    "follow",
     "iam_policy",
+    "options",
     "plan",
     "preflight",
     "read",
     "read_plan",
+    "resume",
     "root_keys",
     "runs",
     "sandbox",
     "show",
+    "stop",
     "undo",
+    "verify_ledger",
     "where",
+    "work",
     "write_plan",
     "write_private",
 ]

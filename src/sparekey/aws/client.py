@@ -78,8 +78,14 @@ class Service:
         self.parser = factory.create_parser(self.model.resolved_protocol)
         asked = _ask_botocore(client, name)
         self.url, self.signing_name, self.region = asked.url, asked.signing_name, asked.region
+        self._base = asked.url.removesuffix(self._path_of(client, _PLAIN_CALLS[name]))
         self._host = urlsplit(asked.url).netloc
         self._agent = asked.agent
+
+    def _path_of(self, client: Any, method: str) -> str:
+        action = client.meta.method_to_api_mapping[method]
+        # Some protocols have a path of their own for each operation, whatever the model's `requestUri`.
+        return str(self.serializer.serialize_to_request({}, self.model.operation_model(action))["url_path"])
 
     def request(self, action: str, params: Mapping[str, Any]) -> "_Unsigned":
         """The request for an action, not yet signed."""
@@ -87,7 +93,7 @@ class Service:
         body = parts["body"]
         raw = body if isinstance(body, bytes) else urlencode(body, doseq=True).encode()
         headers = {"Host": self._host, "User-Agent": self._agent, **parts["headers"]}
-        return _Unsigned(self.url, headers, raw)
+        return _Unsigned(self._base + parts["url_path"], headers, raw)
 
     def parse(self, action: str, response: Response) -> dict[str, Any]:
         """The answer in botocore's shape: the output, or `Error`."""
@@ -121,8 +127,11 @@ class _AskedError(Exception):
 # A call of each service that needs no parameters.
 _PLAIN_CALLS = {
     "cloudtrail": "lookup_events",
+    "cloudwatch": "describe_alarms",
     "iam": "list_users",
     "organizations": "describe_organization",
+    "securityhub": "describe_hub",
+    "sns": "list_topics",
     "sts": "get_caller_identity",
 }
 
