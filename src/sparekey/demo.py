@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from os import environ
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import indent
 
 from sparekey.errors import SparekeyError
 from sparekey.sandbox import Sandbox
@@ -43,7 +45,8 @@ class _Demo:
         policy.write_text(_POLICY.format(expires=expires))
         policy.chmod(0o600)
         kept = {name: value for name, value in environ.items() if not name.startswith(("AWS_", "SPAREKEY_"))}
-        self._env = {**kept, **env, "SPAREKEY_HOME": str(home)}
+        columns = str(min(get_terminal_size((120, 24)).columns, 140))
+        self._env = {**kept, **env, "SPAREKEY_HOME": str(home), "COLUMNS": columns}
 
     def stages(self) -> Iterator[str]:
         """Each stage: what is done, why, and what is seen."""
@@ -53,17 +56,18 @@ class _Demo:
         yield _stage("1. Audit", "Read every IAM user and access key. Nothing is changed.")
         yield from self._run("audit", "--cis", "4.0", expect=3)
         yield _why(
-            "Seven users fail the control; partner-sftp has an exemption that ends. Exit code 3 says so to a script."
+            "Seven users fail the control; partner-sftp has an exemption that ends. A script sees exit code 3."
         )
         yield _stage("2. Plan", "Which key stays, which go, and why. Still nothing is changed.")
         yield from self._run("plan", "-o", "plan.json", expect=3)
         yield _why(
-            "Only keys that nobody used for 45 days go, beside a key that works or, where no key was used at all,\n"
-            "the newest young one. billing-export uses both keys: which application still has the old one must be\n"
-            "shown first. etl-nightly has only old keys: rotate first. mobile-api began a rotation an hour ago."
+            "Only keys that nobody used for 45 days go, beside a key that works or, where no key was used,\n"
+            "the newest young one. billing-export uses both keys: which application still has the old one\n"
+            "must be shown first. etl-nightly has only old keys: rotate first. mobile-api began a rotation\n"
+            "an hour ago."
         )
         yield _stage(
-            "3. Apply", "Look again at each user, switch the spare keys off, read back until it is certain."
+            "3. Apply", "Look again at each user, switch the spare keys off, read back until certain."
         )
         yield from self._run("apply", "plan.json", "--yes", expect=3)
         yield _why(
@@ -126,4 +130,4 @@ def _stage(title: str, text: str) -> str:
 
 
 def _why(text: str) -> str:
-    return f"\n  {text}\n".replace("\n", "\n  ").rstrip() + "\n"
+    return "\n" + indent(text, "  ") + "\n"

@@ -29,8 +29,9 @@ class PlanError(BadInputError):
 
 
 class Preconditions(Value, frozen=True):
-    """What was true when the step was decided: every key's status and the last use of the active ones."""
+    """What was true when the step was decided: who it is, every key's status, the active ones' last use."""
 
+    arn: str
     statuses: Mapping[str, str]
     last_used: Mapping[str, Time | None]
 
@@ -169,6 +170,7 @@ def steps_of(account: str, user: User, choice: Choice) -> tuple[Step, ...]:
     """The plan's steps for one user's choice: the same function serves planning and choosing again."""
     keys = () if isinstance(user.keys, Unreadable) else user.keys
     preconditions = Preconditions(
+        arn=user.arn,
         statuses={key.id: key.status for key in sorted(keys, key=lambda key: key.id or "") if key.id},
         last_used={
             key.id: key.last_used.at

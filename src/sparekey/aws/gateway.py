@@ -42,20 +42,20 @@ class AccountGateway(Keys):
         """
         return int(self._call("GetAccountSummary")["SummaryMap"]["AccountAccessKeysPresent"])
 
-    def simulate(self, actions: Sequence[str], resource: str = "*") -> tuple[str, ...] | Unreadable:
-        """Which of the actions on a resource this identity is denied, sorted; or Unreadable.
+    def simulate(self, actions: Sequence[str], resources: Sequence[str]) -> tuple[str, ...] | Unreadable:
+        """Which of the actions this identity is denied on any of the resources, sorted; or Unreadable.
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
         """
         if self.arn.endswith(":root"):
             return ()  # only the organization limits the root user, and nothing simulates that
         try:
-            return self._simulate(self._policy_source(), actions, resource)
+            return self._simulate(self._policy_source(), actions, resources)
         except AwsError as error:
             return Unreadable("iam:SimulatePrincipalPolicy", error.message, error.code)
 
-    def _simulate(self, source: str, actions: Sequence[str], resource: str) -> tuple[str, ...]:
-        params = {"PolicySourceArn": source, "ActionNames": list(actions), "ResourceArns": [resource]}
+    def _simulate(self, source: str, actions: Sequence[str], resources: Sequence[str]) -> tuple[str, ...]:
+        params = {"PolicySourceArn": source, "ActionNames": list(actions), "ResourceArns": list(resources)}
         decided: dict[str, bool] = {}
         marker: dict[str, str] = {}
         while True:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from sparekey.report import Look
 
 INTERRUPTED = 130
+# Whoever reads from a pipe wants whole lines.
+_UNBROKEN = 1000
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -78,7 +80,8 @@ def look(*, show_all: bool = False) -> "Look":
     from sparekey.report import Look
 
     console = Console()
-    width = console.width if console.is_terminal else 160
+    told = console.is_terminal or "COLUMNS" in os.environ
+    width = console.width if told else _UNBROKEN
     return Look(width=width, color=console.is_terminal and not console.no_color, show_all=show_all)
 
 

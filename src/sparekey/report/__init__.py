@@ -1,7 +1,7 @@
 """The formats a result can leave in: one module each, found by looking into this folder.
 
-A format module holds `NAME` and any of `audit(Audit, Look)`, `plan(Plan, Look)`, `run(RunRecord, Look)`, each
-yielding text. A format that lacks one of them does not offer it.
+A format module holds `NAME` and any of `audit(Audit, Look)`, `plan(Plan, Look)`, `run(RunRecord, Look)` and
+`runs(tuple[RunRecord, ...], Look)`, each yielding text. A format that lacks one of them does not offer it.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sparekey.errors import BadInputError
 from sparekey.model import Value
 
-Subject = Literal["audit", "plan", "run"]
+Subject = Literal["audit", "plan", "run", "runs"]
 
 
 class Look(Value, frozen=True):

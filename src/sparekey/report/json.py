@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from sparekey.model import AccessKey, AccountVerdict, Audit, Finding, Unreadable, UserVerdict
+from sparekey.model import AccessKey, AccountVerdict, Audit, Finding, RunRecord, Unreadable, UserVerdict
 from sparekey.plan import Plan, encode
 from sparekey.report import Look
 
@@ -30,6 +30,22 @@ def plan(plan: Plan, look: Look) -> Iterator[str]:
     """Exactly the plan's file."""
     del look
     yield encode(plan).decode()
+
+
+def run(record: RunRecord, look: Look) -> Iterator[str]:
+    """One run as its ledger tells it."""
+    del look
+    yield (
+        msgspec.json.format(_text({"schema": "sparekey/run/1", **msgspec.to_builtins(record)}), indent=2)
+        + "\n"
+    )
+
+
+def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
+    """One run a line."""
+    del look
+    for record in records:
+        yield _text({"schema": "sparekey/run/1", **msgspec.to_builtins(record)}) + "\n"
 
 
 def _text(value: Any) -> str:
