@@ -6,10 +6,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+import msgspec
+
 from sparekey import audit as reading
 from sparekey import guards
 from sparekey import plan as planning
 from sparekey import rules as judging
+from sparekey.aws.errors import NotFoundError
 from sparekey.aws.gateway import AccountGateway, Gateway
 from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.clock import Clock, SystemClock
@@ -17,7 +20,7 @@ from sparekey.errors import BadInputError, RefusedError, SparekeyError
 from sparekey.guards import Limits
 from sparekey.home import home, load_policy
 from sparekey.ledger import Entry
-from sparekey.model import Audit, Caller, RunRecord, Snapshot, Unreadable, Value
+from sparekey.model import Account, Audit, Caller, RunRecord, Snapshot, Unreadable, Value
 from sparekey.plan import Plan
 from sparekey.policy import Policy
 from sparekey.run.reverse import reverse_commands
@@ -133,13 +136,44 @@ def plan(
         if name not in known and not unread:
             raise BadInputError(f"there is no IAM user {name!r}", "Names are case-sensitive; without a path.")
     wanted = frozenset(users) or known
-    return planning.make(
-        snapshot,
-        app.policy,
-        app.clock.now(),
-        asked=asked,
-        wanted=lambda name: name in wanted and name not in exclude,
+    return decide(
+        app, snapshot, asked=asked, wanted=lambda _account, name: name in wanted and name not in exclude
     )
+
+
+def decide(
+    app: App,
+    snapshot: Snapshot,
+    *,
+    asked: Asked = NOTHING_ASKED,
+    wanted: Callable[[str, str], bool] = lambda _account, _name: True,
+) -> Plan:
+    """Decide on what was read already, for every user (account, name) that is wanted; AWS is not asked."""
+    return planning.make(snapshot, app.policy, app.clock.now(), asked=asked, wanted=wanted)
+
+
+def reread(app: App, audit: Audit, users: Collection[tuple[str, str]]) -> Audit:
+    """The audit with these users (account, name) read again now; who is gone drops out. Raises AwsError."""
+    accounts = tuple(_reread(app, account, users) for account in audit.snapshot.accounts)
+    snapshot = msgspec.structs.replace(audit.snapshot, accounts=accounts)
+    return judging.assess(snapshot, app.policy, app.clock.now(), audit.rules, audit.cis)
+
+
+def _reread(app: App, account: Account, users: Collection[tuple[str, str]]) -> Account:
+    if isinstance(account.users, Unreadable):
+        return account
+    seen = []
+    for user in account.users:
+        if (account.id, user.name) in users:
+            try:
+                seen.append(
+                    reading.read_user(app.account(account.id), user.name, arn=user.arn, created=user.created)
+                )
+            except NotFoundError:
+                continue
+        else:
+            seen.append(user)
+    return msgspec.structs.replace(account, users=tuple(seen))
 
 
 def write_plan(plan: Plan, path: Path) -> None:

@@ -7,7 +7,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import anyio.to_thread
 
@@ -17,7 +17,7 @@ from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.console.rows import UserId, View, view
 from sparekey.errors import BadInputError, SparekeyError
 from sparekey.ledger import Entry
-from sparekey.model import Audit, RunRecord, StepRecord
+from sparekey.model import Audit, RunRecord, StepRecord, Usage
 from sparekey.plan import Plan
 
 _MOST_DRAFTS = 200
@@ -44,6 +44,7 @@ class Desk:
         self.view: View | None = None
         self.progress: tuple[int, int | None] = (0, None)
         self.failure: SparekeyError | None = None
+        self.usages: dict[str, Usage] = {}
         self.chosen: set[UserId] = set()
         self.failures: dict[str, SparekeyError] = {}
         self.busy: dict[str, int] = {}
@@ -74,7 +75,9 @@ class Desk:
             loop.call_soon_threadsafe(self._tell, done, total)
 
         try:
-            self.view = await anyio.to_thread.run_sync(lambda: _look(self.here, app.audit(self.here, on_progress=tell)))
+            self.view = await anyio.to_thread.run_sync(
+                lambda: _look(self.here, app.audit(self.here, on_progress=tell))
+            )
         except SparekeyError as error:
             self.failure = error
 
@@ -128,7 +131,7 @@ class Desk:
     # Runs
 
     async def apply(self, plan: Plan) -> str:
-        """Begin to carry out a plan; returns the run's id once it stands in the ledger. Raises SparekeyError."""
+        """Begin to carry out a plan; returns the run's id once the ledger has it. Raises SparekeyError."""
 
         def work(tell: Callable[[Entry], None]) -> RunRecord:
             _first_come(plan)
@@ -141,10 +144,8 @@ class Desk:
         """Begin to reactivate what a run deactivated, or one key of it. Raises SparekeyError."""
 
         def work(tell: Callable[[Entry], None]) -> RunRecord:
-            steps = _still_off(app.show(run), key)
-            done = app.undo(self.here, run, key=key, on_event=tell)
-            del steps
-            return done
+            _still_off(app.show(run), key)
+            return app.undo(self.here, run, key=key, on_event=tell)
 
         record = await self.show(run)
         users = {(step.account, step.user) for step in record.steps if key in ("", step.key)}
@@ -161,7 +162,7 @@ class Desk:
         begun: asyncio.Future[str] = loop.create_future()
 
         def told(entry: Entry) -> None:
-            loop.call_soon_threadsafe(lambda: begun.done() or begun.set_result(entry.run))
+            loop.call_soon_threadsafe(_begun, begun, entry.run)
 
         async def job() -> RunRecord:
             try:
@@ -171,7 +172,8 @@ class Desk:
 
         task = loop.create_task(job())
         self._jobs.add(task)
-        await asyncio.wait({task, begun}, timeout=None if not run else 2, return_when=asyncio.FIRST_COMPLETED)
+        waiting: set[asyncio.Future[Any]] = {task, begun}
+        await asyncio.wait(waiting, timeout=2 if run else None, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             self._jobs.discard(task)
             return task.result().id
@@ -192,7 +194,7 @@ class Desk:
             self.failures.pop(run, None)
 
     async def _settle(self, users: Collection[UserId]) -> None:
-        """The list must not show what a run has changed; where it can't be read, the old reading says its age."""
+        """Read again what a run may have changed; where that fails, the overview says so."""
         if self.view is not None:
             try:
                 await self.refresh(users)
@@ -206,6 +208,11 @@ class Desk:
     async def runs(self) -> tuple[RunRecord, ...]:
         """Every run, newest first."""
         return (await anyio.to_thread.run_sync(app.runs))[::-1]
+
+
+def _begun(begun: "asyncio.Future[str]", run: str) -> None:
+    if not begun.done():
+        begun.set_result(run)
 
 
 def _look(here: App, audit: Audit) -> View:
@@ -240,9 +247,8 @@ def _did(step: StepRecord, record: RunRecord) -> str:
     )
 
 
-def _still_off(record: RunRecord, key: str) -> tuple[StepRecord, ...]:
-    """The steps that an undo concerns; raises TakenError where all of them are back already."""
-    steps = tuple(step for step in record.steps if key in ("", step.key) and step.state != "held")
+def _still_off(record: RunRecord, key: str) -> None:
+    """Raise TakenError where all that an undo concerns is back already."""
+    steps = [step for step in record.steps if key in ("", step.key) and step.state != "held"]
     if steps and all(step.state in BACK for step in steps):
         raise TakenError(_did(steps[-1], record), record.id)
-    return steps

@@ -1,4 +1,4 @@
-"""Who may come in: loopback names only, the browser that opened the printed address, and no other site's forms."""
+"""Who may come in: known host names, the browser that opened the printed address, no other site's forms."""
 
 import hmac
 import secrets

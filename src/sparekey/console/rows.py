@@ -14,7 +14,7 @@ from sparekey.plan import Plan, Step
 PAGE = 50
 UserId = tuple[str, str]
 Show = Literal["spare", "may-go", "held", "exempt", "unreadable", "all"]
-SHOWS: Mapping[Show, str] = {
+SHOWS: Mapping[str, str] = {
     "spare": "Users with spare keys",
     "may-go": "with a key that may go",
     "held": "with a key that is held",
@@ -22,7 +22,13 @@ SHOWS: Mapping[Show, str] = {
     "unreadable": "could not be read",
     "all": "Every user",
 }
-AGES: Mapping[int, str] = {0: "any", 90: "90 days or older", 365: "a year or older", 730: "two years or older"}
+AGES: Mapping[int, str] = {
+    0: "any",
+    90: "90 days or older",
+    365: "a year or older",
+    730: "two years or older",
+}
+_SHOWS: tuple[Show, ...] = get_args(Show)
 _Item = TypeVar("_Item")
 
 
@@ -106,7 +112,8 @@ class View(Value, frozen=True, gc=True):
                 if verdict.user.name == user[1]:
                     return verdict.user
         raise BadInputError(
-            f"no IAM user {user[1]!r} was read in account {user[0]}", "Read again: the user may be new, or gone."
+            f"no IAM user {user[1]!r} was read in account {user[0]}",
+            "Read again: the user may be new, or gone.",
         )
 
 
@@ -197,12 +204,12 @@ def paged(items: Sequence[_Item], number: int) -> Page[_Item]:
 
 def parse_filter(given: Mapping[str, str]) -> Filter:
     """A filter from an address; what does not parse is as if it were not there."""
-    show = given.get("show", "spare")
+    show = given.get("show", "")
     age = _number(given.get("age", ""), 0)
     return Filter(
         q=given.get("q", "")[:200],
         account=given.get("account", ""),
-        show=show if show in get_args(Show) else "spare",
+        show=next((known for known in _SHOWS if known == show), "spare"),
         reason=given.get("reason", ""),
         age=age if age in AGES else 0,
         page=_number(given.get("page", ""), 1),

@@ -1,0 +1,65 @@
+"""`sparekey console`."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import click
+
+from sparekey.cli.shell import aws_options, tell
+
+
+@click.command("console")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on. Anything but loopback is neither encrypted nor private.",
+)
+@click.option("--no-browser", is_flag=True, help="Print the address, open no browser.")
+@click.option("--demo", is_flag=True, help="Work on the practice company instead of AWS.")
+@aws_options
+def COMMAND(  # noqa: N802
+    port: int,
+    host: str,
+    no_browser: bool,
+    demo: bool,
+    profile: str | None,
+    region: str | None,
+    config: Path | None,
+) -> None:
+    """Open a page to work in: who has spare keys, why a key stays, deactivate, watch, reactivate.
+
+    The address stands alone on stdout and works once, for one browser. Ends with Ctrl-C.
+    """
+    from sparekey import app
+    from sparekey.errors import BadInputError
+
+    try:
+        from sparekey.console.serve import serve
+    except ImportError as error:
+        raise BadInputError(
+            "the console needs packages that are not installed", "pip install 'sparekey[console]'"
+        ) from error
+    with _practice() if demo else nullcontext():
+        here = app.connect(profile=profile, region=region, config=config)
+        serve(here, host=host, port=port, out=sys.stdout, tell=tell, browser=not no_browser)
+
+
+@contextmanager
+def _practice() -> Iterator[None]:
+    """This process works on the practice company."""
+    import os
+
+    from sparekey.demo import practice
+
+    with practice() as (_folder, env):
+        os.environ.clear()
+        os.environ.update(env)
+        tell("practice company: nothing here is real; it ends with Ctrl-C")
+        yield
