@@ -1,7 +1,7 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -14,14 +14,16 @@ from sparekey import plan as planning
 from sparekey import rules as judging
 from sparekey.aws.errors import NotFoundError
 from sparekey.aws.gateway import AccountGateway, Gateway
-from sparekey.choose import NOTHING_ASKED, Asked
+from sparekey.choose import NOTHING_ASKED as NOTHING_ASKED
+from sparekey.choose import Asked as Asked  # what the verbs speak in, for who renders and parses
 from sparekey.clock import Clock, SystemClock
 from sparekey.errors import BadInputError, RefusedError, SparekeyError
-from sparekey.guards import Limits
+from sparekey.guards import Limits as Limits
 from sparekey.home import home, load_policy
-from sparekey.ledger import Entry
-from sparekey.model import Account, Audit, Caller, RunRecord, Snapshot, Unreadable, Value
-from sparekey.plan import Plan
+from sparekey.ledger import Entry as Entry
+from sparekey.model import Account, Audit, Caller, RunRecord, Snapshot, Unreadable, Usage, Value
+from sparekey.plan import Plan as Plan
+from sparekey.plan import Step as Step
 from sparekey.policy import Policy
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
@@ -120,6 +122,11 @@ def audit(
     return judging.assess(snapshot, app.policy, app.clock.now(), names, cis)
 
 
+def exit_code(audit: Audit) -> int:
+    """4 where anything could not be read, else 3 where a rule failed, else 0."""
+    return judging.exit_code(audit)
+
+
 def plan(
     app: App,
     *,
@@ -146,10 +153,11 @@ def decide(
     snapshot: Snapshot,
     *,
     asked: Asked = NOTHING_ASKED,
+    usages: Iterable[Usage] = (),
     wanted: Callable[[str, str], bool] = lambda _account, _name: True,
 ) -> Plan:
     """Decide on what was read already, for every user (account, name) that is wanted; AWS is not asked."""
-    return planning.make(snapshot, app.policy, app.clock.now(), asked=asked, wanted=wanted)
+    return planning.make(snapshot, app.policy, app.clock.now(), asked=asked, usages=usages, wanted=wanted)
 
 
 def reread(app: App, audit: Audit, users: Collection[tuple[str, str]]) -> Audit:
@@ -174,6 +182,11 @@ def _reread(app: App, account: Account, users: Collection[tuple[str, str]]) -> A
         else:
             seen.append(user)
     return msgspec.structs.replace(account, users=tuple(seen))
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """A plan's file."""
+    return planning.encode(plan)
 
 
 def write_plan(plan: Plan, path: Path) -> None:
@@ -317,6 +330,22 @@ def sandbox(scenario: Path | None, port: int, out: TextIO) -> None:
         serve(scenario, port, out)
     except SandboxError as error:
         raise BadInputError(str(error), error.hint) from error
+
+
+@contextmanager
+def practice() -> Iterator[None]:
+    """Point this process at the practice company, in a state directory that lasts as long; for `--demo`."""
+    from sparekey.demo import practice as served  # noqa: PLC0415  # needs the sandbox's extra
+
+    before = dict(os.environ)
+    with served() as (_folder, env):
+        os.environ.clear()
+        os.environ.update(env)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def demo() -> Iterator[str]:

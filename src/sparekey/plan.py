@@ -6,19 +6,17 @@ One plan serves all: a dry run renders it, apply consumes it. The file is exactl
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import Annotated, Literal, assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
 from sparekey.choose import NOTHING_ASKED, Asked, Choice, Deactivate, Held, Outcome, choose
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.model import Account, Caller, Evidence, Snapshot, Unreadable, Usage, User, Value
+from sparekey.model import Account, Caller, Evidence, Snapshot, Time, Unreadable, Usage, User, Value
 from sparekey.policy import Policy
 
 SCHEMA = "sparekey/plan/1"
 LIFETIME = timedelta(hours=24)
-
-Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class PlanError(BadInputError):

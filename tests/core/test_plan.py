@@ -8,7 +8,7 @@ import pytest
 
 from sparekey.choose import Asked
 from sparekey.errors import RefusedError, SparekeyError
-from sparekey.model import AccessKey, Account, Caller, LastUsed, Snapshot, User
+from sparekey.model import AccessKey, Account, Caller, LastUsed, Snapshot, Usage, User
 from sparekey.plan import LIFETIME, Plan, PlanError, check_usable, decode, encode, make
 from sparekey.policy import Policy, Span
 from strategies import NOW
@@ -105,6 +105,9 @@ def test_a_field_more_is_refused_even_with_a_right_digest() -> None:
 def test_a_time_without_a_zone_is_refused() -> None:
     """Such a time can't be compared with ours; it would be a traceback later on."""
     naive = NOW.replace(tzinfo=None)
+    usage = Usage("AKIAOLD", "history", naive, NOW, 0, 0, 0, ())
+    with pytest.raises(PlanError, match="timezone"):
+        decode(signed(plan(), usages=(usage,)))
     for name in ("generated", "expires"):
         with pytest.raises(PlanError, match="timezone"):
             decode(signed(plan(), **{name: naive}))

@@ -67,7 +67,9 @@ class Service:
         self.name = name
         self.partition: str = client.meta.partition
         self.model = client.meta.service_model
-        self.serializer = serialize.create_serializer(self.model.resolved_protocol)
+        self.serializer = serialize.create_serializer(  # AWS validates better than a length check here
+            self.model.resolved_protocol, include_validation=False
+        )
         self.parser = parsers.create_parser(self.model.resolved_protocol)
         asked = _ask_botocore(client, name)
         self.url, self.signing_name, self.region = asked.url, asked.signing_name, asked.region
@@ -164,7 +166,7 @@ class Client:
         self._session = session
         self._lock = threading.RLock()
         self._services: dict[tuple[str, str | None], Service] = {}
-        self._paces: dict[str, dict[str, Pace]] = {}
+        self._paces: dict[str, _Paces] = {}
         self._on_call = on_call
         self._send = send or Wire(session.get_config_variable("ca_bundle")).send
         self._attempts: int = session.get_config_variable("max_attempts") or _ATTEMPTS
@@ -211,10 +213,9 @@ class Client:
             return self._services[key]
 
     def width(self, account: str) -> int:
-        """How many calls are useful in flight for one account: its most throttled action tells."""
-        with self._lock:
-            widths = [pace.width for pace in self._paces.get(account, {}).values()]
-        return min(widths, default=Pace().width)
+        """How many calls are useful in flight for one account, by the action that was asked last."""
+        paces = self._paces.get(account)
+        return paces.latest.width if paces else Pace().width
 
     def forget(self, account: str) -> None:
         """Drop what is kept for an account that is done with: ten thousand of them add up."""
@@ -223,7 +224,11 @@ class Client:
 
     def _pace(self, account: str, call: str) -> Pace:
         with self._lock:
-            return self._paces.setdefault(account, {}).setdefault(call, Pace())
+            paces = self._paces.setdefault(account, _Paces())
+            if call not in paces.by_call:
+                paces.by_call[call] = Pace()
+            paces.latest = paces.by_call[call]
+            return paces.latest
 
     def _answer(
         self, principal: Principal, service: Service, action: str, params: Mapping[str, Any], idempotent: bool
@@ -232,7 +237,8 @@ class Client:
         pace = self._pace(principal.account, f"{service.name}:{action}")
         failures = throttles = 0
         while True:
-            self._wait(pace.turn(self._now()))
+            asked = self._now()
+            self._wait(pace.turn(asked))
             sent = self._now()
             outcome = self._attempt(principal, service, action, params)
             if isinstance(outcome, Response):
@@ -240,7 +246,7 @@ class Client:
                 return outcome
             if isinstance(outcome.error, ThrottledError):
                 throttles += 1
-                pace.throttled(self._now(), sent)
+                pace.throttled(self._now(), asked)
                 again, pause = throttles < _THROTTLED_ATTEMPTS, _THROTTLED_BACKOFF * 2.0**throttles
             else:
                 failures += 1
@@ -281,6 +287,14 @@ class Client:
     def _wait(self, seconds: float) -> None:
         if seconds > 0:
             self.clock.sleep(seconds)
+
+
+class _Paces:
+    """The paces of one account; `latest` is that of the action asked last."""
+
+    def __init__(self) -> None:
+        self.by_call: dict[str, Pace] = {}
+        self.latest = Pace()
 
 
 class _Failure(msgspec.Struct, frozen=True):

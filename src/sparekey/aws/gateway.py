@@ -2,18 +2,36 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from botocore.credentials import Credentials as BotocoreCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
+from sparekey.aws import accounts, credential_report, event_history, root
+from sparekey.aws.accounts import Entry, Selection, Target
 from sparekey.aws.client import Client, Credentials, OnCall, Principal
-from sparekey.aws.errors import AwsError, DeniedError, NoCredentialsError, NotFoundError, from_botocore
+from sparekey.aws.errors import (
+    AwsError,
+    BadAnswerError,
+    DeniedError,
+    NoCredentialsError,
+    NotFoundError,
+    from_botocore,
+)
 from sparekey.aws.keys import Keys
 from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
-from sparekey.model import Caller, Unreadable
+from sparekey.model import AccessKey, Caller, Unreadable, Value
+
+
+class Summary(Value, frozen=True):
+    """What IAM counts in an account."""
+
+    users: int
+    root_keys: int
 
 
 class AccountGateway(Keys):
@@ -23,7 +41,14 @@ class AccountGateway(Keys):
         super().__init__(client, principal)
         self.account_id = principal.account
         self.partition = partition
-        self.arn = arn  # of the identity that asks in this account
+        self._arn = arn
+
+    @property
+    def arn(self) -> str:
+        """The ARN of the identity that asks in this account; raises AwsError."""
+        if not self._arn:
+            self._arn = str(self._client.call(self._principal, "sts", "GetCallerIdentity")["Arn"])
+        return self._arn
 
     @property
     def width(self) -> int:
@@ -35,21 +60,42 @@ class AccountGateway(Keys):
         aliases = self._call("ListAccountAliases")["AccountAliases"]
         return str(aliases[0]) if aliases else ""
 
-    def root_keys(self) -> int:
-        """How many access keys the root user has, 0 or 1; raises AwsError.
+    def summary(self) -> Summary:
+        """How many users the account has, and how many access keys its root user; raises AwsError.
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccountSummary.html
         """
-        return int(self._call("GetAccountSummary")["SummaryMap"]["AccountAccessKeysPresent"])
+        counts = self._call("GetAccountSummary")["SummaryMap"]
+        try:
+            return Summary(users=counts["Users"], root_keys=counts["AccountAccessKeysPresent"])
+        except KeyError as error:
+            raise BadAnswerError(f"the answer to iam:GetAccountSummary has no {error}") from error
+
+    def root_keys(self) -> int:
+        """How many access keys the root user has, 0 or 1; raises AwsError."""
+        return self.summary().root_keys
+
+    def credential_report(self) -> credential_report.CredentialReport:
+        """The credential report, made if there is none; raises AwsError."""
+        return credential_report.fetch(self._call, self._client.clock)
+
+    def key_changes(self, since: datetime) -> event_history.Changes:
+        """Whose keys changed since, by the event history of IAM's own region; raises AwsError."""
+        region = self._client.service("iam").region
+
+        def call(action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+            return self._client.call(self._principal, "cloudtrail", action, params, region=region)
+
+        return event_history.changes(call, since)
 
     def simulate(self, actions: Sequence[str], resources: Sequence[str]) -> tuple[str, ...] | Unreadable:
         """Which of the actions this identity is denied on any of the resources, sorted; or Unreadable.
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
         """
-        if self.arn.endswith(":root"):
-            return ()  # only the organization limits the root user, and nothing simulates that
         try:
+            if self.arn.endswith(":root"):
+                return ()  # only the organization limits the root user, and nothing simulates that
             return self._simulate(self._policy_source(), actions, resources)
         except AwsError as error:
             return Unreadable("iam:SimulatePrincipalPolicy", error.message, error.code)
@@ -62,7 +108,9 @@ class AccountGateway(Keys):
             answer = self._call("SimulatePrincipalPolicy", {**params, **marker})
             for result in answer["EvaluationResults"]:
                 name = result["EvalActionName"].lower()
-                decided[name] = decided.get(name, True) and result["EvalDecision"] == "allowed"
+                each = result.get("ResourceSpecificResults", ())
+                decisions = {result["EvalDecision"], *(one["EvalResourceDecision"] for one in each)}
+                decided[name] = decided.get(name, True) and decisions == {"allowed"}
             if not answer.get("IsTruncated"):
                 # An action that was not decided is not allowed.
                 return tuple(sorted(name for name in actions if not decided.get(name.lower(), False)))
@@ -133,7 +181,57 @@ class Gateway:
         """The account of the base credentials; raises AwsError."""
         caller = self.caller()
         principal = Principal(caller.account, self._credentials)
-        return AccountGateway(self.client, principal, caller.arn.split(":")[1], caller.arn)
+        return AccountGateway(self.client, principal, self.partition, caller.arn)
+
+    def organization(
+        self,
+        *,
+        units: Sequence[str] = (),
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        entry: Entry,
+    ) -> Selection:
+        """The organization's accounts; raises AwsError, and BadInputError where a role is not named."""
+        caller = self.caller()
+        base = Principal(caller.account, self._credentials)
+
+        def call(action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+            return self.client.call(base, "organizations", action, params)
+
+        return accounts.organization(
+            call,
+            caller.account,
+            self.partition,
+            units=units,
+            include=include,
+            exclude=exclude,
+            entry=entry,
+        )
+
+    def accounts_file(
+        self, path: Path, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    ) -> Selection:
+        """The accounts of a file; raises AwsError and BadInputError."""
+        targets = accounts.read_file(path, self.caller().account, self.partition)
+        return Selection(accounts.choose(targets, include, exclude))
+
+    def enter(self, target: Target) -> AccountGateway:
+        """One account; its role is assumed when it is first asked for something."""
+        caller = self.caller()
+        base = Principal(caller.account, self._credentials)
+        credentials = accounts.credentials_for(self.client, base, target)
+        arn = target.roles[-1] if target.roles else "" if target.profile else caller.arn
+        return AccountGateway(self.client, Principal(target.id, credentials), self.partition, arn)
+
+    def list_root_keys(self, account: str) -> tuple[AccessKey, ...]:
+        """The root user's keys in a member account, each with its last use; raises AwsError."""
+        base = Principal(self.caller().account, self._credentials)
+        return root.list_root_keys(self.client, base, self.partition, account)
+
+    @property
+    def partition(self) -> str:
+        """The partition of the caller; roles do not cross partitions."""
+        return self.caller().arn.split(":")[1]
 
     def _identity(self, credentials: Credentials) -> tuple[str, str]:
         """GetCallerIdentity needs no permission: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html"""

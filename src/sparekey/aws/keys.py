@@ -62,7 +62,14 @@ class Keys:
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListAccessKeys.html
         """
-        members = self._pages("ListAccessKeys", {"UserName": user}, "AccessKeyMetadata")
+        return self._keys({"UserName": user})
+
+    def list_own_keys(self) -> tuple[AccessKey, ...]:
+        """The access keys of whoever asks: in a session of AssumeRoot, those of the root user."""
+        return self._keys({})
+
+    def _keys(self, params: Mapping[str, Any]) -> tuple[AccessKey, ...]:
+        members = self._pages("ListAccessKeys", params, "AccessKeyMetadata")
         return tuple(
             AccessKey(
                 id=_text(member, "AccessKeyId"),

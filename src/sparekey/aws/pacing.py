@@ -13,6 +13,7 @@ _WINDOW = 1.0  # seconds over which granted calls are counted
 _SHORTEST = 0.25  # seconds: a burst at the start must not pass for a rate
 _SLOWEST = 0.5  # calls a second
 _EASE = 0.95  # of what was granted
+_CUT = 0.5  # of the rate: no deeper at once
 
 
 class Pace:
@@ -57,22 +58,29 @@ class Pace:
         """A call that took so many seconds was answered."""
         with self._lock:
             self._latency = took if not self._latency else 0.8 * self._latency + 0.2 * took
-            self._width = min(self._most, self._width + (1 if self._base is None else 1 / self._width))
+            self._width = min(self._useful(now), self._width + (1 if self._base is None else 1 / self._width))
             self._granted.append(now)
             self._forget(now)
 
-    def throttled(self, now: float, sent: float) -> None:
-        """AWS objected to a call sent at `sent`; calls sent before the last cut say nothing new."""
+    def throttled(self, now: float, asked: float) -> None:
+        """AWS objected to a call that took its turn at `asked`: before the last cut, it says nothing new."""
         with self._lock:
-            if self._base is not None and sent <= self._cut_at:
+            if self._base is not None and asked <= self._cut_at:
                 return
             self._forget(now)
-            span = min(_WINDOW, max(_SHORTEST, now - (self._began or now)))
-            self._base = max(_SLOWEST, _EASE * len(self._granted) / span)
+            began = now if self._began is None else self._began
+            span = min(_WINDOW, max(_SHORTEST, now - began))
+            rate = self.rate(now)
+            least = _SLOWEST if rate is None else _CUT * rate  # a window with few calls in it says little
+            self._base = max(_SLOWEST, least, _EASE * len(self._granted) / span)
             self._cut_at = now
             self._next = max(self._next, now)
-            # Little's law: fewer than rate times latency in flight could not even keep the rate.
-            self._width = min(self._most, max(self._width / 2, self._base * self._latency + 1))
+            self._width = min(self._width, max(self._width / 2, self._useful(now)))
+
+    def _useful(self, now: float) -> float:
+        """Little's law: more than rate times latency would only queue here, and slow down every reaction."""
+        rate = self.rate(now)
+        return self._most if rate is None else min(self._most, rate * self._latency + 2)
 
     def _forget(self, now: float) -> None:
         while self._granted and self._granted[0] <= now - _WINDOW:

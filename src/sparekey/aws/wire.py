@@ -199,7 +199,8 @@ class _Connection:
         parts = []
         while size := int(self._line().partition(b";")[0], 16):
             parts.append(self._take(size))
-            self._line()
+            if self._line():
+                raise ValueError("the answer's chunks do not fit")
         while self._line():  # trailers
             pass
         return b"".join(parts)
@@ -250,7 +251,7 @@ def _send_by_botocore(session: URLLib3Session, request: Request) -> Response:
     try:
         answer = session.send(prepared)
         body = answer.content
-    except boto.HTTPClientError as error:
+    except (boto.HTTPClientError, boto.ConnectionError) as error:
         sent = not isinstance(error, boto.EndpointConnectionError | boto.ProxyConnectionError)
         raise CutError(f"{urlsplit(request.url).netloc}: {error}", sent=sent) from error
     return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, body)

@@ -12,13 +12,10 @@ from typing import Any, ClassVar
 import anyio.to_thread
 
 from sparekey import app
-from sparekey.app import App, Preflight
-from sparekey.choose import NOTHING_ASKED, Asked
+from sparekey.app import NOTHING_ASKED, App, Asked, Entry, Plan, Preflight
 from sparekey.console.rows import UserId, View, view
 from sparekey.errors import BadInputError, SparekeyError
-from sparekey.ledger import Entry
 from sparekey.model import Audit, RunRecord, StepRecord, Usage
-from sparekey.plan import Plan
 
 _MOST_DRAFTS = 200
 # A step in one of these is being worked at.
@@ -76,7 +73,7 @@ class Desk:
 
         try:
             self.view = await anyio.to_thread.run_sync(
-                lambda: _look(self.here, app.audit(self.here, on_progress=tell))
+                lambda: _look(self, app.audit(self.here, on_progress=tell))
             )
         except SparekeyError as error:
             self.failure = error
@@ -88,7 +85,7 @@ class Desk:
         """Read these users again; raises SparekeyError."""
         known = self.seen()
         self.view = await anyio.to_thread.run_sync(
-            lambda: _look(self.here, app.reread(self.here, known.audit, users))
+            lambda: _look(self, app.reread(self.here, known.audit, users))
         )
         return self.view
 
@@ -107,7 +104,11 @@ class Desk:
         snapshot, wanted = self.seen().audit.snapshot, frozenset(users)
         plan = await anyio.to_thread.run_sync(
             lambda: app.decide(
-                self.here, snapshot, asked=asked, wanted=lambda account, name: (account, name) in wanted
+                self.here,
+                snapshot,
+                asked=asked,
+                usages=tuple(self.usages.values()),
+                wanted=lambda account, name: (account, name) in wanted,
             )
         )
         self._drafts[plan.digest] = plan
@@ -215,8 +216,8 @@ def _begun(begun: "asyncio.Future[str]", run: str) -> None:
         begun.set_result(run)
 
 
-def _look(here: App, audit: Audit) -> View:
-    return view(audit, app.decide(here, audit.snapshot))
+def _look(desk: Desk, audit: Audit) -> View:
+    return view(audit, app.decide(desk.here, audit.snapshot, usages=tuple(desk.usages.values())))
 
 
 def _checked(here: App, plan: Plan) -> Preflight:

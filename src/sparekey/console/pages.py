@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from sparekey.choose import Asked
+from sparekey.app import Asked, Plan, encode_plan
 from sparekey.console.desk import BACK, Desk
 from sparekey.console.gate import Session
 from sparekey.console.render import address, html, page, refusal, user_url
@@ -24,10 +24,9 @@ from sparekey.console.rows import (
     select,
     user_ids,
 )
-from sparekey.console.timeline import WIDTH, timeline
+from sparekey.console.timeline import HEIGHT, WIDTH, timelines
 from sparekey.errors import BadInputError, SparekeyError
 from sparekey.model import AccessKey, RunRecord, StepRecord, Unreadable
-from sparekey.plan import Plan, encode
 
 _LARGEST_FORM = 2 * 1024 * 1024
 _MOST_FIELDS = 50_000
@@ -160,7 +159,7 @@ async def user(request: Request) -> Response:
     who = (request.query_params.get("account", ""), request.query_params.get("name", ""))
     here.seen().user(who)
     view = await here.refresh([who])
-    found, row, now = view.user(who), view.by_user[who], here.here.clock.now()
+    found, row = view.user(who), view.by_user[who]
     keys = () if isinstance(found.keys, Unreadable) else found.keys
     return _show(
         request,
@@ -172,7 +171,8 @@ async def user(request: Request) -> Response:
         steps={step.key: step for step in row.steps},
         keep=next((step.keep for step in row.steps if step.keep), None),
         undoable=_undoable(await here.runs(), who),
-        timelines={key.id: timeline(key, here.usages.get(key.id or ""), now) for key in keys},
+        timelines=timelines(keys, here.usages, here.here.clock.now()),
+        height=HEIGHT,
         usages=here.usages,
         width=WIDTH,
         exempt=next((entry for entry in view.plan.exempt if (entry.account, entry.user) == who), None),
@@ -248,7 +248,7 @@ async def plan_file(request: Request) -> Response:
     """The plan's file, exactly as `sparekey plan -o` writes it."""
     found = desk(request).plan(request.path_params["digest"])
     headers = {"Content-Disposition": f'attachment; filename="plan-{found.digest[:8]}.json"'}
-    return Response(encode(found), media_type="application/json", headers=headers)
+    return Response(encode_plan(found), media_type="application/json", headers=headers)
 
 
 async def apply(request: Request) -> Response:

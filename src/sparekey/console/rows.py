@@ -7,20 +7,20 @@ from typing import Generic, Literal, TypeVar, get_args
 
 import msgspec
 
+from sparekey.app import Plan, Step
 from sparekey.errors import BadInputError
 from sparekey.model import AccessKey, Account, Audit, FindingStatus, Unreadable, User, UserVerdict, Value
-from sparekey.plan import Plan, Step
 
 PAGE = 50
 UserId = tuple[str, str]
 Show = Literal["spare", "may-go", "held", "exempt", "unreadable", "all"]
 SHOWS: Mapping[str, str] = {
-    "spare": "Users with spare keys",
+    "spare": "with spare keys",
     "may-go": "with a key that may go",
     "held": "with a key that is held",
     "exempt": "exempt by policy",
     "unreadable": "could not be read",
-    "all": "Every user",
+    "all": "all users",
 }
 AGES: Mapping[int, str] = {
     0: "any",

@@ -14,7 +14,7 @@ from sparekey.model import AccountVerdict, Audit, RunRecord, StepRecord, Unreada
 from sparekey.plan import Plan, Step
 from sparekey.report import Look
 from sparekey.rules import rule
-from sparekey.words import clean, key_age, last_use, moment, number, plural
+from sparekey.words import clean, key_age, last_use, moment, number, plural, step_state
 
 NAME = "table"
 _STYLES = {"PASS": "green", "FAIL": "bold red", "EXEMPT": "yellow", "UNREADABLE": "bold magenta"}
@@ -82,11 +82,10 @@ def run(record: RunRecord, look: Look) -> Iterator[str]:
         yield clean(f"  note    {note}\n")
     yield f"  ledger  {plural(record.entries, 'entry', 'entries')}, head {record.head}\n\n"
     for step in record.steps:
-        state = step.state.replace("_", " ")
-        stays = f", {step.keep} stays" if step.keep else ""
-        yield clean(f"  {state.upper():<12} {step.account}  {step.user}  {step.key}{stays}\n")
+        stays = f" ({step.keep} stays)" if step.keep else ""
+        yield clean(f"  {step.account}  {step.user}  {step.key}: {step_state(step.state).upper()}{stays}\n")
         for line in _seen(step):
-            yield from _wrapped(" " * 15, line, look)
+            yield from _wrapped(" " * 6, line, look)
 
 
 def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
@@ -96,9 +95,7 @@ def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
         return
     table = _bare_table("Run", "State", "Begun", "Steps", "Caller")
     for record in records:
-        counts = ", ".join(
-            f"{number(count)} {state.replace('_', ' ')}" for state, count in _counts(record.steps)
-        )
+        counts = ", ".join(f"{number(count)} {step_state(state)}" for state, count in _counts(record.steps))
         begun = moment(record.opened)
         cells = (record.id, record.state.replace("_", " "), begun, counts, clean(record.caller))
         table.add_row(*(Text(cell) for cell in cells))
@@ -111,7 +108,7 @@ def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:
 
 
 def _seen(step: StepRecord) -> list[str]:
-    lines = [step.why] if step.why else []
+    lines = [step.decided, *([step.why] if step.why else [])]
     if step.release:
         lines.append(f"released by: {step.release}")
     if step.after:
@@ -154,6 +151,10 @@ def _account(account: AccountVerdict, now: datetime, look: Look) -> Iterator[str
         for verdict in shown:
             _add_user(table, verdict, now)
         yield from _printed(look, table)
+        for verdict in shown:
+            said = [finding.message for finding in verdict.findings if finding.message not in _OBVIOUS]
+            if said:
+                yield from _wrapped("  ", f"{verdict.user.name}: {'; '.join(said)}", look)
 
 
 def _add_user(table: Table, verdict: UserVerdict, now: datetime) -> None:
@@ -163,9 +164,6 @@ def _add_user(table: Table, verdict: UserVerdict, now: datetime) -> None:
     for at, row in enumerate(rows or [("none", "", "", "")]):
         first = (Text(verdict.status, _STYLES[verdict.status]), Text(clean(user.name)))
         table.add_row(*(first if at == 0 else ("", "")), *(Text(clean(cell)) for cell in row))
-    said = [finding.message for finding in verdict.findings if finding.message not in _OBVIOUS]
-    if said:
-        table.add_row("", "", Text(clean("; ".join(said)), "italic"), "", "", "")
 
 
 _OBVIOUS = frozenset(f"{count} active keys" for count in range(2, 10))

@@ -7,7 +7,7 @@ from sparekey.ledger import Ledger
 from sparekey.model import ACTIVE, Caller, User
 from sparekey.plan import Step, steps_of
 from sparekey.run.entries import Already, Gone, Held, SaidOfKey
-from sparekey.run.record import KeyFacts, Run, fold_keys
+from sparekey.run.record import KeyFacts, Run, UserId, fold_keys
 from sparekey.run.turn import listing_of
 
 # IAM promises no bound on stale reads; for this long our own ledger is believed rather than a listing.
@@ -48,6 +48,13 @@ def _held_by_another_run(run: Run, step: Step, now: datetime, ledger: Ledger) ->
                 step.account, step.user, step.key, "other-run", why, f"finish or undo run {other} first"
             )
     return None
+
+
+def written_since(run: Run, user: UserId, key: str, ledger: Ledger) -> str:
+    """The other run of ours that was the last to intend a write of this key; empty where this run was."""
+    said = ledger.entries_of_user(*user, ("intent",))
+    last = [entry.run for entry in said if entry.body["key"] == key][-1:]
+    return last[0] if last and last[0] != run.id else ""
 
 
 def _chosen_again(run: Run, step: Step, seen: User, now: datetime, caller: Caller) -> Held | None:

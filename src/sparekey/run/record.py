@@ -337,7 +337,7 @@ class _Flags(Value, frozen=True):
 def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]) -> StepRecord:
     known = facts.get((step.account, step.user, step.key), KeyFacts())
     if step.action == "held":
-        known = KeyFacts(state="held", why=step.why, release=step.release)
+        known = KeyFacts(state="held", release=step.release)
     elif known.state == "planned" and waves.get((step.account, step.user), 1) > wave:
         known = msgspec.structs.replace(known, why=f"waits for wave {waves[step.account, step.user]}")
     return StepRecord(
@@ -346,7 +346,8 @@ def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping
         keep=step.keep,
         key=step.key,
         state=known.state,
-        why=known.why or step.why,
+        decided=f"[{step.reason}] {step.why}",
+        why=known.why,
         release=known.release,
         request_ids=known.request_ids,
         before=known.before,

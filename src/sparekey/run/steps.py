@@ -12,7 +12,7 @@ from sparekey.aws.errors import AwsError, NotFoundError
 from sparekey.ledger import FencedError, StoppedError
 from sparekey.model import ACTIVE, INACTIVE, User
 from sparekey.plan import Step
-from sparekey.run.again import STALE, reason_not_to
+from sparekey.run.again import STALE, reason_not_to, written_since
 from sparekey.run.entries import (
     Because,
     Confirmed,
@@ -65,6 +65,8 @@ def _carry_step(hands: Hands, run: Run, user: UserId, step: Step) -> Work[None]:
 
 
 def _go_on(turn: Turn, step: Step) -> Work[None]:
+    if _passed_on(turn, step.key):
+        return
     facts = turn.facts(step.key)
     if facts.in_doubt is not None and facts.in_doubt.status == INACTIVE:
         yield from _resolve(turn, facts.in_doubt)
@@ -75,6 +77,15 @@ def _go_on(turn: Turn, step: Step) -> Work[None]:
         yield from _switch_off(turn, step)
     if turn.facts(step.key).state == "confirmed":
         _begin_watch(turn, step)
+
+
+def _passed_on(turn: Turn, key: str) -> bool:
+    """True where a later run of ours has written the key: it is that run's now, and the ledger says so."""
+    other = written_since(turn.run, turn.user, key, turn.hands.ledger)
+    if not other or not turn.facts(key).ours:
+        return False
+    turn.say(Foreign(*turn.user, key, f"run {other} has set it since: it is that run's now", {}))
+    return True
 
 
 def _begin_watch(turn: Turn, step: Step) -> None:
@@ -239,7 +250,7 @@ def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because,
 
 def _switch_on(turn: Turn, key: str, because: Because, why: str) -> Work[None]:
     facts = turn.facts(key)
-    if not facts.ours and because != "late-write":
+    if (not facts.ours and because != "late-write") or _passed_on(turn, key):
         return
     if facts.written and facts.intent is not None and facts.intent.status == ACTIVE:
         yield from _confirm(turn, facts.intent)
@@ -249,6 +260,9 @@ def _switch_on(turn: Turn, key: str, because: Because, why: str) -> Work[None]:
     if key not in listing:
         turn.say(Gone(*turn.user, key, _NO_MORE))
         return
+    if facts.in_doubt is not None:
+        lost = "no answer to this is on record: the key is set active whether or not it happened"
+        turn.say(Unsure(*turn.user, key, facts.in_doubt.status, "", lost))
     intent = turn.take(key, "Active", because, listing, why)
     yield 0
     yield from _set(turn, intent)

@@ -137,7 +137,8 @@ def _email(account: Account) -> str:
 
 
 def _account_arn(account: Account, organization: OrganizationTable) -> str:
-    return f"arn:{account.partition}:organizations::{organization.management}:account/{organization.id}/{account.id}"
+    rest = f"account/{organization.id}/{account.id}"
+    return f"arn:{account.partition}:organizations::{organization.management}:{rest}"
 
 
 def _told(account: Account, organization: OrganizationTable) -> dict[str, Any]:

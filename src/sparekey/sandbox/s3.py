@@ -85,8 +85,8 @@ def _buckets(call: Call) -> str:
     told = "".join(
         f"<Bucket><Name>{escape(n)}</Name><CreationDate>{created}</CreationDate></Bucket>" for n in names
     )
-    owner = f"<Owner><ID>{call.account.id}</ID></Owner>"
-    return f'<ListAllMyBucketsResult xmlns="{_NAMESPACE}">{owner}<Buckets>{told}</Buckets></ListAllMyBucketsResult>'
+    inner = f"<Owner><ID>{call.account.id}</ID></Owner><Buckets>{told}</Buckets>"
+    return f'<ListAllMyBucketsResult xmlns="{_NAMESPACE}">{inner}</ListAllMyBucketsResult>'
 
 
 def _listing(call: Call, bucket: str) -> str:
@@ -103,7 +103,8 @@ def _listing(call: Call, bucket: str) -> str:
         following = base64.urlsafe_b64encode(page[-1].encode()).decode()
         more = f"<NextContinuationToken>{following}</NextContinuationToken>"
     return (
-        f'<ListBucketResult xmlns="{_NAMESPACE}"><Name>{escape(bucket)}</Name><Prefix>{escape(prefix)}</Prefix>'
+        f'<ListBucketResult xmlns="{_NAMESPACE}"><Name>{escape(bucket)}</Name>'
+        f"<Prefix>{escape(prefix)}</Prefix>"
         f"<KeyCount>{len(page)}</KeyCount><MaxKeys>{size}</MaxKeys>"
         f"<IsTruncated>{'true' if truncated else 'false'}</IsTruncated>{more}"
         f"{''.join(_contents(call, bucket, page))}</ListBucketResult>"

@@ -9,7 +9,7 @@ import click
 from sparekey.cli.shell import aws_options, format_option, look, show, tell
 
 if TYPE_CHECKING:
-    from sparekey.ledger import Entry
+    from sparekey.app import Entry
     from sparekey.model import RunRecord
 
 
@@ -48,9 +48,8 @@ def COMMAND(  # noqa: N802
     Ctrl-C the same command goes on. Exit code 0: all done; 1: a key did not turn inactive; 3: steps are held.
     """
     from sparekey import app, report
-    from sparekey.guards import Limits
 
-    limits = Limits(max_keys=max_keys, max_share=max_share)
+    limits = app.Limits(max_keys=max_keys, max_share=max_share)
     wanted = app.read_plan(plan)
     here = app.connect(profile=profile, region=region, config=config)
     checked = app.preflight(here, wanted, limits)
@@ -80,8 +79,23 @@ def _ask(keys: int, *, resumes: bool, yes: bool) -> None:
 
 def _say(entry: "Entry") -> None:
     told = entry.body
-    if "user" in told and "key" in told:
-        tell(f"{entry.at:%H:%M:%S} {told['account']} {told['user']} {told['key']} {entry.kind}")
+    words = _SAID.get(entry.kind)
+    if words:
+        tell(f"{entry.at:%H:%M:%S}  {told['account']}  {told['user']}  {told['key']}: {words}")
+
+
+_SAID = {
+    "intent": "about to change it",
+    "written": "AWS has taken the change",
+    "unsure": "AWS's answer was lost: reading what became of it",
+    "resolved": "read what became of it",
+    "confirmed": "read back, several readings agree",
+    "held": "held",
+    "failed": "failed",
+    "foreign": "somebody else changed it",
+    "gone": "is gone",
+    "already-inactive": "was inactive already",
+}
 
 
 def _exit_code(record: "RunRecord") -> int:

@@ -31,10 +31,9 @@ def COMMAND(  # noqa: N802
     Exit code 0: nobody; 3: somebody; 4: something could not be read, whatever else was found.
     """
     from sparekey import app, report
-    from sparekey.rules import exit_code
 
     here = app.connect(profile=profile, region=region, config=config)
     with progress("users read") as update:
         audit = app.audit(here, rules=rules, cis=cis, on_progress=update)
     show(report.render("audit", audit, format_, look(show_all=show_all)))
-    return exit_code(audit)
+    return app.exit_code(audit)

@@ -1,8 +1,7 @@
 """`sparekey console`."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -46,20 +45,8 @@ def COMMAND(  # noqa: N802
         raise BadInputError(
             "the console needs packages that are not installed", "pip install 'sparekey[console]'"
         ) from error
-    with _practice() if demo else nullcontext():
+    with app.practice() if demo else nullcontext():
+        if demo:
+            tell("practice company: nothing here is real, and nothing is left when it ends (Ctrl-C)")
         here = app.connect(profile=profile, region=region, config=config)
         serve(here, host=host, port=port, out=sys.stdout, tell=tell, browser=not no_browser)
-
-
-@contextmanager
-def _practice() -> Iterator[None]:
-    """This process works on the practice company."""
-    import os
-
-    from sparekey.demo import practice
-
-    with practice() as (_folder, env):
-        os.environ.clear()
-        os.environ.update(env)
-        tell("practice company: nothing here is real; it ends with Ctrl-C")
-        yield

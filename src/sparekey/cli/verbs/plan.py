@@ -46,7 +46,6 @@ def COMMAND(  # noqa: N802
     held; 3: something is; 4: something could not be read.
     """
     from sparekey import app, report
-    from sparekey.choose import Asked
     from sparekey.errors import BadInputError
 
     if force and not because.strip():
@@ -55,7 +54,7 @@ def COMMAND(  # noqa: N802
         )
     if because and not force:
         raise BadInputError("--because says why a key is forced, and no key is", "Name it: --force KEY.")
-    asked = Asked(tuple(sorted(set(keep))), dict.fromkeys(force, because.strip()), keep_old)
+    asked = app.Asked(tuple(sorted(set(keep))), dict.fromkeys(force, because.strip()), keep_old)
     here = app.connect(profile=profile, region=region, config=config)
     with progress("users read") as update:
         plan = app.plan(here, asked=asked, users=users, exclude=exclude, on_progress=update)

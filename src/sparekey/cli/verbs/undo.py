@@ -6,6 +6,8 @@ import click
 
 from sparekey.cli.shell import aws_options, format_option, look, show
 
+_NOT_BACK = ("failed", "in_doubt", "reactivating", "applied", "confirmed", "watching", "settled", "unwatched")
+
 
 @click.command("undo")
 @click.argument("run", metavar="RUN")
@@ -21,12 +23,13 @@ def COMMAND(  # noqa: N802
 
     A key that somebody else changed since is left alone and named. Exit code 1: a key did not come back.
     """
+    from msgspec import structs
+
     from sparekey import app, report
 
     here = app.connect(profile=profile, region=region, config=config)
     record = app.undo(here, run, key=key)
+    if key:
+        record = structs.replace(record, steps=tuple(step for step in record.steps if step.key == key))
     show(report.render("run", record, format_, look()))
-    wanted = [step for step in record.steps if key in ("", step.key)]
-    return (
-        1 if any(step.state in ("failed", "in_doubt", "reactivating", "confirmed") for step in wanted) else 0
-    )
+    return 1 if any(step.state in _NOT_BACK for step in record.steps) else 0

@@ -1,0 +1,221 @@
+"""No schedule of apply, undo, foreign changes, stale reads, faults and crashes leaves a user without a key."""
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import Literal
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from run.fake import CALLER, FakeAws, VirtualClock, key, plan_for, used
+from sparekey.aws.errors import AwsError, FailedServiceError, ThrottledError, UnreachableError
+from sparekey.ledger import Ledger
+from sparekey.plan import encode
+from sparekey.policy import Policy
+from sparekey.run.entries import Opened, Options, Resumed, Stopped, Undoing, kind_of, read, write
+from sparekey.run.record import Run, RunFold, as_policy, fold_keys, open_run
+from sparekey.run.steps import carry_user, reactivate
+from sparekey.run.turn import Hands, Work
+
+USERS = ("api", "batch", "idle")
+KEYS = {
+    "api": ("AKIAAPIOLD", "AKIAAPINEW"),
+    "batch": ("AKIABATCH1", "AKIABATCH2", "AKIABATCH3"),
+    "idle": ("AKIAIDLE1", "AKIAIDLE2"),
+}
+user_and_key = st.sampled_from([(user, name) for user in USERS for name in KEYS[user]])
+fault = st.sampled_from(
+    [
+        ("before", UnreachableError("cut off")),
+        ("after", UnreachableError("cut off")),
+        ("before", ThrottledError("too many requests", code="Throttling")),
+        ("after", FailedServiceError("HTTP 500", code="ServiceFailure")),
+        ("before", FailedServiceError("HTTP 503", code="ServiceUnavailable")),
+    ]
+)
+
+
+class CrashError(BaseException):
+    """The process is gone."""
+
+
+class Interleavings(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = VirtualClock()
+        self.aws = FakeAws(self.clock)
+        self.aws.add("api", key("AKIAAPIOLD", 80, used(60)), key("AKIAAPINEW", 30, used(1)))
+        middle = key("AKIABATCH2", 70, used(50))
+        self.aws.add("batch", key("AKIABATCH1", 75), middle, key("AKIABATCH3", 20, used(2)))
+        self.aws.add("idle", key("AKIAIDLE1", 80), key("AKIAIDLE2", 60))
+        self.stale = timedelta(0)
+        self.aws.stale = lambda: self.stale
+        self.aws.before, self.aws.after = self._before, self._after
+        self.faults: list[tuple[str, BaseException]] = []
+        self.ledger = Ledger.open("sqlite://")
+        self.hands = Hands(self.ledger, self.clock, self.aws.gateway, CALLER)
+        self.runs: dict[str, Run] = {}
+        self.works: list[tuple[datetime, Work[None]]] = []
+        self.foreign: set[str] = set()
+
+    # The edge: what a call may meet.
+    def _before(self, call: str) -> None:
+        self._strike(call, "before")
+
+    def _after(self, call: str) -> None:
+        self._strike(call, "after")
+
+    def _strike(self, call: str, when: str) -> None:
+        if call == "set_status" and self.faults and self.faults[0][0] == when:
+            raise self.faults.pop(0)[1]
+
+    # What people and the world do.
+    @rule()
+    def plan_and_apply(self) -> None:
+        plan = plan_for(self.aws)
+        name = f"r-{plan.digest[:8]}"
+        if len(self.runs) >= 3 or name in self.runs or not plan.deactivations:
+            return
+        opened = Opened(
+            encode(plan).decode(), plan.digest, CALLER, as_policy(Policy()), Options(), ()
+        )  # fmt: skip
+        entry = self.ledger.append(name, kind_of(opened), write(opened), at=self.clock.now())
+        self.runs[name] = open_run(entry)
+        self._carry(self.runs[name])
+
+    def _carry(self, run: Run) -> None:
+        for user, steps in run.users().items():
+            self.works.append((self.clock.now(), carry_user(self.hands, run, user, steps)))
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data())
+    def apply_again(self, data: st.DataObject) -> None:
+        run = self.runs[data.draw(st.sampled_from(sorted(self.runs)))]
+        if self._fold(run).record().state not in ("settled", "undone", "unwatched", "rolled_back"):
+            self.hands.note(run.id, Resumed("somebody"))
+            self._carry(run)
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        self.hands.note(data.draw(st.sampled_from(sorted(self.runs))), Stopped("somebody", "asked"))
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data(), whole=st.booleans())
+    def undo(self, data: st.DataObject, whole: bool) -> None:
+        run = self.runs[data.draw(st.sampled_from(sorted(self.runs)))]
+        if whole:
+            self.hands.note(run.id, Undoing("somebody"))
+        for step in run.plan.deactivations:
+            if whole or data.draw(st.booleans()):
+                user = (step.account, step.user)
+                work = reactivate(self.hands, run, user, step.key, "undo", "asked")
+                self.works.append((self.clock.now(), work))
+
+    @precondition(lambda self: self.works)
+    @rule(data=st.data(), steps=st.integers(1, 12))
+    def go_on(self, data: st.DataObject, steps: int) -> None:
+        index = data.draw(st.integers(0, len(self.works) - 1))
+        for _ in range(steps):
+            if index < len(self.works) and not self._advance(index):
+                return
+
+    def _advance(self, index: int) -> bool:
+        due, work = self.works.pop(index)
+        self.clock.time = max(self.clock.time, due)
+        try:
+            wait = next(work)
+        except (StopIteration, CrashError):
+            return False
+        self.works.insert(index, (self.clock.now() + timedelta(seconds=wait), work))
+        return True
+
+    @precondition(lambda self: self.works)
+    @rule(data=st.data())
+    def crash(self, data: st.DataObject) -> None:
+        _, work = self.works.pop(data.draw(st.integers(0, len(self.works) - 1)))
+        work.close()
+
+    @rule(when=st.sampled_from(["before", "after"]))
+    def crash_at_the_next_write(self, when: Literal["before", "after"]) -> None:
+        self.faults.append((when, CrashError()))
+
+    @rule(what=fault)
+    def fail_the_next_write(self, what: tuple[str, AwsError]) -> None:
+        self.faults.append(what)
+
+    @rule(which=user_and_key, status=st.sampled_from(["Active", "Inactive"]))
+    def somebody_else(self, which: tuple[str, str], status: str) -> None:
+        self.foreign.add(which[0])
+        self.aws.set(*which, status)
+
+    @rule(seconds=st.sampled_from([0, 1, 5, 10]))
+    def reads_lag(self, seconds: int) -> None:
+        self.stale = timedelta(seconds=seconds)
+
+    @rule(seconds=st.sampled_from([1, 15, 700]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.sleep(seconds)
+
+    # What must hold.
+    @invariant()
+    def nobody_without_a_key_by_our_doing(self) -> None:
+        for user in USERS:
+            if user not in self.foreign:
+                assert "Active" in self.aws.statuses(user).values(), f"{user} has no active key"
+
+    @invariant()
+    def no_key_is_written_twice_without_a_reason(self) -> None:
+        intents: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for name in self.runs:
+            last: dict[str, str] = {}
+            for entry in self.ledger.entries(name):
+                said = read(entry)
+                where = str(entry.body.get("key", ""))
+                if entry.kind == "intent":
+                    intents[where, str(entry.body["status"])] += 1
+                    same = last.get(where) == f"intent {entry.body['status']}"
+                    assert not same, f"{said} follows an intent of which nothing was said"
+                    last[where] = f"intent {entry.body['status']}"
+                elif where:
+                    last[where] = entry.kind
+        for write_ in set(self.aws.writes):
+            assert self.aws.writes.count(write_) <= intents[write_[1:]]
+
+    def _fold(self, run: Run) -> RunFold:
+        return RunFold(self.ledger.entries(run.id))
+
+    def teardown(self) -> None:
+        """Whatever happened: once everything was resumed, all is resolved and repaired."""
+        self.faults.clear()
+        self.stale = timedelta(0)
+        self.clock.sleep(60)
+        self._finish()
+        for run in self.runs.values():
+            self._carry(run)
+        self._finish()
+        for run in self.runs.values():
+            facts = fold_keys(self.ledger.entries(run.id))
+            for (_, user, name), known in facts.items():
+                assert known.intent is None, f"the intent for {name} is unresolved: {known}"
+                active = [found for found, status in self.aws.statuses(user).items() if status == "Active"]
+                told = known.state, self.aws.statuses(user)
+                if not active:
+                    # Only where what is inactive is not ours, or we looked before the last foreign change.
+                    assert user in self.foreign, told
+            assert self.ledger.verify(run.id).broken == ()
+
+    def _finish(self) -> None:
+        while self.works:
+            self._advance(min(range(len(self.works)), key=lambda index: self.works[index][0]))
+            self.nobody_without_a_key_by_our_doing()
+
+
+Interleavings.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestInterleavings = Interleavings.TestCase
