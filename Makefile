@@ -40,6 +40,9 @@ unit: dev-venv
 docs: dev-venv ## write again what the docs generate from the code
 	@$(BIN)/python tools/generate_docs.py
 
+screenshots: dev-venv ## take the console's screenshots again, into docs/screenshots
+	@PYTHONPATH=tests $(BIN)/python tests/console/screenshots.py
+
 lock: ## resolve the hash-pinned requirements again (needs uv)
 	@tools/lock --upgrade
 

@@ -13,9 +13,13 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from starlette.applications import Starlette
 
-from sparekey import app
+from sparekey.app import App
+from sparekey.aws.gateway import Gateway
+from sparekey.aws.wire import Wire
+from sparekey.clock import SystemClock
 from sparekey.console.desk import Desk
 from sparekey.console.serve import opened
+from sparekey.home import load_policy
 from sparekey.sandbox import Sandbox
 
 CHROMIUM = "/usr/bin/chromium"
@@ -29,6 +33,8 @@ SWITCHES = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A name that somebody else owns and that leads here: what DNS rebinding does.
+    "--host-resolver-rules=MAP evil.example 127.0.0.1",
 )
 POLICY = """\
 [[exempt]]
@@ -74,7 +80,9 @@ def console_on(sandbox: Sandbox, home: Path, policy: str = POLICY) -> Iterator[C
             patch.delenv(name)
         for name, value in {**sandbox.env(), "SPAREKEY_HOME": str(home)}.items():
             patch.setenv(name, value)
-        address, server, listener = opened(app.connect())
+        wire = Wire()  # closed below, which a process that ends need not do
+        here = App(Gateway.connect(send=wire.send), load_policy(None), SystemClock())
+        address, server, listener = opened(here)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         site = server.config.app
@@ -85,6 +93,7 @@ def console_on(sandbox: Sandbox, home: Path, policy: str = POLICY) -> Iterator[C
             server.should_exit = True
             thread.join(15)
             listener.close()
+            wire.close()
             assert not thread.is_alive()
 
 
@@ -118,7 +127,7 @@ def let_in(browser: Browser, console: Console, **options: bool) -> BrowserContex
     made.set_default_timeout(15_000)
     page = made.new_page()
     page.goto(console.address)
-    page.get_by_role("heading", name="spare keys").wait_for()
+    page.get_by_role("heading", name="Accounts", exact=True).wait_for()
     page.close()
     return made
 

@@ -101,6 +101,8 @@ class Desk:
         """Decide on these users, and keep the plan until it is applied; raises BadInputError."""
         if not users:
             raise BadInputError("no user is chosen", "Choose at least one user with a spare key.")
+        for who in users:
+            self.seen().user(who)
         snapshot, wanted = self.seen().audit.snapshot, frozenset(users)
         plan = await anyio.to_thread.run_sync(
             lambda: app.decide(

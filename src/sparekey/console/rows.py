@@ -100,6 +100,7 @@ class View(Value, frozen=True, gc=True):
     plan: Plan
     rows: tuple[Row, ...]
     by_user: Mapping[UserId, Row]
+    users: Mapping[UserId, User]
 
     def account(self, account: str) -> Account:
         """The account of a user that was read."""
@@ -107,10 +108,8 @@ class View(Value, frozen=True, gc=True):
 
     def user(self, user: UserId) -> User:
         """A user that was read; raises BadInputError."""
-        for account in self.audit.accounts:
-            for verdict in account.users if account.account.id == user[0] else ():
-                if verdict.user.name == user[1]:
-                    return verdict.user
+        if user in self.users:
+            return self.users[user]
         raise BadInputError(
             f"no IAM user {user[1]!r} was read in account {user[0]}",
             "Read again: the user may be new, or gone.",
@@ -127,7 +126,8 @@ def view(audit: Audit, plan: Plan) -> View:
         for account in audit.accounts
         for verdict in account.users
     )
-    return View(audit, plan, rows, {row.id: row for row in rows})
+    users = {(account.id, user.name): user for account, user in audit.snapshot.users()}
+    return View(audit, plan, rows, {row.id: row for row in rows}, users)
 
 
 def _row(account: Account, verdict: UserVerdict, steps: tuple[Step, ...]) -> Row:
