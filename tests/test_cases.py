@@ -76,6 +76,11 @@ def check_findings(case: Case, rule: str) -> None:
     for account in audit.accounts:
         for verdict in account.users:
             assert verdict.status == statuses.get((account.account.id, verdict.user.name), "PASS")
+    said_of_users = [status for _, user, status in got if user]
+    assert audit.coverage.users_exempt == said_of_users.count("EXEMPT")
+    assert audit.coverage.findings_failed == sum(status == "FAIL" for _, _, status in got)
+    if rule == DEFAULT_RULE:
+        assert audit.coverage.users_spare == sum(status in ("FAIL", "EXEMPT") for status in said_of_users)
     assert exit_code(audit) == (4 if "UNREADABLE" in statuses.values() else 3 * ("FAIL" in statuses.values()))
 
 

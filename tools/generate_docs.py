@@ -9,7 +9,10 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import click
+
 from sparekey.choose import HOLDS
+from sparekey.cli import cli as commands
 from sparekey.guards import GUARDS
 from sparekey.rules import CIS_VERSIONS, registry
 
@@ -41,6 +44,42 @@ def guards() -> str:
     return "".join(f"- {guard.__doc__}\n" for guard in GUARDS)
 
 
+def cli() -> str:
+    """Every command's own help, as a terminal of a hundred columns shows it."""
+    page = [_CLI_HEAD]
+    for name, command in sorted(commands.commands.items()):
+        context = click.Context(
+            command, info_name=f"sparekey {name}", terminal_width=100, max_content_width=100
+        )
+        page.append(f"## sparekey {name}\n\n```text\n{command.get_help(context)}\n```\n")
+    return "\n".join(page)
+
+
+_CLI_HEAD = """\
+# The command line
+
+Written by `make docs` from the code. stdout is the report; everything else (what is going on, questions,
+hints) goes to stderr. Every command answers `--help`.
+
+| exit code | meaning |
+|---|---|
+| 0 | clean: nothing found, nothing held, everything done |
+| 1 | an error; it says what, and what to do |
+| 2 | the command was not understood; nothing was read or changed |
+| 3 | spare keys found (audit), or steps held (plan, apply) |
+| 4 | something could not be read, whatever else was found |
+| 130 | interrupted |
+
+| environment | meaning |
+|---|---|
+| `AWS_PROFILE`, … | the usual AWS credential chain, as botocore reads it |
+| `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_IAM` | another server than AWS, such as the sandbox |
+| `SPAREKEY_HOME` | state directory and policy; else the platform's own place for state |
+| `SPAREKEY_DATABASE_URL` | `postgresql://…` instead of SQLite in the state directory |
+| `SPAREKEY_DEBUG` | show the traceback of an error |
+"""
+
+
 def rules() -> str:
     """Every rule with its numbers in the benchmarks."""
     return table(
@@ -59,7 +98,7 @@ def rules() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {"holds": holds, "guards": guards, "rules": rules}
-PAGES: dict[str, Callable[[], str]] = {}
+PAGES: dict[str, Callable[[], str]] = {"docs/cli.md": cli}
 
 
 def wanted(root: Path = ROOT) -> dict[Path, str]:

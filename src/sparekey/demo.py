@@ -63,9 +63,7 @@ class _Demo:
         )
         yield _stage("1. Audit", "Read every IAM user and access key. Nothing is changed.")
         yield from self._run("audit", "--cis", "4.0", expect=3)
-        yield _why(
-            "Seven users fail the control; partner-sftp has an exemption that ends. Exit code 3 tells a script."
-        )
+        yield _why("Seven users fail the control; partner-sftp has an exemption. Exit code 3 tells a script.")
         yield _stage("2. Plan", "Which key stays, which go, and why. Still nothing is changed.")
         yield from self._run("plan", "-o", "plan.json", expect=3)
         yield _why(

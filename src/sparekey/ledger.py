@@ -55,6 +55,26 @@ _claims = sa.Table(
 )
 
 
+# The latest word of each probe of a run; what matters of it stands in the chain as well.
+_observations = sa.Table(
+    "sparekey_observations",
+    _metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("asked", sa.Text, nullable=False),
+    sa.Column("seen", sa.Text, nullable=False),
+    sa.Column("green", sa.Boolean, nullable=True),
+)
+_workers = sa.Table(
+    "sparekey_workers",
+    _metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("since", sa.Text, nullable=False),
+    sa.Column("credentials_until", sa.Text, nullable=True),
+)
+
+
 class StateError(SparekeyError):
     """The state cannot be used as it is."""
 
@@ -95,6 +115,23 @@ class Claim(Value, frozen=True):
     account: str
     user: str
     epoch: int
+
+
+class Observation(Value, frozen=True):
+    """When a probe was last asked, when it last answered, and what: None where it could not be asked."""
+
+    asked: datetime
+    seen: datetime
+    green: bool | None
+
+
+class WorkerSeen(Value, frozen=True):
+    """A process that watches runs; `credentials_until` is None where it can renew them."""
+
+    id: str
+    host: str
+    since: datetime
+    credentials_until: datetime | None = None
 
 
 class Verified(Value, frozen=True):
@@ -234,6 +271,53 @@ class Ledger:
                     yield canonical(entry)
                 after = page[-1].seq
 
+    def observe(self, run: str, name: str, observation: Observation) -> None:
+        """Keep the latest word of a probe."""
+        row = {
+            "asked": observation.asked.isoformat(),
+            "seen": observation.seen.isoformat(),
+            "green": observation.green,
+        }
+        with self._write() as connection:
+            insert = _insert(connection, _observations).values(run=run, name=name, **row)
+            connection.execute(insert.on_conflict_do_update(index_elements=["run", "name"], set_=row))
+
+    def observations(self, run: str) -> dict[str, Observation]:
+        """The latest word of each probe of a run."""
+        query = sa.select(_observations).where(_observations.c.run == run)
+        with _Guarded(self.engine, read=True) as connection:
+            return {
+                row.name: Observation(
+                    datetime.fromisoformat(row.asked), datetime.fromisoformat(row.seen), row.green
+                )
+                for row in connection.execute(query)
+            }
+
+    def sign_on(self, worker: WorkerSeen) -> None:
+        """Say that a worker is there; whether it still lives is told by its lock."""
+        until = worker.credentials_until.isoformat() if worker.credentials_until else None
+        row = {"host": worker.host, "since": worker.since.isoformat(), "credentials_until": until}
+        with self._write() as connection:
+            connection.execute(_insert(connection, _workers).values(id=worker.id, **row))
+
+    def sign_off(self, worker: str) -> None:
+        """Forget a worker."""
+        with self._write() as connection:
+            connection.execute(sa.delete(_workers).where(_workers.c.id == worker))
+
+    def workers(self) -> tuple[WorkerSeen, ...]:
+        """Every worker that signed on, dead ones included."""
+        with _Guarded(self.engine, read=True) as connection:
+            return tuple(
+                WorkerSeen(
+                    row.id,
+                    row.host,
+                    datetime.fromisoformat(row.since),
+                    datetime.fromisoformat(row.credentials_until) if row.credentials_until else None,
+                )
+                for row in connection.execute(sa.select(_workers).order_by(_workers.c.id))
+            )
+
     def verify(self, run: str, head: str | None = None) -> Verified:
         """Recompute a chain and say which entries were edited, removed or reordered.
 
@@ -312,12 +396,18 @@ def _add(connection: sa.Connection, run: str, kind: str, body: Mapping[str, Any]
     return entry
 
 
+def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)
+
+
 def _check_claim(connection: sa.Connection, run: str, claim: Claim, *, take: bool) -> None:
     """Hold the claim's row until the commit, so that the entry and the claim are one."""
     mine = (_claims.c.account == claim.account, _claims.c.user_name == claim.user)
     if take and claim.epoch == 0:
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        first = dialect.insert(_claims).values(account=claim.account, user_name=claim.user, epoch=0, run=run)
+        first = _insert(connection, _claims).values(
+            account=claim.account, user_name=claim.user, epoch=0, run=run
+        )
         connection.execute(first.on_conflict_do_nothing())
     epoch = claim.epoch + 1 if take else claim.epoch
     updated = connection.execute(

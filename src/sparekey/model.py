@@ -105,6 +105,15 @@ class Caller(Value, frozen=True):
     keys: frozenset[str] = frozenset()
 
 
+class RootKeys(Value, frozen=True):
+    """One account's root user: how many access keys it has, and which, where that can be told."""
+
+    account: str
+    name: str
+    present: int | Unreadable
+    keys: tuple[AccessKey, ...] | Unreadable = ()
+
+
 class SkippedAccount(Value, frozen=True):
     """An account that is not read since it is not active; `state` is AWS's own word."""
 
@@ -279,7 +288,8 @@ RunState = Literal[
 class StepRecord(Value, frozen=True):
     """What became of one step: `before` and `after` are the user's listings (key to status) around the write.
 
-    `decided` is what the plan says of it. `in_doubt`: a write was intended and its answer is not known. `changed`: somebody else changed the key.
+    `decided` is what the plan says of it. `in_doubt`: a write was intended and its answer is not known.
+    `changed`: somebody else changed the key since.
     """
 
     account: str
@@ -294,6 +304,7 @@ class StepRecord(Value, frozen=True):
     before: Mapping[str, str] = {}
     after: Mapping[str, str] = {}
     changed_at: Time | None = None
+    evidence: tuple[Evidence, ...] = ()
 
 
 class RunRecord(Value, frozen=True):

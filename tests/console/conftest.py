@@ -10,10 +10,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from starlette.applications import Starlette
 
 from sparekey.app import App
+from sparekey.app.session import OWN_ACCOUNT
 from sparekey.aws.gateway import Gateway
 from sparekey.aws.wire import Wire
 from sparekey.clock import SystemClock
@@ -55,6 +56,16 @@ tool = "Vault"
 """
 
 
+expect.set_options(timeout=20_000)
+
+
+class HurriedClock(SystemClock):
+    """Waits a third of what it is asked to: what is waited for here is a practice AWS."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds / 3)
+
+
 @dataclass
 class Console:
     """A console that serves from a thread; `address` opens it once."""
@@ -81,7 +92,7 @@ def console_on(sandbox: Sandbox, home: Path, policy: str = POLICY) -> Iterator[C
         for name, value in {**sandbox.env(), "SPAREKEY_HOME": str(home)}.items():
             patch.setenv(name, value)
         wire = Wire()  # closed below, which a process that ends need not do
-        here = App(Gateway.connect(send=wire.send), load_policy(None), SystemClock())
+        here = App(Gateway.connect(send=wire.send), load_policy(None), HurriedClock(), OWN_ACCOUNT)
         address, server, listener = opened(here)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from e2e.servers import Server, ministack, moto
+from e2e.servers import Server, ministack, moto, sandbox
 
-SERVERS = {"moto": moto, "ministack": ministack}
+SERVERS = {"sandbox": sandbox, "moto": moto, "ministack": ministack}
 
 
 @pytest.fixture(scope="module", params=sorted(SERVERS))

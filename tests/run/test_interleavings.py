@@ -1,4 +1,4 @@
-"""No schedule of apply, undo, foreign changes, stale reads, faults and crashes leaves a user without a key."""
+"""No schedule of apply, undo, foreign changes, stale reads, faults or crashes leaves a user without a key."""
 
 from collections import defaultdict
 from datetime import datetime, timedelta

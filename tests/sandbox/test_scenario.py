@@ -1,11 +1,13 @@
 """Scenarios: what is refused, and what the demo company is."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from sparekey.sandbox import Sandbox, SandboxError, demo_company, load_scenario, parse_scenario
+from sparekey.sandbox import Sandbox, SandboxError, Scenario, demo_company, load_scenario, parse_scenario
 
 ACCOUNT = '[[account]]\nid = "111122223333"\n'
 USER = ACCOUNT + '[[account.user]]\nname = "bob"\nkey = [{ age = "9d" }]\n'
@@ -101,3 +103,33 @@ def test_the_demo_company_is_what_it_says(company: Sandbox) -> None:
     assert not scenario.fault
     assert scenario.lookup_rate is None
     assert parse_scenario(USER).account[0].user[0].name == "bob"
+
+
+def tables(kind: Any = Scenario) -> dict[str, Any]:
+    """Every table of a scenario by its name."""
+    found = {kind.__name__: kind}
+    for field in msgspec.structs.fields(kind):
+        for inner in (field.type, *getattr(field.type, "__args__", ())):
+            for struct in (inner, *getattr(inner, "__args__", ())):
+                if isinstance(struct, type) and issubclass(struct, msgspec.Struct):
+                    found |= tables(struct)
+    return found
+
+
+def test_the_docs_name_every_field_and_every_fault() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
+    found = tables()
+    assert {"KeyTable", "AppTable", "Stale", "OrganizationTable"} <= found.keys()
+    for kind in found.values():
+        for field in msgspec.structs.fields(kind):
+            assert re.search(rf"\b{field.encode_name}\b", text), field.encode_name
+        if isinstance(kind.__struct_config__.tag, str):
+            assert f"`{kind.__struct_config__.tag}`" in text
+
+
+def test_the_example_in_the_docs_is_a_scenario() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    sandbox = Sandbox(example)
+    assert [len(sandbox.key("billing", number=number).uses) > 0 for number in (1, 2)] == [True, True]
+    assert sandbox.operator.user == "ops"

@@ -64,6 +64,12 @@ class Entry(Value, frozen=True, kw_only=True):
         """The role's ARN in one account."""
         return f"arn:{partition}:iam::{account}:role/{self.role}"
 
+    def target(self, partition: str, account: str) -> Target:
+        """One account, entered by the role."""
+        check(self)
+        roles = (self.arn(partition, account),)
+        return Target(account, "", (), roles, self.external_id, self.session_duration)
+
 
 def check(entry: Entry) -> Entry:
     """Raise BadInputError for what AWS would refuse in every account."""

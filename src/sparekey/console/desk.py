@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import anyio.to_thread
 
 from sparekey import app
-from sparekey.app import NOTHING_ASKED, App, Asked, Entry, Plan, Preflight
+from sparekey.app import NOTHING_ASKED, App, Asked, Entry, Plan, Preflight, ReadMode
 from sparekey.console.rows import UserId, View, view
 from sparekey.errors import BadInputError, SparekeyError
 from sparekey.model import Audit, RunRecord, StepRecord, Usage
@@ -36,8 +36,9 @@ class TakenError(SparekeyError):
 class Desk:
     """The state of one console."""
 
-    def __init__(self, here: App) -> None:
+    def __init__(self, here: App, mode: ReadMode) -> None:
         self.here = here
+        self._mode: ReadMode = mode
         self.view: View | None = None
         self.progress: tuple[int, int | None] = (0, None)
         self.failure: SparekeyError | None = None
@@ -73,7 +74,7 @@ class Desk:
 
         try:
             self.view = await anyio.to_thread.run_sync(
-                lambda: _look(self, app.audit(self.here, on_progress=tell))
+                lambda: _look(self, app.study(self.here, mode=self._mode, on_progress=tell))
             )
         except SparekeyError as error:
             self.failure = error

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import NamedTuple, TextIO
 
 import uvicorn
+from starlette.applications import Starlette
 
-from sparekey.app import App
+from sparekey.app import App, ReadMode
 from sparekey.console.gate import OPEN, Session
 from sparekey.console.site import site
 from sparekey.errors import BadInputError
@@ -23,20 +24,27 @@ class Opened(NamedTuple):
     listener: socket.socket
 
 
-def opened(here: App, *, host: str = "127.0.0.1", port: int = 0) -> Opened:
+def opened(here: App, *, host: str = "127.0.0.1", port: int = 0, mode: ReadMode = "auto") -> Opened:
     """Listen; raises BadInputError where that cannot be."""
     listener = _listen(host, port)
     port = listener.getsockname()[1]
     names, session = _names(host), Session(port)
     address = f"http://{names[0]}:{port}{OPEN}?token={session.token}"
-    return Opened(address, _server(here, session, [f"{name}:{port}" for name in names]), listener)
+    return Opened(address, _server(site(here, session, [f"{name}:{port}" for name in names], mode)), listener)
 
 
 def serve(
-    here: App, *, host: str, port: int, out: TextIO, tell: Callable[[str], None], browser: bool
+    here: App,
+    *,
+    host: str,
+    port: int,
+    mode: ReadMode,
+    out: TextIO,
+    tell: Callable[[str], None],
+    browser: bool,
 ) -> None:
     """Serve until interrupted; raises BadInputError where it cannot listen."""
-    address, server, listener = opened(here, host=host, port=port)
+    address, server, listener = opened(here, host=host, port=port, mode=mode)
     if not _is_loopback(host):
         tell(f"warning: {host} is not loopback: whoever reads the network can read and use these pages")
     out.write(f"{address}\n")
@@ -79,9 +87,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _server(here: App, session: Session, hosts: list[str]) -> uvicorn.Server:
+def _server(made: Starlette) -> uvicorn.Server:
     config = uvicorn.Config(
-        site(here, session, hosts),
+        made,
         lifespan="off",
         ws="none",
         log_config=None,

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from sparekey.app import App
+from sparekey.app import App, ReadMode
 from sparekey.console import live, pages
 from sparekey.console.desk import Desk, TakenError
 from sparekey.console.gate import OPEN, STATIC, Gate, Session
@@ -41,7 +41,7 @@ _ROUTES = (
 )
 
 
-def site(here: App, session: Session, hosts: Iterable[str]) -> Starlette:
+def site(here: App, session: Session, hosts: Iterable[str], mode: ReadMode = "auto") -> Starlette:
     """The application; `hosts` are the values of the Host header that it answers to."""
     made = Starlette(
         routes=list(_ROUTES),
@@ -52,7 +52,7 @@ def site(here: App, session: Session, hosts: Iterable[str]) -> Starlette:
             Exception: _failed,
         },
     )
-    made.state.desk = Desk(here)
+    made.state.desk = Desk(here, mode)
     made.state.session = session
     return made
 

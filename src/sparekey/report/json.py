@@ -1,16 +1,33 @@
-"""JSON, versioned and stable: `sparekey/audit/1`, `sparekey/plan/1`, `sparekey/run/1`."""
+"""JSON, versioned and stable: `sparekey/audit/1`, `sparekey/plan/1`, `sparekey/run/1`.
 
+The schemas are docs/schemas/*.json.
+"""
+
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from sparekey.model import AccessKey, AccountVerdict, Audit, Finding, RunRecord, Unreadable, UserVerdict
+from sparekey.model import (
+    AccessKey,
+    AccountVerdict,
+    Audit,
+    Evidence,
+    Finding,
+    RootKeys,
+    RunRecord,
+    StepRecord,
+    Unreadable,
+    UserVerdict,
+)
 from sparekey.plan import Plan, encode
 from sparekey.report import Look
 
 NAME = "json"
+# What JSON lets stand in a string and a terminal acts on: DEL, C1, separators, marks of direction.
+_ACTED_ON = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def audit(audit: Audit, look: Look) -> Iterator[str]:
@@ -27,29 +44,51 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
 
 
 def plan(plan: Plan, look: Look) -> Iterator[str]:
-    """Exactly the plan's file."""
+    """The plan's file: what `sparekey apply` takes."""
     del look
-    yield encode(plan).decode()
+    yield _escaped(encode(plan).decode())
 
 
 def run(record: RunRecord, look: Look) -> Iterator[str]:
-    """One run as its ledger tells it."""
+    """What was done, one step a line."""
     del look
-    yield (
-        msgspec.json.format(_text({"schema": "sparekey/run/1", **msgspec.to_builtins(record)}), indent=2)
-        + "\n"
-    )
+    head, steps = _run(record)
+    yield f'{_text(head)[:-1]},\n"steps": ['
+    for number, step in enumerate(steps):
+        yield (",\n" if number else "\n") + _text(step)
+    yield "\n]}\n"
 
 
 def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
     """One run a line."""
     del look
     for record in records:
-        yield _text({"schema": "sparekey/run/1", **msgspec.to_builtins(record)}) + "\n"
+        head, steps = _run(record)
+        yield _text({**head, "steps": steps}) + "\n"
+
+
+def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterator[str]:
+    """Every account's root keys."""
+    del look
+    accounts = [
+        {
+            "id": one.account,
+            "name": one.name or None,
+            "present": None if isinstance(one.present, Unreadable) else one.present,
+            "unreadable": next((x.why for x in (one.present, one.keys) if isinstance(x, Unreadable)), None),
+            "keys": [] if isinstance(one.keys, Unreadable) else [_key(key) for key in one.keys],
+        }
+        for one in told[0]
+    ]
+    yield _text({"schema": "sparekey/root-keys/1", "generated": _time(told[1]), "accounts": accounts}) + "\n"
 
 
 def _text(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    return _escaped(msgspec.json.encode(value).decode())
+
+
+def _escaped(text: str) -> str:
+    return _ACTED_ON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _time(at: datetime | None) -> str | None:
@@ -94,3 +133,44 @@ def _key(key: AccessKey) -> dict[str, Any]:
 
 def _finding(finding: Finding) -> dict[str, str]:
     return {"rule": finding.rule, "status": finding.status, "message": finding.message}
+
+
+def _run(record: RunRecord) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    head = {
+        "schema": "sparekey/run/1",
+        "id": record.id,
+        "state": record.state,
+        "plan_digest": record.plan_digest,
+        "caller": record.caller,
+        "opened": _time(record.opened),
+        "updated": _time(record.updated),
+        "wave": record.wave,
+        "waves": record.waves,
+        "watch_until": _time(record.watch_until),
+        "notes": record.notes,
+        "entries": record.entries,
+        "head": record.head,
+    }
+    return head, [_step(step) for step in record.steps]
+
+
+def _step(step: StepRecord) -> dict[str, Any]:
+    return {
+        "account": step.account,
+        "user": step.user,
+        "keep": step.keep,
+        "key": step.key,
+        "state": step.state,
+        "decided": step.decided,
+        "why": step.why,
+        "release": step.release,
+        "request_ids": step.request_ids,
+        "before": step.before,
+        "after": step.after,
+        "changed_at": _time(step.changed_at),
+        "evidence": [_evidence(fact) for fact in step.evidence],
+    }
+
+
+def _evidence(fact: Evidence) -> dict[str, str | None]:
+    return {"source": fact.source, "fact": fact.fact, "key": fact.key or None, "at": _time(fact.at)}

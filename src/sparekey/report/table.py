@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sparekey.model import AccountVerdict, Audit, RunRecord, StepRecord, Unreadable, UserVerdict
+from sparekey.model import AccountVerdict, Audit, RootKeys, RunRecord, StepRecord, Unreadable, UserVerdict
 from sparekey.plan import Plan, Step
 from sparekey.report import Look
 from sparekey.rules import rule
@@ -100,6 +100,32 @@ def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
         cells = (record.id, record.state.replace("_", " "), begun, counts, clean(record.caller))
         table.add_row(*(Text(cell) for cell in cells))
     yield from _printed(look, table)
+
+
+def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterator[str]:
+    """The accounts whose root user has a key or could not be asked, and the counts."""
+    every, now = told
+    for one in every:
+        name = clean(f"{one.account} ({one.name})" if one.name else one.account)
+        match one.present, one.keys:
+            case Unreadable(why=why), _:
+                yield from _wrapped(f"UNREADABLE  {name}: ", why, look)
+            case 0, _:
+                continue
+            case _, Unreadable(why=why):
+                yield from _wrapped(f"FAIL  {name}: the root user has an access key. ", f"Which: {why}", look)
+            case _, tuple(keys):
+                yield f"FAIL  {name}: the root user has an access key\n"
+                for key in keys:
+                    yield clean(f"      {key.id} {key.status}, {key_age(key, now)}, {last_use(key, now)}\n")
+    unread = sum(isinstance(one.present, Unreadable) for one in every)
+    having = sum(not isinstance(one.present, Unreadable) and one.present > 0 for one in every)
+    yield (
+        f"{number(having)} of {plural(len(every), 'account')} have a root access key; "
+        f"{number(unread)} could not be asked\n"
+    )
+    if having:
+        yield "A root key cannot be deactivated from outside, only deleted: `sparekey delete --root`.\n"
 
 
 def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:

@@ -171,19 +171,27 @@ class Verdict(OfKey, frozen=True, tag="verdict"):
 
 
 class Probed(Value, frozen=True, tag="probed"):
-    """A probe turned: green or red, with what it said; `again` is the second try of a red one."""
+    """A probe turned: green, red, or None where it could not be asked; `again` is a second try."""
 
     probe: str
-    green: bool
+    green: bool | None
     output: str
     again: bool = False
+
+
+class Unobserved(Value, frozen=True, tag="unobserved"):
+    """Time passed in which a probe was not asked, or could not be."""
+
+    probe: str
+    since: datetime
+    until: datetime
 
 
 SaidOfKey = (
     Held | Already | Gone | Intent | Written | Unsure | Resolved | Failed | Confirmed | Foreign
     | Watching | Seen | Verdict
 )  # fmt: skip
-Said = Opened | Resumed | Stopped | Undoing | WaveStarted | Probed | SaidOfKey
+Said = Opened | Resumed | Stopped | Undoing | WaveStarted | Probed | Unobserved | SaidOfKey
 
 # A key may be deactivated only while the last of these in the run's chain is one of STARTS.
 STARTS = ("opened", "resumed")

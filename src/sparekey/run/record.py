@@ -30,6 +30,7 @@ from sparekey.run.entries import (
     Seen,
     Stopped,
     Undoing,
+    Unobserved,
     Unsure,
     Verdict,
     Watching,
@@ -214,11 +215,10 @@ def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901,
         case Watching():
             return change(facts, state="watching", watch=said, changed_at=at)
         case Seen():
-            when = f"{said.last_used:%Y-%m-%d %H:%M} UTC"
-            return change(facts, why=f"{said.keep}, which stays, was used at {when}")
+            return change(facts, why=f"{said.keep}, which stays, was used at {short(said.last_used)}")
         case Verdict():
             return change(facts, state=said.verdict, why=said.why, changed_at=at)
-        case Opened() | Resumed() | Stopped() | Undoing() | WaveStarted() | Probed():
+        case Opened() | Resumed() | Stopped() | Undoing() | WaveStarted() | Probed() | Unobserved():
             return facts
         case _:
             assert_never(said)
@@ -242,7 +242,8 @@ def _failed(facts: KeyFacts, said: Failed, at: datetime) -> KeyFacts:
     if said.request_id:
         facts = change(facts, request_ids=(*facts.request_ids, said.request_id))
     if said.phase != "write":
-        return change(facts, retry=not said.final)
+        # What was not confirmed is in doubt again: whoever resumes the run asks AWS first.
+        return change(facts, written=False, retry=not said.final)
     deactivating = facts.intent is not None and facts.intent.status == "Inactive"
     return change(
         facts, intent=None, written=False, retry=not said.final, ours=facts.ours and not deactivating
@@ -254,6 +255,8 @@ class RunFold:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.facts: dict[KeyId, KeyFacts] = {}
+        self.unobserved: list[Unobserved] = []
+        self.resumed_at: datetime | None = None
         self._flags = _Flags()
         self._first: Entry | None = None
         self._last: Entry | None = None
@@ -265,7 +268,11 @@ class RunFold:
         self._first, self._last = self._first or entry, entry
         said = read(entry)
         self._flags = self._flags.seen(said)
-        if isinstance(said, SaidOfKey):
+        if isinstance(said, Unobserved):
+            self.unobserved.append(said)
+        elif isinstance(said, Resumed):
+            self.resumed_at = entry.at
+        elif isinstance(said, SaidOfKey):
             key = (said.account, said.user, said.key)
             self.facts[key] = _fold(self.facts.get(key, KeyFacts()), said, entry.at)
 
@@ -273,6 +280,21 @@ class RunFold:
     def attempt(self) -> int:
         """How often the run was opened and resumed."""
         return self._flags.attempt
+
+    @property
+    def wave(self) -> int:
+        """The number of the last wave that was let go."""
+        return self._flags.wave
+
+    @property
+    def halted(self) -> bool:
+        """True where nothing more is deactivated: stopped or undone."""
+        return self._flags.stopped or self._flags.undoing
+
+    @property
+    def run(self) -> str:
+        """The run's id; empty where there are no entries."""
+        return self._last.run if self._last else ""
 
     @property
     def last(self) -> int:
@@ -304,6 +326,11 @@ class RunFold:
         )
 
 
+def short(moment: datetime) -> str:
+    """A time as a person reads it."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
 class _Flags(Value, frozen=True):
     """What the entries about the run itself add up to."""
 
@@ -328,10 +355,16 @@ class _Flags(Value, frozen=True):
             case WaveStarted():
                 return change(self, wave=said.number)
             case Probed():
-                colour = "green" if said.green else "red"
-                return change(self, notes=(*self.notes, f"probe {said.probe} turned {colour}: {said.output}"))
+                colour = {True: "green", False: "red", None: "unanswered"}[said.green]
+                return change(self, notes=(*self.notes, f"probe {said.probe} is {colour}: {said.output}"))
+            case Unobserved():
+                note = f"probe {said.probe} was not asked from {short(said.since)} to {short(said.until)}"
+                return change(self, notes=(*self.notes, note))
             case _:
                 return self
+
+
+_WAITS = "waits for wave"
 
 
 def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]) -> StepRecord:
@@ -339,7 +372,7 @@ def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping
     if step.action == "held":
         known = KeyFacts(state="held", release=step.release)
     elif known.state == "planned" and waves.get((step.account, step.user), 1) > wave:
-        known = msgspec.structs.replace(known, why=f"waits for wave {waves[step.account, step.user]}")
+        known = msgspec.structs.replace(known, why=f"{_WAITS} {waves[step.account, step.user]}")
     return StepRecord(
         account=step.account,
         user=step.user,
@@ -353,24 +386,28 @@ def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping
         before=known.before,
         after=known.after,
         changed_at=known.changed_at,
+        evidence=step.evidence,
     )
 
 
 def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags: _Flags) -> RunState:
     states = {step.state for step in steps}
-    open_steps = any(known.pending and known.state != "planned" for known in facts.values())
+    under_way = "confirmed" in states or any(
+        known.pending and known.state != "planned" for known in facts.values()
+    )
     if flags.undoing:
-        return (
-            "applying"
-            if open_steps
-            else "failed"
-            if any(known.ours for known in facts.values())
-            else "undone"
-        )
-    if flags.stopped and (open_steps or {"planned", "confirmed"} & states):
+        left = any(known.ours for known in facts.values())
+        return "applying" if under_way else "failed" if left else "undone"
+    planned = [step for step in steps if step.state == "planned"]
+    if flags.stopped and (under_way or planned):
         return "stopped"
-    if open_steps or {"planned", "confirmed"} & states:
+    due = under_way or any(not step.why.startswith(_WAITS) for step in planned)
+    if due or (planned and "watching" not in states):
         return "applying"
+    return _ended(states)
+
+
+def _ended(states: set[StepState]) -> RunState:
     for state in ("watching", "failed", "rolled_back", "unwatched"):
         if state in states:
             return state

@@ -2,21 +2,22 @@
 
 import os
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparekey.clock import Clock
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.ledger import Entry, FencedError, StateError
+from sparekey.ledger import Entry, FencedError, StateError, WorkerSeen
 from sparekey.model import Caller, RunRecord
 from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
 from sparekey.run.drive import drive
 from sparekey.run.entries import Opened, Options, Resumed, Stopped, Undoing, kind_of, write
-from sparekey.run.record import RunFold, as_policy
-from sparekey.run.state import State
+from sparekey.run.record import RunFold, UserId, as_policy
+from sparekey.run.state import State, new_id
 from sparekey.run.steps import reactivate
-from sparekey.run.turn import Gateway, Hands, Patience
+from sparekey.run.turn import Gateway, Hands, NoProbes, Patience, Prober
 from sparekey.run.work import RunWork, load_fold, load_run
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 OnEvent = Callable[[Entry], None]
 _POLL = 0.1
+_SHORTEST_WATCH = timedelta(hours=48)
 _FINISHED = ("settled", "unwatched", "rolled_back", "undone")
 
 
@@ -41,6 +43,7 @@ class Runs:
         gateway_for: Callable[[str], Gateway],
         caller: Caller,
         *,
+        probes: Prober | None = None,
         patience: Patience | None = None,
     ) -> None:
         self._state, self._clock = state, clock
@@ -51,6 +54,7 @@ class Runs:
             caller=caller,
             worker=f"{os.uname().nodename}/{os.getpid()}",
             patience=patience or Patience(),
+            probes=probes or NoProbes(),
         )
 
     def apply(
@@ -61,26 +65,119 @@ class Runs:
         options: Options | None = None,
         reverse: tuple[str, ...] = (),
         on_event: OnEvent = _ignore,
+        wait: bool = False,
         detach: bool = False,
     ) -> RunRecord:
-        """Carry out a plan, or go on with it where it was cut off; returns once nothing is left to do now.
+        """Carry out a plan, or go on with it where it was cut off.
 
-        Guards and the plan's age are asked beforehand. Raises RefusedError for a plan that was carried out,
-        StateFullError before anything is written, KeyboardInterrupt after the step in hand is recorded.
+        Returns once nothing is left to do now, with `wait` once the watch is over, with `detach` at once.
+        Guards and the plan's age are asked beforehand. Raises RefusedError for a plan that was carried out
+        or that nobody would watch, StateFullError before anything is written, KeyboardInterrupt after the
+        step in hand is on record.
         """
+        options = options or Options()
         run = self.run_id(plan)
         self._state.check_room(len(plan.steps))
+        self._refuse_unwatched(plan, policy, options, wait=wait)
         self._write_reverse(run, reverse)
-        record = self._open(run, plan, policy, options or Options(), reverse)
-        from sparekey.run.engine import Engine  # noqa: PLC0415  # half a second, and only runs need it
+        self._open(run, plan, policy, options, reverse)
+        return self._go_on(run, on_event, wait=wait, detach=detach)
 
-        engine = Engine(self._state, self._clock, lambda hub: RunWork(self._hands, hub))
+    def resume(
+        self, run_id: str, *, on_event: OnEvent = _ignore, wait: bool = False, detach: bool = False
+    ) -> RunRecord:
+        """Let a stopped run go on."""
+        run = self._unfinished(run_id)
+        self._hands.note(run, Resumed(self._hands.caller.arn))
+        return self._go_on(run, on_event, wait=wait, detach=detach)
+
+    def stop(self, run_id: str, why: str = "asked") -> RunRecord:
+        """Let no further key be deactivated; the step in hand is finished, and the watch goes on."""
+        run = self._unfinished(run_id)
+        self._hands.note(run, Stopped(self._hands.caller.arn, why))
+        return self.show(run)
+
+    def _unfinished(self, run_id: str) -> str:
+        record = self.show(run_id)
+        if record.state in _FINISHED:
+            raise RefusedError(f"run {record.id} is {record.state}: it has ended")
+        return record.id
+
+    def _go_on(self, run: str, on_event: OnEvent, *, wait: bool, detach: bool) -> RunRecord:
+        engine = self._engine()
         try:
-            engine.listen()
+            # Handed over, the work is for those who watch; the engine's tables are there with them.
+            if not detach or not self.live_workers():
+                engine.listen()
             engine.look_after(run, f"begin/{load_fold(self._hands, run).attempt}")
-            return record if detach else self._follow(engine, run, on_event)
+            return self.show(run) if detach else self._follow(engine, run, on_event, wait=wait)
         finally:
             engine.stop()
+
+    def _engine(self) -> "Engine":
+        from sparekey.run.engine import Engine  # noqa: PLC0415  # half a second, and only runs need it
+
+        return Engine(self._state, self._clock, lambda hub: RunWork(self._hands, hub))
+
+    def work(
+        self, until: Callable[[], bool], *, credentials_until: datetime | None = None, every: float = 1.0
+    ) -> None:
+        """Watch and carry runs until told to stop; on SQLite it waits for its turn at the queues.
+
+        `credentials_until` is when the worker's credentials end for good, None where it can renew them.
+        """
+        me = WorkerSeen(new_id("worker"), os.uname().nodename, self._clock.now(), credentials_until)
+        engine = self._engine()
+        with self._state.held(me.id):
+            self._state.ledger.sign_on(me)
+            try:
+                while not until():
+                    if engine.listen():
+                        engine.sweep()
+                    self._clock.sleep(every)
+            finally:
+                engine.stop()
+                self._state.ledger.sign_off(me.id)
+
+    def live_workers(self) -> tuple[WorkerSeen, ...]:
+        """The workers whose process is alive."""
+        alive = []
+        for worker in self._state.ledger.workers():
+            if self._state.is_held(worker.id):
+                alive.append(worker)
+            else:
+                self._state.ledger.sign_off(worker.id)
+        return tuple(alive)
+
+    def _refuse_unwatched(self, plan: Plan, policy: Policy, options: Options, *, wait: bool) -> None:
+        if options.watch <= 0 or wait or not self._probed_users(plan, policy) or self.live_workers():
+            return
+        raise RefusedError(
+            "there are probes, but no worker is alive that would ask them after this command ends",
+            "Start `sparekey worker` beside it, or stay and watch with --wait, or say --no-watch.",
+        )
+
+    def _probed_users(self, plan: Plan, policy: Policy) -> set[UserId]:
+        speaking_for = self._hands.probes.speaking_for
+        users = {(step.account, step.user) for step in plan.deactivations}
+        return {user for user in users if speaking_for(policy, *user)}
+
+    def warnings(self, plan: Plan, policy: Policy, options: Options) -> tuple[str, ...]:
+        """What a person should know before the first write: who will notice a breakage, and who will not."""
+        told = []
+        users = {(step.account, step.user) for step in plan.deactivations}
+        blind = len(users) - len(self._probed_users(plan, policy))
+        if blind:
+            told.append(f"nothing will notice a breakage for {blind} of {len(users)} users: no probe")
+        if 0 < options.watch < _SHORTEST_WATCH.total_seconds():
+            told.append("the watch is shorter than 48 h: sessions minted from a key may live on for longer")
+        end = self._clock.now() + timedelta(seconds=options.watch)
+        told += [
+            f"the credentials of worker {worker.id} on {worker.host} end before the watch does"
+            for worker in self.live_workers()
+            if worker.credentials_until is not None and worker.credentials_until < end
+        ]
+        return tuple(told)
 
     def run_id(self, plan: Plan) -> str:
         """The id of a plan's run: short, and the same for the same plan."""
@@ -91,9 +188,7 @@ class Runs:
                 return run
         raise BadInputError("the plan has no digest", "Make a new one: sparekey plan -o plan.json")
 
-    def _open(
-        self, run: str, plan: Plan, policy: Policy, options: Options, reverse: tuple[str, ...]
-    ) -> RunRecord:
+    def _open(self, run: str, plan: Plan, policy: Policy, options: Options, reverse: tuple[str, ...]) -> None:
         opened = Opened(
             plan=encode(plan).decode(),
             plan_digest=plan.digest,
@@ -108,7 +203,6 @@ class Runs:
             record = self.begun(plan)
             if record and record.state != "watching":
                 self._hands.note(run, Resumed(self._hands.caller.arn))
-        return self.show(run)
 
     def begun(self, plan: Plan) -> RunRecord | None:
         """The run of a plan that was begun and can go on; RefusedError where it is finished."""
@@ -138,24 +232,27 @@ class Runs:
         """Where the commands that reverse a run by hand are kept."""
         return self._state.directory / "reverse" / f"{run}.sh"
 
-    def _follow(self, engine: "Engine", run: str, on_event: OnEvent) -> RunRecord:
-        """Tell what happens until nothing of the run is being worked at; Ctrl-C stops it after the step."""
+    def _follow(self, engine: "Engine", run: str, on_event: OnEvent, *, wait: bool) -> RunRecord:
+        """Tell what happens until nothing is left to do; Ctrl-C stops the run after the step in hand."""
         fold = RunFold()
         try:
-            self._until_idle(engine, run, fold, on_event)
+            self._until_idle(engine, fold, run, on_event)
+            while wait and fold.record().state in ("applying", "watching"):
+                self._clock.sleep(_POLL)
+                self._until_idle(engine, fold, run, on_event)
         except KeyboardInterrupt:
-            self._hands.note(run, Stopped(self._hands.caller.arn, "interrupted"))
-            self._until_idle(engine, run, fold, on_event)
+            if not fold.last or fold.record().state != "watching":
+                self._hands.note(run, Stopped(self._hands.caller.arn, "interrupted"))
+            self._until_idle(engine, fold, run, on_event)
             raise
         record = fold.record()
         failures = engine.failures(run)
         if record.state == "applying" and failures:
-            raise StateError(
-                f"run {run} was cut off: {failures[-1]}", "Apply the same plan again: it goes on."
-            )
+            why = f"run {run} was cut off: {failures[-1]}"
+            raise StateError(why, "Apply the same plan again: it goes on.")
         return record
 
-    def _until_idle(self, engine: "Engine", run: str, fold: RunFold, on_event: OnEvent) -> None:
+    def _until_idle(self, engine: "Engine", fold: RunFold, run: str, on_event: OnEvent) -> None:
         while True:
             busy = engine.busy(run)
             for entry in self._state.ledger.entries(run, after=fold.last):
@@ -165,6 +262,19 @@ class Runs:
                 return
             engine.listen()
             self._clock.sleep(_POLL)
+
+    def follow(self, run_id: str, on_event: OnEvent, until: Callable[[RunRecord], bool]) -> RunRecord:
+        """Tell what happens in a run, from anywhere, until it is over or `until` says so."""
+        run = self.find(run_id)
+        fold = RunFold()
+        while True:
+            for entry in self._state.ledger.entries(run, after=fold.last):
+                fold.add(entry)
+                on_event(entry)
+            record = fold.record()
+            if until(record) or record.state in (*_FINISHED, "failed"):
+                return record
+            self._clock.sleep(1.0)
 
     def undo(self, run_id: str, key: str = "", *, on_event: OnEvent = _ignore) -> RunRecord:
         """Reactivate what a run deactivated, all of it or one key; waits for nothing and stops the run.

@@ -13,23 +13,27 @@ from sparekey.ledger import FencedError, StoppedError
 from sparekey.model import ACTIVE, INACTIVE, User
 from sparekey.plan import Step
 from sparekey.run.again import STALE, reason_not_to, written_since
+from sparekey.run.asking import not_green
 from sparekey.run.entries import (
     Because,
     Confirmed,
     Failed,
     Foreign,
     Gone,
+    Held,
     Intent,
     Listing,
     Resolved,
     SaidOfKey,
+    Seen,
     Unsure,
     Verdict,
     Watching,
     Written,
 )
-from sparekey.run.record import Run, UserId
+from sparekey.run.record import KeyFacts, Run, UserId
 from sparekey.run.turn import AgainError, Hands, Turn, Work, is_passing, is_unsure, listing_of
+from sparekey.run.windows import is_open
 
 _NO_MORE = "the key no longer exists"
 
@@ -109,8 +113,12 @@ def _switch_off(turn: Turn, step: Step) -> Work[None]:
     if (yield from _repair(turn, seen)):
         return
     hands, run = turn.hands, turn.run
+    if not is_open(run.options.windows, hands.clock.now()):
+        raise StoppedError("the change window has closed")
     callers = (run.caller, hands.caller)
-    said = reason_not_to(run, step, seen, hands.clock.now(), callers, hands.ledger)
+    said = reason_not_to(run, step, seen, hands.clock.now(), callers, hands.ledger) or _probes_hold(
+        turn, step
+    )
     if said is not None:
         turn.say(said)
         return
@@ -119,6 +127,23 @@ def _switch_off(turn: Turn, step: Step) -> Work[None]:
     yield 0
     yield from _set(turn, intent)
     yield from _confirm(turn, intent)
+
+
+def _probes_hold(turn: Turn, step: Step) -> Held | None:
+    """A step starts only where its probes are green, and where policy wants one, only where it has one."""
+    of = (step.account, step.user, step.key)
+    policy = turn.run.policy
+    if policy.require_probe and not turn.hands.probes.speaking_for(policy, *turn.user):
+        why = "no probe speaks for this user, and policy requires one"
+        return Held(*of, "no-probe", why, "add a probe that covers the user to the policy")
+    found = not_green(turn.hands, turn.run, turn.user)
+    if found is None:
+        return None
+    name, reading = found
+    what = "could not be asked" if reading.green is None else "was red before anything was changed"
+    return Held(
+        *of, "probe-not-green", f"probe {name} {what}: {reading.output}", "repair it, then plan again"
+    )
 
 
 def _set(turn: Turn, intent: Intent) -> Work[None]:
@@ -277,3 +302,19 @@ def note_foreign(turn: Turn, seen: User) -> None:
         if facts.ours and facts.intent is None and long_ago and listing.get(key) == ACTIVE:
             why = "somebody else reactivated it since: it is theirs now, and undo leaves it alone"
             turn.say_last(Foreign(*turn.user, key, why, listing))
+
+
+def look_at(turn: Turn, steps: tuple[tuple[Step, KeyFacts], ...]) -> Work[None]:
+    """List a watched user's keys: repair, see what others changed, and whether the key that stays is used."""
+    try:
+        seen = yield from turn.list_keys()
+        if (yield from _repair(turn, seen)):
+            return
+        note_foreign(turn, seen)
+        keep = steps[0][0].keep or ""
+        used = yield from turn.patiently(lambda: turn.gateway.last_used(keep))
+    except AwsError:
+        return  # the next look will tell; what the probes say counts meanwhile
+    for step, facts in steps:
+        if used.at is not None and facts.confirmed_at is not None and used.at > facts.confirmed_at:
+            turn.say_last(Seen(*turn.user, step.key, keep, used.at))

@@ -20,6 +20,7 @@ from sparekey.clock import Clock
 from sparekey.ledger import Claim, Entry, FencedError, Ledger
 from sparekey.model import AccessKey, Caller, User, Value
 from sparekey.policy import Policy
+from sparekey.probes import Reading
 from sparekey.run.entries import (
     STARTS,
     STOPS,
@@ -60,13 +61,6 @@ class Patience(Value, frozen=True):
 _DEFAULT_PATIENCE = Patience()
 
 
-class Reading(Value, frozen=True):
-    """What a probe said: `output` is what it printed or answered, cut short."""
-
-    green: bool
-    output: str
-
-
 class Prober(Protocol):
     """The health checks that a policy names."""
 
@@ -79,7 +73,7 @@ class Prober(Protocol):
         ...
 
     def ask(self, policy: Policy, name: str) -> Reading:
-        """Ask one probe now; one that cannot be asked is not green."""
+        """Ask one probe now."""
         ...
 
 

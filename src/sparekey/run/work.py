@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from sparekey.model import RunRecord
+from sparekey.run import watch, waves
 from sparekey.run.drive import drive
 from sparekey.run.record import Run, RunFold, UserId, open_run
 from sparekey.run.steps import carry_user, finish_reactivations
@@ -47,20 +48,17 @@ class RunWork:
 
     def supervise(self, run: str) -> datetime | None:
         """Look after a run; returns when it must be looked after again, None for never."""
-        opened, fold = load_run(self._hands, run), load_fold(self._hands, run)
+        hands, opened, fold = self._hands, load_run(self._hands, run), load_fold(self._hands, run)
         coming = sorted({key[:2] for key, facts in fold.facts.items() if facts.coming_back is not None})
-        drive((finish_reactivations(self._hands, opened, user) for user in coming), self._hands.clock)
-        record = fold.record()
-        if record.state == "applying":
-            pending = {
-                step.account for step in record.steps if step.state in ("planned", "failed", *_UNDER_WAY)
-            }
-            for account in sorted(pending):
-                self._hub.hand_out(run, account, f"{fold.attempt}.{record.wave}")
-        return None
-
-
-_UNDER_WAY = ("in_doubt", "applied", "confirmed")
+        drive((finish_reactivations(hands, opened, user) for user in coming), hands.clock)
+        watch.look_after(hands, opened, watch.reload(hands, fold))
+        again = waves.start_next(hands, opened, watch.reload(hands, fold))
+        watch.reload(hands, fold)
+        accounts, name = waves.accounts_now(hands, opened, fold)
+        for account in accounts:
+            self._hub.hand_out(run, account, name)
+        due = (again, waves.wait_for_window(hands, opened, fold), watch.next_due(hands, opened, fold))
+        return min((moment for moment in due if moment is not None), default=None)
 
 
 def _users(run: Run, account: str) -> list[UserId]:

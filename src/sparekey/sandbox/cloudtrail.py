@@ -76,17 +76,17 @@ def _attribute(params: dict[str, Any]) -> tuple[str, str]:
 def _range(call: Call) -> tuple[datetime, datetime]:
     start, end = call.now - _KEPT, call.faults.history_until(call)
     if "EndTime" in call.params:
-        end = min(end, datetime.fromtimestamp(float(call.params["EndTime"]), UTC))
+        end = min(end, datetime.fromtimestamp(call.params["EndTime"], UTC))
     if "StartTime" in call.params:
-        asked = datetime.fromtimestamp(float(call.params["StartTime"]), UTC)
-        if "EndTime" in call.params and asked.timestamp() > float(call.params["EndTime"]):
+        asked = datetime.fromtimestamp(call.params["StartTime"], UTC)
+        if "EndTime" in call.params and call.params["StartTime"] > call.params["EndTime"]:
             raise AwsError("InvalidTimeRangeException", "The start time must be before the end time.", 400)
         start = max(start, asked)
     return start, end
 
 
 def _size(call: Call) -> int:
-    size = int(call.params.get("MaxResults", _PAGE))
+    size = call.params.get("MaxResults", _PAGE)
     if not 1 <= size <= _PAGE:
         raise AwsError("InvalidMaxResultsException", f"MaxResults must be from 1 to {_PAGE}.", 400)
     return call.faults.page_size(call, size)

@@ -67,8 +67,11 @@ def _unchunked(request: Request) -> bytes:
     whole, rest = b"", request.body
     while rest:
         head, _, rest = rest.partition(b"\r\n")
-        size = int(head.partition(b";")[0], 16)
-        if size == 0:
+        try:
+            size = int(head.partition(b";")[0], 16)
+        except ValueError:
+            raise AwsError("IncompleteBody", "The request body is not chunked as it says", 400) from None
+        if size <= 0:
             break
         whole += rest[:size]
         rest = rest[size + 2 :]
@@ -94,8 +97,11 @@ def _listing(call: Call, bucket: str) -> str:
     if query.get("list-type") != "2":
         raise AwsError("NotImplemented", "The sandbox's S3 lists by ListObjectsV2 only.", 501)
     prefix, token = query.get("prefix", ""), query.get("continuation-token", "")
-    after = base64.urlsafe_b64decode(token).decode() if token else query.get("start-after", "")
-    size = call.faults.page_size(call, min(int(query.get("max-keys", _PAGE)), _PAGE))
+    try:
+        after = base64.urlsafe_b64decode(token).decode() if token else query.get("start-after", "")
+        size = call.faults.page_size(call, min(int(query.get("max-keys", _PAGE)), _PAGE))
+    except ValueError:
+        raise AwsError("InvalidArgument", "The continuation token or max-keys is not valid", 400) from None
     keys = sorted(k for b, k in call.company.objects if b == bucket and k.startswith(prefix) and k > after)
     page, truncated = keys[:size], len(keys) > size
     more = ""

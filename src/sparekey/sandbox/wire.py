@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
@@ -101,6 +101,22 @@ _SERVICE_WORDS: dict[str, dict[str, tuple[str, int, str | None]]] = {
             "You have sent too many requests in too short a period of time.",
         )
     }
+}
+
+
+_Epoch = Annotated[float, msgspec.Meta(ge=0, lt=2**35)]
+_JSON_TYPES: dict[str, Any] = {
+    "ChildType": str,
+    "EndTime": _Epoch,
+    "LookupAttributes": list[dict[str, str]],
+    "MaxResults": int,
+    "MessageBody": str,
+    "NextToken": str,
+    "ParentId": str,
+    "QueueUrl": str,
+    "RegionOptStatusContains": list[str],
+    "ResourceId": str,
+    "StartTime": _Epoch,
 }
 
 
@@ -255,13 +271,19 @@ def _response(status: int, kind: str, body: bytes, headers: dict[str, str]) -> R
 
 
 def _json_body(body: bytes) -> dict[str, Any]:
+    """The parameters of a JSON request; null stands for none."""
     try:
         found = json.loads(body or b"{}")
     except ValueError:
         raise AwsError("SerializationException", "Unable to parse the request body", 400) from None
     if not isinstance(found, dict):
         raise AwsError("SerializationException", "Start of structure expected", 400)
-    return found
+    params = {name: value for name, value in found.items() if value is not None}
+    try:
+        known = _JSON_TYPES.keys() & params.keys()
+        return params | {name: msgspec.convert(params[name], _JSON_TYPES[name]) for name in known}
+    except msgspec.ValidationError as error:
+        raise AwsError("SerializationException", str(error), 400) from None
 
 
 def _json(value: object) -> bytes:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import aws_options, format_option, look, show, tell
+from sparekey.cli.shell import connecting, format_option, look, show, tell
 
 if TYPE_CHECKING:
-    from sparekey.app import Entry
+    from collections.abc import Callable
+
+    from sparekey.app import App, Entry
     from sparekey.model import RunRecord
 
 
@@ -30,17 +32,15 @@ if TYPE_CHECKING:
     show_default=True,
     help="or this share of the active keys read, whichever is more.",
 )
-@format_option("table", "json")
-@aws_options
+@format_option
+@connecting()
 def COMMAND(  # noqa: N802
     plan: Path,
     yes: bool,
     max_keys: int,
     max_share: float,
     format_: str,
-    profile: str | None,
-    region: str | None,
-    config: Path | None,
+    connect: "Callable[[], App]",
 ) -> int:
     """Carry out a plan: deactivate its keys, and read back that they are Inactive.
 
@@ -51,7 +51,7 @@ def COMMAND(  # noqa: N802
 
     limits = app.Limits(max_keys=max_keys, max_share=max_share)
     wanted = app.read_plan(plan)
-    here = app.connect(profile=profile, region=region, config=config)
+    here = connect()
     checked = app.preflight(here, wanted, limits)
     tell(f"as {checked.caller.arn}")
     tell(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))

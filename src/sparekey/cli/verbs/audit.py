@@ -1,10 +1,15 @@
 """`sparekey audit`."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import aws_options, format_option, look, progress, show
+from sparekey.cli.shell import connecting, format_option, look, progress, read_option, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sparekey.app import App, ReadMode
 
 
 @click.command("audit")
@@ -15,16 +20,16 @@ from sparekey.cli.shell import aws_options, format_option, look, progress, show
     "--cis", default="", metavar="VERSION", help="Print each rule's number in this CIS version, such as 4.0."
 )
 @click.option("--all", "show_all", is_flag=True, help="Show the users who pass, too.")
-@format_option("table", "json", "csv")
-@aws_options
+@read_option
+@format_option
+@connecting(many=True)
 def COMMAND(  # noqa: N802
     rules: tuple[str, ...],
     cis: str,
     show_all: bool,
+    mode: "ReadMode",
     format_: str,
-    profile: str | None,
-    region: str | None,
-    config: Path | None,
+    connect: "Callable[[], App]",
 ) -> int:
     """Say who has spare keys. Read-only.
 
@@ -32,8 +37,8 @@ def COMMAND(  # noqa: N802
     """
     from sparekey import app, report
 
-    here = app.connect(profile=profile, region=region, config=config)
+    here = connect()
     with progress("users read") as update:
-        audit = app.audit(here, rules=rules, cis=cis, on_progress=update)
+        audit = app.audit(here, mode=mode, rules=rules, cis=cis, on_progress=update)
     show(report.render("audit", audit, format_, look(show_all=show_all)))
     return app.exit_code(audit)

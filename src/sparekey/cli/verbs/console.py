@@ -2,11 +2,16 @@
 
 import sys
 from contextlib import nullcontext
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import aws_options, tell
+from sparekey.cli.shell import connecting, read_option, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sparekey.app import App, ReadMode
 
 
 @click.command("console")
@@ -22,15 +27,15 @@ from sparekey.cli.shell import aws_options, tell
 )
 @click.option("--no-browser", is_flag=True, help="Print the address, open no browser.")
 @click.option("--demo", is_flag=True, help="Work on the practice company instead of AWS.")
-@aws_options
+@read_option
+@connecting(many=True)
 def COMMAND(  # noqa: N802
     port: int,
     host: str,
     no_browser: bool,
     demo: bool,
-    profile: str | None,
-    region: str | None,
-    config: Path | None,
+    mode: "ReadMode",
+    connect: "Callable[[], App]",
 ) -> None:
     """Open a page to work in: who has spare keys, why a key stays, deactivate, watch, reactivate.
 
@@ -48,5 +53,5 @@ def COMMAND(  # noqa: N802
     with app.practice() if demo else nullcontext():
         if demo:
             tell("practice company: nothing here is real, and nothing is left when it ends (Ctrl-C)")
-        here = app.connect(profile=profile, region=region, config=config)
-        serve(here, host=host, port=port, out=sys.stdout, tell=tell, browser=not no_browser)
+        here = connect()
+        serve(here, host=host, port=port, mode=mode, out=sys.stdout, tell=tell, browser=not no_browser)

@@ -6,7 +6,7 @@ from sparekey.cli.shell import format_option, look, show
 
 
 @click.command("runs")
-@format_option("table", "json")
+@format_option
 def COMMAND(format_: str) -> None:  # noqa: N802
     """List the runs that this state directory knows, oldest first. Asks nothing of AWS."""
     from sparekey import app, report

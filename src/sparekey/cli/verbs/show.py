@@ -7,7 +7,7 @@ from sparekey.cli.shell import format_option, look, show
 
 @click.command("show")
 @click.argument("run", metavar="RUN")
-@format_option("table", "json")
+@format_option
 def COMMAND(run: str, format_: str) -> None:  # noqa: N802
     """Say what one run did, step by step, with AWS's request ids. Asks nothing of AWS.
 

@@ -1,12 +1,17 @@
 """`sparekey undo`."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import aws_options, format_option, look, show
+from sparekey.cli.shell import connecting, format_option, look, show
 
 _NOT_BACK = ("failed", "in_doubt", "reactivating", "applied", "confirmed", "watching", "settled", "unwatched")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sparekey.app import App
 
 
 @click.command("undo")
@@ -14,10 +19,10 @@ _NOT_BACK = ("failed", "in_doubt", "reactivating", "applied", "confirmed", "watc
 @click.option(
     "--key", default="", metavar="ID", help="Only this key; else every key that the run deactivated."
 )
-@format_option("table", "json")
-@aws_options
+@format_option
+@connecting()
 def COMMAND(  # noqa: N802
-    run: str, key: str, format_: str, profile: str | None, region: str | None, config: Path | None
+    run: str, key: str, format_: str, connect: "Callable[[], App]"
 ) -> int:
     """Reactivate what a run deactivated, at once, and read back that it is Active.
 
@@ -27,7 +32,7 @@ def COMMAND(  # noqa: N802
 
     from sparekey import app, report
 
-    here = app.connect(profile=profile, region=region, config=config)
+    here = connect()
     record = app.undo(here, run, key=key)
     if key:
         record = structs.replace(record, steps=tuple(step for step in record.steps if step.key == key))

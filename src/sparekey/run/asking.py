@@ -1,0 +1,49 @@
+"""Asking a run's probes: a red answer counts when a second try says so, and what turned is put on record."""
+
+from datetime import timedelta
+
+from sparekey.ledger import Observation
+from sparekey.probes import Reading
+from sparekey.run.entries import Probed
+from sparekey.run.record import Run, UserId
+from sparekey.run.turn import Hands
+
+# A probe that was asked within this time need not be asked again before a step.
+_FRESH = timedelta(seconds=60)
+
+
+def tolerance(cadence: timedelta) -> timedelta:
+    """How long a probe may go unasked before that time counts as unobserved."""
+    return 2 * cadence + timedelta(minutes=1)
+
+
+def ask(hands: Hands, run: Run, name: str) -> Reading:
+    """Ask a probe, and again after a pause where it is red; what turned is put on record."""
+    before = hands.ledger.observations(run.id).get(name)
+    reading = hands.probes.ask(run.policy, name)
+    flaked = False
+    if reading.green is False:
+        hands.clock.sleep(hands.patience.pause)
+        again = hands.probes.ask(run.policy, name)
+        flaked = again.green is not False
+        if flaked:
+            hands.note(run.id, Probed(name, reading.green, reading.output))
+        reading = again
+    now = hands.clock.now()
+    if flaked or before is None or before.green is not reading.green:
+        hands.note(run.id, Probed(name, reading.green, reading.output, again=flaked))
+    seen = now if reading.green is not None else before.seen if before else run.opened
+    hands.ledger.observe(run.id, name, Observation(now, seen, reading.green))
+    return reading
+
+
+def not_green(hands: Hands, run: Run, user: UserId) -> tuple[str, Reading] | None:
+    """The first of a user's probes that is not green now; None where all are."""
+    for name in hands.probes.speaking_for(run.policy, *user):
+        known = hands.ledger.observations(run.id).get(name)
+        if known and known.green and hands.clock.now() - known.asked < _FRESH:
+            continue
+        reading = ask(hands, run, name)
+        if not reading.green:
+            return name, reading
+    return None
