@@ -307,7 +307,7 @@ async def _serve(options: argparse.Namespace) -> None:
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(state), "127.0.0.1", options.port, backlog=1024
     )
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201  # the port, for whoever started this
+    print(server.sockets[0].getsockname()[1], flush=True)  # the port, for whoever started this
     await server.serve_forever()
 
 

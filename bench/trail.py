@@ -58,7 +58,7 @@ MB = 1_000_000
 
 def generate(root: Path, dense: bool, records: int, megabytes: float, seed: int) -> int:
     """Write one archive; returns its inflated bytes."""
-    rng = random.Random(f"{seed}/{dense}/{records}")  # noqa: S311
+    rng = random.Random(f"{seed}/{dense}/{records}")
     when, size, number = BEGIN, 0, 0
     session = "ASIA" + _id(rng)
     while size < megabytes * MB:
@@ -245,8 +245,8 @@ def zcat_jq(files: Files) -> Counter[str]:
     query = '.Records[].userIdentity.accessKeyId // empty | select(. == ("' + '","'.join(KEYS) + '"))'
     found: Counter[str] = Counter()
     for start in range(0, len(files), 500):
-        zcat = subprocess.Popen(["zcat", *map(str, files[start : start + 500])], stdout=subprocess.PIPE)  # noqa: S603, S607
-        jq = subprocess.run(["jq", "-r", query], stdin=zcat.stdout, capture_output=True, check=True)  # noqa: S603, S607
+        zcat = subprocess.Popen(["zcat", *map(str, files[start : start + 500])], stdout=subprocess.PIPE)
+        jq = subprocess.run(["jq", "-r", query], stdin=zcat.stdout, capture_output=True, check=True)
         zcat.wait()
         found += Counter(jq.stdout.decode().split())
     return found
@@ -307,7 +307,7 @@ def measure(root: Path, rounds: int, only: list[str]) -> dict[str, dict[str, lis
         for archive in sorted(path.name for path in root.iterdir() if path.is_dir()):
             for name in only or CONTENDERS:
                 command = [sys.executable, __file__, "--one", name, "--data", str(root / archive)]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     print(f"{name} failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
                     continue

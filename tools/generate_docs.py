@@ -6,7 +6,7 @@ whole stands in PAGES.
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -47,12 +47,17 @@ def guards() -> str:
 def cli() -> str:
     """Every command's own help, as a terminal of a hundred columns shows it."""
     page = [_CLI_HEAD]
-    for name, command in sorted(commands.commands.items()):
-        context = click.Context(
-            command, info_name=f"sparekey {name}", terminal_width=100, max_content_width=100
-        )
-        page.append(f"## sparekey {name}\n\n```text\n{command.get_help(context)}\n```\n")
+    for name, command in sorted(_commands(commands, "sparekey")):
+        context = click.Context(command, info_name=name, terminal_width=100)
+        page.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(page)
+
+
+def _commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    for short, command in group.commands.items():
+        yield f"{name} {short}", command
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{name} {short}")
 
 
 _CLI_HEAD = """\

@@ -84,6 +84,10 @@ class AuditedAccount(Protocol):
 
     def key_changes(self, since: datetime) -> Changes: ...
 
+    def release(self) -> None:
+        """Nothing more is asked for now: what is kept for speed may go; ten thousand accounts add up."""
+        ...
+
 
 class AccountStarted(Value, frozen=True):
     """The reading of an account has begun."""
@@ -250,14 +254,9 @@ class _Reading:
         self._history: Unreadable | None = None
 
     def start(self) -> None:
-        """Hand the first tasks to the crew."""
+        """Hand the first task to the crew: one alone, since the others would wait while a role is assumed."""
         self._crew.tell(AccountStarted(self._account.account_id))
-        self._open = 1  # until all are handed over
-        self._do(self._read_alias)
-        if self._wanted.read == "list":
-            self._do(self._list_users)
         self._do(self._read_summary)
-        self._end_task()
 
     def _do(self, task: Callable[[], None]) -> None:
         with self._lock:
@@ -278,6 +277,7 @@ class _Reading:
             self._open -= 1
             last = self._open == 0
         if last:
+            self._account.release()
             self._crew.tell(AccountDone(self._result(), 0, 0))
 
     def _result(self) -> Account:
@@ -310,9 +310,10 @@ class _Reading:
             raise
         except AwsError as error:
             self._root_keys = _unread("iam:GetAccountSummary", error)
+        self._do(self._read_alias)
         if self._wanted.read == "report" or (self._wanted.read == "auto" and users > _FEW_USERS):
             self._read_report()
-        elif self._wanted.read == "auto":
+        else:
             self._list_users()
 
     def _list_users(self) -> None:

@@ -404,7 +404,7 @@ def _insert(connection: sa.Connection, table: sa.Table) -> Any:
 def _check_claim(connection: sa.Connection, run: str, claim: Claim, *, take: bool) -> None:
     """Hold the claim's row until the commit, so that the entry and the claim are one."""
     mine = (_claims.c.account == claim.account, _claims.c.user_name == claim.user)
-    if take and claim.epoch == 0:
+    if claim.epoch == 0:
         first = _insert(connection, _claims).values(
             account=claim.account, user_name=claim.user, epoch=0, run=run
         )

@@ -1,5 +1,7 @@
 """Fanning out over accounts: what is read, what is not, and that one account's trouble stays its own."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -68,6 +70,10 @@ class FakeAccount:
         self.report: CredentialReport | AwsError = CredentialReport(NOW - timedelta(hours=2), ())
         self.changed: Changes | AwsError = Changes(frozenset())
         self.listed: list[str] = []
+        self.released = 0
+
+    def release(self) -> None:
+        self.released += 1
 
     def alias(self) -> str:
         return f"acme-{self.account_id}"
@@ -128,6 +134,7 @@ def test_users_of_the_same_name_in_two_accounts_are_two_users_and_all_is_sorted(
     ]
     assert snapshot.accounts[0].alias == "acme-111111111111"
     assert snapshot.accounts[0].root_keys == 0
+    assert second.released == 1
 
 
 def test_last_use_is_asked_only_for_active_keys_that_have_a_spare() -> None:
@@ -241,6 +248,20 @@ def test_ctrl_c_ends_with_what_was_covered_and_never_calls_it_whole() -> None:
     stuck.set()
     assert caught.value.exit_code == 130
     assert [account.id for account in caught.value.partial.accounts] == ["111111111111"]
+
+
+def test_a_real_ctrl_c_is_seen_while_every_call_hangs() -> None:
+    stuck = threading.Event()
+
+    class Stuck(FakeAccount):
+        def list_users(self) -> Iterator[User]:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            stuck.wait()
+            yield from super().list_users()
+
+    with pytest.raises(InterruptedAuditError, match="0 of 1 accounts"):
+        read(Stuck("111111111111", {"app": []}))
+    stuck.set()
 
 
 def test_a_bug_in_a_reader_is_not_hidden_in_a_thread() -> None:

@@ -84,6 +84,7 @@ def test_deactivate_and_reactivate_by_keyboard_alone(page: Page, console: Consol
     expect(page.get_by_role("region", name=key.id)).to_contain_text(f"{key.id} Inactive")
     assert status_in_aws(console, "web-frontend") == "Inactive"
 
+    expect(page.get_by_role("button", name="Reactivate")).to_be_enabled()
     press_until(page, "Tab", "Reactivate")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Active again").first).to_be_visible()

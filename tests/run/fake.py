@@ -122,8 +122,9 @@ class FakeGateway:
 
     def list_keys(self, user: str) -> tuple[AccessKey, ...]:
         self.aws.before("list_keys")
+        known = self._keys(user)
         seen = self.aws.seen(self.account, user)
-        keys = tuple(AccessKey(k.id, seen.get(k.id, k.status), k.created) for k in self._keys(user))
+        keys = tuple(AccessKey(k.id, seen.get(k.id, k.status), k.created) for k in known)
         self.aws.after("list_keys")
         return keys
 

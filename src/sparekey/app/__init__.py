@@ -1,16 +1,32 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
 from sparekey.app.files import read_plan, write_plan, write_private
-from sparekey.app.page import decide, encode_plan, practice, reread, study
-from sparekey.app.practice import demo, sandbox
+from sparekey.app.page import decide, encode_plan, reread, study
+from sparekey.app.practice import demo, practice_company, sandbox
 from sparekey.app.reading import audit, exit_code, iam_policy, plan, read, root_keys
-from sparekey.app.running import OnEvent, Preflight, apply, preflight, runs, show, undo
+from sparekey.app.running import (
+    OnEvent,
+    Preflight,
+    apply,
+    export_ledger,
+    follow,
+    options,
+    preflight,
+    resume,
+    runs,
+    show,
+    stop,
+    undo,
+    verify_ledger,
+    work,
+)
 from sparekey.app.session import App, OnProgress, Where, connect, where
 from sparekey.audit import ReadMode
 from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.guards import Limits
 from sparekey.ledger import Entry
 from sparekey.plan import Plan, Step
+from sparekey.run.entries import Options
 
 __all__ = [
     "NOTHING_ASKED",
@@ -20,6 +36,7 @@ __all__ = [
     "Limits",
     "OnEvent",
     "OnProgress",
+    "Options",
     "Plan",
     "Preflight",
     "ReadMode",
@@ -32,20 +49,27 @@ __all__ = [
     "demo",
     "encode_plan",
     "exit_code",
+    "export_ledger",
+    "follow",
     "iam_policy",
+    "options",
     "plan",
-    "practice",
+    "practice_company",
     "preflight",
     "read",
     "read_plan",
     "reread",
+    "resume",
     "root_keys",
     "runs",
     "sandbox",
     "show",
+    "stop",
     "study",
     "undo",
+    "verify_ledger",
     "where",
+    "work",
     "write_plan",
     "write_private",
 ]

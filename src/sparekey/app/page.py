@@ -1,8 +1,6 @@
 """The verbs of a page that stays open: read once, decide again and again, read a few users afresh."""
 
-import os
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -63,19 +61,3 @@ def decide(
 def encode_plan(plan: Plan) -> bytes:
     """A plan's file, as `write_plan` writes it."""
     return planning.encode(plan)
-
-
-@contextmanager
-def practice() -> Iterator[None]:
-    """Point this process at the practice company, with a state directory that lasts as long."""
-    from sparekey.demo import practice as served  # noqa: PLC0415  # needs the sandbox's extra
-
-    before = dict(os.environ)
-    with served() as (_folder, env):
-        os.environ.clear()
-        os.environ.update(env)
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ.update(before)

@@ -315,6 +315,11 @@ class SessionCredentials:
         self._held: tuple[ReadOnlyCredentials, datetime] | None = None
         self._failed: NotEnteredError | None = None
 
+    def drop(self) -> None:
+        """Forget the session; another is taken when it is needed."""
+        with self._lock:
+            self._held = None
+
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
         """The credentials of this moment; raises NotEnteredError."""
         with self._lock:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from botocore.credentials import Credentials as BotocoreCredentials
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
@@ -22,6 +23,7 @@ from sparekey.aws.errors import (
     from_botocore,
 )
 from sparekey.aws.keys import Keys
+from sparekey.aws.security_hub import SecurityHub
 from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
 from sparekey.model import AccessKey, Caller, Unreadable, Value
@@ -57,18 +59,19 @@ class AccountGateway(Keys):
 
     def alias(self) -> str:
         """The account's alias, empty where it has none; raises AwsError."""
-        aliases = self._call("ListAccountAliases")["AccountAliases"]
-        return str(aliases[0]) if aliases else ""
+        result = self._client.query(self._principal, "iam", "ListAccountAliases", {})
+        return result.findtext("AccountAliases/member", "")
 
     def summary(self) -> Summary:
         """How many users the account has, and how many access keys its root user; raises AwsError.
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccountSummary.html
         """
-        counts = self._call("GetAccountSummary")["SummaryMap"]
+        result = self._client.query(self._principal, "iam", "GetAccountSummary", {})
+        counts = {entry.findtext("key"): entry.findtext("value", "") for entry in result.iterfind("*/entry")}
         try:
-            return Summary(users=counts["Users"], root_keys=counts["AccountAccessKeysPresent"])
-        except KeyError as error:
+            return Summary(int(counts["Users"]), int(counts["AccountAccessKeysPresent"]))
+        except (KeyError, ValueError) as error:
             raise BadAnswerError(f"the answer to iam:GetAccountSummary has no {error}") from error
 
     def root_keys(self) -> int:
@@ -87,6 +90,25 @@ class AccountGateway(Keys):
             return self._client.call(self._principal, "cloudtrail", action, params, region=region)
 
         return event_history.changes(call, since)
+
+    def security_hub(self) -> SecurityHub:
+        """Security Hub in this account and the client's region; raises AwsError where no region is named."""
+        return SecurityHub(self._client, self._principal)
+
+    def publish(self, topic: str, subject: str, text: str) -> None:
+        """Publish to an SNS topic, in the region that its ARN names; raises AwsError.
+
+        Source: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+        """
+        params = {"TopicArn": topic, "Subject": subject, "Message": text}
+        region = topic.split(":")[3]
+        self._client.call(self._principal, "sns", "Publish", params, region=region, idempotent=False)
+
+    def release(self) -> None:
+        """Drop what is kept for speed: the pace, and a role's session, which is taken again when needed."""
+        self._client.forget(self.account_id)
+        if isinstance(self._principal.credentials, accounts.SessionCredentials):
+            self._principal.credentials.drop()
 
     def simulate(self, actions: Sequence[str], resources: Sequence[str]) -> tuple[str, ...] | Unreadable:
         """Which of the actions this identity is denied on any of the resources, sorted; or Unreadable.
@@ -227,6 +249,38 @@ class Gateway:
         """The root user's keys in a member account, each with its last use; raises AwsError."""
         base = Principal(self.caller().account, self._credentials)
         return root.list_root_keys(self.client, base, self.partition, account)
+
+    def credentials_end(self) -> datetime | None:
+        """When the base credentials end for good; None where they are long-term or renew themselves.
+
+        Nothing tells the end of a session that was handed over as it is: it may be over at any moment.
+        """
+        if isinstance(self._credentials, RefreshableCredentials):
+            return None
+        try:
+            token = self._credentials.get_frozen_credentials().token
+        except (BotoCoreError, ClientError) as error:
+            raise from_botocore(error) from error
+        return self.client.clock.now() if token else None
+
+    def alarm_state(self, account: str, region: str, name: str) -> str:
+        """The state of a CloudWatch alarm: OK, ALARM or INSUFFICIENT_DATA; raises AwsError.
+
+        Source: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
+        """
+        own = self.caller().account
+        if account not in ("", own):
+            raise AwsError(f"the alarm {name} is in account {account}, the credentials are of account {own}")
+        answer = self.client.call(
+            Principal(own, self._credentials),
+            "cloudwatch",
+            "DescribeAlarms",
+            {"AlarmNames": [name], "AlarmTypes": ["MetricAlarm", "CompositeAlarm"]},
+            region=region or None,
+        )
+        for alarm in (*answer.get("MetricAlarms", ()), *answer.get("CompositeAlarms", ())):
+            return str(alarm["StateValue"])
+        raise NotFoundError(f"there is no alarm {name} in {region}", action="cloudwatch:DescribeAlarms")
 
     @property
     def partition(self) -> str:

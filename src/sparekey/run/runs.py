@@ -106,8 +106,9 @@ class Runs:
     def _go_on(self, run: str, on_event: OnEvent, *, wait: bool, detach: bool) -> RunRecord:
         engine = self._engine()
         try:
-            # Handed over, the work is for those who watch; the engine's tables are there with them.
-            if not detach or not self.live_workers():
+            if detach:
+                engine.prepare()
+            else:
                 engine.listen()
             engine.look_after(run, f"begin/{load_fold(self._hands, run).attempt}")
             return self.show(run) if detach else self._follow(engine, run, on_event, wait=wait)

@@ -55,9 +55,10 @@ def _names(watched: dict[KeyId, KeyFacts]) -> dict[str, list[KeyFacts]]:
 def _ask_due(hands: Hands, run: Run, watched: dict[KeyId, KeyFacts]) -> dict[str, str]:
     """Ask every probe whose time has come; returns the red ones and what they said."""
     red: dict[str, str] = {}
+    seen = hands.ledger.observations(run.id)
     for name, steps in sorted(_names(watched).items()):
         now = hands.clock.now()
-        known = hands.ledger.observations(run.id).get(name)
+        known = seen.get(name)
         cadence = hands.probes.cadence(run.policy, name)
         ends = [facts.watch.until for facts in steps if facts.watch and facts.watch.until <= now]
         due = known is None or known.green is False or now >= known.asked + cadence

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparekey.cli.events import run_exit_code, say
 from sparekey.cli.shell import connecting, format_option, look, show, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App, Entry
-    from sparekey.model import RunRecord
+    from sparekey.app import App
 
 
 @click.command("apply")
@@ -32,6 +32,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="or this share of the active keys read, whichever is more.",
 )
+@click.option("--waves", default="", metavar="SIZES", help="So many users at a time: 1,10,rest.")
+@click.option(
+    "--green-for",
+    default="",
+    metavar="TIME",
+    help="Begin the next wave once this one has been green so long; else once it has settled.",
+)
+@click.option("--wait", is_flag=True, help="Stay until the watch is over.")
+@click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
+@click.option("--no-watch", is_flag=True, help="Do not watch: the keys end as unwatched.")
 @format_option
 @connecting()
 def COMMAND(  # noqa: N802
@@ -39,6 +49,11 @@ def COMMAND(  # noqa: N802
     yes: bool,
     max_keys: int,
     max_share: float,
+    waves: str,
+    green_for: str,
+    wait: bool,
+    detach: bool,
+    no_watch: bool,
     format_: str,
     connect: "Callable[[], App]",
 ) -> int:
@@ -52,16 +67,18 @@ def COMMAND(  # noqa: N802
     limits = app.Limits(max_keys=max_keys, max_share=max_share)
     wanted = app.read_plan(plan)
     here = connect()
-    checked = app.preflight(here, wanted, limits)
+    how = app.options(here, waves=waves, green_for=green_for, watch=not no_watch)
+    checked = app.preflight(here, wanted, limits, how)
     tell(f"as {checked.caller.arn}")
     tell(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
     if wanted.deactivations:
         tell("".join(report.render("plan", wanted, "table", look())))
+        tell(*(f"note: {warning}" for warning in checked.warnings))
         tell("This is how to reverse it by hand:", *(f"  {line}" for line in checked.reverse), "")
         _ask(len(wanted.deactivations), resumes=checked.resumes, yes=yes)
-    record = app.apply(here, wanted, limits=limits, on_event=_say)
+    record = app.apply(here, wanted, limits=limits, options=how, on_event=say, wait=wait, detach=detach)
     show(report.render("run", record, format_, look()))
-    return _exit_code(record)
+    return run_exit_code(record)
 
 
 def _ask(keys: int, *, resumes: bool, yes: bool) -> None:
@@ -75,31 +92,3 @@ def _ask(keys: int, *, resumes: bool, yes: bool) -> None:
         )
     what = "Go on with" if resumes else "Deactivate"
     click.confirm(f"{what} {keys} key{'s' if keys > 1 else ''}?", abort=True, err=True)
-
-
-def _say(entry: "Entry") -> None:
-    told = entry.body
-    words = _SAID.get(entry.kind)
-    if words:
-        tell(f"{entry.at:%H:%M:%S}  {told['account']}  {told['user']}  {told['key']}: {words}")
-
-
-_SAID = {
-    "intent": "about to change it",
-    "written": "AWS has taken the change",
-    "unsure": "AWS's answer was lost: reading what became of it",
-    "resolved": "read what became of it",
-    "confirmed": "read back, several readings agree",
-    "held": "held",
-    "failed": "failed",
-    "foreign": "somebody else changed it",
-    "gone": "is gone",
-    "already-inactive": "was inactive already",
-}
-
-
-def _exit_code(record: "RunRecord") -> int:
-    states = {step.state for step in record.steps}
-    if states & {"failed", "in_doubt", "applied", "planned", "reactivating"}:
-        return 1
-    return 3 if "held" in states else 0

@@ -50,7 +50,7 @@ def COMMAND(  # noqa: N802
         raise BadInputError(
             "the console needs packages that are not installed", "pip install 'sparekey[console]'"
         ) from error
-    with app.practice() if demo else nullcontext():
+    with app.practice_company() if demo else nullcontext():
         if demo:
             tell("practice company: nothing here is real, and nothing is left when it ends (Ctrl-C)")
         here = connect()
