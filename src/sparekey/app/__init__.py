@@ -4,6 +4,13 @@ from sparekey.app.files import read_plan, write_plan, write_private
 from sparekey.app.leaving import check_targets, report_on, send_to_security_hub, tell_of_audit, tell_of_run
 from sparekey.app.page import decide, encode_plan, reread, study
 from sparekey.app.practice import demo, practice_company, sandbox
+from sparekey.app.proof import (
+    keys_of_plan,
+    keys_of_user,
+    request,
+    usage,
+    usage_of_accounts,
+)
 from sparekey.app.reading import audit, exit_code, iam_policy, plan, read, root_keys
 from sparekey.app.running import (
     OnEvent,
@@ -29,6 +36,7 @@ from sparekey.ledger import Entry
 from sparekey.plan import Plan, Step
 from sparekey.report.asff import Sent
 from sparekey.run.entries import Options
+from sparekey.usage import Progress, Request
 
 __all__ = [
     "NOTHING_ASKED",
@@ -41,7 +49,9 @@ __all__ = [
     "Options",
     "Plan",
     "Preflight",
+    "Progress",
     "ReadMode",
+    "Request",
     "Sent",
     "Step",
     "Where",
@@ -56,6 +66,8 @@ __all__ = [
     "export_ledger",
     "follow",
     "iam_policy",
+    "keys_of_plan",
+    "keys_of_user",
     "options",
     "plan",
     "practice_company",
@@ -63,6 +75,7 @@ __all__ = [
     "read",
     "read_plan",
     "report_on",
+    "request",
     "reread",
     "resume",
     "root_keys",
@@ -75,6 +88,8 @@ __all__ = [
     "tell_of_audit",
     "tell_of_run",
     "undo",
+    "usage",
+    "usage_of_accounts",
     "verify_ledger",
     "where",
     "work",

@@ -136,7 +136,7 @@ class _Reading:
 
     def _regions(self) -> list[str | None]:
         if self._request.regions:
-            return sorted(self._request.regions)
+            return [*sorted(self._request.regions)]
         try:
             answer = self._call("ec2", "DescribeRegions", {})
         except SparekeyError as error:
