@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sparekey.app import App
 
 
-@click.command("apply")
+@click.command("apply", short_help="Deactivate the keys of a plan, and read back.")
 @click.argument("plan", type=click.Path(path_type=Path, dir_okay=False), metavar="PLAN")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
 @click.option(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sparekey.app import App, ReadMode, Request
 
 
-@click.command("plan")
+@click.command("plan", short_help="Decide which keys stay and which go.")
 @click.option(
     "-o",
     "--out",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sparekey.app import App, Progress, Request
 
 
-@click.command("usage")
+@click.command("usage", short_help="Say who still uses a key.")
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @click.option("--user", default="", metavar="NAME", help="The keys of this IAM user.")
 @click.option(
