@@ -6,23 +6,54 @@ One account's failure stops no other: what could not be read is a value in the s
 import contextlib
 import functools
 import itertools
-import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import ClassVar, Literal, Protocol
 
-from sparekey.aws.errors import AwsError, NotFoundError
+from sparekey.aws.credential_report import CredentialReport, Row, last_uses
+from sparekey.aws.crew import Crew, Lane
+from sparekey.aws.errors import (
+    AwsError,
+    ExpiredCredentialsError,
+    NoCredentialsError,
+    NotEnteredError,
+    NotFoundError,
+    RejectedCredentialsError,
+)
+from sparekey.aws.event_history import LAG, MARGIN, Changes
 from sparekey.clock import Clock
 from sparekey.errors import SparekeyError
-from sparekey.model import AccessKey, Account, Caller, LastUsed, Snapshot, Unreadable, User, Value
+from sparekey.model import (
+    AccessKey,
+    Account,
+    Caller,
+    LastUsed,
+    SkippedAccount,
+    Snapshot,
+    Unreadable,
+    User,
+    Value,
+)
 
 NeedLastUse = Literal["spare", "all"]
+ReadMode = Literal["list", "report", "auto"]
 
+# Above so many users the credential report costs less than listing everybody's keys.
+_FEW_USERS = 20
 # IAM is eventually consistent: a user just made may seem absent for seconds, so absence is asked for twice.
 _SECOND_LOOK = 2.0
-_TICK = 0.2  # seconds between looks at Ctrl-C
+_LOCKED_OUT = (ExpiredCredentialsError, NoCredentialsError, NotEnteredError, RejectedCredentialsError)
+
+
+class Summary(Protocol):
+    """What IAM counts in an account."""
+
+    @property
+    def users(self) -> int: ...
+
+    @property
+    def root_keys(self) -> int: ...
 
 
 class AuditedAccount(Protocol):
@@ -41,13 +72,21 @@ class AuditedAccount(Protocol):
 
     def alias(self) -> str: ...
 
-    def root_keys(self) -> int: ...
+    def summary(self) -> Summary: ...
 
     def list_users(self) -> Iterator[User]: ...
 
     def list_keys(self, user: str) -> tuple[AccessKey, ...]: ...
 
     def last_used(self, key_id: str) -> LastUsed: ...
+
+    def credential_report(self) -> CredentialReport: ...
+
+    def key_changes(self, since: datetime) -> Changes: ...
+
+    def release(self) -> None:
+        """Nothing more is asked for now: what is kept for speed may go; ten thousand accounts add up."""
+        ...
 
 
 class AccountStarted(Value, frozen=True):
@@ -97,34 +136,55 @@ class InterruptedAuditError(SparekeyError):
         self.partial = partial
 
 
+class Wanted(Value, frozen=True):
+    """What is to be read of each account, and how.
+
+    `last_use`: for the active keys of users with spare keys, or for all active keys. `fresh`: IAM is asked
+    for each last use even where the credential report tells one.
+    """
+
+    read: ReadMode = "list"
+    last_use: NeedLastUse = "spare"
+    fresh: bool = True
+
+
 def audit(
     accounts: Sequence[AuditedAccount],
     clock: Clock,
     *,
     caller: Caller,
+    read: ReadMode = "list",
     need_last_use: NeedLastUse = "spare",
+    fresh: bool = True,
     workers: int = 64,
+    skipped: Sequence[SkippedAccount] = (),
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> Snapshot:
-    """Read all accounts; raises InterruptedAuditError on Ctrl-C. Events come on the caller's thread."""
+    """Read all accounts; raises InterruptedAuditError on Ctrl-C. Events come on the caller's thread.
+
+    `read="auto"` takes the credential report for an account of more than 20 users. `need_last_use` is for
+    the active keys of users with spare keys, or for all; `fresh` asks IAM even where the report tells one.
+    """
     began = clock.now()
+    wanted = Wanted(read, need_last_use, fresh)
     done: list[Account] = []
     waiting = iter(accounts)
     try:
-        with _Crew(workers) as crew:
+        with Crew[Event](workers) as crew:
             for account in itertools.islice(waiting, workers):
-                _Reading(account, clock, crew, need_last_use).start()
+                _Reading(account, clock, crew, wanted).start()
             while len(done) < len(accounts):
                 event = crew.next_event()
                 if isinstance(event, AccountDone):
                     done.append(event.account)
                     event = AccountDone(event.account, len(done), len(accounts))
                     for account in itertools.islice(waiting, 1):
-                        _Reading(account, clock, crew, need_last_use).start()
+                        _Reading(account, clock, crew, wanted).start()
                 on_event(event)
     except KeyboardInterrupt:
-        raise InterruptedAuditError(_snapshot(began, caller, done), len(accounts)) from None
-    return _snapshot(began, caller, done)
+        partial = _snapshot(began, caller, done, skipped)
+        raise InterruptedAuditError(partial, len(accounts)) from None
+    return _snapshot(began, caller, done, skipped)
 
 
 def read_user(
@@ -134,25 +194,31 @@ def read_user(
     *,
     arn: str = "",
     created: datetime | None = None,
+    row: Row | None = None,
 ) -> User:
-    """One user as it is now; raises NotFoundError where the user is gone, any other failure is in the value."""
+    """One user as it is now; raises NotFoundError where the user is gone; other failures are in it.
+
+    With a `row` of the credential report, a last use is taken from there where the slot is beyond doubt.
+    """
     try:
         keys = account.list_keys(name)
-    except NotFoundError:
+    except (NotFoundError, *_LOCKED_OUT):
         raise
     except AwsError as error:
         return User(name, arn, _unread("iam:ListAccessKeys", error), created)
-    wanted = need_last_use == "all" or sum(key.active for key in keys) > 1
-    if wanted:
-        keys = tuple(_with_last_use(account, key) if key.active else key for key in keys)
+    if need_last_use == "all" or sum(key.active for key in keys) > 1:
+        known = last_uses(row, keys) if row else {}
+        keys = tuple(_with_last_use(account, key, known) if key.active else key for key in keys)
     return User(name, arn, keys, created)
 
 
-def _with_last_use(account: AuditedAccount, key: AccessKey) -> AccessKey:
-    try:
-        used = account.last_used(key.id or "")
-    except AwsError as error:
-        used = LastUsed("unreadable", why=error.message)  # a failure is never "never used"
+def _with_last_use(account: AuditedAccount, key: AccessKey, known: dict[str, LastUsed]) -> AccessKey:
+    used = known.get(key.id or "")
+    if used is None or used.state == "unreadable":
+        try:
+            used = account.last_used(key.id or "")
+        except AwsError as error:
+            used = LastUsed("unreadable", why=error.message)  # a failure is never "never used"
     return AccessKey(key.id, key.status, key.created, used)
 
 
@@ -160,36 +226,37 @@ def _unread(what: str, error: AwsError) -> Unreadable:
     return Unreadable(what, error.message, error.code)
 
 
-def _snapshot(began: datetime, caller: Caller, accounts: list[Account]) -> Snapshot:
-    return Snapshot(began, caller, tuple(sorted(accounts, key=lambda account: account.id)))
+def _snapshot(
+    began: datetime, caller: Caller, accounts: list[Account], skipped: Sequence[SkippedAccount]
+) -> Snapshot:
+    in_order = tuple(sorted(accounts, key=lambda account: account.id))
+    return Snapshot(began, caller, in_order, tuple(sorted(skipped, key=lambda account: account.id)))
 
 
 class _Reading:
     """The reading of one account: its tasks run on the crew, the last one to end reports the account."""
 
-    def __init__(self, account: AuditedAccount, clock: Clock, crew: "_Crew", need: NeedLastUse) -> None:
+    def __init__(self, account: AuditedAccount, clock: Clock, crew: Crew[Event], wanted: Wanted) -> None:
         self._account = account
         self._clock = clock
         self._crew = crew
-        self._need: NeedLastUse = need
-        self._lane = _Lane(account)
+        self._wanted = wanted
+        self._lane = Lane(account)
         self._lock = threading.Lock()
         self._open = 0
-        self._began = clock.now()
         self._users: list[User] = []
         self._failed: Unreadable | None = None
         self._alias = ""
         self._root_keys: int | Unreadable | None = None
         self._notes: list[str] = []
+        self._as_of = clock.now()
+        self._read_by: Literal["list", "report"] = "list"
+        self._history: Unreadable | None = None
 
     def start(self) -> None:
-        """Hand the first tasks to the crew."""
-        self._open = 1  # until all three are handed over
+        """Hand the first task to the crew: one alone, since the others would wait while a role is assumed."""
         self._crew.tell(AccountStarted(self._account.account_id))
-        self._do(self._list_users)
-        self._do(self._read_alias)
-        self._do(self._read_root_keys)
-        self._end_task()
+        self._do(self._read_summary)
 
     def _do(self, task: Callable[[], None]) -> None:
         with self._lock:
@@ -197,7 +264,10 @@ class _Reading:
 
         def run() -> None:
             if self._failed is None:
-                task()
+                try:
+                    task()
+                except _LOCKED_OUT as error:  # the same would come of every further call
+                    self._failed = _unread(error.action or "account", error)
             self._end_task()
 
         self._crew.put(self._lane, run)
@@ -207,19 +277,44 @@ class _Reading:
             self._open -= 1
             last = self._open == 0
         if last:
+            self._account.release()
             self._crew.tell(AccountDone(self._result(), 0, 0))
 
     def _result(self) -> Account:
-        users = tuple(sorted(self._users, key=lambda user: user.name))
         return Account(
             id=self._account.account_id,
             partition=self._account.partition,
-            users=self._failed or users,
-            as_of=self._began,
+            users=self._failed or tuple(sorted(self._users, key=lambda user: user.name)),
+            as_of=self._as_of,
             alias=self._alias,
+            read_by=self._read_by,
             root_keys=self._root_keys,
             notes=tuple(sorted(self._notes)),
+            history=self._history,
         )
+
+    def _read_alias(self) -> None:
+        try:
+            self._alias = self._account.alias()
+        except _LOCKED_OUT:
+            raise
+        except AwsError as error:
+            self._notes.append(f"the alias could not be read: {error.message}")
+
+    def _read_summary(self) -> None:
+        users = 0
+        try:
+            summary = self._account.summary()
+            users, self._root_keys = summary.users, summary.root_keys
+        except _LOCKED_OUT:
+            raise
+        except AwsError as error:
+            self._root_keys = _unread("iam:GetAccountSummary", error)
+        self._do(self._read_alias)
+        if self._wanted.read == "report" or (self._wanted.read == "auto" and users > _FEW_USERS):
+            self._read_report()
+        else:
+            self._list_users()
 
     def _list_users(self) -> None:
         known = 0
@@ -229,127 +324,79 @@ class _Reading:
                 self._do(functools.partial(self._read_user, user))
                 if known % 1000 == 0:
                     self._crew.tell(UsersListed(self._account.account_id, known, whole=False))
+        except _LOCKED_OUT:
+            raise
         except AwsError as error:
             # Some users of some pages are no answer: the account as a whole was not read.
             self._failed = _unread("iam:ListUsers", error)
             return
         self._crew.tell(UsersListed(self._account.account_id, known, whole=True))
 
-    def _read_user(self, user: User) -> None:
-        read = self._read_or_gone(user)
-        if read is None:
-            self._notes.append(f"user {user.name} was deleted while the account was read")
-        else:
-            self._users.append(read)
-        self._crew.tell(UserRead(self._account.account_id, user.name, read))
+    def _read_report(self) -> None:
+        try:
+            report = self._account.credential_report()
+        except _LOCKED_OUT:
+            raise
+        except AwsError as error:
+            if self._wanted.read == "report":
+                self._failed = _unread("iam:GetCredentialReport", error)
+            else:
+                self._notes.append(f"listed user by user, since there is no report: {error.message}")
+                self._list_users()
+            return
+        changes = self._changes(report.generated)
+        known = {row.name for row in report.rows}
+        if changes.untold or not changes.users <= known:
+            self._notes.append(
+                "listed user by user: keys changed after the report of users that it does not tell"
+            )
+            self._list_users()
+            return
+        self._read_by = "report"
+        self._crew.tell(UsersListed(self._account.account_id, len(report.rows), whole=True))
+        for row in report.rows:
+            self._take_row(row, changed=row.name in changes.users)
 
-    def _read_or_gone(self, user: User) -> User | None:
+    def _changes(self, generated: datetime) -> Changes:
+        try:
+            found = self._account.key_changes(generated - MARGIN)
+        except _LOCKED_OUT:
+            raise
+        except AwsError as error:
+            self._history = _unread("cloudtrail:LookupEvents", error)
+            self._as_of = generated
+            return Changes(frozenset())
+        self._as_of = max(generated, self._as_of - LAG)
+        return found
+
+    def _take_row(self, row: Row, *, changed: bool) -> None:
+        matters = row.active > 1 or changed or not row.whole
+        # The age of a key that was never used tells whether it is idle, and the report proves no age.
+        ageless = self._wanted.last_use == "all" and any(
+            slot.active and slot.last_used.state != "used" for slot in row.slots
+        )
+        user = User(row.name, row.arn, (), row.created)
+        if matters or ageless:
+            told = None if changed or self._wanted.fresh else row
+            self._do(functools.partial(self._read_user, user, told))
+            return
+        keys = tuple(
+            AccessKey(None, "Active" if slot.active else "Inactive", None, slot.last_used)
+            for slot in row.slots
+        )
+        self._add(User(row.name, row.arn, keys, row.created))
+
+    def _read_user(self, user: User, row: Row | None = None) -> None:
         for pause in (_SECOND_LOOK, 0.0):
             with contextlib.suppress(NotFoundError):
-                return read_user(self._account, user.name, self._need, arn=user.arn, created=user.created)
+                need = self._wanted.last_use
+                read = read_user(self._account, user.name, need, arn=user.arn, created=user.created, row=row)
+                self._add(read)
+                return
             self._clock.sleep(pause)
-        return None
+        self._notes.append(f"user {user.name} was deleted while the account was read")
+        self._crew.tell(UserRead(self._account.account_id, user.name, None))
 
-    def _read_alias(self) -> None:
-        try:
-            self._alias = self._account.alias()
-        except AwsError as error:
-            self._notes.append(f"the alias could not be read: {error.message}")
-
-    def _read_root_keys(self) -> None:
-        try:
-            self._root_keys = self._account.root_keys()
-        except AwsError as error:
-            self._root_keys = _unread("iam:GetAccountSummary", error)
-
-
-class _Lane:
-    """One account's waiting tasks; no more run at once than the account can bear."""
-
-    def __init__(self, account: AuditedAccount) -> None:
-        self.account = account
-        self.tasks: deque[Callable[[], None]] = deque()
-        self.running = 0
-        self.ready = False  # it stands in the crew's queue
-
-    def can_run(self) -> bool:
-        """True while a task waits and the account's width is not used up."""
-        return bool(self.tasks) and self.running < self.account.width
-
-
-class _Crew:
-    """Threads that take tasks from many lanes in turn, so that a slow account holds up no other.
-
-    The threads are daemons: on Ctrl-C nobody waits for an answer that is on its way.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self._changed = threading.Condition()
-        self._lanes: deque[_Lane] = deque()
-        self._stopped = False
-        self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
-
-    def __enter__(self) -> "_Crew":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-        if kind is None:
-            for thread in self._threads:
-                thread.join()
-
-    def put(self, lane: _Lane, task: Callable[[], None]) -> None:
-        """Add a task to a lane."""
-        with self._changed:
-            lane.tasks.append(task)
-            self._offer(lane)
-
-    def tell(self, event: Event) -> None:
-        """Pass an event to the calling thread."""
-        self._events.put(event)
-
-    def next_event(self) -> Event:
-        """Wait for the next event; raises what a task raised against its contract."""
-        while True:
-            with contextlib.suppress(queue.Empty):
-                event = self._events.get(timeout=_TICK)  # a wait without an end would not see Ctrl-C
-                if isinstance(event, BaseException):
-                    raise event
-                return event
-
-    def _offer(self, lane: _Lane) -> None:
-        if not lane.ready and lane.can_run():
-            lane.ready = True
-            self._lanes.append(lane)
-            self._changed.notify()
-
-    def _work(self) -> None:
-        while taken := self._take():
-            lane, task = taken
-            try:
-                task()
-            except BaseException as error:  # noqa: BLE001  # raised again where the caller waits
-                self._events.put(error)
-            with self._changed:
-                lane.running -= 1
-                self._offer(lane)
-
-    def _take(self) -> tuple[_Lane, Callable[[], None]] | None:
-        with self._changed:
-            while not self._stopped:
-                if not self._lanes:
-                    self._changed.wait()
-                    continue
-                lane = self._lanes.popleft()
-                lane.ready = False
-                if lane.can_run():
-                    lane.running += 1
-                    task = lane.tasks.popleft()
-                    self._offer(lane)
-                    return lane, task
-            return None
+    def _add(self, user: User) -> None:
+        self._users.append(user)
+        self._crew.tell(UserRead(self._account.account_id, user.name, user))

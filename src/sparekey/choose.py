@@ -5,6 +5,7 @@ The steps are numbered as in docs/lifecycle.md. Absence of evidence never author
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import assert_never
 
 import msgspec
 
@@ -86,7 +87,7 @@ HOLDS: Mapping[str, tuple[str, str]] = {
         "look at the key in the IAM console; update sparekey if AWS has a new status",
     ),
     "last-use-unread": (
-        "the last use of {key} could not be read{error}",
+        "the last use of {key} could not be read: {error}",
         "allow iam:GetAccessKeyLastUsed and plan again",
     ),
     "keep-twice": ("--keep names more than one key of this user", "name one key that stays"),
@@ -100,10 +101,13 @@ HOLDS: Mapping[str, tuple[str, str]] = {
         "move the applications to the newest key and plan again once its use shows, or --keep KEY",
     ),
     "settling": (
-        "{key} was created {ago} ago, too short a time for its use to show: a rotation may be under way",
+        "{key} is {age} old, too new for its use to show: a rotation may be under way",
         "plan again when it is {settle} old; if it is the new key, move the applications to it",
     ),
 }
+
+
+_UNSAID = {"not_read": "nobody asked for it", "used": "it has no date", "unreadable": "no reason was given"}
 
 
 class _Hold(Value, frozen=True):
@@ -201,7 +205,7 @@ def _classify(
         last_used = key.last_used
         undated = last_used.state == "used" and last_used.at is None
         if undated or last_used.state in ("not_read", "unreadable"):
-            return _hold("last-use-unread", key=key.id, error=f": {last_used.why}" if last_used.why else "")
+            return _hold("last-use-unread", key=key.id, error=last_used.why or _UNSAID[last_used.state])
         age = now - key.created
         used = last_used.at is not None and now - last_used.at < policy.quiet
         keys.append(
@@ -250,7 +254,7 @@ def _kept(keys: list[_Key], policy: Policy, now: datetime, asked: Asked) -> _Key
 
 
 def _settling(key: _Key, policy: Policy, now: datetime) -> _Hold:
-    return _hold("settling", key=key.id, ago=span(now - key.created), settle=policy.settle)
+    return _hold("settling", key=key.id, age=span(now - key.created), settle=policy.settle)
 
 
 def _decide(
@@ -296,11 +300,14 @@ def _judge(
                 f"no use of any key of this user was seen in {policy.quiet}; {keep.id} is the one that stays"
             )
         return Deactivate(key.id, "idle", why, evidence)
-    match cutover.moved(key.key, keep.key, usages, policy, now):
+    verdict = cutover.moved(key.key, keep.key, usages, policy, now)
+    match verdict:
         case cutover.Moved(why=why, evidence=shown):
             return Deactivate(key.id, "cutover", why, evidence + shown)
         case cutover.NotMoved(reason=reason, why=why, release=release, evidence=shown):
             return Held(key.id, reason, why, release, evidence + shown)
+        case _:
+            assert_never(verdict)
 
 
 def _forced(key: str, asked: Asked, evidence: tuple[Evidence, ...]) -> Deactivate:
@@ -352,4 +359,6 @@ def facts(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
             text = "last use not read"
         case "unreadable":
             text = f"last use could not be read: {used.why}"
+        case _:
+            assert_never(used.state)
     return listed, Evidence("iam:GetAccessKeyLastUsed", text, name, used.at)

@@ -1,13 +1,15 @@
 """The nouns: frozen values that every room speaks in; no clock, no I/O.
 
-All times are aware UTC datetimes.
+All times are aware UTC datetimes; one without a zone is refused where a value is read from a file.
 """
 
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 ACTIVE = "Active"
 INACTIVE = "Inactive"
@@ -34,7 +36,7 @@ class LastUsed(Value, frozen=True):
     """
 
     state: Literal["used", "never", "not_read", "unreadable"]
-    at: datetime | None = None
+    at: Time | None = None
     service: str | None = None
     region: str | None = None
     why: str = ""
@@ -53,7 +55,7 @@ class AccessKey(Value, frozen=True):
 
     id: str | None
     status: str
-    created: datetime | None
+    created: Time | None
     last_used: LastUsed = NOT_READ
 
     @property
@@ -68,7 +70,7 @@ class User(Value, frozen=True):
     name: str
     arn: str
     keys: tuple[AccessKey, ...] | Unreadable
-    created: datetime | None = None
+    created: Time | None = None
 
     @property
     def active_keys(self) -> tuple[AccessKey, ...]:
@@ -80,17 +82,18 @@ class Account(Value, frozen=True):
     """One AWS account as it was read: its users, or why they could not be read.
 
     `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes`
-    says what the reading could not see.
+    says what the reading could not see. `history` says why changes after `as_of` could not be looked for.
     """
 
     id: str
     partition: str
     users: tuple[User, ...] | Unreadable
-    as_of: datetime
+    as_of: Time
     alias: str = ""
     read_by: Literal["list", "report"] = "list"
     root_keys: int | Unreadable | None = None
     notes: tuple[str, ...] = ()
+    history: Unreadable | None = None
 
 
 class Caller(Value, frozen=True):
@@ -102,12 +105,30 @@ class Caller(Value, frozen=True):
     keys: frozenset[str] = frozenset()
 
 
+class RootKeys(Value, frozen=True):
+    """One account's root user: how many access keys it has, and which, where that can be told."""
+
+    account: str
+    name: str
+    present: int | Unreadable
+    keys: tuple[AccessKey, ...] | Unreadable = ()
+
+
+class SkippedAccount(Value, frozen=True):
+    """An account that is not read since it is not active; `state` is AWS's own word."""
+
+    id: str
+    name: str
+    state: str
+
+
 class Snapshot(Value, frozen=True):
     """All that was read, sorted by account and user; nothing is decided before it is complete."""
 
-    generated: datetime
+    generated: Time
     caller: Caller
     accounts: tuple[Account, ...]
+    skipped: tuple[SkippedAccount, ...] = ()
 
     def users(self) -> Iterator[tuple[Account, User]]:
         """Yield every user that was listed, in order."""
@@ -137,7 +158,7 @@ class Evidence(Value, frozen=True):
     source: str
     fact: str
     key: str = ""
-    at: datetime | None = None
+    at: Time | None = None
 
 
 class ServiceUse(Value, frozen=True):
@@ -153,10 +174,10 @@ class ServiceUse(Value, frozen=True):
     actions: tuple[str, ...]
     calls: int
     errors: int
-    first_seen: datetime
-    last_seen: datetime
+    first_seen: Time
+    last_seen: Time
     longest_gap: timedelta
-    own_last: datetime | None = None
+    own_last: Time | None = None
     daily: tuple[tuple[date, int], ...] = ()
 
 
@@ -192,16 +213,17 @@ class Usage(Value, frozen=True):
 
     key: str
     source: str
-    since: datetime | None
-    until: datetime | None
+    since: Time | None
+    until: Time | None
     calls: int
     errors: int
     sessions: int
     consumers: tuple[Consumer, ...]
-    first_seen: datetime | None = None
-    last_seen: datetime | None = None
+    first_seen: Time | None = None
+    last_seen: Time | None = None
     partial: tuple[str, ...] = ()
     unread: tuple[Unreadable, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class UserVerdict(Value, frozen=True):
@@ -267,7 +289,8 @@ RunState = Literal[
 class StepRecord(Value, frozen=True):
     """What became of one step: `before` and `after` are the user's listings (key to status) around the write.
 
-    `in_doubt`: a write was intended and its answer is not known. `changed`: somebody else changed the key.
+    `decided` is what the plan says of it. `in_doubt`: a write was intended and its answer is not known.
+    `changed`: somebody else changed the key since.
     """
 
     account: str
@@ -275,12 +298,14 @@ class StepRecord(Value, frozen=True):
     keep: str | None
     key: str
     state: StepState
+    decided: str
     why: str = ""
     release: str = ""
     request_ids: tuple[str, ...] = ()
     before: Mapping[str, str] = {}
     after: Mapping[str, str] = {}
-    changed_at: datetime | None = None
+    changed_at: Time | None = None
+    evidence: tuple[Evidence, ...] = ()
 
 
 class RunRecord(Value, frozen=True):
@@ -290,12 +315,12 @@ class RunRecord(Value, frozen=True):
     plan_digest: str
     caller: str
     state: RunState
-    opened: datetime
-    updated: datetime
+    opened: Time
+    updated: Time
     steps: tuple[StepRecord, ...]
     entries: int
     head: str
     wave: int = 1
     waves: int = 1
-    watch_until: datetime | None = None
+    watch_until: Time | None = None
     notes: tuple[str, ...] = ()

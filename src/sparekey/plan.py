@@ -6,19 +6,17 @@ One plan serves all: a dry run renders it, apply consumes it. The file is exactl
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import Annotated, Literal, assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
 from sparekey.choose import NOTHING_ASKED, Asked, Choice, Deactivate, Held, Outcome, choose
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.model import Account, Caller, Evidence, Snapshot, Unreadable, Usage, User, Value
+from sparekey.model import Account, Caller, Evidence, Snapshot, Time, Unreadable, Usage, User, Value
 from sparekey.policy import Policy
 
 SCHEMA = "sparekey/plan/1"
 LIFETIME = timedelta(hours=24)
-
-Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class PlanError(BadInputError):
@@ -29,8 +27,9 @@ class PlanError(BadInputError):
 
 
 class Preconditions(Value, frozen=True):
-    """What was true when the step was decided: every key's status and the last use of the active ones."""
+    """What was true when the step was decided: who it is, every key's status, the active ones' last use."""
 
+    arn: str
     statuses: Mapping[str, str]
     last_used: Mapping[str, Time | None]
 
@@ -169,6 +168,7 @@ def steps_of(account: str, user: User, choice: Choice) -> tuple[Step, ...]:
     """The plan's steps for one user's choice: the same function serves planning and choosing again."""
     keys = () if isinstance(user.keys, Unreadable) else user.keys
     preconditions = Preconditions(
+        arn=user.arn,
         statuses={key.id: key.status for key in sorted(keys, key=lambda key: key.id or "") if key.id},
         last_used={
             key.id: key.last_used.at

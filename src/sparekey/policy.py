@@ -6,10 +6,10 @@ An unknown field is an error; a policy that others may write is refused by whoev
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -33,12 +33,10 @@ class Span(timedelta):
 
     @classmethod
     def parse(cls, text: str) -> "Span":
-        """Read one; raises PolicyError."""
+        """Read one; raises ValueError."""
         match = re.fullmatch(r"(\d{1,6})([mhd])", text)
         if not match:
-            raise PolicyError(
-                f"{text!r} is not a duration", 'Write a whole number and m, h or d: "90d", "12h", "30m".'
-            )
+            raise ValueError(f'{text!r} is not a duration such as "90d", "12h" or "30m"')
         return cls(**{_UNITS[match[2]]: int(match[1])})
 
     def __str__(self) -> str:
@@ -50,23 +48,39 @@ class Span(timedelta):
 
 
 class Scope(Value, frozen=True, kw_only=True):
-    """Whom an entry speaks for: shell-style patterns of user and account (`*`, `?`, `[…]`)."""
+    """Whom an entry speaks for: patterns of user and account, shell-style (`*`, `?`, `[…]`).
+
+    With `match = "regex"` both are regular expressions, found anywhere in the name unless they are anchored;
+    the account `*` is any, all the same.
+    """
 
     user: Text
     account: Text = "*"
+    match: Literal["glob", "regex"] = "glob"
 
     def covers(self, account: str, user: str) -> bool:
         """True where both patterns match; names are case-sensitive."""
+        if self.match == "regex":
+            mine = self.account == "*" or re.search(self.account, account)
+            return bool(mine and re.search(self.user, user))
         return fnmatchcase(user, self.user) and fnmatchcase(account, self.account)
 
 
 class Exemption(Scope, frozen=True, kw_only=True):
-    """A user who may break a rule until the end of a day (UTC), with the owner who answers for it."""
+    """A user who may break a rule until the end of a day (UTC), with the owner who answers for it.
+
+    Whom an entry of `unless` covers is not exempt by this one.
+    """
 
     owner: Text
     reason: Text
     expires: date
     rule: str = "two-active-keys"
+    unless: tuple[Scope, ...] = ()
+
+    def covers(self, account: str, user: str) -> bool:
+        """True where its own patterns match and none of `unless` does."""
+        return super().covers(account, user) and not any(entry.covers(account, user) for entry in self.unless)
 
     def expired(self, now: datetime) -> bool:
         """True from the day after `expires` on."""
@@ -79,6 +93,17 @@ class Rotator(Scope, frozen=True, kw_only=True):
     tool: Text
 
 
+class MutelistFile(Value, frozen=True, kw_only=True):
+    """A Prowler mutelist to be read as exemptions; its path is taken from where the policy lies.
+
+    A mutelist knows no end and no owner: both are said here.
+    """
+
+    file: str
+    owner: str
+    until: date
+
+
 class Policy(Value, frozen=True, kw_only=True):
     """Thresholds and exceptions that every decision is made by."""
 
@@ -88,6 +113,7 @@ class Policy(Value, frozen=True, kw_only=True):
     cutover_quiet: Span = Span(days=7)
     exempt: tuple[Exemption, ...] = ()
     rotators: tuple[Rotator, ...] = ()
+    mutelist: tuple[MutelistFile, ...] = ()
     watch: Span = Span(days=8)
     require_probe: bool = False
     windows: tuple[str, ...] = ()
@@ -143,7 +169,7 @@ def decode_span(kind: type, value: Any) -> Any:
     """How msgspec reads a `Span`; for every part of the policy that is read elsewhere, too."""
     if kind is Span and isinstance(value, str):
         return Span.parse(value)
-    raise msgspec.ValidationError(f'expected a duration such as "90d", got {value!r}')
+    raise ValueError(f'expected a duration such as "90d", got {value!r}')  # msgspec adds the field
 
 
 def _check(policy: Policy) -> None:
@@ -155,3 +181,23 @@ def _check(policy: Policy) -> None:
     for name in ("max_key_age", "settle", "cutover_quiet"):
         if getattr(policy, name) <= timedelta(0):
             raise PolicyError(f"{name} must be longer than nothing")
+    for entry in _scopes(policy):
+        if entry.match == "regex":
+            check_regex(entry.user)
+            if entry.account != "*":
+                check_regex(entry.account)
+
+
+def _scopes(policy: Policy) -> Iterator[Scope]:
+    yield from policy.rotators
+    for entry in policy.exempt:
+        yield entry
+        yield from entry.unless
+
+
+def check_regex(pattern: str) -> None:
+    """Raise PolicyError for what is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise PolicyError(f"{pattern!r} is no regular expression: {error}") from error

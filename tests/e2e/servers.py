@@ -14,6 +14,19 @@ from typing import Any
 import botocore.session
 from botocore.config import Config
 
+from sparekey.sandbox import Sandbox, parse_scenario
+
+_EMPTY = """
+[caller]
+account = "111122223333"
+user = "ops"
+[[account]]
+id = "111122223333"
+name = "Empty"
+[[account.user]]
+name = "ops"
+key = [{ age = "20d" }]
+"""
 REPOSITORY = Path(__file__).parents[2]
 JUDGE = REPOSITORY / ".venv-judge"
 
@@ -49,6 +62,14 @@ class Server:
             aws_secret_access_key=secret_key or self.secret_key,
             config=Config(retries={"max_attempts": 1}),
         )
+
+
+@contextmanager
+def sandbox() -> Iterator[Server]:
+    """Our own practice AWS."""
+    with Sandbox(parse_scenario(_EMPTY)) as aws:
+        env = aws.env()
+        yield Server("sandbox", aws.url, env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
 
 
 @contextmanager

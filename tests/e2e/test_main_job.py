@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from e2e.servers import Server, ministack, moto
+from e2e.servers import Server, ministack, moto, sandbox
 
-SERVERS = {"moto": moto, "ministack": ministack}
+SERVERS = {"sandbox": sandbox, "moto": moto, "ministack": ministack}
 
 
 @pytest.fixture(scope="module", params=sorted(SERVERS))
@@ -84,7 +84,7 @@ def test_a_spare_key_is_found_switched_off_read_back_and_put_back(server: Server
 
     because = "the application was moved by hand"
     sparekey("plan", "--force", goes, "--because", because, "--keep", stays, "-o", "plan.json")
-    refused = sparekey("apply", "plan.json", expect=1)
+    refused = sparekey("apply", "plan.json", expect=2)
     assert "--yes" in refused.stderr
     assert set(pair.statuses().values()) == {"Active"}
 

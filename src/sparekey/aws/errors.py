@@ -81,6 +81,14 @@ class RejectedCredentialsError(AwsError):
     )
 
 
+class NotEnteredError(AwsError):
+    """An account's role or profile could not be used, so nothing of the account can be read."""
+
+    default_hint: ClassVar[str] = (
+        "Does the role exist there, and does it trust the caller and the external id?"
+    )
+
+
 class DeniedError(AwsError):
     """The caller may not do this."""
 

@@ -2,18 +2,38 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from botocore.credentials import Credentials as BotocoreCredentials
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
+from sparekey.aws import accounts, credential_report, event_history, root
+from sparekey.aws.accounts import Entry, Selection, Target
 from sparekey.aws.client import Client, Credentials, OnCall, Principal
-from sparekey.aws.errors import AwsError, DeniedError, NoCredentialsError, NotFoundError, from_botocore
+from sparekey.aws.errors import (
+    AwsError,
+    BadAnswerError,
+    DeniedError,
+    NoCredentialsError,
+    NotFoundError,
+    from_botocore,
+)
 from sparekey.aws.keys import Keys
+from sparekey.aws.security_hub import SecurityHub
 from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
-from sparekey.model import Caller, Unreadable
+from sparekey.model import AccessKey, Caller, Unreadable, Value
+
+
+class Summary(Value, frozen=True):
+    """What IAM counts in an account."""
+
+    users: int
+    root_keys: int
 
 
 class AccountGateway(Keys):
@@ -23,7 +43,14 @@ class AccountGateway(Keys):
         super().__init__(client, principal)
         self.account_id = principal.account
         self.partition = partition
-        self.arn = arn  # of the identity that asks in this account
+        self._arn = arn
+
+    @property
+    def arn(self) -> str:
+        """The ARN of the identity that asks in this account; raises AwsError."""
+        if not self._arn:
+            self._arn = str(self._client.call(self._principal, "sts", "GetCallerIdentity")["Arn"])
+        return self._arn
 
     @property
     def width(self) -> int:
@@ -32,37 +59,80 @@ class AccountGateway(Keys):
 
     def alias(self) -> str:
         """The account's alias, empty where it has none; raises AwsError."""
-        aliases = self._call("ListAccountAliases")["AccountAliases"]
-        return str(aliases[0]) if aliases else ""
+        result = self._client.query(self._principal, "iam", "ListAccountAliases", {})
+        return result.findtext("AccountAliases/member", "")
 
-    def root_keys(self) -> int:
-        """How many access keys the root user has, 0 or 1; raises AwsError.
+    def summary(self) -> Summary:
+        """How many users the account has, and how many access keys its root user; raises AwsError.
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccountSummary.html
         """
-        return int(self._call("GetAccountSummary")["SummaryMap"]["AccountAccessKeysPresent"])
+        result = self._client.query(self._principal, "iam", "GetAccountSummary", {})
+        counts = {entry.findtext("key"): entry.findtext("value", "") for entry in result.iterfind("*/entry")}
+        try:
+            return Summary(int(counts["Users"]), int(counts["AccountAccessKeysPresent"]))
+        except (KeyError, ValueError) as error:
+            raise BadAnswerError(f"the answer to iam:GetAccountSummary has no {error}") from error
 
-    def simulate(self, actions: Sequence[str], resource: str = "*") -> tuple[str, ...] | Unreadable:
-        """Which of the actions on a resource this identity is denied, sorted; or Unreadable.
+    def root_keys(self) -> int:
+        """How many access keys the root user has, 0 or 1; raises AwsError."""
+        return self.summary().root_keys
+
+    def credential_report(self) -> credential_report.CredentialReport:
+        """The credential report, made if there is none; raises AwsError."""
+        return credential_report.fetch(self._call, self._client.clock)
+
+    def key_changes(self, since: datetime) -> event_history.Changes:
+        """Whose keys changed since, by the event history of IAM's own region; raises AwsError."""
+        region = self._client.service("iam").region
+
+        def call(action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+            return self._client.call(self._principal, "cloudtrail", action, params, region=region)
+
+        return event_history.changes(call, since)
+
+    def security_hub(self) -> SecurityHub:
+        """Security Hub in this account and the client's region; raises AwsError where no region is named."""
+        return SecurityHub(self._client, self._principal)
+
+    def publish(self, topic: str, subject: str, text: str) -> None:
+        """Publish to an SNS topic, in the region that its ARN names; raises AwsError.
+
+        Source: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+        """
+        params = {"TopicArn": topic, "Subject": subject, "Message": text}
+        region = topic.split(":")[3]
+        self._client.call(self._principal, "sns", "Publish", params, region=region, idempotent=False)
+
+    def release(self) -> None:
+        """Drop what is kept for speed: the pace, and a role's session, which is taken again when needed."""
+        self._client.forget(self.account_id)
+        if isinstance(self._principal.credentials, accounts.SessionCredentials):
+            self._principal.credentials.drop()
+
+    def simulate(self, actions: Sequence[str], resources: Sequence[str]) -> tuple[str, ...] | Unreadable:
+        """Which of the actions this identity is denied on any of the resources, sorted; or Unreadable.
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
         """
-        if self.arn.endswith(":root"):
-            return ()  # only the organization limits the root user, and nothing simulates that
         try:
-            return self._simulate(self._policy_source(), actions, resource)
+            if self.arn.endswith(":root"):
+                return ()  # only the organization limits the root user, and nothing simulates that
+            return self._simulate(self._policy_source(), actions, resources)
         except AwsError as error:
             return Unreadable("iam:SimulatePrincipalPolicy", error.message, error.code)
 
-    def _simulate(self, source: str, actions: Sequence[str], resource: str) -> tuple[str, ...]:
-        params = {"PolicySourceArn": source, "ActionNames": list(actions), "ResourceArns": [resource]}
+    def _simulate(self, source: str, actions: Sequence[str], resources: Sequence[str]) -> tuple[str, ...]:
+        params = {"PolicySourceArn": source, "ActionNames": list(actions), "ResourceArns": list(resources)}
         decided: dict[str, bool] = {}
         marker: dict[str, str] = {}
         while True:
             answer = self._call("SimulatePrincipalPolicy", {**params, **marker})
             for result in answer["EvaluationResults"]:
                 name = result["EvalActionName"].lower()
-                decided[name] = decided.get(name, True) and result["EvalDecision"] == "allowed"
+                each = result.get("ResourceSpecificResults", ())
+                decisions = {result["EvalDecision"], *(one["EvalResourceDecision"] for one in each)}
+                decided[name] = decided.get(name, True) and decisions == {"allowed"}
             if not answer.get("IsTruncated"):
                 # An action that was not decided is not allowed.
                 return tuple(sorted(name for name in actions if not decided.get(name.lower(), False)))
@@ -133,7 +203,89 @@ class Gateway:
         """The account of the base credentials; raises AwsError."""
         caller = self.caller()
         principal = Principal(caller.account, self._credentials)
-        return AccountGateway(self.client, principal, caller.arn.split(":")[1], caller.arn)
+        return AccountGateway(self.client, principal, self.partition, caller.arn)
+
+    def organization(
+        self,
+        *,
+        units: Sequence[str] = (),
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        entry: Entry,
+    ) -> Selection:
+        """The organization's accounts; raises AwsError, and BadInputError where a role is not named."""
+        caller = self.caller()
+        base = Principal(caller.account, self._credentials)
+
+        def call(action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+            return self.client.call(base, "organizations", action, params)
+
+        return accounts.organization(
+            call,
+            caller.account,
+            self.partition,
+            units=units,
+            include=include,
+            exclude=exclude,
+            entry=entry,
+        )
+
+    def accounts_file(
+        self, path: Path, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    ) -> Selection:
+        """The accounts of a file; raises AwsError and BadInputError."""
+        targets = accounts.read_file(path, self.caller().account, self.partition)
+        return Selection(accounts.choose(targets, include, exclude))
+
+    def enter(self, target: Target) -> AccountGateway:
+        """One account; its role is assumed when it is first asked for something."""
+        caller = self.caller()
+        base = Principal(caller.account, self._credentials)
+        credentials = accounts.credentials_for(self.client, base, target)
+        arn = target.roles[-1] if target.roles else "" if target.profile else caller.arn
+        return AccountGateway(self.client, Principal(target.id, credentials), self.partition, arn)
+
+    def list_root_keys(self, account: str) -> tuple[AccessKey, ...]:
+        """The root user's keys in a member account, each with its last use; raises AwsError."""
+        base = Principal(self.caller().account, self._credentials)
+        return root.list_root_keys(self.client, base, self.partition, account)
+
+    def credentials_end(self) -> datetime | None:
+        """When the base credentials end for good; None where they are long-term or renew themselves.
+
+        Nothing tells the end of a session that was handed over as it is: it may be over at any moment.
+        """
+        if isinstance(self._credentials, RefreshableCredentials):
+            return None
+        try:
+            token = self._credentials.get_frozen_credentials().token
+        except (BotoCoreError, ClientError) as error:
+            raise from_botocore(error) from error
+        return self.client.clock.now() if token else None
+
+    def alarm_state(self, account: str, region: str, name: str) -> str:
+        """The state of a CloudWatch alarm: OK, ALARM or INSUFFICIENT_DATA; raises AwsError.
+
+        Source: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
+        """
+        own = self.caller().account
+        if account not in ("", own):
+            raise AwsError(f"the alarm {name} is in account {account}, the credentials are of account {own}")
+        answer = self.client.call(
+            Principal(own, self._credentials),
+            "cloudwatch",
+            "DescribeAlarms",
+            {"AlarmNames": [name], "AlarmTypes": ["MetricAlarm", "CompositeAlarm"]},
+            region=region or None,
+        )
+        for alarm in (*answer.get("MetricAlarms", ()), *answer.get("CompositeAlarms", ())):
+            return str(alarm["StateValue"])
+        raise NotFoundError(f"there is no alarm {name} in {region}", action="cloudwatch:DescribeAlarms")
+
+    @property
+    def partition(self) -> str:
+        """The partition of the caller; roles do not cross partitions."""
+        return self.caller().arn.split(":")[1]
 
     def _identity(self, credentials: Credentials) -> tuple[str, str]:
         """GetCallerIdentity needs no permission: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html"""

@@ -1,5 +1,6 @@
 """Access keys of one account: what may be read of them, and the one door through which they are written."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -62,11 +63,18 @@ class Keys:
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListAccessKeys.html
         """
-        members = self._pages("ListAccessKeys", {"UserName": user}, "AccessKeyMetadata")
+        return self._keys({"UserName": user})
+
+    def list_own_keys(self) -> tuple[AccessKey, ...]:
+        """The access keys of whoever asks: in a session of AssumeRoot, those of the root user."""
+        return self._keys({})
+
+    def _keys(self, params: Mapping[str, Any]) -> tuple[AccessKey, ...]:
+        members = self._pages("ListAccessKeys", params, "AccessKeyMetadata")
         return tuple(
             AccessKey(
                 id=_text(member, "AccessKeyId"),
-                status=_text(member, "Status"),
+                status=sys.intern(_text(member, "Status")),
                 created=_time(member, "CreateDate"),
             )
             for member in members
@@ -135,4 +143,4 @@ def _time(element: Element, name: str) -> datetime:
 
 
 def _known(text: str | None) -> str | None:
-    return None if text in {None, "", "N/A"} else text
+    return sys.intern(text) if text and text != "N/A" else None

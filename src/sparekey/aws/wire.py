@@ -9,6 +9,7 @@ import http.client
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from botocore.httpsession import URLLib3Session, get_cert_path
 from botocore.utils import get_environ_proxies
 
 _CONNECT_TIMEOUT = 10.0
-_READ_TIMEOUT = 60.0
+_TIMEOUT = struct.pack("ll", 60, 0)  # a timeval
 _FRESH = 1.0  # seconds: a connection idle for longer may have been closed by the other side
 _CHUNK = 65536
 
@@ -111,7 +112,10 @@ class Wire:
                 sock = self._context().wrap_socket(sock, server_hostname=host)
         except OSError as error:
             raise CutError(f"{url.netloc}: {_why(error)}", sent=False) from error
-        sock.settimeout(_READ_TIMEOUT)
+        # The kernel keeps the time: Python's own time-out costs a poll before each send and receive.
+        sock.settimeout(None)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT)
         return _Connection(sock)
 
     def _context(self) -> ssl.SSLContext:
@@ -199,7 +203,8 @@ class _Connection:
         parts = []
         while size := int(self._line().partition(b";")[0], 16):
             parts.append(self._take(size))
-            self._line()
+            if self._line():
+                raise ValueError("the answer's chunks do not fit")
         while self._line():  # trailers
             pass
         return b"".join(parts)
@@ -250,7 +255,7 @@ def _send_by_botocore(session: URLLib3Session, request: Request) -> Response:
     try:
         answer = session.send(prepared)
         body = answer.content
-    except boto.HTTPClientError as error:
+    except (boto.HTTPClientError, boto.ConnectionError) as error:
         sent = not isinstance(error, boto.EndpointConnectionError | boto.ProxyConnectionError)
         raise CutError(f"{urlsplit(request.url).netloc}: {error}", sent=sent) from error
     return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, body)

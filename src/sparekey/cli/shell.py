@@ -4,15 +4,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 if TYPE_CHECKING:
+    from sparekey.app import App
     from sparekey.report import Look
 
 INTERRUPTED = 130
+# Whoever reads from a pipe wants whole lines.
+_UNBROKEN = 1000
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -78,37 +82,131 @@ def look(*, show_all: bool = False) -> "Look":
     from sparekey.report import Look
 
     console = Console()
-    width = console.width if console.is_terminal else 160
+    told = console.is_terminal or "COLUMNS" in os.environ
+    width = console.width if told else _UNBROKEN
     return Look(width=width, color=console.is_terminal and not console.no_color, show_all=show_all)
 
 
-def aws_options(command: _F) -> _F:
-    """--profile, --region and --config: who asks, and by which policy."""
-    options = (
-        click.option("--profile", metavar="NAME", help="AWS profile; else the usual credential chain."),
-        click.option("--region", metavar="NAME", help="AWS region; picks the partition where it matters."),
-        click.option(
-            "--config",
-            type=click.Path(path_type=Path, dir_okay=False),
-            metavar="FILE",
-            help="Policy file; else SPAREKEY_HOME/sparekey.toml. Never read from the current directory.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+_CALLER = (
+    click.option("--profile", metavar="NAME", help="AWS profile; else the usual credential chain."),
+    click.option("--region", metavar="NAME", help="AWS region; picks the partition where it matters."),
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Policy file; else SPAREKEY_HOME/sparekey.toml. Never read from the current directory.",
+    ),
+    click.option(
+        "--role", default="", metavar="NAME", help="Enter other accounts by this role; there is no default."
+    ),
+    click.option("--external-id", default="", metavar="ID", help="External id that the role asks for."),
+    click.option("--session-duration", default="", metavar="TIME", help='Length of its sessions: "1h".'),
+    click.option(
+        "--accounts",
+        "accounts_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Accounts and how to enter them: TOML, or c7n-org's accounts.yml.",
+    ),
+)
+_MANY = (
+    click.option("--org", is_flag=True, help="Every active account of the AWS organization."),
+    click.option("--ou", "units", multiple=True, metavar="ID", help="Only this unit and those below it."),
+    click.option(
+        "--include",
+        multiple=True,
+        metavar="WHICH",
+        help="Only these accounts: id, name (* matches anything) or tag:KEY=VALUE (repeatable).",
+    ),
+    click.option(
+        "--exclude-account",
+        "exclude_accounts",
+        multiple=True,
+        metavar="WHICH",
+        help="Not these (repeatable).",
+    ),
+)
 
 
-def format_option(*names: str) -> Callable[[_F], _F]:
-    """--format, the first name being the default."""
-    return click.option(
-        "--format",
-        "format_",
-        type=click.Choice(names),
-        default=names[0],
-        show_default=True,
-        help="Output format.",
+def connecting(*, many: bool = False) -> Callable[[_F], _F]:
+    """The options that say who asks, by which policy and where; the verb gets one `connect()` for them all.
+
+    `many` adds the options that choose among the accounts of an organization.
+    """
+    options = (*_CALLER, *_MANY) if many else _CALLER
+    names = (*_NAMES, *_MANY_NAMES) if many else _NAMES
+
+    def decorate(command: _F) -> _F:
+        @wraps(command)
+        def verb(**given: Any) -> Any:
+            told = {name: given.pop(name) for name in names}
+            return command(connect=lambda: _connect(**told), **given)
+
+        for option in reversed(options):
+            verb = option(verb)
+        return cast("_F", verb)
+
+    return decorate
+
+
+_NAMES = ("profile", "region", "config", "role", "external_id", "session_duration", "accounts_file")
+_MANY_NAMES = ("org", "units", "include", "exclude_accounts")
+
+
+def _connect(
+    *,
+    profile: str | None,
+    region: str | None,
+    config: Path | None,
+    role: str,
+    external_id: str,
+    session_duration: str,
+    accounts_file: Path | None,
+    org: bool = False,
+    units: tuple[str, ...] = (),
+    include: tuple[str, ...] = (),
+    exclude_accounts: tuple[str, ...] = (),
+) -> "App":
+    from sparekey import app
+
+    where = app.where(
+        org=org or bool(units),
+        accounts_file=accounts_file,
+        units=units,
+        include=include,
+        exclude=exclude_accounts,
+        role=role,
+        external_id=external_id,
+        session_duration=session_duration,
     )
+    return app.connect(profile=profile, region=region, config=config, where=where)
+
+
+read_option = click.option(
+    "--read",
+    "mode",
+    type=click.Choice(("auto", "list", "report")),
+    default="auto",
+    show_default=True,
+    help="List each user's keys, or take the credential report and list who matters; auto: beyond 20 users.",
+)
+
+
+notify_option = click.option(
+    "--notify",
+    "targets",
+    multiple=True,
+    metavar="TARGET",
+    help="Tell slack:URL, webhook:URL, sns:ARN or mailto:ADDRESS (repeatable).",
+)
+format_option = click.option(
+    "--format",
+    "format_",
+    default="table",
+    show_default=True,
+    metavar="NAME",
+    help="Output format; an unknown name tells which there are.",
+)
 
 
 @contextmanager

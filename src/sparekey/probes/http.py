@@ -13,11 +13,11 @@ _BODY_LIMIT = 1024 * 1024
 
 
 class Probe(Common, frozen=True, kw_only=True):
-    """`url` is fetched without following redirects; `match` is a regular expression for the body."""
+    """`url` is fetched without following redirects; `body` is a regular expression that it must match."""
 
     url: str
     status: int = 200
-    match: str = ""
+    body: str = ""
 
     def check(self) -> None:
         """Raise PolicyError for a URL that is not HTTP, or a pattern that is none."""
@@ -25,7 +25,7 @@ class Probe(Common, frozen=True, kw_only=True):
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
             raise PolicyError(f"probe {self.name!r} needs a url with http:// or https://")
         try:
-            re.compile(self.match)
+            re.compile(self.body)
         except re.error as error:
             raise PolicyError(f"probe {self.name!r} has a pattern that is none: {error}") from error
 
@@ -44,9 +44,9 @@ class Probe(Common, frozen=True, kw_only=True):
         text = body.decode(errors="replace")
         if status != self.status:
             return Reading(green=False, output=cut(f"HTTP {status}, not {self.status}: {text}"))
-        if not re.search(self.match, text):
+        if not re.search(self.body, text):
             return Reading(
-                green=False, output=cut(f"HTTP {status}, but nothing matches {self.match!r}: {text}")
+                green=False, output=cut(f"HTTP {status}, but nothing matches {self.body!r}: {text}")
             )
         return Reading(green=True, output=f"HTTP {status}")
 

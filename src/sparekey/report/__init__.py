@@ -1,7 +1,8 @@
 """The formats a result can leave in: one module each, found by looking into this folder.
 
-A format module holds `NAME` and any of `audit(Audit, Look)`, `plan(Plan, Look)`, `run(RunRecord, Look)`, each
-yielding text. A format that lacks one of them does not offer it.
+A format module holds `NAME` and any of `audit(Audit, Look)`, `plan(Plan, Look)`, `run(RunRecord, Look)`,
+`runs(tuple[RunRecord, ...], Look)` and `root_keys((tuple[RootKeys, ...], now), Look)`, each yielding text. A
+format that lacks one of them does not offer it.
 """
 
 import importlib
@@ -14,15 +15,19 @@ from typing import Any, Literal
 from sparekey.errors import BadInputError
 from sparekey.model import Value
 
-Subject = Literal["audit", "plan", "run"]
+Subject = Literal["audit", "plan", "run", "runs", "root_keys"]
 
 
 class Look(Value, frozen=True):
-    """How a terminal wants it: columns, and whether colour is shown. Files get the defaults."""
+    """How it is wanted: columns, whether colour is shown, whether what passes is. Files get the defaults.
+
+    `region` is where finding formats say that the finding is; empty for the partition's first.
+    """
 
     width: int = 100
     color: bool = False
     show_all: bool = False
+    region: str = ""
 
 
 PLAIN = Look()

@@ -5,16 +5,21 @@ https://owasp.org/www-community/attacks/CSV_Injection
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from sparekey.model import AccessKey, Audit, Unreadable, UserVerdict
+from sparekey.model import AccessKey, Audit, RunRecord, Unreadable, UserVerdict
 from sparekey.plan import Plan
 from sparekey.report import Look
+from sparekey.words import clean
 
 NAME = "csv"
 _AUDIT_COLUMNS = (
     *("account", "alias", "user", "arn", "status", "active_keys", "key", "key_status", "created"),
     *("last_used_state", "last_used_at", "last_used_service", "last_used_region", "findings", "as_of"),
+)
+_RUN_COLUMNS = (
+    *("run", "account", "user", "keep", "key", "state", "changed_at", "before", "after", "decided"),
+    *("why", "release", "request_ids", "ledger_head"),
 )
 _NO_KEY = ("",) * 8
 _STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -55,6 +60,33 @@ def plan(plan: Plan, look: Look) -> Iterator[str]:
         yield _row(*row)
 
 
+def run(record: RunRecord, look: Look) -> Iterator[str]:
+    """One row a step; listings read `key status` with a space, entries parted by a comma."""
+    del look
+    yield _row(*_RUN_COLUMNS)
+    for step in record.steps:
+        yield _row(
+            record.id,
+            step.account,
+            step.user,
+            step.keep or "",
+            step.key,
+            step.state,
+            step.changed_at.isoformat() if step.changed_at else "",
+            _listing(step.before),
+            _listing(step.after),
+            step.decided,
+            step.why,
+            step.release,
+            " ".join(step.request_ids),
+            record.head,
+        )
+
+
+def _listing(listing: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} {status}" for key, status in sorted(listing.items()))
+
+
 def _keys(verdict: UserVerdict) -> Iterable[AccessKey | None]:
     keys = verdict.user.keys
     return (None,) if isinstance(keys, Unreadable) or not keys else keys
@@ -81,5 +113,11 @@ def _findings(verdict: UserVerdict) -> str:
 
 def _row(*cells: str) -> str:
     line = io.StringIO()
-    csv.writer(line).writerow(f"'{cell}" if cell.startswith(_STARTS_A_FORMULA) else cell for cell in cells)
+    csv.writer(line).writerow(_cell(cell) for cell in cells)
     return line.getvalue()
+
+
+def _cell(text: str) -> str:
+    """The text, quoted where a spreadsheet would reckon it, with nothing in it that a terminal acts on."""
+    text = f"'{text}" if text.startswith(_STARTS_A_FORMULA) else text
+    return clean(text)

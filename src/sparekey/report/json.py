@@ -1,16 +1,42 @@
-"""JSON, versioned and stable: `sparekey/audit/1`, `sparekey/plan/1`, `sparekey/run/1`."""
+"""JSON, versioned and stable: `sparekey/audit/1`, `sparekey/plan/1`, `sparekey/run/1`.
 
+The schemas are docs/schemas/*.json.
+"""
+
+import re
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from sparekey.model import AccessKey, AccountVerdict, Audit, Finding, Unreadable, UserVerdict
+from sparekey.errors import BadInputError
+from sparekey.model import (
+    AccessKey,
+    Account,
+    AccountVerdict,
+    Audit,
+    Caller,
+    Coverage,
+    Evidence,
+    Finding,
+    FindingStatus,
+    RootKeys,
+    RunRecord,
+    SkippedAccount,
+    Snapshot,
+    StepRecord,
+    Time,
+    Unreadable,
+    User,
+    UserVerdict,
+)
 from sparekey.plan import Plan, encode
 from sparekey.report import Look
 
 NAME = "json"
+# What JSON lets stand in a string and a terminal acts on: DEL, C1, separators, marks of direction.
+_ACTED_ON = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def audit(audit: Audit, look: Look) -> Iterator[str]:
@@ -23,17 +49,140 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
     yield f'{_text(audit.snapshot.caller.arn)},\n"accounts": ['
     for number, account in enumerate(audit.accounts):
         yield (",\n" if number else "\n") + _text(_account(account))
-    yield f'\n],\n"coverage": {_text(coverage)}}}\n'
+    yield f'\n],\n"skipped": {_text(audit.snapshot.skipped)},\n"coverage": {_text(coverage)}}}\n'
 
 
 def plan(plan: Plan, look: Look) -> Iterator[str]:
-    """Exactly the plan's file."""
+    """The plan's file: what `sparekey apply` takes."""
     del look
-    yield encode(plan).decode()
+    yield _escaped(encode(plan).decode())
+
+
+def run(record: RunRecord, look: Look) -> Iterator[str]:
+    """What was done, one step a line."""
+    del look
+    head, steps = _run(record)
+    yield f'{_text(head)[:-1]},\n"steps": ['
+    for number, step in enumerate(steps):
+        yield (",\n" if number else "\n") + _text(step)
+    yield "\n]}\n"
+
+
+def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
+    """One run a line."""
+    del look
+    for record in records:
+        head, steps = _run(record)
+        yield _text({**head, "steps": steps}) + "\n"
+
+
+def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterator[str]:
+    """Every account's root keys."""
+    del look
+    accounts = [
+        {
+            "id": one.account,
+            "name": one.name or None,
+            "present": None if isinstance(one.present, Unreadable) else one.present,
+            "unreadable": next((x.why for x in (one.present, one.keys) if isinstance(x, Unreadable)), None),
+            "keys": [] if isinstance(one.keys, Unreadable) else [_key(key) for key in one.keys],
+        }
+        for one in told[0]
+    ]
+    yield _text({"schema": "sparekey/root-keys/1", "generated": _time(told[1]), "accounts": accounts}) + "\n"
+
+
+def read_audit(content: bytes) -> Audit:
+    """An audit's JSON as the audit again; raises BadInputError where it is none, or of another version."""
+    try:
+        told = msgspec.json.decode(content, type=_Told)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInputError(f"this is no audit in JSON: {error}", _AUDIT_HINT) from error
+    accounts = tuple(_told_account(account) for account in told.accounts)
+    snapshot = Snapshot(
+        told.generated, Caller("", told.caller), tuple(verdict.account for verdict in accounts), told.skipped
+    )
+    return Audit(snapshot, told.rules, accounts, told.coverage, told.cis or "")
+
+
+_AUDIT_HINT = "Make one: sparekey audit --format json > audit.json"
+
+
+class _ToldFinding(msgspec.Struct, frozen=True):
+    rule: str
+    status: FindingStatus
+    message: str
+
+
+class _ToldUser(msgspec.Struct, frozen=True):
+    name: str
+    arn: str
+    status: FindingStatus
+    active_keys: int | None
+    keys: tuple[AccessKey, ...]
+    findings: tuple[_ToldFinding, ...]
+
+
+class _ToldAccount(msgspec.Struct, frozen=True):
+    id: str
+    partition: str
+    alias: str | None
+    read_by: Literal["list", "report"]
+    as_of: Time
+    unreadable: str | None
+    findings: tuple[_ToldFinding, ...]
+    users: tuple[_ToldUser, ...]
+    notes: tuple[str, ...] = ()
+
+
+class _Told(msgspec.Struct, frozen=True, tag_field="schema", tag="sparekey/audit/1"):
+    generated: Time
+    rules: tuple[str, ...]
+    caller: str
+    accounts: tuple[_ToldAccount, ...]
+    coverage: Coverage
+    cis: str | None = None
+    skipped: tuple[SkippedAccount, ...] = ()
+
+
+def _told_account(told: _ToldAccount) -> AccountVerdict:
+    def findings(user: str, said: tuple[_ToldFinding, ...]) -> tuple[Finding, ...]:
+        return tuple(Finding(one.rule, told.id, user, one.status, one.message) for one in said)
+
+    verdicts = tuple(
+        UserVerdict(
+            User(
+                user.name,
+                user.arn,
+                user.keys
+                if user.active_keys is not None
+                else Unreadable("keys", next((one.message for one in user.findings), "not read")),
+            ),
+            user.status,
+            findings(user.name, user.findings),
+        )
+        for user in told.users
+    )
+    account = Account(
+        id=told.id,
+        partition=told.partition,
+        users=Unreadable("users", told.unreadable)
+        if told.unreadable is not None
+        else tuple(verdict.user for verdict in verdicts),
+        as_of=told.as_of,
+        alias=told.alias or "",
+        read_by=told.read_by,
+        notes=told.notes,
+    )
+    return AccountVerdict(account, verdicts, findings("", told.findings))
 
 
 def _text(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    return _escaped(msgspec.json.encode(value).decode())
+
+
+def _escaped(text: str) -> str:
+    return _ACTED_ON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _time(at: datetime | None) -> str | None:
@@ -78,3 +227,44 @@ def _key(key: AccessKey) -> dict[str, Any]:
 
 def _finding(finding: Finding) -> dict[str, str]:
     return {"rule": finding.rule, "status": finding.status, "message": finding.message}
+
+
+def _run(record: RunRecord) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    head = {
+        "schema": "sparekey/run/1",
+        "id": record.id,
+        "state": record.state,
+        "plan_digest": record.plan_digest,
+        "caller": record.caller,
+        "opened": _time(record.opened),
+        "updated": _time(record.updated),
+        "wave": record.wave,
+        "waves": record.waves,
+        "watch_until": _time(record.watch_until),
+        "notes": record.notes,
+        "entries": record.entries,
+        "head": record.head,
+    }
+    return head, [_step(step) for step in record.steps]
+
+
+def _step(step: StepRecord) -> dict[str, Any]:
+    return {
+        "account": step.account,
+        "user": step.user,
+        "keep": step.keep,
+        "key": step.key,
+        "state": step.state,
+        "decided": step.decided,
+        "why": step.why,
+        "release": step.release,
+        "request_ids": step.request_ids,
+        "before": step.before,
+        "after": step.after,
+        "changed_at": _time(step.changed_at),
+        "evidence": [_evidence(fact) for fact in step.evidence],
+    }
+
+
+def _evidence(fact: Evidence) -> dict[str, str | None]:
+    return {"source": fact.source, "fact": fact.fact, "key": fact.key or None, "at": _time(fact.at)}

@@ -1,18 +1,20 @@
 """What a person reads on a terminal: verdict first, never colour alone."""
 
 import io
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import groupby
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sparekey.model import AccountVerdict, Audit, Unreadable, UserVerdict
+from sparekey.model import AccountVerdict, Audit, RootKeys, RunRecord, StepRecord, Unreadable, UserVerdict
 from sparekey.plan import Plan, Step
 from sparekey.report import Look
 from sparekey.rules import rule
-from sparekey.words import clean, key_age, last_use, moment, number, plural
+from sparekey.words import clean, key_age, last_use, moment, number, plural, step_state
 
 NAME = "table"
 _STYLES = {"PASS": "green", "FAIL": "bold red", "EXEMPT": "yellow", "UNREADABLE": "bold magenta"}
@@ -24,6 +26,8 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
     yield _rules(audit)
     for account in audit.accounts:
         yield from _account(account, now, look)
+    for skipped in audit.snapshot.skipped:
+        yield clean(f"\nAccount {skipped.id} ({skipped.name}): not read, it is {skipped.state}")
     yield "\n" + coverage(audit) + "\n"
 
 
@@ -48,96 +52,182 @@ def coverage(audit: Audit) -> str:
 
 
 def plan(plan: Plan, look: Look) -> Iterator[str]:
-    """Every step, what holds the held ones, and the counts."""
-    going, held = plan.deactivations, plan.held
-    if going:
-        yield from _table(look, _steps_table("To deactivate", going, released=False))
-    if held:
-        yield from _table(look, _steps_table("Held", held, released=True))
+    """Every user's step, what holds the held ones, and the counts."""
+    for title, steps in (("To deactivate", plan.deactivations), ("Held", plan.held)):
+        if steps:
+            yield f"{title}\n"
+            for user, of_user in groupby(steps, lambda step: (step.account, step.user)):
+                yield from _user_steps(user, list(of_user), look)
+            yield "\n"
     for entry in plan.exempt:
-        yield f"exempt  {entry.account} {entry.user} until {entry.expires} ({entry.owner}: {entry.reason})\n"
+        yield clean(
+            f"exempt  {entry.account} {entry.user} until {entry.expires} ({entry.owner}: {entry.reason})\n"
+        )
     for unread in plan.unread:
-        yield f"unread  {unread.what}: {unread.why}\n"
+        yield clean(f"unread  {unread.what}: {unread.why}\n")
     yield (
-        f"\n{plural(len(going), 'key')} to deactivate, {number(len(held))} held, "
+        f"{plural(len(plan.deactivations), 'key')} to deactivate, {number(len(plan.held))} held, "
         f"{plural(len(plan.exempt), 'user')} exempt, {number(len(plan.unread))} unread; "
         f"plan {plan.digest[:12]}, good until {moment(plan.expires)}\n"
     )
+
+
+def run(record: RunRecord, look: Look) -> Iterator[str]:
+    """What became of each step, with AWS's request ids and the head of the ledger's chain."""
+    yield f"Run {record.id}: {record.state.replace('_', ' ')}\n"
+    yield f"  plan    {record.plan_digest}\n"
+    yield clean(f"  caller  {record.caller}\n")
+    yield f"  begun   {moment(record.opened)}, last entry {moment(record.updated)}\n"
+    if record.watch_until:
+        yield f"  watch   until {moment(record.watch_until)}\n"
+    for note in record.notes:
+        yield clean(f"  note    {note}\n")
+    yield f"  ledger  {plural(record.entries, 'entry', 'entries')}, head {record.head}\n\n"
+    for step in record.steps:
+        stays = f" ({step.keep} stays)" if step.keep else ""
+        yield clean(f"  {step.account}  {step.user}  {step.key}: {step_state(step.state).upper()}{stays}\n")
+        for line in _seen(step):
+            yield from _wrapped(" " * 6, line, look)
+
+
+def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
+    """One line a run, oldest first."""
+    if not records:
+        yield "No run yet: `sparekey plan -o plan.json`, then `sparekey apply plan.json`.\n"
+        return
+    table = _bare_table("Run", "State", "Begun", "Steps", "Caller")
+    for record in records:
+        counts = ", ".join(f"{number(count)} {step_state(state)}" for state, count in _counts(record.steps))
+        begun = moment(record.opened)
+        cells = (record.id, record.state.replace("_", " "), begun, counts, clean(record.caller))
+        table.add_row(*(Text(cell) for cell in cells))
+    yield from _printed(look, table)
+
+
+def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterator[str]:
+    """The accounts whose root user has a key or could not be asked, and the counts."""
+    every, now = told
+    for one in every:
+        name = clean(f"{one.account} ({one.name})" if one.name else one.account)
+        match one.present, one.keys:
+            case Unreadable(why=why), _:
+                yield from _wrapped(f"UNREADABLE  {name}: ", why, look)
+            case 0, _:
+                continue
+            case _, Unreadable(why=why):
+                yield from _wrapped(f"FAIL  {name}: the root user has an access key. ", f"Which: {why}", look)
+            case _, tuple(keys):
+                yield f"FAIL  {name}: the root user has an access key\n"
+                for key in keys:
+                    yield clean(f"      {key.id} {key.status}, {key_age(key, now)}, {last_use(key, now)}\n")
+    unread = sum(isinstance(one.present, Unreadable) for one in every)
+    having = sum(not isinstance(one.present, Unreadable) and one.present > 0 for one in every)
+    yield (
+        f"{number(having)} of {plural(len(every), 'account')} have a root access key; "
+        f"{number(unread)} could not be asked\n"
+    )
+    if having:
+        yield "A root key cannot be deactivated from outside, only deleted: `sparekey delete --root`.\n"
+
+
+def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:
+    states = sorted(step.state for step in steps)
+    return [(state, len(list(same))) for state, same in groupby(states)]
+
+
+def _seen(step: StepRecord) -> list[str]:
+    lines = [step.decided, *([step.why] if step.why else [])]
+    if step.release:
+        lines.append(f"released by: {step.release}")
+    if step.after:
+        lines.append(f"before: {_listing(step.before)}")
+        lines.append(f"after:  {_listing(step.after)}")
+    if step.request_ids:
+        lines.append(f"requests: {', '.join(step.request_ids)}")
+    return lines
+
+
+def _listing(statuses: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} {status}" for key, status in sorted(statuses.items()))
 
 
 def _rules(audit: Audit) -> str:
     lines = []
     for name in audit.rules:
         told = rule(name)[0]
-        number_ = (
-            f"CIS {audit.cis}: {told.cis_number(audit.cis) or 'no such control'} · " if audit.cis else ""
-        )
-        lines.append(f"{number_}{told.id}: {told.title}\n")
+        cis = f"CIS {audit.cis}: {told.cis_number(audit.cis) or 'no such control'} · " if audit.cis else ""
+        lines.append(f"{cis}{told.id}: {told.title}\n")
     return "".join(lines)
 
 
 def _account(account: AccountVerdict, now: datetime, look: Look) -> Iterator[str]:
     told = account.account
-    name = f"{told.id} ({told.alias})" if told.alias else told.id
+    name = clean(f"{told.id} ({told.alias})" if told.alias else told.id)
     if isinstance(told.users, Unreadable):
-        yield f"\nAccount {name}: UNREADABLE: {told.users.why}\n"
+        yield clean(f"\nAccount {name}: UNREADABLE: {told.users.why}\n")
         return
     shown = [verdict for verdict in account.users if look.show_all or verdict.status != "PASS"]
     if not shown and not account.findings and not told.notes:
         return
     yield f"\nAccount {name}, read by {told.read_by}, as of {moment(told.as_of)}\n"
     for finding in account.findings:
-        yield f"{finding.status}  {finding.rule}: {finding.message}\n"
+        yield clean(f"{finding.status}  {finding.rule}: {finding.message}\n")
     for note in told.notes:
-        yield f"note  {note}\n"
+        yield clean(f"note  {note}\n")
     if shown:
-        table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
-        for column in ("Status", "User", "Finding", "Access keys"):
-            table.add_column(column, overflow="fold", header_style="bold")
+        table = _bare_table("Status", "User", "Access key", "Key status", "Age", "Last use")
         for verdict in shown:
-            table.add_row(*_user(verdict, now))
-        yield from _table(look, table)
+            _add_user(table, verdict, now)
+        yield from _printed(look, table)
+        for verdict in shown:
+            said = [finding.message for finding in verdict.findings if finding.message not in _OBVIOUS]
+            if said:
+                yield from _wrapped("  ", f"{verdict.user.name}: {'; '.join(said)}", look)
 
 
-def _user(verdict: UserVerdict, now: datetime) -> tuple[Text, Text, Text, Text]:
-    keys = () if isinstance(verdict.user.keys, Unreadable) else verdict.user.keys
-    lines = [
-        f"{key.id or '(id not read)'} {key.status}, {key_age(key, now)}, {last_use(key, now)}" for key in keys
-    ]
-    says = "; ".join(finding.message for finding in verdict.findings)
-    return (
-        Text(verdict.status, _STYLES[verdict.status]),
-        Text(clean(verdict.user.name)),
-        Text(clean(says)),
-        Text(clean("\n".join(lines)) or "none"),
+def _add_user(table: Table, verdict: UserVerdict, now: datetime) -> None:
+    user = verdict.user
+    keys = () if isinstance(user.keys, Unreadable) else user.keys
+    rows = [(key.id or "(id not read)", key.status, key_age(key, now), last_use(key, now)) for key in keys]
+    for at, row in enumerate(rows or [("none", "", "", "")]):
+        first = (Text(verdict.status, _STYLES[verdict.status]), Text(clean(user.name)))
+        table.add_row(*(first if at == 0 else ("", "")), *(Text(clean(cell)) for cell in row))
+
+
+_OBVIOUS = frozenset(f"{count} active keys" for count in range(2, 10))
+
+
+def _user_steps(user: tuple[str, str], steps: list[Step], look: Look) -> Iterator[str]:
+    keep = steps[0].keep
+    yield clean(f"  {user[0]}  {user[1]}" + (f": {keep} stays\n" if keep else ": no key is chosen to stay\n"))
+    for (reason, why, release), same in groupby(steps, lambda step: (step.reason, step.why, step.release)):
+        keys = ", ".join(step.key for step in same)
+        yield from _wrapped(f"    {keys}  ", f"[{reason}] {why}", look)
+        if release:
+            yield from _wrapped("      released by: ", release, look)
+
+
+def _wrapped(lead: str, text: str, look: Look) -> Iterator[str]:
+    lines = textwrap.wrap(
+        clean(lead + text),
+        look.width,
+        subsequent_indent=" " * (len(lead) - len(lead.lstrip()) + 4),
+        break_long_words=False,
     )
+    yield "".join(f"{line}\n" for line in lines)
 
 
-def _steps_table(title: str, steps: tuple[Step, ...], *, released: bool) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
-    for column in ("Account", "User", "Key", "Stays", "Why"):
+def _bare_table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
         table.add_column(column, overflow="fold", header_style="bold")
-    for step in steps:
-        why = f"[{step.reason}] {step.why}"
-        if released:
-            why += f"\nreleased by: {step.release}"
-        table.add_row(
-            *(Text(clean(cell)) for cell in (step.account, step.user, step.key, step.keep or "none", why))
-        )
     return table
 
 
-def _table(look: Look, table: Table) -> Iterator[str]:
+def _printed(look: Look, table: Table) -> Iterator[str]:
     out = io.StringIO()
     console = Console(
-        file=out,
-        width=look.width,
-        force_terminal=look.color,
-        no_color=not look.color,
-        highlight=False,
-        legacy_windows=False,
+        file=out, width=look.width, force_terminal=look.color, no_color=not look.color, highlight=False
     )
     console.print(table)
     yield "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())

@@ -33,13 +33,18 @@ Check = Callable[[Account, Policy, datetime], Iterable[Finding]]
 
 
 class Rule(Value, frozen=True):
-    """A rule's metadata: what it is called, what it says, where the benchmarks number it, what it reads."""
+    """A rule's metadata: what it is called, what it says, where the benchmarks number it, what it reads.
+
+    `remedy` tells whoever gets the finding what to do; `prowler` is the name of Prowler's check for the same.
+    """
 
     id: str
     title: str
     cis: Mapping[str, str]
     needs: Literal["keys", "last_use", "summary"] = "keys"
     severity: Literal["low", "medium", "high", "critical"] = "medium"
+    remedy: str = ""
+    prowler: str = ""
 
     def cis_number(self, version: str) -> str | None:
         """The control's number in a version of the CIS AWS Foundations Benchmark, if it has one."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import assert_never
 
 from sparekey.model import AccessKey, Account, Finding, Unreadable, User
 from sparekey.policy import Policy
@@ -50,3 +51,5 @@ def _judge(
             if lapsed:
                 message = f"{message}; its exemption ended on {lapsed.expires} ({lapsed.owner})"
             return Finding(rule, account, user.name, "FAIL", message)
+        case _:
+            assert_never(said)

@@ -17,6 +17,8 @@ RULE = Rule(
         "6.0": "2.13",
         "7.0": "2.12",
     },
+    remedy="Create a new access key, move the application to it, then run `sparekey plan`.",
+    prowler="iam_rotate_access_key_90_days",
 )
 
 

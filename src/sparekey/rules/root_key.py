@@ -18,6 +18,8 @@ RULE = Rule(
     },
     needs="summary",
     severity="critical",
+    remedy="Sign in as the root user and delete its access key.",
+    prowler="iam_no_root_access_key",
 )
 
 

@@ -16,6 +16,8 @@ RULE = Rule(
         "5.0": "1.12",
         "6.0": "2.12",
     },
+    remedy="Run `sparekey plan` and `sparekey apply`: one working key stays, the others turn inactive.",
+    prowler="iam_user_two_active_access_key",
 )
 
 

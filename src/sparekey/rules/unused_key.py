@@ -17,6 +17,8 @@ RULE = Rule(
         **dict.fromkeys(("6.0", "7.0"), "2.11"),
     },
     needs="last_use",
+    remedy="Make the access key inactive if nothing needs it.",
+    prowler="iam_user_accesskey_unused",
 )
 
 

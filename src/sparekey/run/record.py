@@ -370,7 +370,7 @@ _WAITS = "waits for wave"
 def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]) -> StepRecord:
     known = facts.get((step.account, step.user, step.key), KeyFacts())
     if step.action == "held":
-        known = KeyFacts(state="held", why=step.why, release=step.release)
+        known = KeyFacts(state="held", release=step.release)
     elif known.state == "planned" and waves.get((step.account, step.user), 1) > wave:
         known = msgspec.structs.replace(known, why=f"{_WAITS} {waves[step.account, step.user]}")
     return StepRecord(
@@ -379,12 +379,14 @@ def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping
         keep=step.keep,
         key=step.key,
         state=known.state,
-        why=known.why or step.why,
+        decided=f"[{step.reason}] {step.why}",
+        why=known.why,
         release=known.release,
         request_ids=known.request_ids,
         before=known.before,
         after=known.after,
         changed_at=known.changed_at,
+        evidence=step.evidence,
     )
 
 

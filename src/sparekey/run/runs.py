@@ -201,14 +201,22 @@ class Runs:
         try:
             self._state.ledger.append(run, kind_of(opened), write(opened), at=self._clock.now(), first=True)
         except FencedError:
-            record = self.show(run)
-            if record.state in _FINISHED:
-                raise RefusedError(
-                    f"this plan was carried out as run {run}, which is {record.state}",
-                    f"Make a new plan; `sparekey show {run}` tells what was done.",
-                ) from None
-            if record.state != "watching":
+            record = self.begun(plan)
+            if record and record.state != "watching":
                 self._hands.note(run, Resumed(self._hands.caller.arn))
+
+    def begun(self, plan: Plan) -> RunRecord | None:
+        """The run of a plan that was begun and can go on; RefusedError where it is finished."""
+        run = self.run_id(plan)
+        if not self._state.ledger.entries(run, limit=1):
+            return None
+        record = self.show(run)
+        if record.state in _FINISHED:
+            raise RefusedError(
+                f"this plan was carried out as run {run}, which is {record.state}: it needs a new plan",
+                f"`sparekey show {run}` tells what was done; `sparekey plan -o plan.json` makes a new plan.",
+            )
+        return record
 
     def _write_reverse(self, run: str, reverse: tuple[str, ...]) -> None:
         if not reverse:

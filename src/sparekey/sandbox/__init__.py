@@ -1,4 +1,7 @@
-"""A practice AWS on loopback that behaves like the real one where it hurts; it knows nothing of the rest of sparekey."""
+"""A practice AWS on loopback that behaves like the real one where it hurts.
+
+It knows nothing of the rest of sparekey, so that it can judge it.
+"""
 
 from sparekey.sandbox.clock import SandboxClock
 from sparekey.sandbox.errors import SandboxError

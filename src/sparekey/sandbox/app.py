@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from sparekey.sandbox import cloudtrail, iam, organizations, regions, s3, sqs, sts
-from sparekey.sandbox.auth import authenticate, read_signature
+from sparekey.sandbox.auth import Signature, authenticate, read_signature
 from sparekey.sandbox.call import Call, Handler
 from sparekey.sandbox.errors import AwsError
 from sparekey.sandbox.faults import Faults
@@ -34,11 +34,21 @@ _ACTIONS: dict[str, dict[str, Handler]] = {
 }
 # Refusals that come before the call is one: CloudTrail records none of them.
 _UNRECORDED = frozenset({"Throttling", "InvalidClientTokenId"})
+_GLOBAL = frozenset({"iam", "organizations"})
 _SECRETS = frozenset({"TokenCode", "MessageBody"})
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+def _signature(request: Request) -> Signature:
+    signature = read_signature(request)
+    if signature is None:
+        raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
+    if signature.service not in PROTOCOLS:
+        raise AwsError("InvalidAction", f"The sandbox has no service {signature.service}", 400)
+    return signature
 
 
 class PracticeAws:
@@ -54,41 +64,44 @@ class PracticeAws:
             request_id = self.company.uuid()
             service = guess_service(request)
             try:
-                signature = read_signature(request)
-                if signature is None:
-                    raise AwsError(
-                        "MissingAuthenticationToken", "Request is missing Authentication Token", 403
-                    )
-                if signature.service not in PROTOCOLS:
-                    raise AwsError("InvalidAction", f"The sandbox has no service {signature.service}", 400)
+                signature = _signature(request)
                 service = signature.service
-                caller = authenticate(self.company, self.faults, request, signature)
-                operation = s3.operation(request) if service == "s3" else read_operation(request, service)
+                call = self._call(request, signature, request_id)
             except AwsError as error:
                 return refusal(service, error, request_id)
-            call = Call(
-                company=self.company,
-                faults=self.faults,
-                caller=caller,
-                operation=operation,
-                request=request,
-                region=self.company.global_region
-                if service in {"iam", "organizations"}
-                else signature.region,
-                request_id=request_id,
-                now=self.company.clock.now(),
-                also=[],
-            )
             return msgspec.structs.replace(self._serve(call), delay=self.faults.latency(call))
 
+    def _call(self, request: Request, signature: Signature, request_id: str) -> Call:
+        """The call that a request is, its sender known; raises AwsError."""
+        service = signature.service
+        caller = authenticate(self.company, self.faults, request, signature)
+        return Call(
+            company=self.company,
+            faults=self.faults,
+            caller=caller,
+            operation=s3.operation(request) if service == "s3" else read_operation(request, service),
+            request=request,
+            region=self.company.global_region if service in _GLOBAL else signature.region,
+            request_id=request_id,
+            now=self.company.clock.now(),
+            also=[],
+        )
+
     def _serve(self, call: Call) -> Response:
+        error: AwsError | None = None
         try:
             response = self._work(call)
-            self._record(call, response.status)
-            self.faults.fail(call, after=True)
-        except AwsError as error:
+        except AwsError as refused:
+            error = refused
             response = refusal(call.operation.service, error, call.request_id)
-            self._record(call, response.status, error)
+        self._trail(call, error)
+        if error is None:
+            try:
+                self.faults.fail(call, after=True)
+            except AwsError as lost:
+                error = lost
+                response = refusal(call.operation.service, error, call.request_id)
+        self._note(call, response.status, error)
         return response
 
     def _work(self, call: Call) -> Response:
@@ -118,25 +131,28 @@ class PracticeAws:
         if key is not None:
             key.used(call.now, call.operation.service, call.region)
 
-    def _record(self, call: Call, status: int, error: AwsError | None = None) -> None:
-        code, message = (error.code, error.message) if error else ("", "")
-        self.company.calls.append(
-            CallRecord(
-                at=call.now,
-                action=call.action,
-                account=call.caller.account,
-                caller=call.caller.arn,
-                key=call.caller.key,
-                params={k: str(v) for k, v in call.params.items() if k not in _SECRETS},
-                status=status,
-                error=code,
-            )
+    def _trail(self, call: Call, error: AwsError | None) -> None:
+        """Record the call as CloudTrail does, in both accounts where two are concerned."""
+        if error is None:
+            for event in (call.event(), *call.also):
+                self.company.trail.add(event)
+        elif error.code not in _UNRECORDED and error.status < 500:
+            self.company.trail.add(call.event(error.code, error.message))
+
+    def _note(self, call: Call, status: int, error: AwsError | None) -> None:
+        """Note the call for whoever asks the sandbox, as its client saw it end."""
+        params = {name: str(value) for name, value in call.params.items() if name not in _SECRETS}
+        record = CallRecord(
+            at=call.now,
+            action=call.action,
+            account=call.caller.account,
+            caller=call.caller.arn,
+            key=call.caller.key,
+            params=params,
+            status=status,
+            error=error.code if error else "",
         )
-        if code in _UNRECORDED or status >= 500:
-            return
-        self.company.trail.add(call.event(code, message))
-        for event in call.also if error is None else ():
-            self.company.trail.add(event)
+        self.company.calls.append(record)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI."""

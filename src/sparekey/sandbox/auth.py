@@ -16,7 +16,7 @@ from sparekey.sandbox.errors import AwsError
 from sparekey.sandbox.faults import Faults
 from sparekey.sandbox.identity import Caller, Session
 from sparekey.sandbox.state import Company, Key
-from sparekey.sandbox.wire import PROTOCOLS, Request
+from sparekey.sandbox.wire import Request
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _SKEW = timedelta(minutes=5)
@@ -24,7 +24,7 @@ _UNHASHED = ("UNSIGNED-PAYLOAD", "STREAMING-")
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """What a signed request says of its own signature."""
+    """What a signed request says of its own signature; `lasts` where it stands in the query."""
 
     key: str
     day: str
@@ -34,53 +34,61 @@ class Signature(msgspec.Struct, frozen=True):
     value: str
     stamp: str
     token: str
-    expires: int | None
+    lasts: timedelta | None = None
 
 
 def read_signature(request: Request) -> Signature | None:
     """The signature of a request, None where it is not signed; raises AwsError where it is malformed."""
     header = request.headers.get("authorization")
-    if header is not None:
-        parts = dict(re.findall(r"(Credential|SignedHeaders|Signature)=([^,\s]+)", header))
-        if not header.startswith(_ALGORITHM + " ") or len(parts) != 3:
-            raise AwsError(
-                "IncompleteSignature",
-                "Authorization header requires 'Credential', 'SignedHeaders' and 'Signature'.",
-                400,
-            )
-        stamp, token, expires = (
-            request.headers.get("x-amz-date", ""),
-            request.headers.get("x-amz-security-token", ""),
-            None,
-        )
-        return _signature(
-            parts["Credential"], parts["SignedHeaders"], parts["Signature"], stamp, token, expires
-        )
+    if header is None:
+        return _query_signature(request)
+    parts = dict(re.findall(r"(Credential|SignedHeaders|Signature)=([^,\s]+)", header))
+    if not header.startswith(_ALGORITHM + " ") or len(parts) != 3:
+        raise _incomplete("Authorization header requires 'Credential', 'SignedHeaders' and 'Signature'.")
+    key, day, region, service = _scope(parts["Credential"])
+    return Signature(
+        key=key,
+        day=day,
+        region=region,
+        service=service,
+        headers=tuple(parts["SignedHeaders"].split(";")),
+        value=parts["Signature"],
+        stamp=_stamp(request.headers.get("x-amz-date", "")),
+        token=request.headers.get("x-amz-security-token", ""),
+    )
+
+
+def _query_signature(request: Request) -> Signature | None:
     query = dict(parse_qsl(request.query, keep_blank_values=True))
     if query.get("X-Amz-Algorithm") != _ALGORITHM:
         return None
     lifetime = query.get("X-Amz-Expires", "")
-    return _signature(
-        query.get("X-Amz-Credential", ""),
-        query.get("X-Amz-SignedHeaders", ""),
-        query.get("X-Amz-Signature", ""),
-        query.get("X-Amz-Date", ""),
-        query.get("X-Amz-Security-Token", ""),
-        int(lifetime) if lifetime.isdigit() else 3600,
+    key, day, region, service = _scope(query.get("X-Amz-Credential", ""))
+    return Signature(
+        key=key,
+        day=day,
+        region=region,
+        service=service,
+        headers=tuple(query.get("X-Amz-SignedHeaders", "").split(";")),
+        value=query.get("X-Amz-Signature", ""),
+        stamp=_stamp(query.get("X-Amz-Date", "")),
+        token=query.get("X-Amz-Security-Token", ""),
+        lasts=timedelta(seconds=int(lifetime)) if lifetime.isdigit() else timedelta(hours=1),
     )
 
 
-def _signature(
-    credential: str, headers: str, value: str, stamp: str, token: str, expires: int | None
-) -> Signature:
+def _scope(credential: str) -> tuple[str, str, str, str]:
+    """Key, day, region and service of a credential."""
     scope = credential.split("/")
     if len(scope) != 5 or scope[4] != "aws4_request":
-        raise AwsError("IncompleteSignature", "Credential must have exactly 5 slash-delimited elements.", 400)
-    if not re.fullmatch(r"\d{8}T\d{6}Z", stamp):
-        raise AwsError("IncompleteSignature", "Date must be in ISO-8601 'basic format'.", 400)
-    return Signature(
-        scope[0], scope[1], scope[2], scope[3], tuple(headers.split(";")), value, stamp, token, expires
-    )
+        raise _incomplete("Credential must have exactly 5 slash-delimited elements.")
+    return scope[0], scope[1], scope[2], scope[3]
+
+
+def _stamp(text: str) -> str:
+    if not re.fullmatch(r"\d{8}T\d{6}Z", text):
+        raise _incomplete("Date must be in ISO-8601 'basic format'.")
+    return text
 
 
 def authenticate(company: Company, faults: Faults, request: Request, signature: Signature) -> Caller:
@@ -119,21 +127,19 @@ def _check_session(company: Company, session: Session, signature: Signature) -> 
 
 def _check_time(signature: Signature) -> None:
     if not signature.stamp.startswith(signature.day):
-        raise _mismatch(
-            "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP."
-        )
+        raise _mismatch("Date in Credential scope does not match YYYYMMDD from the date of the request.")
     # The machine's clock, not the sandbox's: signers know nothing of a moved one.
     now = datetime.now(UTC)
-    signed = datetime.strptime(signature.stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    late = _SKEW if signature.expires is None else timedelta(seconds=signature.expires)
-    if now - signed > late:
-        raise _mismatch(
-            f"Signature expired: {signature.stamp} is now earlier than {now - late:%Y%m%dT%H%M%SZ}."
-        )
+    try:
+        signed = datetime.strptime(signature.stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise _incomplete("Date must be in ISO-8601 'basic format'.") from None
+    if now - signed > (signature.lasts or _SKEW):
+        limit = now - (signature.lasts or _SKEW)
+        raise _mismatch(f"Signature expired: {signature.stamp} is now earlier than {limit:%Y%m%dT%H%M%SZ}.")
     if signed - now > _SKEW:
-        raise _mismatch(
-            f"Signature not yet current: {signature.stamp} is still later than {now + _SKEW:%Y%m%dT%H%M%SZ}."
-        )
+        limit = now + _SKEW
+        raise _mismatch(f"Signature not yet current: {signature.stamp} is later than {limit:%Y%m%dT%H%M%SZ}.")
 
 
 def _check_value(request: Request, signature: Signature, secret: str) -> None:
@@ -143,7 +149,7 @@ def _check_value(request: Request, signature: Signature, secret: str) -> None:
         raise AwsError(
             "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match.", 400
         )
-    if signature.expires is not None and PROTOCOLS.get(signature.service) == "s3":
+    if signature.lasts is not None and signature.service == "s3":
         declared = "UNSIGNED-PAYLOAD"
     if "host" not in signature.headers or not set(signature.headers) <= request.headers.keys():
         raise _mismatch("'Host' and every signed header must be sent.")
@@ -165,7 +171,8 @@ def _check_value(request: Request, signature: Signature, secret: str) -> None:
     if not hmac.compare_digest(expected, signature.value):
         raise _mismatch(
             "The request signature we calculated does not match the signature you provided. "
-            "Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
+            "Check your AWS Secret Access Key and signing method. "
+            "Consult the service documentation for details."
         )
 
 
@@ -188,6 +195,10 @@ def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
 
 def _unknown() -> AwsError:
     return AwsError("InvalidClientTokenId", "The security token included in the request is invalid.", 403)
+
+
+def _incomplete(message: str) -> AwsError:
+    return AwsError("IncompleteSignature", message, 400)
 
 
 def _mismatch(message: str) -> AwsError:

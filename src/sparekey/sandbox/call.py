@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from sparekey.sandbox.faults import Faults
 
 
+# Without a user name these speak of the caller's own.
+_OWN_BY_DEFAULT = frozenset(
+    {"CreateAccessKey", "DeleteAccessKey", "GetUser", "ListAccessKeys", "UpdateAccessKey"}
+)
+
+
 class Call(msgspec.Struct, kw_only=True):
     """A request whose sender is known; handlers leave in it what CloudTrail shall record."""
 
@@ -48,11 +54,13 @@ class Call(msgspec.Struct, kw_only=True):
 
     @property
     def target(self) -> str:
-        """The user that is asked about, the caller's own where none is named."""
-        name = self.params.get("UserName") or self.caller.user
+        """The user that the call is about; empty where it is about none."""
+        name = self.params.get("UserName", "")
         if self.operation.action == "GetAccessKeyLastUsed":
             key = self.company.keys.get(str(self.params.get("AccessKeyId")))
             name = key.user if key else ""
+        elif self.operation.action in _OWN_BY_DEFAULT:
+            name = name or self.caller.user
         return str(name)
 
     @property

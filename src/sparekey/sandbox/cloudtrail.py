@@ -7,6 +7,7 @@ import base64
 import binascii
 import bisect
 import json
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,18 +17,16 @@ from sparekey.sandbox.trail import Event
 
 _KEPT = timedelta(days=90)
 _PAGE = 50
-_ATTRIBUTES = frozenset(
-    [
-        "EventId",
-        "EventName",
-        "ReadOnly",
-        "Username",
-        "ResourceType",
-        "ResourceName",
-        "EventSource",
-        "AccessKeyId",
-    ]
-)
+_ATTRIBUTES: dict[str, Callable[[Event], Collection[str]]] = {
+    "AccessKeyId": lambda event: (event.access_key,),
+    "EventId": lambda event: (event.id,),
+    "EventName": lambda event: (event.name,),
+    "EventSource": lambda event: (event.event_source,),
+    "ReadOnly": lambda event: ("true" if event.read_only else "false",),
+    "ResourceName": lambda event: {name for _, name in event.resources},
+    "ResourceType": lambda event: {kind for kind, _ in event.resources},
+    "Username": lambda event: (event.caller.name,),
+}
 
 
 def lookup_events(call: Call) -> dict[str, Any]:
@@ -77,17 +76,17 @@ def _attribute(params: dict[str, Any]) -> tuple[str, str]:
 def _range(call: Call) -> tuple[datetime, datetime]:
     start, end = call.now - _KEPT, call.faults.history_until(call)
     if "EndTime" in call.params:
-        end = min(end, datetime.fromtimestamp(float(call.params["EndTime"]), UTC))
+        end = min(end, datetime.fromtimestamp(call.params["EndTime"], UTC))
     if "StartTime" in call.params:
-        asked = datetime.fromtimestamp(float(call.params["StartTime"]), UTC)
-        if "EndTime" in call.params and asked.timestamp() > float(call.params["EndTime"]):
+        asked = datetime.fromtimestamp(call.params["StartTime"], UTC)
+        if "EndTime" in call.params and call.params["StartTime"] > call.params["EndTime"]:
             raise AwsError("InvalidTimeRangeException", "The start time must be before the end time.", 400)
         start = max(start, asked)
     return start, end
 
 
 def _size(call: Call) -> int:
-    size = int(call.params.get("MaxResults", _PAGE))
+    size = call.params.get("MaxResults", _PAGE)
     if not 1 <= size <= _PAGE:
         raise AwsError("InvalidMaxResultsException", f"MaxResults must be from 1 to {_PAGE}.", 400)
     return call.faults.page_size(call, size)
@@ -101,23 +100,7 @@ def _place(call: Call) -> int:
 
 
 def _has(event: Event, attribute: str, wanted: str) -> bool:
-    match attribute:
-        case "AccessKeyId":
-            return event.access_key == wanted
-        case "EventName":
-            return event.name == wanted
-        case "EventId":
-            return event.id == wanted
-        case "EventSource":
-            return event.event_source == wanted
-        case "ReadOnly":
-            return event.read_only == (wanted == "true")
-        case "Username":
-            return event.caller.name == wanted
-        case "ResourceType":
-            return any(kind == wanted for kind, _ in event.resources)
-        case _:
-            return any(name == wanted for _, name in event.resources)
+    return wanted in _ATTRIBUTES[attribute](event)
 
 
 def _told(event: Event) -> dict[str, Any]:

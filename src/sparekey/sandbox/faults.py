@@ -42,8 +42,10 @@ class Faults:
 
     @staticmethod
     def _strikes(fault: Where, call: Call) -> bool:
-        return matches(fault, call.caller.account, call.action, call.caller.principal) and fnmatchcase(
-            call.target, fault.target
+        return (
+            matches(fault, call.caller.account, call.action, call.caller.principal)
+            and fnmatchcase(call.target, fault.target)
+            and fnmatchcase(call.region, fault.region)
         )
 
     def auth_lag(self, key: Key) -> timedelta:
@@ -114,12 +116,13 @@ class Faults:
             ):
                 raise AwsError(fault.code, fault.message, fault.status)
 
-    def denied(self, account: str, action: str, principal: str, target: str = "") -> bool:
+    def denied(self, account: str, action: str, principal: str, target: str = "", region: str = "") -> bool:
         """Whether the scenario denies an action."""
         return any(
             isinstance(fault, Deny)
             and matches(fault, account, action, principal)
             and fnmatchcase(target, fault.target)
+            and fnmatchcase(region, fault.region)
             for fault in self._company.faults
         )
 

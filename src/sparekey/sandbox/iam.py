@@ -30,7 +30,7 @@ def _page(call: Call, entries: Sequence[T], name_of: Callable[[T], str]) -> tupl
     marker = call.params.get("Marker")
     if marker is not None:
         try:
-            last = base64.urlsafe_b64decode(marker).decode()
+            last = base64.b64decode(marker, altchars=b"-_", validate=True).decode()
         except (binascii.Error, UnicodeDecodeError, ValueError):
             raise invalid("Invalid Marker.") from None
         start = next((at for at, entry in enumerate(entries) if name_of(entry) > last), len(entries))
@@ -48,7 +48,8 @@ def _user(call: Call, as_of: datetime | None = None) -> User:
         raise invalid("Must specify userName when calling with non-User credentials")
     if not re.fullmatch(r"[\w+=,.@-]{1,128}", name):
         raise invalid(
-            "The specified value for userName is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_-"
+            "The specified value for userName is invalid. "
+            "It must contain only alphanumeric characters and/or the following: +=,.@_-"
         )
     when = as_of or call.now
     user = call.account.users.get(name)
@@ -148,7 +149,8 @@ def _key(call: Call) -> Key:
     id_ = call.params.get("AccessKeyId")
     if not id_:
         raise invalid(
-            "1 validation error detected: Value null at 'accessKeyId' failed to satisfy constraint: Member must not be null"
+            "1 validation error detected: Value null at 'accessKeyId' failed to satisfy constraint: "
+            "Member must not be null"
         )
     keys = call.account.root_keys if _own_root_keys(call) else _user(call).keys
     key = next((key for key in keys if key.id == id_ and key.exists_at(call.now)), None)
@@ -168,9 +170,14 @@ def update_access_key(call: Call) -> None:
     key = _key(call)
     if key.status == "Expired":
         raise invalid("The status of an expired access key cannot be changed.")
-    call.resources = (("AWS::IAM::AccessKey", key.id), ("AWS::IAM::User", key.user))
+    call.resources = key_resources(key)
     if not call.faults.ignores_update(call):
         key.change(status, call.now)
+
+
+def key_resources(key: Key) -> tuple[tuple[str, str], ...]:
+    """What CloudTrail says that a call is about."""
+    return ("AWS::IAM::AccessKey", key.id), ("AWS::IAM::User", key.user or "root")
 
 
 def created_element(key: Key) -> dict[str, Any]:
@@ -203,7 +210,7 @@ def create_access_key(call: Call) -> dict[str, Any]:
             known_from=call.now,
         )
     )
-    call.resources = (("AWS::IAM::AccessKey", key.id), ("AWS::IAM::User", key.user))
+    call.resources = key_resources(key)
     call.response_elements = created_element(key)
     return {
         "AccessKey": {
@@ -219,7 +226,7 @@ def create_access_key(call: Call) -> dict[str, Any]:
 def delete_access_key(call: Call) -> None:
     """Gone for good, whatever its status."""
     key = _key(call)
-    call.resources = (("AWS::IAM::AccessKey", key.id), ("AWS::IAM::User", key.user))
+    call.resources = key_resources(key)
     key.deleted = call.now
 
 
@@ -271,19 +278,17 @@ def simulate_principal_policy(call: Call) -> dict[str, Any]:
     holders = call.account.roles if role else call.account.users
     if found[1] != call.account.id or name not in holders:
         raise no_such(f"The {found[2]} with name {name} cannot be found.")
-    results = []
-    for action in members(call.params, "ActionNames"):
-        decision = decide(call.faults, call.account, name, action, role=role)
-        for resource in members(call.params, "ResourceArns") or ["*"]:
-            results.append(
-                {
-                    "EvalActionName": action,
-                    "EvalResourceName": resource,
-                    "EvalDecision": decision,
-                    "MatchedStatements": [],
-                    "MissingContextValues": [],
-                }
-            )
+    results = [
+        {
+            "EvalActionName": action,
+            "EvalResourceName": resource,
+            "EvalDecision": decide(call.faults, call.account, name, action, role=role),
+            "MatchedStatements": [],
+            "MissingContextValues": [],
+        }
+        for action in members(call.params, "ActionNames")
+        for resource in members(call.params, "ResourceArns") or ["*"]
+    ]
     order = {id(result): f"{at:06}" for at, result in enumerate(results)}
     page, more = _page(call, results, lambda result: order[id(result)])
     return {"EvaluationResults": page, **more}

@@ -1,6 +1,5 @@
 """botocore's clients without a socket: answers from a hook on its `before-send` event."""
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,21 +33,11 @@ class Answer:
         self.content = body
         self.raw = self
 
-    @property
-    def text(self) -> str:
-        """The body as text."""
-        return self.content.decode()
-
     def read(self, size: int = -1) -> bytes:
         """Read from the body, for answers that are streams."""
         end = len(self.content) if size is None or size < 0 else size
         piece, self.content = self.content[:end], self.content[end:]
         return piece
-
-    def stream(self, size: int = 65536) -> Iterator[bytes]:
-        """The body in pieces."""
-        while piece := self.read(size):
-            yield piece
 
 
 class BeforeSend:

@@ -36,7 +36,7 @@ def _manager(call: Call) -> OrganizationTable:
 def _page(call: Call, name: str, entries: list[Any]) -> dict[str, Any]:
     """One page; where the scenario says so the first is empty and yet not the last."""
     size = call.params.get("MaxResults", _PAGE)
-    if not isinstance(size, int) or not 1 <= size <= _PAGE:
+    if not 1 <= size <= _PAGE:
         raise AwsError(
             "InvalidInputException", f"You specified a value for MaxResults outside 1 to {_PAGE}.", 400
         )
@@ -137,7 +137,8 @@ def _email(account: Account) -> str:
 
 
 def _account_arn(account: Account, organization: OrganizationTable) -> str:
-    return f"arn:{account.partition}:organizations::{organization.management}:account/{organization.id}/{account.id}"
+    rest = f"account/{organization.id}/{account.id}"
+    return f"arn:{account.partition}:organizations::{organization.management}:{rest}"
 
 
 def _told(account: Account, organization: OrganizationTable) -> dict[str, Any]:

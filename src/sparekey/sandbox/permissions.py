@@ -6,6 +6,7 @@ from typing import Literal
 from sparekey.sandbox.call import Call
 from sparekey.sandbox.errors import AwsError
 from sparekey.sandbox.faults import Faults
+from sparekey.sandbox.identity import Session
 from sparekey.sandbox.state import Account
 
 Decision = Literal["allowed", "explicitDeny", "implicitDeny"]
@@ -21,10 +22,17 @@ _SESSION_STS = frozenset({_FREE, "sts:AssumeRole"})
 
 
 def decide(
-    faults: Faults, account: Account, principal: str, action: str, *, role: bool = False, target: str = ""
+    faults: Faults,
+    account: Account,
+    principal: str,
+    action: str,
+    *,
+    role: bool = False,
+    target: str = "",
+    region: str = "",
 ) -> Decision:
     """What the policies of a user or role say of an action."""
-    if faults.denied(account.id, action, principal, target):
+    if faults.denied(account.id, action, principal, target, region):
         return "explicitDeny"
     holder = account.roles.get(principal) if role else account.users.get(principal)
     if holder is None and principal != "root":
@@ -41,17 +49,7 @@ def authorize(call: Call) -> None:
         return
     caller, session = call.caller, call.caller.session
     if session and session.by in {"GetSessionToken", "GetFederationToken"}:
-        if call.operation.service == "iam" and not (session.mfa and session.by == "GetSessionToken"):
-            # https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
-            raise AwsError(
-                "InvalidClientTokenId", "The security token included in the request is invalid", 403
-            )
-        if call.operation.service == "sts" and (
-            call.action not in _SESSION_STS or caller.kind == "FederatedUser"
-        ):
-            raise AwsError(
-                "AccessDenied", f"Cannot call {call.operation.action} with session credentials", 403
-            )
+        _check_session(call, session)
     if session and session.by == "AssumeRoot":
         decision: Decision = "allowed" if call.action in TASKS[session.task] else "implicitDeny"
     else:
@@ -62,9 +60,22 @@ def authorize(call: Call) -> None:
             call.action,
             role=caller.kind == "AssumedRole",
             target=call.target,
+            region=call.region,
         )
     if decision != "allowed":
         raise denied(call, decision)
+
+
+def _check_session(call: Call, session: Session) -> None:
+    """What a user's own sessions may never do.
+
+    Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
+    """
+    federated = session.by == "GetFederationToken"
+    if call.operation.service == "iam" and (federated or not session.mfa):
+        raise AwsError("InvalidClientTokenId", "The security token included in the request is invalid", 403)
+    if call.operation.service == "sts" and (federated or call.action not in _SESSION_STS):
+        raise AwsError("AccessDenied", f"Cannot call {call.operation.action} with session credentials", 403)
 
 
 def denied(call: Call, decision: Decision = "implicitDeny") -> AwsError:
@@ -74,8 +85,8 @@ def denied(call: Call, decision: Decision = "implicitDeny") -> AwsError:
         if decision == "explicitDeny"
         else f"because no identity-based policy allows the {call.action} action"
     )
-    said = f"User: {call.caller.arn} is not authorized to perform: {call.action} on resource: {_resource(call)} {why}"
-    return AwsError("AccessDenied", said, 403)
+    who = f"User: {call.caller.arn} is not authorized to perform: {call.action}"
+    return AwsError("AccessDenied", f"{who} on resource: {_resource(call)} {why}", 403)
 
 
 def _resource(call: Call) -> str:

@@ -26,7 +26,7 @@ def list_regions(call: Call) -> dict[str, Any]:
     found = [{"RegionName": name, "RegionOptStatus": status} for name, status in known if status in wanted]
     size = call.params.get("MaxResults", 50)
     start = call.params.get("NextToken") or "0"
-    if not isinstance(size, int) or not 1 <= size <= 50 or not str(start).isdigit():
+    if not 1 <= size <= 50 or not start.isdecimal():
         raise AwsError(
             "ValidationException", "MaxResults must be from 1 to 50, and NextToken one of ours.", 400
         )

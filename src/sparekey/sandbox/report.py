@@ -16,7 +16,7 @@ from sparekey.sandbox.state import Account, Key, Report, User
 from sparekey.sandbox.wire import iso
 
 LIFETIME = timedelta(hours=4)
-_HEAD = [
+_HEAD = (
     "user",
     "arn",
     "user_creation_time",
@@ -39,7 +39,7 @@ _HEAD = [
     "cert_1_last_rotated",
     "cert_2_active",
     "cert_2_last_rotated",
-]
+)
 _SLOTS = 2
 
 

@@ -67,8 +67,11 @@ def _unchunked(request: Request) -> bytes:
     whole, rest = b"", request.body
     while rest:
         head, _, rest = rest.partition(b"\r\n")
-        size = int(head.partition(b";")[0], 16)
-        if size == 0:
+        try:
+            size = int(head.partition(b";")[0], 16)
+        except ValueError:
+            raise AwsError("IncompleteBody", "The request body is not chunked as it says", 400) from None
+        if size <= 0:
             break
         whole += rest[:size]
         rest = rest[size + 2 :]
@@ -85,8 +88,8 @@ def _buckets(call: Call) -> str:
     told = "".join(
         f"<Bucket><Name>{escape(n)}</Name><CreationDate>{created}</CreationDate></Bucket>" for n in names
     )
-    owner = f"<Owner><ID>{call.account.id}</ID></Owner>"
-    return f'<ListAllMyBucketsResult xmlns="{_NAMESPACE}">{owner}<Buckets>{told}</Buckets></ListAllMyBucketsResult>'
+    inner = f"<Owner><ID>{call.account.id}</ID></Owner><Buckets>{told}</Buckets>"
+    return f'<ListAllMyBucketsResult xmlns="{_NAMESPACE}">{inner}</ListAllMyBucketsResult>'
 
 
 def _listing(call: Call, bucket: str) -> str:
@@ -94,8 +97,11 @@ def _listing(call: Call, bucket: str) -> str:
     if query.get("list-type") != "2":
         raise AwsError("NotImplemented", "The sandbox's S3 lists by ListObjectsV2 only.", 501)
     prefix, token = query.get("prefix", ""), query.get("continuation-token", "")
-    after = base64.urlsafe_b64decode(token).decode() if token else query.get("start-after", "")
-    size = call.faults.page_size(call, min(int(query.get("max-keys", _PAGE)), _PAGE))
+    try:
+        after = base64.urlsafe_b64decode(token).decode() if token else query.get("start-after", "")
+        size = call.faults.page_size(call, min(int(query.get("max-keys", _PAGE)), _PAGE))
+    except ValueError:
+        raise AwsError("InvalidArgument", "The continuation token or max-keys is not valid", 400) from None
     keys = sorted(k for b, k in call.company.objects if b == bucket and k.startswith(prefix) and k > after)
     page, truncated = keys[:size], len(keys) > size
     more = ""
@@ -103,7 +109,8 @@ def _listing(call: Call, bucket: str) -> str:
         following = base64.urlsafe_b64encode(page[-1].encode()).decode()
         more = f"<NextContinuationToken>{following}</NextContinuationToken>"
     return (
-        f'<ListBucketResult xmlns="{_NAMESPACE}"><Name>{escape(bucket)}</Name><Prefix>{escape(prefix)}</Prefix>'
+        f'<ListBucketResult xmlns="{_NAMESPACE}"><Name>{escape(bucket)}</Name>'
+        f"<Prefix>{escape(prefix)}</Prefix>"
         f"<KeyCount>{len(page)}</KeyCount><MaxKeys>{size}</MaxKeys>"
         f"<IsTruncated>{'true' if truncated else 'false'}</IsTruncated>{more}"
         f"{''.join(_contents(call, bucket, page))}</ListBucketResult>"

@@ -100,6 +100,7 @@ class AppTable(_Table, frozen=True, kw_only=True):
     end: Span = msgspec.field(default=Span(0), name="to")
     via: Literal["key", "GetSessionToken", "GetFederationToken", "AssumeRole"] = "key"
     role: str = ""
+    external_id: str = ""
     session: Span = Span(hours=1)
     error: str = ""
 
@@ -148,12 +149,16 @@ class ReportTable(_Table, frozen=True, kw_only=True):
 
 
 class Where(_Table, frozen=True, kw_only=True):
-    """Which calls a fault strikes: patterns with `*`; `action` is "iam:ListUsers", `target` the user asked about."""
+    """Which calls a fault strikes, by patterns with `*`.
+
+    `action` is such as "iam:ListUsers", `user` the calling user or role, `target` the user asked about.
+    """
 
     account: str = "*"
     action: str = "*"
     user: str = "*"
     target: str = "*"
+    region: str = "*"
 
 
 class Stale(Where, frozen=True, kw_only=True, tag="stale", tag_field="kind"):
@@ -181,7 +186,7 @@ class Deny(Where, frozen=True, kw_only=True, tag="deny", tag_field="kind"):
 
 
 class Fail(Where, frozen=True, kw_only=True, tag="error", tag_field="kind"):
-    """An error answer, `times` in all or in a `share` of the calls; `after` the work has been done, or before."""
+    """An error answer, `times` in all or in a `share` of the calls, before the work is done or `after` it."""
 
     code: str = "ServiceFailure"
     status: int = 500

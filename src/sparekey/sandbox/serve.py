@@ -1,4 +1,4 @@
-"""The sandbox over a socket on loopback: in a thread for tests and the demo, in the foreground for a person."""
+"""The sandbox over a socket on loopback: in a thread for tests, in the foreground for a person."""
 
 import contextlib
 import socket
@@ -67,27 +67,26 @@ class Sandbox:
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": chosen.id,
             "AWS_SECRET_ACCESS_KEY": chosen.secret,
+            # The AWS CLI 2 and other SDKs read the first name, botocore and the AWS CLI 1 only the second.
             "AWS_REGION": self.state.global_region,
+            "AWS_DEFAULT_REGION": self.state.global_region,
         }
 
     def key(self, user: str, *, account: str = "", number: int = 1) -> Key:
-        """A user's key by number from 1, of the operator's account unless said otherwise; raises SandboxError."""
-        keys = self.state.user(account or self.operator.account, user).keys
-        if not 1 <= number <= len(keys):
-            raise SandboxError(f"the user {user} has no key number {number}.")
-        return keys[number - 1]
+        """A user's key by number, of the operator's account unless said otherwise; raises SandboxError."""
+        return self.state.key(account or self.operator.account, user, number)
 
     def handle(self, request: Request) -> Response:
         """Answer one request without a socket."""
         return self.app.handle(request)
 
-    def attach(self, session: Any) -> None:
-        """Answer every client that a botocore or boto3 session makes from now on, without a socket."""
-        register = session.events.register if hasattr(session, "events") else session.register
-        register("before-send", BeforeSend(self.app))
+    def attach(self, target: Any) -> None:
+        """Answer without a socket one botocore client, or all that a botocore or boto3 session makes next."""
+        events = getattr(getattr(target, "meta", target), "events", target)
+        events.register("before-send", BeforeSend(self.app))
 
     def export_archive(self, folder: Path, **options: Any) -> list[Path]:
-        """Write all events, data events too, as CloudTrail's log files; see `Trail.export` for the options."""
+        """Write all events, data events too, as CloudTrail's log files; options as in `Trail.export`."""
         with self.state.lock:
             return self.state.trail.export(folder, **options)
 
@@ -95,17 +94,30 @@ class Sandbox:
         """Move the sandbox's clock."""
         self.clock.advance(by)
 
-    def start(self) -> Self:
-        """Serve from a thread until `stop`."""
+    def listen(self) -> "uvicorn.Server":
+        """Open the socket; from here on connections wait for the server."""
         self._socket = _listen(self._port)
         self._server = _server(self.app)
+        return self._server
+
+    def start(self) -> Self:
+        """Serve from a thread until `stop`."""
+        server = self.listen()
         self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="sandbox", daemon=True
+            target=server.run, kwargs={"sockets": [self._socket]}, name="sandbox", daemon=True
         )
         self._thread.start()
-        while not self._server.started and self._thread.is_alive():
+        while not server.started and self._thread.is_alive():
             time.sleep(0.005)
         return self
+
+    def run(self, out: TextIO) -> None:
+        """Serve in the foreground until interrupted; writes the export lines to `out` first."""
+        server = self.listen()
+        out.writelines(f"export {name}={value}\n" for name, value in self.env().items())
+        out.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[self._socket] if self._socket else None)
 
     def stop(self) -> None:
         """Stop serving; what the state knows stays."""
@@ -127,12 +139,7 @@ class Sandbox:
 
 def serve(scenario: Path | None, port: int, out: TextIO) -> None:
     """Serve in the foreground until interrupted; writes the export lines to `out`; raises SandboxError."""
-    sandbox = Sandbox(scenario, port=port)
-    sandbox._socket = _listen(port)
-    out.writelines(f"export {name}={value}\n" for name, value in sandbox.env().items())
-    out.flush()
-    with contextlib.closing(sandbox._socket), contextlib.suppress(KeyboardInterrupt):
-        _server(sandbox.app).run(sockets=[sandbox._socket])
+    Sandbox(scenario, port=port).run(out)
 
 
 def _scenario(given: Scenario | str | Path | None) -> Scenario:

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import random
 import threading
-import uuid
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -222,7 +221,8 @@ class Company:
 
     def uuid(self) -> str:
         """A random request or event id."""
-        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+        text = f"{self.random.getrandbits(128):032x}"
+        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
     def user(self, account: str, name: str) -> User:
         """A user by name; raises SandboxError."""
@@ -230,6 +230,13 @@ class Company:
             return self.accounts[account].users[name]
         except KeyError:
             raise SandboxError(f"the sandbox has no user {name} in the account {account}.") from None
+
+    def key(self, account: str, user: str, number: int) -> Key:
+        """A user's key by its number from 1; raises SandboxError."""
+        keys = self.user(account, user).keys
+        if not 1 <= number <= len(keys):
+            raise SandboxError(f"the user {user} of the account {account} has no key number {number}.")
+        return keys[number - 1]
 
     def add_key(self, key: Key) -> Key:
         """Take in a key, under its user or the root user."""

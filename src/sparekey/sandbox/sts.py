@@ -135,7 +135,7 @@ def _trusts(role: Role, call: Call) -> bool:
 
 
 def assume_role(call: Call) -> dict[str, Any]:
-    """A session of a role in this or another account, where its trust and its external id let the caller in."""
+    """A session of a role of any account, where its trust and its external id let the caller in."""
     arn, name = call.params.get("RoleArn", ""), call.params.get("RoleSessionName", "")
     found = re.fullmatch(r"arn:([\w-]+):iam::(\d{12}):role(/(?:.*/)?)([\w+=,.@-]+)", arn)
     if not found or not re.fullmatch(r"[\w+=,.@-]{2,64}", name):
@@ -156,9 +156,8 @@ def assume_role(call: Call) -> dict[str, Any]:
         raise plain
     seconds = whole_number(call.params, "DurationSeconds", _HOUR, 900, 12 * _HOUR)
     if call.caller.kind == "AssumedRole" and seconds > _HOUR:
-        raise invalid(
-            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
-        )
+        limit = "the 1 hour session limit for roles assumed by role chaining"
+        raise invalid(f"The requested DurationSeconds exceeds {limit}")
     if seconds > role.max_session.total_seconds():
         raise invalid("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
     session = _mint(

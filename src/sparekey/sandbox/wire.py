@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
@@ -29,6 +29,7 @@ _TARGETS = {
     "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101": "cloudtrail",
     "AmazonSQS": "sqs",
 }
+_XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _NAMESPACES = {
     "iam": "https://iam.amazonaws.com/doc/2010-05-08/",
     "sts": "https://sts.amazonaws.com/doc/2011-06-15/",
@@ -92,6 +93,33 @@ _WORDS: dict[Protocol, dict[str, tuple[str, int, str | None]]] = {
 }
 
 
+_SERVICE_WORDS: dict[str, dict[str, tuple[str, int, str | None]]] = {
+    "organizations": {
+        "Throttling": (
+            "TooManyRequestsException",
+            400,
+            "You have sent too many requests in too short a period of time.",
+        )
+    }
+}
+
+
+_Epoch = Annotated[float, msgspec.Meta(ge=0, lt=2**35)]
+_JSON_TYPES: dict[str, Any] = {
+    "ChildType": str,
+    "EndTime": _Epoch,
+    "LookupAttributes": list[dict[str, str]],
+    "MaxResults": int,
+    "MessageBody": str,
+    "NextToken": str,
+    "ParentId": str,
+    "QueueUrl": str,
+    "RegionOptStatusContains": list[str],
+    "ResourceId": str,
+    "StartTime": _Epoch,
+}
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request as it came: `path` and `query` still encoded, header names in lower case."""
 
@@ -147,10 +175,10 @@ def read_operation(request: Request, service: str) -> Operation:
 
 
 def guess_service(request: Request) -> str:
-    """The service of a request that is not signed."""
-    target = request.headers.get("x-amz-target", "").rpartition(".")[0]
-    if target in _TARGETS:
-        return _TARGETS[target]
+    """A service to answer for where the request is not signed, or for one that is not here."""
+    target = request.headers.get("x-amz-target")
+    if target is not None:
+        return _TARGETS.get(target.rpartition(".")[0], "cloudtrail")
     return "iam" if b"2010-05-08" in request.body else "sts"
 
 
@@ -189,29 +217,20 @@ def whole_number(params: Mapping[str, Any], name: str, default: int, low: int, h
 
 def answer(operation: Operation, result: dict[str, Any] | None, request_id: str) -> Response:
     """A success in the words of the service's protocol."""
+    action, ids = operation.action, {"x-amzn-RequestId": request_id}
     match PROTOCOLS[operation.service]:
         case "query":
-            inner = (
-                ""
-                if result is None
-                else f"<{operation.action}Result>{_xml(result)}</{operation.action}Result>"
-            )
-            body = (
-                f'<{operation.action}Response xmlns="{_NAMESPACES[operation.service]}">{inner}'
-                f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
-                f"</{operation.action}Response>"
-            )
-            return _response(200, "text/xml", body.encode(), {"x-amzn-RequestId": request_id})
+            inner = "" if result is None else f"<{action}Result>{_xml(result)}</{action}Result>"
+            meta = f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
+            namespace = _NAMESPACES[operation.service]
+            body = f'<{action}Response xmlns="{namespace}">{inner}{meta}</{action}Response>'
+            return _response(200, "text/xml", body.encode(), ids)
         case "ec2":
-            body = (
-                f'<{operation.action}Response xmlns="{_NAMESPACES["ec2"]}"><requestId>{request_id}</requestId>'
-                f"{_xml(result or {}, 'item')}</{operation.action}Response>"
-            )
-            return _response(200, "text/xml;charset=UTF-8", body.encode(), {"x-amzn-requestid": request_id})
-        case "json" | "rest-json" as protocol:
-            version = "1.0" if operation.service == "sqs" else "1.1"
-            kind = "application/json" if protocol == "rest-json" else f"application/x-amz-json-{version}"
-            return _response(200, kind, _json(result or {}), {"x-amzn-RequestId": request_id})
+            inner = f"<requestId>{request_id}</requestId>{_xml(result or {}, 'item')}"
+            body = f'<{action}Response xmlns="{_NAMESPACES["ec2"]}">{inner}</{action}Response>'
+            return _response(200, "text/xml;charset=UTF-8", body.encode(), ids)
+        case "json" | "rest-json":
+            return _response(200, _json_kind(operation.service), _json(result or {}), ids)
         case _:
             raise AssertionError("S3 writes its own answers")
 
@@ -219,34 +238,32 @@ def answer(operation: Operation, result: dict[str, Any] | None, request_id: str)
 def refusal(service: str, error: AwsError, request_id: str) -> Response:
     """An error in the words of the service's protocol."""
     protocol = PROTOCOLS[service]
-    code, status, message = _WORDS[protocol].get(error.code, (error.code, error.status, None))
+    words = _WORDS[protocol] | _SERVICE_WORDS.get(service, {})
+    code, status, message = words.get(error.code, (error.code, error.status, None))
     message = error.message if message is None else message
-    blame = "Sender" if status < 500 else "Receiver"
     ids = {"x-amzn-RequestId": request_id}
-    text, said = escape(message), escape(code)
+    if protocol in {"json", "rest-json"}:
+        content = _json({"__type": code, "message": message})
+        return _response(status, _json_kind(service), content, {**ids, "x-amzn-ErrorType": code})
+    said = f"<Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
     match protocol:
         case "query":
-            body = (
-                f'<ErrorResponse xmlns="{_NAMESPACES[service]}"><Error><Type>{blame}</Type><Code>{said}</Code>'
-                f"<Message>{text}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
-            )
-            return _response(status, "text/xml", body.encode(), ids)
+            blame = f"<Type>{'Sender' if status < 500 else 'Receiver'}</Type>"
+            inner = f"<Error>{blame}{said}</Error><RequestId>{request_id}</RequestId>"
+            body = f'<ErrorResponse xmlns="{_NAMESPACES[service]}">{inner}</ErrorResponse>'
         case "ec2":
-            body = (
-                f'<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error><Code>{said}</Code>'
-                f"<Message>{text}</Message></Error></Errors><RequestID>{request_id}</RequestID></Response>"
-            )
-            return _response(status, "text/xml;charset=UTF-8", body.encode(), ids)
-        case "s3":
-            body = (
-                f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{said}</Code><Message>{text}</Message>'
-                f"<RequestId>{request_id}</RequestId></Error>"
-            )
-            return _response(status, "application/xml", body.encode(), {"x-amz-request-id": request_id})
+            inner = f"<Errors><Error>{said}</Error></Errors><RequestID>{request_id}</RequestID>"
+            body = f"{_XML}<Response>{inner}</Response>"
         case _:
-            kind = "application/json" if protocol == "rest-json" else "application/x-amz-json-1.1"
-            content = _json({"__type": code, "message": message})
-            return _response(status, kind, content, {**ids, "x-amzn-ErrorType": code})
+            ids = {"x-amz-request-id": request_id}
+            body = f"{_XML}<Error>{said}<RequestId>{request_id}</RequestId></Error>"
+    return _response(status, "application/xml" if protocol == "s3" else "text/xml", body.encode(), ids)
+
+
+def _json_kind(service: str) -> str:
+    if PROTOCOLS[service] == "rest-json":
+        return "application/json"
+    return f"application/x-amz-json-{'1.0' if service == 'sqs' else '1.1'}"
 
 
 def _response(status: int, kind: str, body: bytes, headers: dict[str, str]) -> Response:
@@ -254,13 +271,19 @@ def _response(status: int, kind: str, body: bytes, headers: dict[str, str]) -> R
 
 
 def _json_body(body: bytes) -> dict[str, Any]:
+    """The parameters of a JSON request; null stands for none."""
     try:
         found = json.loads(body or b"{}")
     except ValueError:
         raise AwsError("SerializationException", "Unable to parse the request body", 400) from None
     if not isinstance(found, dict):
         raise AwsError("SerializationException", "Start of structure expected", 400)
-    return found
+    params = {name: value for name, value in found.items() if value is not None}
+    try:
+        known = _JSON_TYPES.keys() & params.keys()
+        return params | {name: msgspec.convert(params[name], _JSON_TYPES[name]) for name in known}
+    except msgspec.ValidationError as error:
+        raise AwsError("SerializationException", str(error), 400) from None
 
 
 def _json(value: object) -> bytes:
@@ -274,15 +297,18 @@ def _json_value(value: object) -> object:
 
 
 def _xml(value: object, item: str = "member") -> str:
+    if isinstance(value, Entries):
+        pairs = (f"<key>{key}</key><value>{_text(of)}</value>" for key, of in value.items())
+        return "".join(f"<entry>{pair}</entry>" for pair in pairs)
+    if isinstance(value, dict):
+        return "".join(f"<{key}>{_xml(of, item)}</{key}>" for key, of in value.items() if of is not None)
+    if isinstance(value, list):
+        return "".join(f"<{item}>{_xml(of, item)}</{item}>" for of in value)
+    return escape(_text(value))
+
+
+def _text(value: object) -> str:
     match value:
-        case Entries():
-            return "".join(
-                f"<entry><key>{key}</key><value>{_xml(of)}</value></entry>" for key, of in value.items()
-            )
-        case dict():
-            return "".join(f"<{key}>{_xml(of, item)}</{key}>" for key, of in value.items() if of is not None)
-        case list() | tuple():
-            return "".join(f"<{item}>{_xml(of, item)}</{item}>" for of in value)
         case bool():
             return "true" if value else "false"
         case datetime():
@@ -290,7 +316,7 @@ def _xml(value: object, item: str = "member") -> str:
         case bytes():
             return base64.b64encode(value).decode()
         case _:
-            return escape(str(value))
+            return str(value)
 
 
 def iso(when: datetime) -> str:

@@ -1,10 +1,16 @@
 """`sparekey plan`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import aws_options, format_option, look, progress, show, tell
+from sparekey.cli.shell import connecting, format_option, look, progress, read_option, show, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sparekey.app import App, ReadMode
 
 
 @click.command("plan")
@@ -25,8 +31,9 @@ from sparekey.cli.shell import aws_options, format_option, look, progress, show,
     "--because", default="", metavar="TEXT", help="Why the forced keys may go; kept in plan and ledger."
 )
 @click.option("--keep-old", is_flag=True, help="Let a key that is too old stay; its rotation is still due.")
-@format_option("table", "json", "csv")
-@aws_options
+@read_option
+@format_option
+@connecting(many=True)
 def COMMAND(  # noqa: N802
     out: Path | None,
     users: tuple[str, ...],
@@ -35,10 +42,9 @@ def COMMAND(  # noqa: N802
     force: tuple[str, ...],
     because: str,
     keep_old: bool,
+    mode: "ReadMode",
     format_: str,
-    profile: str | None,
-    region: str | None,
-    config: Path | None,
+    connect: "Callable[[], App]",
 ) -> int:
     """Decide which key of each user stays and which go. Read-only.
 
@@ -46,7 +52,6 @@ def COMMAND(  # noqa: N802
     held; 3: something is; 4: something could not be read.
     """
     from sparekey import app, report
-    from sparekey.choose import Asked
     from sparekey.errors import BadInputError
 
     if force and not because.strip():
@@ -55,10 +60,10 @@ def COMMAND(  # noqa: N802
         )
     if because and not force:
         raise BadInputError("--because says why a key is forced, and no key is", "Name it: --force KEY.")
-    asked = Asked(tuple(sorted(set(keep))), dict.fromkeys(force, because.strip()), keep_old)
-    here = app.connect(profile=profile, region=region, config=config)
+    asked = app.Asked(tuple(sorted(set(keep))), dict.fromkeys(force, because.strip()), keep_old)
+    here = connect()
     with progress("users read") as update:
-        plan = app.plan(here, asked=asked, users=users, exclude=exclude, on_progress=update)
+        plan = app.plan(here, mode=mode, asked=asked, users=users, exclude=exclude, on_progress=update)
     if out:
         app.write_plan(plan, out)
     show(report.render("plan", plan, format_, look()))

@@ -1,0 +1,73 @@
+"""One function per verb: what the command line, the console and the workers all call."""
+
+from sparekey.app.files import read_plan, write_plan, write_private
+from sparekey.app.leaving import check_targets, report_on, send_to_security_hub, tell_of_audit, tell_of_run
+from sparekey.app.practice import demo, sandbox
+from sparekey.app.reading import audit, exit_code, iam_policy, plan, read, root_keys
+from sparekey.app.running import (
+    OnEvent,
+    Preflight,
+    apply,
+    export_ledger,
+    follow,
+    options,
+    preflight,
+    resume,
+    runs,
+    show,
+    stop,
+    undo,
+    verify_ledger,
+    work,
+)
+from sparekey.app.session import App, OnProgress, Where, connect, where
+from sparekey.audit import ReadMode
+from sparekey.choose import Asked
+from sparekey.guards import Limits
+from sparekey.ledger import Entry
+from sparekey.report.asff import Sent
+from sparekey.run.entries import Options
+
+__all__ = [
+    "App",
+    "Asked",
+    "Entry",
+    "Limits",
+    "OnEvent",
+    "OnProgress",
+    "Options",
+    "Preflight",
+    "ReadMode",
+    "Sent",
+    "Where",
+    "apply",
+    "audit",
+    "check_targets",
+    "connect",
+    "demo",
+    "exit_code",
+    "export_ledger",
+    "follow",
+    "iam_policy",
+    "options",
+    "plan",
+    "preflight",
+    "read",
+    "read_plan",
+    "report_on",
+    "resume",
+    "root_keys",
+    "runs",
+    "sandbox",
+    "send_to_security_hub",
+    "show",
+    "stop",
+    "tell_of_audit",
+    "tell_of_run",
+    "undo",
+    "verify_ledger",
+    "where",
+    "work",
+    "write_plan",
+    "write_private",
+]

@@ -1,0 +1,396 @@
+"""Which accounts are read, and with whose credentials each is entered.
+
+They come from AWS Organizations, or from a file: our TOML, or c7n-org's accounts.yml.
+"""
+
+import re
+import threading
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import Session
+
+from sparekey.aws.client import Client, Credentials, Principal
+from sparekey.aws.errors import AwsError, NoCredentialsError, NotEnteredError, from_botocore
+from sparekey.clock import Clock
+from sparekey.errors import BadInputError
+from sparekey.model import SkippedAccount, Value
+
+_ACTIVE = "ACTIVE"
+_SESSION = "sparekey"
+_EARLY = timedelta(minutes=5)  # before a session ends, another is taken
+
+Call = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+
+
+class Target(Value, frozen=True):
+    """One account to be read.
+
+    `roles` are assumed one from the other, the last one in the account; without roles or a profile the base
+    credentials are used. `session_duration` is in seconds, 0 for AWS's default.
+    """
+
+    id: str
+    name: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    roles: tuple[str, ...] = ()
+    external_id: str = ""
+    session_duration: int = 0
+    profile: str = ""
+
+
+class Selection(Value, frozen=True):
+    """The accounts to be read, and those that are not, each sorted by id."""
+
+    targets: tuple[Target, ...]
+    skipped: tuple[SkippedAccount, ...] = ()
+
+
+class Entry(Value, frozen=True, kw_only=True):
+    """How other accounts are entered; there is no default role, since the usual one may do everything."""
+
+    role: str = ""
+    external_id: str = ""
+    session_duration: int = 0
+
+    def arn(self, partition: str, account: str) -> str:
+        """The role's ARN in one account."""
+        return f"arn:{partition}:iam::{account}:role/{self.role}"
+
+    def target(self, partition: str, account: str) -> Target:
+        """One account, entered by the role."""
+        check(self)
+        roles = (self.arn(partition, account),)
+        return Target(account, "", (), roles, self.external_id, self.session_duration)
+
+
+def check(entry: Entry) -> Entry:
+    """Raise BadInputError for what AWS would refuse in every account."""
+    if entry.role and not re.fullmatch(r"[\w+=,.@-]+(/[\w+=,.@-]+)*", entry.role, re.ASCII):
+        raise BadInputError(
+            f"{entry.role!r} is no role name", "Give the name, with its path if any: SparekeyAudit."
+        )
+    if entry.external_id and not re.fullmatch(r"[\w+=,.@:/-]{2,1224}", entry.external_id, re.ASCII):
+        raise BadInputError(
+            "the external id is not one that AWS accepts", "2 to 1224 of A-Z a-z 0-9 +=,.@:/-_"
+        )
+    if entry.session_duration and not 900 <= entry.session_duration <= 43200:
+        raise BadInputError("the session duration must be from 15 minutes to 12 hours", 'Such as "1h".')
+    return entry
+
+
+# --- AWS Organizations ---
+
+
+def organization(
+    call: Call,
+    own: str,
+    partition: str,
+    *,
+    units: Sequence[str] = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    entry: Entry,
+) -> Selection:
+    """The organization's accounts, or those in the named units and below; raises AwsError and BadInputError.
+
+    `include` and `exclude` name accounts by id, name (`*` matches anything) or `tag:KEY=VALUE`.
+    Source: https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccounts.html
+    """
+    check(entry)
+    listed = _in_units(call, units) if units else _pages(call, "ListAccounts", {}, "Accounts")
+    found = {str(account["Id"]): account for account in listed}
+    by_tag = any(pattern.startswith("tag:") for pattern in (*include, *exclude))
+    targets, skipped = [], []
+    for account_id, account in found.items():
+        name, state = str(account.get("Name", "")), _state(account)
+        if state != _ACTIVE:
+            skipped.append(SkippedAccount(account_id, name, state))
+            continue
+        tags = _tags(call, account_id) if by_tag else ()
+        targets.append(Target(account_id, name, tags))
+    chosen = choose(targets, include, exclude)
+    return Selection(
+        tuple(_enter_by(entry, target, own, partition) for target in chosen),
+        tuple(sorted(skipped, key=lambda account: account.id)),
+    )
+
+
+def _enter_by(entry: Entry, target: Target, own: str, partition: str) -> Target:
+    if target.id == own:
+        return target
+    if not entry.role:
+        raise BadInputError(
+            f"no role is named by which account {target.id} can be entered",
+            "Give --role NAME; `sparekey iam-policy stackset` prints a template of roles that may do no more "
+            "than sparekey needs.",
+        )
+    return msgspec.structs.replace(
+        target,
+        roles=(entry.arn(partition, target.id),),
+        external_id=entry.external_id,
+        session_duration=entry.session_duration,
+    )
+
+
+def _state(account: Mapping[str, Any]) -> str:
+    return str(account.get("State") or account.get("Status") or "unknown")
+
+
+def _in_units(call: Call, units: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    waiting, seen = list(units), set()
+    while waiting:
+        unit = waiting.pop()
+        if unit in seen:
+            continue
+        seen.add(unit)
+        yield from _pages(call, "ListAccountsForParent", {"ParentId": unit}, "Accounts")
+        below = _pages(call, "ListOrganizationalUnitsForParent", {"ParentId": unit}, "OrganizationalUnits")
+        waiting += [str(child["Id"]) for child in below]
+
+
+def _tags(call: Call, account: str) -> tuple[tuple[str, str], ...]:
+    tags = _pages(call, "ListTagsForResource", {"ResourceId": account}, "Tags")
+    return tuple(sorted((str(tag["Key"]), str(tag["Value"])) for tag in tags))
+
+
+def _pages(call: Call, action: str, params: Mapping[str, Any], items: str) -> Iterator[Mapping[str, Any]]:
+    """Every page, of at most 20; an empty one may go on."""
+    token: dict[str, str] = {}
+    while True:
+        page = call(action, {**params, **token})
+        yield from page.get(items, ())
+        if not page.get("NextToken"):
+            return
+        token = {"NextToken": page["NextToken"]}
+
+
+def choose(targets: Iterable[Target], include: Sequence[str], exclude: Sequence[str]) -> tuple[Target, ...]:
+    """The accounts that are included and not excluded, sorted; raises BadInputError for a pattern of none."""
+    targets = sorted(targets, key=lambda target: target.id)
+    for pattern in (*include, *exclude):
+        if not any(_fits(pattern, target) for target in targets):
+            raise BadInputError(
+                f"no account fits {pattern!r}",
+                "Name accounts by id, by name (* matches anything), or as tag:KEY=VALUE.",
+            )
+    return tuple(
+        target
+        for target in targets
+        if (not include or any(_fits(pattern, target) for pattern in include))
+        and not any(_fits(pattern, target) for pattern in exclude)
+    )
+
+
+def _fits(pattern: str, target: Target) -> bool:
+    if pattern.startswith("tag:"):
+        key, _, value = pattern[4:].partition("=")
+        return any(key == has and fnmatchcase(told, value or "*") for has, told in target.tags)
+    return pattern == target.id or fnmatchcase(target.name, pattern)
+
+
+# --- a file ---
+
+
+class _Entry(Value, frozen=True, kw_only=True):
+    """`[[account]]` in our TOML."""
+
+    id: str
+    name: str = ""
+    role: str = ""
+    external_id: str = ""
+    session_duration: int = 0
+    profile: str = ""
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
+class _File(Value, frozen=True, kw_only=True):
+    account: tuple[_Entry, ...]
+
+
+class _CustodianAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """One account of c7n-org's accounts.yml; fields that are no concern of ours are passed over."""
+
+    account_id: str
+    name: str = ""
+    role: str | tuple[str, ...] = ()
+    external_id: str = ""
+    profile: str = ""
+    tags: tuple[str, ...] = ()
+
+
+class _CustodianFile(msgspec.Struct, frozen=True, kw_only=True):
+    accounts: tuple[_CustodianAccount, ...]
+
+
+def read_file(path: Path, own: str, partition: str) -> tuple[Target, ...]:
+    """The accounts of a file, sorted by id: c7n-org's where it ends in .yml or .yaml, else our TOML.
+
+    Raises BadInputError. Source: https://cloudcustodian.io/docs/tools/c7n-org.html
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        read = _from_yaml if path.suffix in {".yml", ".yaml"} else _from_toml
+        targets = read(text, partition)
+    except OSError as error:
+        raise BadInputError(f"the accounts file {path} cannot be read: {error.strerror}") from error
+    except (ValueError, msgspec.ValidationError) as error:
+        raise BadInputError(f"the accounts file {path} has a wrong field: {_first_line(error)}") from error
+    for target in targets:
+        _check_target(target, own)
+    ids = [target.id for target in targets]
+    if twice := sorted({one for one in ids if ids.count(one) > 1}):
+        raise BadInputError(f"the accounts file {path} names {twice[0]} twice")
+    return tuple(sorted(targets, key=lambda target: target.id))
+
+
+def _from_toml(text: str, partition: str) -> list[Target]:
+    found = []
+    for one in msgspec.convert(tomllib.loads(text), _File).account:
+        entry = check(
+            Entry(role=one.role, external_id=one.external_id, session_duration=one.session_duration)
+        )
+        roles = (entry.arn(partition, one.id),) if one.role else ()
+        tags = tuple(sorted(one.tags.items()))
+        found.append(
+            Target(one.id, one.name, tags, roles, one.external_id, one.session_duration, one.profile)
+        )
+    return found
+
+
+def _from_yaml(text: str, _partition: str) -> list[Target]:
+    import yaml  # noqa: PLC0415  # nobody else needs it
+
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is no YAML: {_first_line(error)}") from error
+    found = []
+    for one in msgspec.convert(content, _CustodianFile).accounts:
+        roles = (one.role,) if isinstance(one.role, str) else one.role
+        pairs = (tag.partition(":") for tag in one.tags)
+        tags = tuple(sorted((key, value) for key, _, value in pairs))
+        found.append(Target(one.account_id, one.name, tags, roles, one.external_id, profile=one.profile))
+    return found
+
+
+def _check_target(target: Target, own: str) -> None:
+    if not re.fullmatch(r"\d{12}", target.id):
+        raise BadInputError(
+            f"{target.id!r} is no account id", "Twelve digits, in quotes where the file is YAML."
+        )
+    if target.roles and f"::{target.id}:role/" not in target.roles[-1]:
+        raise BadInputError(f"the role {target.roles[-1]} is not in the account {target.id} that it is for")
+    if not (target.roles or target.profile or target.id == own):
+        raise BadInputError(
+            f"account {target.id} has neither a role nor a profile",
+            "Only the caller's own account needs none.",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+# --- entering ---
+
+
+class SessionCredentials:
+    """A session's credentials, taken when they are first asked for and again before they end.
+
+    An account that could not be entered is not tried again: every call in it would ask.
+    """
+
+    def __init__(self, clock: Clock, take: Callable[[], Mapping[str, Any]]) -> None:
+        self._clock = clock
+        self._take = take
+        self._lock = threading.Lock()
+        self._held: tuple[ReadOnlyCredentials, datetime] | None = None
+        self._failed: NotEnteredError | None = None
+
+    def drop(self) -> None:
+        """Forget the session; another is taken when it is needed."""
+        with self._lock:
+            self._held = None
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """The credentials of this moment; raises NotEnteredError."""
+        with self._lock:
+            if self._failed is not None:
+                raise self._failed
+            if self._held is None or self._clock.now() >= self._held[1] - _EARLY:
+                try:
+                    told = self._take()["Credentials"]
+                except NotEnteredError as error:
+                    self._failed = error
+                    raise
+                keys = ReadOnlyCredentials(told["AccessKeyId"], told["SecretAccessKey"], told["SessionToken"])
+                self._held = keys, told["Expiration"]
+            return self._held[0]
+
+
+def by_role(client: Client, base: Principal, target: Target, role: str) -> SessionCredentials:
+    """The credentials of a role, assumed by the base."""
+    params: dict[str, Any] = {"RoleArn": role, "RoleSessionName": _SESSION}
+    if target.external_id:
+        params["ExternalId"] = target.external_id
+    if target.session_duration:
+        params["DurationSeconds"] = target.session_duration
+
+    def take() -> Mapping[str, Any]:
+        try:
+            return client.call(base, "sts", "AssumeRole", params)
+        except AwsError as error:
+            why = f"account {target.id} cannot be entered by {role}: {error.message}"
+            raise NotEnteredError(why, code=error.code, action="sts:AssumeRole") from error
+
+    return SessionCredentials(client.clock, take)
+
+
+class ProfileCredentials:
+    """A profile's credentials, of which it is made sure once that they are the account's."""
+
+    def __init__(self, client: Client, target: Target) -> None:
+        self._client = client
+        self._target = target
+        self._lock = threading.Lock()
+        self._checked: Credentials | None = None
+
+    def get_frozen_credentials(self) -> Any:
+        """The credentials of this moment; raises NotEnteredError."""
+        with self._lock:
+            if self._checked is None:
+                self._checked = self._find()
+            return self._checked.get_frozen_credentials()
+
+    def _find(self) -> Credentials:
+        profile, account = self._target.profile, self._target.id
+        try:
+            found: Credentials | None = Session(profile=profile).get_credentials()
+            if found is None:
+                raise NoCredentialsError(f"the profile {profile} has no credentials")
+            told = self._client.call(Principal(account, found), "sts", "GetCallerIdentity")["Account"]
+        except (BotoCoreError, ClientError) as error:
+            why = from_botocore(error).message
+            raise NotEnteredError(f"account {account} cannot be entered: {why}") from error
+        except AwsError as error:
+            why = f"account {account} cannot be entered by the profile {profile}: {error.message}"
+            raise NotEnteredError(why, code=error.code, action="sts:GetCallerIdentity") from error
+        if told != account:
+            raise NotEnteredError(f"the profile {profile} is of account {told}, not of {account}")
+        return found
+
+
+def credentials_for(client: Client, base: Principal, target: Target) -> Credentials:
+    """Whose credentials sign in an account: nothing is asked of AWS yet."""
+    credentials = ProfileCredentials(client, target) if target.profile else base.credentials
+    for role in target.roles:
+        credentials = by_role(client, Principal(base.account, credentials), target, role)
+    return credentials

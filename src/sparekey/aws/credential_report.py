@@ -1,0 +1,166 @@
+"""The credential report: one call that describes every user, as of when AWS last made it.
+
+It is a stored snapshot, made at most once in four hours, with no key ids and room for two keys a user.
+Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_getting-report.html
+"""
+
+import csv
+import io
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sparekey.aws.errors import AwsError, BadAnswerError
+from sparekey.clock import Clock
+from sparekey.model import NEVER_USED, AccessKey, LastUsed, Value
+
+_SLOTS = (1, 2)
+_ROOT = "<root_account>"
+# What stands where there is no value; `no_information` and `not_supported` are no "never".
+_NOTHING = frozenset({"", "N/A"})
+_UNTOLD = frozenset({"no_information", "not_supported"})
+_NO_FURTHER = _NOTHING | {"0", "false", "none"}
+# https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetCredentialReport.html
+_MISSING = frozenset({"ReportNotPresent", "ReportExpired"})
+_IN_PROGRESS = "ReportInProgress"
+_LIMIT = "LimitExceeded"  # too many report jobs at once
+_LOOKS = 60
+_PAUSE = 2.0
+
+Call = Callable[[str], Mapping[str, Any]]
+
+
+class Slot(Value, frozen=True):
+    """One key as the report shows it; `rotated`, its creation or last change, proves no age."""
+
+    active: bool
+    rotated: datetime
+    last_used: LastUsed
+
+
+class Row(Value, frozen=True):
+    """One user in the report; not `whole` where the user may have keys that the report does not show."""
+
+    name: str
+    arn: str
+    created: datetime | None
+    slots: tuple[Slot, ...]
+    whole: bool
+
+    @property
+    def active(self) -> int:
+        """How many of the shown keys are active."""
+        return sum(slot.active for slot in self.slots)
+
+
+class CredentialReport(Value, frozen=True):
+    """Every user as of `generated`, blind to later changes."""
+
+    generated: datetime
+    rows: tuple[Row, ...]
+
+
+def fetch(call: Call, clock: Clock) -> CredentialReport:
+    """The stored report, or a new one where there is none; raises AwsError, also when none comes."""
+    asked_again = 0
+    while True:
+        try:
+            answer = call("GetCredentialReport")
+            return CredentialReport(answer["GeneratedTime"].astimezone(UTC), parse(answer["Content"]))
+        except AwsError as error:
+            missing = error.code in _MISSING
+            asked_again += 1
+            if asked_again >= _LOOKS or not (missing or error.code == _IN_PROGRESS):
+                raise
+        if missing:
+            _generate(call)
+        clock.sleep(_PAUSE)
+
+
+def _generate(call: Call) -> None:
+    try:
+        call("GenerateCredentialReport")  # STARTED, INPROGRESS and COMPLETE all mean: ask for it
+    except AwsError as error:
+        if error.code != _LIMIT:
+            raise
+
+
+def parse(content: bytes) -> tuple[Row, ...]:
+    """The users of a report, the root user left out; raises BadAnswerError."""
+    try:
+        lines = csv.reader(io.StringIO(content.decode(), newline=""))
+        head = next(lines)
+        column = {name: place for place, name in enumerate(head)}
+        return tuple(_row(line, column) for line in lines if line and line[column["user"]] != _ROOT)
+    except (UnicodeDecodeError, StopIteration, KeyError, IndexError, ValueError, csv.Error) as error:
+        raise BadAnswerError(f"the credential report cannot be understood: {error!r}") from error
+
+
+def _row(line: Sequence[str], column: Mapping[str, int]) -> Row:
+    shown = [slot for number in _SLOTS if (slot := _slot(line, column, f"access_key_{number}_"))]
+    further = "additional_credentials_info"
+    if further in column:
+        whole = line[column[further]].strip().lower() in {text.lower() for text in _NO_FURTHER}
+    else:
+        whole = len(shown) < len(_SLOTS)  # racing creates have made third keys, and there is no room for them
+    created = _time(line[column["user_creation_time"]])
+    return Row(line[column["user"]], line[column["arn"]], created, tuple(shown), whole)
+
+
+def _slot(line: Sequence[str], column: Mapping[str, int], prefix: str) -> Slot | None:
+    def cell(name: str) -> str:
+        return line[column[prefix + name]].strip()
+
+    active = cell("active").lower()
+    rotated = _time(cell("last_rotated"))
+    if rotated is None:
+        if active == "true":
+            raise ValueError(f"{prefix}active without {prefix}last_rotated")
+        return None
+    if active not in {"true", "false"}:
+        raise ValueError(f"{prefix}active is {active!r}")
+    return Slot(active == "true", rotated, _last_used(cell))
+
+
+def _last_used(cell: Callable[[str], str]) -> LastUsed:
+    told = cell("last_used_date")
+    if told in _UNTOLD:
+        return LastUsed("unreadable", why=f"the credential report says {told}")
+    at = _time(told)
+    if at is None:
+        return NEVER_USED
+    service, region = cell("last_used_service"), cell("last_used_region")
+    return LastUsed("used", at, _told(service), _told(region))
+
+
+def _told(text: str) -> str | None:
+    return None if text in _NOTHING or text in _UNTOLD else sys.intern(text)
+
+
+def _time(text: str) -> datetime | None:
+    """A time ending in `Z` or `+00:00`; None where there is none."""
+    if text in _NOTHING or text in _UNTOLD:
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def last_uses(row: Row, keys: Sequence[AccessKey]) -> dict[str, LastUsed]:
+    """The report's last use by key id, for the keys whose slot is beyond doubt.
+
+    A slot is a key's where `last_rotated` is the key's creation to the second, and no other key or slot has
+    that time; the order of the slots says nothing.
+    """
+    slots = Counter(slot.rotated for slot in row.slots)
+    created = Counter(key.created for key in keys)
+    by_time = {slot.rotated: slot for slot in row.slots if slots[slot.rotated] == 1}
+    return {
+        key.id: by_time[key.created].last_used
+        for key in keys
+        if key.id
+        and key.created in by_time
+        and created[key.created] == 1
+        and by_time[key.created].active == key.active
+    }

@@ -1,0 +1,86 @@
+"""Which users' keys changed since a time, by CloudTrail's event history.
+
+Source: https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sparekey.aws.errors import BadAnswerError
+from sparekey.model import Value
+
+# Events mostly show within five minutes and sometimes late; nothing guarantees it.
+LAG = timedelta(minutes=15)
+MARGIN = timedelta(minutes=30)
+# Creating and switching on are what can make a spare key; a deletion cannot.
+_EVENTS = ("CreateAccessKey", "UpdateAccessKey")
+
+Call = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+
+
+class Changes(Value, frozen=True):
+    """The users whose keys changed; `untold` counts changes that do not say whose."""
+
+    users: frozenset[str]
+    untold: int = 0
+
+
+def changes(call: Call, since: datetime) -> Changes:
+    """Every change since a time, all pages; raises AwsError."""
+    users: set[str] = set()
+    untold = 0
+    for event in _events(call, since):
+        if event.get("errorCode"):
+            continue  # it did not happen
+        user = _user(event)
+        if user is None:
+            untold += 1
+        elif user:
+            users.add(user)
+    return Changes(frozenset(users), untold)
+
+
+def _events(call: Call, since: datetime) -> Iterator[Mapping[str, Any]]:
+    for name in _EVENTS:
+        asked = {
+            "LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": name}],
+            "StartTime": since,
+            "MaxResults": 50,
+        }
+        token: dict[str, str] = {}
+        while True:
+            page = call("LookupEvents", {**asked, **token})
+            for event in page.get("Events", ()):
+                yield _record(event)
+            following = page.get("NextToken")
+            if not following:
+                break
+            if token.get("NextToken") == following:
+                raise BadAnswerError("the event history's pages lead nowhere")
+            token = {"NextToken": following}
+
+
+def _record(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        record = json.loads(event["CloudTrailEvent"])
+    except (KeyError, ValueError) as error:
+        raise BadAnswerError("an event of the event history cannot be understood") from error
+    return record if isinstance(record, dict) else {}
+
+
+def _user(event: Mapping[str, Any]) -> str | None:
+    """Whose key it was; empty for the root user's own, None where the event does not tell.
+
+    A user who changes an own key need not name anybody in the request.
+    """
+    created = (event.get("responseElements") or {}).get("accessKey") or {}
+    asked = event.get("requestParameters") or {}
+    identity = event.get("userIdentity") or {}
+    named = created.get("userName") or asked.get("userName")
+    if named:
+        return str(named)
+    if identity.get("type") == "IAMUser" and identity.get("userName"):
+        return str(identity["userName"])
+    return "" if identity.get("type") == "Root" else None

@@ -1,0 +1,127 @@
+"""The least permissions that sparekey needs, and roles that have no more."""
+
+from typing import Any
+
+Document = dict[str, Any]
+
+_READS = (
+    "cloudtrail:LookupEvents",
+    "iam:GenerateCredentialReport",
+    "iam:GetAccessKeyLastUsed",
+    "iam:GetAccountSummary",
+    "iam:GetCredentialReport",
+    "iam:ListAccessKeys",
+    "iam:ListAccountAliases",
+    "iam:ListUsers",
+)
+_WRITES = ("iam:UpdateAccessKey",)
+# What the preflight asks about the caller itself, before anything is written.
+_PREFLIGHT = ("iam:GetRole", "iam:SimulatePrincipalPolicy")
+_ORGANIZATION = (
+    "organizations:ListAccounts",
+    "organizations:ListAccountsForParent",
+    "organizations:ListOrganizationalUnitsForParent",
+    "organizations:ListTagsForResource",
+)
+AUDIT_ROLE = "SparekeyAudit"
+APPLY_ROLE = "SparekeyApply"
+
+
+def audit_policy(*, organization: bool = False) -> Document:
+    """What reading needs: in one account, or in the account from which an organization is read."""
+    return _policy(_reading(), *(_entering(AUDIT_ROLE) if organization else ()))
+
+
+def apply_policy(*, organization: bool = False) -> Document:
+    """What reading and switching keys off and on needs."""
+    return _policy(_reading(), *_writing("*"), *(_entering(APPLY_ROLE) if organization else ()))
+
+
+def stackset_template() -> Document:
+    """A CloudFormation template with the two roles of a member account, for a service-managed StackSet.
+
+    Source: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs.html
+    """
+    return {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": "Roles by which sparekey reads IAM access keys (SparekeyAudit) and switches them off"
+        " and on (SparekeyApply); neither may do more.",
+        "Parameters": {
+            "TrustedPrincipal": {
+                "Type": "String",
+                "Description": "ARN of the account, role or user that sparekey runs as",
+                "AllowedPattern": r"^arn:[a-z-]+:iam::\d{12}:.+$",
+            },
+            "OrganizationId": {
+                "Type": "String",
+                "Description": "The organization that the principal must belong to",
+                "AllowedPattern": "^o-[a-z0-9]{10,32}$",
+            },
+            "ExternalId": {
+                "Type": "String",
+                "Description": "Given to sparekey as --external-id",
+                "MinLength": 2,
+                "MaxLength": 1224,
+            },
+        },
+        "Resources": {
+            AUDIT_ROLE: _role(AUDIT_ROLE, [_reading()]),
+            APPLY_ROLE: _role(APPLY_ROLE, [_reading(), *_writing("${AWS::AccountId}")]),
+        },
+        "Outputs": {
+            name: {"Description": f"ARN of {name}", "Value": {"Fn::GetAtt": [name, "Arn"]}}
+            for name in (AUDIT_ROLE, APPLY_ROLE)
+        },
+    }
+
+
+def _policy(*statements: Document) -> Document:
+    return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+def _allow(sid: str, actions: tuple[str, ...], resource: Any = "*") -> Document:
+    return {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": resource}
+
+
+def _reading() -> Document:
+    # Most of these actions know no resource, and of users nobody can say beforehand which.
+    return _allow("ReadKeys", _READS)
+
+
+def _writing(account: str) -> tuple[Document, Document]:
+    template = account.startswith("$")
+    users = f"arn:{'${AWS::Partition}' if template else '*'}:iam::{account}:user/*"
+    return (
+        _allow("SwitchKeys", _WRITES, {"Fn::Sub": users} if template else users),
+        _allow("CheckOwnPermissions", _PREFLIGHT),
+    )
+
+
+def _entering(role: str) -> tuple[Document, Document]:
+    return (
+        _allow("ListAccounts", _ORGANIZATION),
+        _allow("EnterAccounts", ("sts:AssumeRole",), f"arn:*:iam::*:role/{role}"),
+    )
+
+
+def _role(name: str, statements: list[Document]) -> Document:
+    trust = {
+        "Effect": "Allow",
+        "Principal": {"AWS": {"Ref": "TrustedPrincipal"}},
+        "Action": "sts:AssumeRole",
+        "Condition": {
+            "StringEquals": {
+                "sts:ExternalId": {"Ref": "ExternalId"},
+                "aws:PrincipalOrgID": {"Ref": "OrganizationId"},
+            }
+        },
+    }
+    return {
+        "Type": "AWS::IAM::Role",
+        "Properties": {
+            "RoleName": name,
+            "Description": "Used by sparekey",
+            "AssumeRolePolicyDocument": _policy(trust),
+            "Policies": [{"PolicyName": name, "PolicyDocument": _policy(*statements)}],
+        },
+    }

@@ -1,0 +1,54 @@
+"""What happens in a run, said as it happens, and the exit code that a run comes to."""
+
+from typing import TYPE_CHECKING
+
+from sparekey.cli.shell import tell
+
+if TYPE_CHECKING:
+    from sparekey.app import Entry
+    from sparekey.model import RunRecord
+
+_SAID = {
+    "already-inactive": "was inactive already",
+    "confirmed": "read back, several readings agree",
+    "failed": "failed",
+    "foreign": "somebody else changed it",
+    "gone": "is gone",
+    "held": "held",
+    "intent": "about to change it",
+    "resolved": "read what became of it",
+    "unsure": "AWS's answer was lost: reading what became of it",
+    "verdict": "the watch is over",
+    "watching": "watched",
+    "written": "AWS has taken the change",
+}
+_OF_RUN = {
+    "resumed": "the run goes on",
+    "stopped": "the run is stopped: no further key is deactivated",
+    "undoing": "the run is undone",
+}
+_NOT_DONE = frozenset({"failed", "in_doubt", "applied", "planned", "reactivating"})
+
+
+def say(entry: "Entry") -> None:
+    """Tell one entry of the ledger to stderr."""
+    told = entry.body
+    at = f"{entry.at:%H:%M:%S}"
+    if entry.kind in _SAID:
+        why = f" ({told['why']})" if told.get("why") and entry.kind != "intent" else ""
+        tell(f"{at}  {told['account']}  {told['user']}  {told['key']}: {_SAID[entry.kind]}{why}")
+    elif entry.kind == "probed":
+        color = {True: "green", False: "RED", None: "could not be asked"}[told.get("green")]
+        tell(f"{at}  probe {told['probe']}: {color}")
+    elif entry.kind == "wave":
+        tell(f"{at}  wave {told.get('number', '')} begins")
+    elif entry.kind in _OF_RUN:
+        tell(f"{at}  {_OF_RUN[entry.kind]}")
+
+
+def run_exit_code(record: "RunRecord") -> int:
+    """1 where a key is not where it should be, 3 where steps are held, else 0."""
+    states = {step.state for step in record.steps}
+    if states & _NOT_DONE and record.state not in ("watching", "stopped"):
+        return 1
+    return 3 if "held" in states else 0

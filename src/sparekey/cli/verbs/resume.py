@@ -1,0 +1,28 @@
+"""`sparekey resume`."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sparekey.cli.events import run_exit_code, say
+from sparekey.cli.shell import connecting, format_option, look, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sparekey.app import App
+
+
+@click.command("resume")
+@click.argument("run", metavar="RUN")
+@click.option("--wait", is_flag=True, help="Stay until the watch is over.")
+@click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
+@format_option
+@connecting()
+def COMMAND(run: str, wait: bool, detach: bool, format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802
+    """Let a stopped run go on."""
+    from sparekey import app, report
+
+    record = app.resume(connect(), run, on_event=say, wait=wait, detach=detach)
+    show(report.render("run", record, format_, look()))
+    return run_exit_code(record)

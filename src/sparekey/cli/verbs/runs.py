@@ -1,0 +1,14 @@
+"""`sparekey runs`."""
+
+import click
+
+from sparekey.cli.shell import format_option, look, show
+
+
+@click.command("runs")
+@format_option
+def COMMAND(format_: str) -> None:  # noqa: N802
+    """List the runs that this state directory knows, oldest first. Asks nothing of AWS."""
+    from sparekey import app, report
+
+    show(report.render("runs", app.runs(), format_, look()))

@@ -1,0 +1,21 @@
+"""`sparekey show`."""
+
+import click
+
+from sparekey.cli.events import say
+from sparekey.cli.shell import format_option, look, show
+
+
+@click.command("show")
+@click.argument("run", metavar="RUN")
+@click.option("--follow", is_flag=True, help="Tell what happens until the run is over.")
+@format_option
+def COMMAND(run: str, follow: bool, format_: str) -> None:  # noqa: N802
+    """Say what one run did, step by step, with AWS's request ids. Asks nothing of AWS.
+
+    RUN may be cut short as long as it names one run.
+    """
+    from sparekey import app, report
+
+    record = app.follow(run, say) if follow else app.show(run)
+    show(report.render("run", record, format_, look()))

@@ -1,0 +1,26 @@
+"""`sparekey stop`."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sparekey.cli.shell import connecting, format_option, look, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sparekey.app import App
+
+
+@click.command("stop")
+@click.argument("run", metavar="RUN")
+@format_option
+@connecting()
+def COMMAND(run: str, format_: str, connect: "Callable[[], App]") -> None:  # noqa: N802
+    """Stop a run from any machine that shares its state: no further key is deactivated.
+
+    The step in hand is finished. Rollbacks and the watch go on.
+    """
+    from sparekey import app, report
+
+    show(report.render("run", app.stop(connect(), run), format_, look()))

@@ -1,0 +1,33 @@
+"""`sparekey worker`."""
+
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from sparekey.cli.shell import connecting, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sparekey.app import App
+
+
+@click.command("worker")
+@connecting()
+def COMMAND(connect: "Callable[[], App]") -> None:  # noqa: N802
+    """Carry the runs that were handed over, and watch those that were applied; until Ctrl-C or SIGTERM.
+
+    Any number of workers share the runs of one PostgreSQL database (SPAREKEY_DATABASE_URL); with SQLite, one
+    at a time. A worker needs credentials that it can renew.
+    """
+    from sparekey import app
+
+    over = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: over.set())
+    here = connect()
+    tell(f"working as {here.gateway.caller().arn}; Ctrl-C ends")
+    app.work(here, over.is_set)
+    tell("ended; what is not finished waits for the next worker")

@@ -1,0 +1,131 @@
+"""The whole job on a practice AWS, told stage by stage; every command shown is really run."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from os import environ
+from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import indent
+
+from sparekey.errors import SparekeyError
+from sparekey.sandbox import Sandbox
+
+_POLICY = """\
+[[exempt]]
+user = "partner-sftp"
+owner = "integrations@practice.example"
+reason = "the partner swaps its key by post"
+expires = {expires}
+"""
+
+
+class DemoError(SparekeyError):
+    """A stage of the demo ended otherwise than it should."""
+
+    default_hint = "This is a defect of sparekey, not of your machine: please report what is printed above."
+
+
+def demo() -> Iterator[str]:
+    """Run audit, plan, apply, read-back and undo of one key on the practice company; yields what to print."""
+    with Sandbox() as aws, tempfile.TemporaryDirectory(prefix="sparekey-demo-") as folder:
+        yield from _Demo(aws.env(), Path(folder)).stages()
+
+
+class _Demo:
+    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
+        self._folder = folder
+        home = folder / "home"
+        home.mkdir(mode=0o700)
+        expires = datetime.now(UTC).date() + timedelta(days=60)
+        policy = home / "sparekey.toml"
+        policy.write_text(_POLICY.format(expires=expires))
+        policy.chmod(0o600)
+        kept = {name: value for name, value in environ.items() if not name.startswith(("AWS_", "SPAREKEY_"))}
+        columns = str(min(get_terminal_size((120, 24)).columns, 140))
+        self._env = {**kept, **env, "SPAREKEY_HOME": str(home), "COLUMNS": columns}
+
+    def stages(self) -> Iterator[str]:
+        """Each stage: what is done, why, and what is seen."""
+        yield _heading(
+            "A practice AWS", "A small company with thirteen IAM users runs on this machine's loopback."
+        )
+        yield _stage("1. Audit", "Read every IAM user and access key. Nothing is changed.")
+        yield from self._run("audit", "--cis", "4.0", expect=3)
+        yield _why("Seven users fail the control; partner-sftp has an exemption. Exit code 3 tells a script.")
+        yield _stage("2. Plan", "Which key stays, which go, and why. Still nothing is changed.")
+        yield from self._run("plan", "-o", "plan.json", expect=3)
+        yield _why(
+            "Only keys that nobody used for 45 days go, beside a key that works or, where no key was used,\n"
+            "the newest young one. billing-export uses both keys: which application still has the old one\n"
+            "must be shown first. etl-nightly has only old keys: rotate first. mobile-api began a rotation\n"
+            "an hour ago."
+        )
+        yield _stage(
+            "3. Apply", "Look again at each user, switch the spare keys off, read back until certain."
+        )
+        yield from self._run("apply", "plan.json", "--yes", expect=3)
+        yield _why(
+            "Every key was read back as Inactive. Exit code 3: some keys are held. First came the way back."
+        )
+        yield _stage("4. Read back", "The audit again: who is left.")
+        yield from self._run("audit", expect=3)
+        yield _stage("5. Undo one key", "Somebody misses the old key of legacy-reports: put that one back.")
+        listed = "".join(chunk for chunk in self._run("runs", expect=0))
+        yield listed
+        run = _first(r"\br-[0-9a-z]+\b", listed)
+        key = self._key_of(run, "legacy-reports")
+        yield from self._run("undo", run, "--key", key, expect=0)
+        yield _stage("6. Evidence", "What was intended and done, each entry chained to the one before.")
+        yield from self._run("show", run, expect=0)
+        yield _heading(
+            "Now on your own account",
+            "With your usual AWS credentials; the first two only read:\n\n"
+            "    sparekey audit\n    sparekey plan -o plan.json\n    sparekey apply plan.json",
+        )
+
+    def _run(self, *args: str, expect: int) -> Iterator[str]:
+        yield f"$ sparekey {' '.join(args)}\n"
+        done = self._call(*args)
+        yield done.stdout
+        if done.returncode != expect:
+            raise DemoError(f"`sparekey {' '.join(args)}` ended with {done.returncode}, not {expect}")
+        yield f"[exit code {done.returncode}]\n"
+
+    def _call(self, *args: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(  # noqa: S603  # our own command, no shell
+            [sys.executable, "-m", "sparekey", *args],
+            env=self._env,
+            cwd=self._folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def _key_of(self, run: str, user: str) -> str:
+        shown = self._call("show", run).stdout
+        line = next((line for line in shown.splitlines() if user in line), "")
+        return _first(r"\bAKIA[0-9A-Z]{16}\b", line)
+
+
+def _first(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    if not found:
+        raise DemoError(f"nothing like {pattern} was printed")
+    return found[0]
+
+
+def _heading(title: str, text: str) -> str:
+    return f"\n{title}\n{'=' * len(title)}\n{text}\n"
+
+
+def _stage(title: str, text: str) -> str:
+    return f"\n{title}\n{'-' * len(title)}\n{text}\n\n"
+
+
+def _why(text: str) -> str:
+    return "\n" + indent(text, "  ") + "\n"

@@ -1,0 +1,88 @@
+"""Who is told of what happened: one module a channel, found by looking into this folder.
+
+A channel module holds `SCHEME` and `send(address, message, settings)`, which raises NotifyError; a target is
+`SCHEME:ADDRESS`, such as `slack:https://hooks.slack.com/…`, `webhook:https://…`, `sns:arn:aws:sns:…` or
+`mailto:ops@example.com`. Addresses of webhooks are secrets: no error and no failure shows one.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from functools import cache
+from types import ModuleType
+
+from sparekey.errors import BadInputError, SparekeyError
+from sparekey.model import Value
+from sparekey.notify._messages import Message, of_audit, of_rollback, of_run
+from sparekey.notify._settings import NotifyError, Publisher, Settings, settings_from
+
+__all__ = [
+    "Failure",
+    "Message",
+    "NotifyError",
+    "Publisher",
+    "Settings",
+    "check",
+    "of_audit",
+    "of_rollback",
+    "of_run",
+    "registry",
+    "send",
+    "settings_from",
+]
+
+
+class Failure(Value, frozen=True):
+    """A notification that did not go out: `target` is shown without its secret."""
+
+    target: str
+    why: str
+
+
+@cache
+def registry() -> Mapping[str, ModuleType]:
+    """Every channel by its scheme, sorted."""
+    modules = (
+        importlib.import_module(f"{__name__}.{found.name}")
+        for found in pkgutil.iter_modules(__path__)
+        if not found.name.startswith("_")
+    )
+    return dict(sorted((module.SCHEME, module) for module in modules))
+
+
+def check(targets: Iterable[str], settings: Settings) -> None:
+    """Raise BadInputError for a target that could never be told: asked before a run begins."""
+    for target in targets:
+        channel, address = _channel(target)
+        channel.check(address, settings)
+
+
+def send(targets: Iterable[str], message: Message, settings: Settings) -> tuple[Failure, ...]:
+    """Tell every target; what fails is returned and never raised, for a notifier must not fail a run."""
+    failures = []
+    for target in targets:
+        try:
+            channel, address = _channel(target)
+            channel.check(address, settings)
+            channel.send(address, message, settings)
+        except SparekeyError as error:
+            failures.append(Failure(shown(target), error.message))
+        except Exception as error:  # noqa: BLE001  # told by its kind alone: its text may hold the address
+            failures.append(Failure(shown(target), f"it failed in an unknown way: {type(error).__name__}"))
+    return tuple(failures)
+
+
+def shown(target: str) -> str:
+    """A target as it may be shown: a webhook's host alone."""
+    scheme, _, address = target.partition(":")
+    channel = registry().get(scheme)
+    return f"{scheme}:{channel.shown(address)}" if channel else "a target of an unknown kind"
+
+
+def _channel(target: str) -> tuple[ModuleType, str]:
+    scheme, colon, address = target.partition(":")
+    channel = registry().get(scheme)
+    if not colon or channel is None:
+        known = ", ".join(f"{name}:…" for name in registry())
+        raise BadInputError("a notification target is of no known kind", f"Kinds: {known}")
+    return channel, address.strip()

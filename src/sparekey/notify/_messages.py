@@ -1,0 +1,83 @@
+"""What is said: a summary of an audit or a run, and each automatic rollback; never a secret."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal
+
+from sparekey.model import Audit, RunRecord, StepRecord, Value
+from sparekey.words import clean, number, plural, step_state
+
+_LONGEST = 20
+
+
+class Message(Value, frozen=True):
+    """One message: a subject of one line, a text of several, and the same as `data` for machines."""
+
+    subject: str
+    text: str
+    event: Literal["audit", "run", "rollback"]
+    urgent: bool
+    data: Mapping[str, str | int]
+
+
+def of_audit(audit: Audit) -> Message:
+    """How many users have spare keys, and in which accounts."""
+    told = audit.coverage
+    users = f"{plural(told.users_read, 'user')} read, {number(told.users_unreadable)} could not be read"
+    accounts = (
+        f"{plural(told.accounts_read, 'account')} read, {number(told.accounts_unreadable)} could not be"
+    )
+    lines = [
+        f"{users}; {accounts}.",
+        f"{number(told.users_spare)} have spare access keys, {number(told.users_exempt)} of all are exempt.",
+    ]
+    spare = Counter(
+        account.account.id
+        for account in audit.accounts
+        for user in account.users
+        if len(user.user.active_keys) > 1
+    )
+    lines += _cut([f"{account}: {plural(count, 'user')}" for account, count in sorted(spare.items())])
+    subject = f"sparekey audit: {plural(told.users_spare, 'user')} with spare access keys"
+    data = {name: getattr(told, name) for name in told.__struct_fields__}
+    return Message(subject, clean("\n".join(lines)), "audit", False, data)
+
+
+def of_run(record: RunRecord) -> Message:
+    """What became of the steps of a run, and of which it needs a person."""
+    counts = Counter(step.state for step in record.steps)
+    said = ", ".join(f"{number(count)} {step_state(state)}" for state, count in sorted(counts.items()))
+    urgent = [step for step in record.steps if step.state in ("failed", "in_doubt", "rolled_back")]
+    lines = [
+        f"{said}.",
+        f"By {record.caller}; ledger head {record.head}.",
+        *_cut([_line(step) for step in urgent]),
+    ]
+    subject = f"sparekey run {record.id}: {record.state.replace('_', ' ')}"
+    data: dict[str, str | int] = {"run": record.id, "state": record.state, "head": record.head}
+    data.update(counts.items())
+    return Message(clean(subject), clean("\n".join(lines)), "run", bool(urgent), data)
+
+
+def of_rollback(record: RunRecord, step: StepRecord) -> Message:
+    """One key that was put back without anybody asking."""
+    subject = f"sparekey put back {step.key} of {step.user} in {step.account}"
+    text = f"{step.why or step.decided}\nRun {record.id}; sparekey show {record.id} tells everything."
+    data: dict[str, str | int] = {
+        "run": record.id,
+        "account": step.account,
+        "user": step.user,
+        "key": step.key,
+        "why": step.why,
+    }
+    return Message(clean(subject), clean(text), "rollback", True, data)
+
+
+def _line(step: StepRecord) -> str:
+    return f"{step.account} {step.user} {step.key}: {step_state(step.state)}: {step.why or step.decided}"
+
+
+def _cut(lines: list[str]) -> list[str]:
+    """At most so many lines as a person reads; how many are left out is said."""
+    left = len(lines) - _LONGEST
+    return [*lines[:_LONGEST], f"… and {number(left)} more"] if left > 0 else lines

@@ -1,0 +1,73 @@
+"""What the channels need to know beside the target, read from the environment by whoever starts the run."""
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+import msgspec
+
+from sparekey.errors import BadInputError, SparekeyError
+
+Tls = Literal["starttls", "tls", "none"]
+_TLS: Mapping[str, Tls] = {"starttls": "starttls", "tls": "tls", "none": "none"}
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class NotifyError(SparekeyError):
+    """Somebody could not be told."""
+
+
+class Publisher(Protocol):
+    """Publishes to an SNS topic; raises SparekeyError."""
+
+    def __call__(self, topic: str, subject: str, text: str) -> None:
+        """Publish one message to the topic with this ARN."""
+        ...
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where mail goes out and who publishes; `timeout` is in seconds, for each wait on the network."""
+
+    publish: Publisher | None = None
+    smtp_host: str = ""
+    smtp_port: int = 587
+    smtp_tls: Tls = "starttls"
+    smtp_user: str = ""
+    smtp_password: str = ""
+    mail_from: str = ""
+    timeout: float = 10.0
+
+    def __repr__(self) -> str:
+        return f"Settings(smtp_host={self.smtp_host!r})"  # the password shows nowhere
+
+
+def settings_from(environ: Mapping[str, str], publish: Publisher | None = None) -> Settings:
+    """Settings from SPAREKEY_SMTP_HOST, _PORT, _TLS, _USER, _PASSWORD and SPAREKEY_MAIL_FROM.
+
+    Raises BadInputError.
+    """
+    named = environ.get("SPAREKEY_SMTP_TLS", "starttls")
+    tls = _TLS.get(named)
+    if tls is None:
+        raise BadInputError(f"SPAREKEY_SMTP_TLS is {named!r}", "Write starttls, tls or none.")
+    port = environ.get("SPAREKEY_SMTP_PORT", "465" if tls == "tls" else "587")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise BadInputError(f"SPAREKEY_SMTP_PORT is {port!r}", "Write a port number: 587.")
+    settings = Settings(
+        publish=publish,
+        smtp_host=environ.get("SPAREKEY_SMTP_HOST", ""),
+        smtp_port=int(port),
+        smtp_tls=tls,
+        smtp_user=environ.get("SPAREKEY_SMTP_USER", ""),
+        smtp_password=environ.get("SPAREKEY_SMTP_PASSWORD", ""),
+        mail_from=environ.get("SPAREKEY_MAIL_FROM", ""),
+    )
+    if tls == "none" and settings.smtp_host and not loopback(settings.smtp_host):
+        raise BadInputError(
+            f"mail to {settings.smtp_host} would go out unencrypted", "Use SPAREKEY_SMTP_TLS=starttls or tls."
+        )
+    return settings
+
+
+def loopback(host: str) -> bool:
+    """True for this machine itself."""
+    return host in _LOOPBACK

@@ -1,0 +1,256 @@
+"""AWS Security Finding Format, and how findings get into Security Hub.
+
+https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-findings-format-syntax.html
+
+What people set in Security Hub (workflow status, note, their own severity) is never sent, so never touched:
+severity and types go by `FindingProviderFields`, as finding providers are asked to.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from sparekey.clock import Clock
+from sparekey.errors import SparekeyError
+from sparekey.model import Account, AccountVerdict, Audit, FindingStatus, Unreadable, User, Value
+from sparekey.report import Look
+from sparekey.report._points import Point, generator, of_account
+
+NAME = "asff"
+
+BATCH = 100  # https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html
+_ATTEMPTS = 3
+_PAGE = 100
+_TYPE = "Software and Configuration Checks/Industry and Regulatory Standards/CIS AWS Foundations Benchmark"
+_COMPLIANCE: Mapping[FindingStatus, str] = {
+    "PASS": "PASSED",
+    "FAIL": "FAILED",
+    "EXEMPT": "WARNING",
+    "UNREADABLE": "NOT_AVAILABLE",
+}
+# Where an account's findings go if nobody names a region.
+_MAIN_REGION = {
+    "aws": "us-east-1",
+    "aws-cn": "cn-north-1",
+    "aws-us-gov": "us-gov-west-1",
+    "aws-eusc": "eusc-de-east-1",
+}
+# What a provider may send again of a finding that Security Hub told: the rest is theirs or a person's.
+_OURS = (
+    "SchemaVersion", "Id", "ProductArn", "GeneratorId", "AwsAccountId", "CreatedAt", "FirstObservedAt",
+    "LastObservedAt", "Title", "Description", "Remediation", "Resources", "Compliance",
+    "FindingProviderFields",
+)  # fmt: skip
+
+Finding = dict[str, Any]
+
+
+class SecurityHub(Protocol):
+    """Security Hub in one account and region, with that account's own credentials; raises SparekeyError."""
+
+    @property
+    def region(self) -> str:
+        """Where it is."""
+        ...
+
+    def get_findings(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """One page: `Findings` and, where there are more, `NextToken`."""
+        ...
+
+    def batch_import_findings(self, findings: Sequence[Finding]) -> Mapping[str, Any]:
+        """At most 100 findings in; `SuccessCount` and `FailedFindings` out."""
+        ...
+
+
+class Refused(Value, frozen=True):
+    """A finding that Security Hub did not take, after every attempt."""
+
+    id: str
+    code: str
+    why: str
+
+
+class Sent(Value, frozen=True):
+    """What became of one account's findings; `error` says why not all of them were sent."""
+
+    account: str
+    imported: int = 0
+    passed: int = 0
+    archived: int = 0
+    refused: tuple[Refused, ...] = ()
+    error: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """True where Security Hub now shows what the audit shows."""
+        return not self.refused and not self.error
+
+
+def audit(audit: Audit, look: Look) -> Iterator[str]:
+    """A JSON array of findings, one a line; with `show_all` those that pass, too."""
+    separator = "[\n"
+    for verdict in audit.accounts:
+        region = look.region or _MAIN_REGION.get(verdict.account.partition, "us-east-1")
+        for point in of_account(audit, verdict, passes=look.show_all):
+            yield separator + msgspec.json.encode(finding(point, audit, region)).decode()
+            separator = ",\n"
+    yield "[]\n" if separator == "[\n" else "\n]\n"
+
+
+def finding(point: Point, audit: Audit, region: str, before: Finding | None = None) -> Finding:
+    """One point as a finding; `before` is the same finding as Security Hub has it."""
+    account, now = point.account, _time(audit.snapshot.generated)
+    created = before["CreatedAt"] if before else now
+    label = point.rule.severity if point.status in ("FAIL", "UNREADABLE") else "informational"
+    requirements = [
+        f"CIS AWS Foundations Benchmark v{version}/{number}" for version, number in point.controls(audit.cis)
+    ]
+    return {
+        "SchemaVersion": "2018-10-08",
+        "Id": point.uid,
+        "ProductArn": _product(account, region),
+        "GeneratorId": generator(point.rule.id),
+        "AwsAccountId": account.id,
+        "CreatedAt": created,
+        "UpdatedAt": now,
+        "FirstObservedAt": before.get("FirstObservedAt", created) if before else now,
+        "LastObservedAt": _time(account.as_of),
+        "Title": _cut(point.title, 256),
+        "Description": _cut(f"{point.status}: {point.message or point.rule.title}", 1024),
+        "Remediation": {"Recommendation": {"Text": _cut(point.rule.remedy or point.rule.title, 512)}},
+        "Resources": [_resource(account, point.user)],
+        "Compliance": {"Status": _COMPLIANCE[point.status], "RelatedRequirements": requirements},
+        "FindingProviderFields": {
+            "Severity": {"Label": label.upper(), "Original": point.rule.severity},
+            "Types": [_TYPE],
+        },
+        "RecordState": "ACTIVE",
+    }
+
+
+def _resource(account: Account, user: User | None) -> dict[str, Any]:
+    if user is None:
+        return {"Type": "AwsAccount", "Id": f"AWS::::Account:{account.id}", "Partition": account.partition}
+    details = {"UserName": user.name, "Path": _path(user)}
+    if user.created:
+        details["CreateDate"] = _time(user.created)
+    return {
+        "Type": "AwsIamUser",
+        "Id": user.arn,
+        "Partition": account.partition,
+        "Details": {"AwsIamUser": details},
+    }
+
+
+def _path(user: User) -> str:
+    return user.arn.partition(":user")[2].removesuffix(user.name) or "/"
+
+
+def _product(account: Account, region: str) -> str:
+    return f"arn:{account.partition}:securityhub:{region}:{account.id}:product/{account.id}/default"
+
+
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def send(audit: Audit, hub_of: Callable[[Account], SecurityHub], clock: Clock) -> tuple[Sent, ...]:
+    """Bring Security Hub to what the audit shows, account by account; one account's failure stops no other.
+
+    What was open there and is fixed becomes PASSED; of a user who is gone, ARCHIVED. Where an account's users
+    could not be read, nothing is known of its findings and they stay as they are.
+    """
+    return tuple(_send(audit, verdict, hub_of, clock) for verdict in audit.accounts)
+
+
+def _send(
+    audit: Audit, verdict: AccountVerdict, hub_of: Callable[[Account], SecurityHub], clock: Clock
+) -> Sent:
+    account = verdict.account
+    sent = Sent(account.id)
+    try:
+        hub = hub_of(account)
+        before = {told["Id"]: told for told in previous(hub, account, audit.rules)}
+        changes = tuple(reconcile(audit, verdict, hub.region, before))
+        for start in range(0, len(changes), BATCH):
+            sent = _import(hub, changes[start : start + BATCH], sent, clock)
+    except SparekeyError as error:
+        return msgspec.structs.replace(sent, error=error.message)
+    return sent
+
+
+def previous(hub: SecurityHub, account: Account, rules: Iterable[str]) -> Iterator[Finding]:
+    """What Security Hub shows as active of these rules in this account, page by page."""
+    filters = {
+        "ProductArn": [_equals(_product(account, hub.region))],
+        "AwsAccountId": [_equals(account.id)],
+        "GeneratorId": [_equals(generator(rule)) for rule in rules],
+        "RecordState": [_equals("ACTIVE")],
+    }
+    params: dict[str, Any] = {"Filters": filters, "MaxResults": _PAGE}
+    while True:
+        page = hub.get_findings(params)
+        yield from page["Findings"]
+        if not page.get("NextToken"):
+            return
+        params = {**params, "NextToken": page["NextToken"]}
+
+
+def _equals(value: str) -> dict[str, str]:
+    return {"Value": value, "Comparison": "EQUALS"}
+
+
+def reconcile(
+    audit: Audit, verdict: AccountVerdict, region: str, before: Mapping[str, Finding]
+) -> Iterator[Finding]:
+    """The findings to send: what is not fine, what was and now is, and what has no user any more."""
+    known = {point.uid: point for point in of_account(audit, verdict, passes=True)}
+    for uid, point in known.items():
+        if point.status != "PASS" or _open(before.get(uid)):
+            yield finding(point, audit, region, before.get(uid))
+    if isinstance(verdict.account.users, Unreadable):
+        return
+    for uid, told in before.items():
+        if uid not in known:
+            yield _archived(told, audit)
+
+
+def _open(told: Finding | None) -> bool:
+    return told is not None and told.get("Compliance", {}).get("Status") != "PASSED"
+
+
+def _archived(told: Finding, audit: Audit) -> Finding:
+    ours = {name: told[name] for name in _OURS if name in told}
+    return {**ours, "UpdatedAt": _time(audit.snapshot.generated), "RecordState": "ARCHIVED"}
+
+
+def _import(hub: SecurityHub, batch: Sequence[Finding], sent: Sent, clock: Clock) -> Sent:
+    """Send one batch, and again what was refused of it: Security Hub refuses some for a moment only."""
+    left: Sequence[Finding] = batch
+    refused: dict[str, Refused] = {}
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            clock.sleep(2.0**attempt)
+        answer = hub.batch_import_findings(left)
+        refused = {
+            told["Id"]: Refused(told["Id"], told["ErrorCode"], told["ErrorMessage"])
+            for told in answer["FailedFindings"]
+        }
+        left = [told for told in left if told["Id"] in refused]
+        if not left:
+            break
+    taken = [told for told in batch if told["Id"] not in refused]
+    active = [told for told in taken if told["RecordState"] == "ACTIVE"]
+    return msgspec.structs.replace(
+        sent,
+        imported=sent.imported + len(taken),
+        passed=sent.passed + sum(told["Compliance"]["Status"] == "PASSED" for told in active),
+        archived=sent.archived + len(taken) - len(active),
+        refused=(*sent.refused, *refused.values()),
+    )

@@ -1,0 +1,330 @@
+"""One HTML file for a manager and an auditor: nothing to load, nothing that runs, everything escaped.
+
+The markup is in `_html/`, for Jinja2 (an extra): its autoescape keeps a user's name from being markup.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from sparekey import __version__
+from sparekey.errors import BadInputError
+from sparekey.model import (
+    Account,
+    AccountVerdict,
+    Audit,
+    Finding,
+    RunRecord,
+    StepRecord,
+    Unreadable,
+    User,
+    UserVerdict,
+    Value,
+)
+from sparekey.report import Look, _states, json
+from sparekey.report._points import points
+from sparekey.rules import DEFAULT_RULE, exit_code, rule
+from sparekey.words import clean, key_age, last_use, moment, number, plural, step_state
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+NAME = "html"
+
+_TONES = {"PASS": "good", "FAIL": "bad", "EXEMPT": "warn", "UNREADABLE": "odd"}
+
+
+class _Verdict(Value, frozen=True):
+    word: str
+    tone: str
+    says: str
+    also: tuple[str, ...] = ()
+
+
+class _Section(Value, frozen=True):
+    id: str
+    title: str
+    says: str
+    rows: tuple[tuple[Account, UserVerdict], ...]
+
+
+class _AccountRow(Value, frozen=True):
+    account: Account
+    users: int
+    spare: int
+    exempt: int
+    unread: int
+    findings: tuple[Finding, ...]
+
+
+def audit(audit: Audit, look: Look) -> Iterator[str]:
+    """Verdict, coverage, ages, who has spare keys; with `show_all` those who pass, too."""
+    yield from _page(
+        "audit.jinja",
+        title="Access key audit",
+        kind=f"Access key audit, {moment(audit.snapshot.generated)}",
+        verdict=_audit_verdict(audit),
+        facts=_audit_facts(audit),
+        tiles=_audit_tiles(audit),
+        accounts=[_account(verdict) for verdict in audit.accounts],
+        ages=_ages(audit),
+        sections=_sections(audit, look),
+        rules=[rule(name)[0] for name in audit.rules],
+        cis=audit.cis,
+        now=audit.snapshot.generated,
+    )
+
+
+def run(record: RunRecord, look: Look) -> Iterator[str]:
+    """Verdict, what was done to which key, before and after, why, and what proves it."""
+    del look
+    yield from _page(
+        "run.jinja",
+        title=f"Run {clean(record.id)}",
+        kind=f"Access keys: run {clean(record.id)}, {moment(record.opened)}",
+        verdict=_run_verdict(record),
+        facts=_run_facts(record),
+        tiles=[(part.title, number(len(part.steps))) for part in _states.parts(record)],
+        sections=_states.parts(record),
+        run=record,
+    )
+
+
+def _page(template: str, **told: Any) -> Iterator[str]:
+    yield from _environment().get_template(template).generate(version=__version__, **told)
+    yield "\n"
+
+
+@cache
+def _environment() -> "Environment":
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise BadInputError(
+            "HTML needs the package Jinja2", "Install it: pip install 'sparekey[console]'"
+        ) from error
+    environment = Environment(
+        loader=PackageLoader("sparekey.report", "_html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(_FILTERS)
+    environment.tests["unreadable"] = lambda value: isinstance(value, Unreadable)
+    return environment
+
+
+def _foreign(text: str) -> "Markup":
+    """Somebody else's text: escaped, invisible characters shown, its direction kept to itself."""
+    from markupsafe import Markup  # noqa: PLC0415  # comes with Jinja2
+
+    return Markup("<bdi>{}</bdi>").format(clean(text))
+
+
+def _path(user: User) -> str:
+    return user.arn.partition(":user")[2].removesuffix(user.name) or "/"
+
+
+def _listings(step: StepRecord) -> list[tuple[str, str, str]]:
+    keys = sorted({*step.before, *step.after})
+    return [(key, step.before.get(key, "not there"), step.after.get(key, "not there")) for key in keys]
+
+
+_FILTERS: Mapping[str, Callable[..., Any]] = {
+    "name": _foreign,
+    "moment": moment,
+    "number": number,
+    "key_age": key_age,
+    "last_use": last_use,
+    "path": _path,
+    "tone": _TONES.__getitem__,
+    "state": step_state,
+    "listings": _listings,
+}
+
+
+def _audit_verdict(audit: Audit) -> _Verdict:
+    told = audit.coverage
+    spare = told.users_spare - told.users_exempt
+    says = f"{number(told.users_spare)} of {plural(told.users_read, 'user')} read have spare access keys"
+    if not told.users_spare:
+        says = f"None of {plural(told.users_read, 'user')} read has a spare access key"
+    also = []
+    if told.users_exempt:
+        also.append(f"{number(told.users_exempt)} of them are exempt by policy, {number(spare)} are not.")
+    code = exit_code(audit)
+    said = Counter((point.rule.id == DEFAULT_RULE, point.status) for point in points(audit))
+    others = said[False, "FAIL"]
+    if others:
+        also.append(f"{plural(others, 'finding')} of other rules {'fails' if others == 1 else 'fail'}.")
+    if code == 4:
+        unread = said[True, "UNREADABLE"] + said[False, "UNREADABLE"]
+        also.append(
+            f"{plural(told.accounts_unreadable, 'account')} and {plural(told.users_unreadable, 'user')} "
+            f"could not be read; {plural(unread, 'rule answer')} missing: this verdict is not whole."
+        )
+    word, tone = {0: ("PASS", "good"), 3: ("FAIL", "bad")}.get(code, ("INCOMPLETE", "odd"))
+    return _Verdict(word, tone, says, tuple(also))
+
+
+def _audit_facts(audit: Audit) -> list[tuple[str, Any]]:
+    digest = hashlib.sha256()
+    for chunk in json.audit(audit, Look()):
+        digest.update(chunk.encode())
+    return [
+        ("Generated", moment(audit.snapshot.generated)),
+        ("Read as", _foreign(audit.snapshot.caller.arn)),
+        ("SHA-256 of this audit as JSON", digest.hexdigest()),
+    ]
+
+
+def _audit_tiles(audit: Audit) -> list[tuple[str, str, str]]:
+    told = audit.coverage
+    users = number(told.users_read + told.users_unreadable)
+    accounts = number(told.accounts_read + told.accounts_unreadable)
+    return [
+        ("accounts read", number(told.accounts_read), accounts),
+        ("users read", number(told.users_read), users),
+        ("at most one active key", number(told.users_read - told.users_spare), users),
+        ("with spare keys", number(told.users_spare), users),
+        ("exempt by policy", number(told.users_exempt), ""),
+        ("findings that fail", number(told.findings_failed), ""),
+    ]
+
+
+def _account(verdict: AccountVerdict) -> _AccountRow:
+    statuses = Counter(user.status for user in verdict.users)
+    return _AccountRow(
+        account=verdict.account,
+        users=len(verdict.users),
+        spare=sum(len(user.user.active_keys) > 1 for user in verdict.users),
+        exempt=statuses["EXEMPT"],
+        unread=sum(isinstance(user.user.keys, Unreadable) for user in verdict.users),
+        findings=verdict.findings,
+    )
+
+
+def _sections(audit: Audit, look: Look) -> list[_Section]:
+    rows = [(account.account, user) for account in audit.accounts for user in account.users]
+    spare = [row for row in rows if len(row[1].user.active_keys) > 1]
+    other = [row for row in rows if len(row[1].user.active_keys) <= 1]
+    told = [
+        _Section(
+            "spare",
+            "Users with spare keys",
+            "One active key is enough. Each further one is a second way in that nobody watches.",
+            tuple(row for row in spare if row[1].status != "EXEMPT"),
+        ),
+        _Section(
+            "exempt",
+            "Exempt",
+            "Policy lets these users have it for now, with an owner and an end.",
+            tuple(row for row in rows if row[1].status == "EXEMPT"),
+        ),
+        _Section(
+            "unread",
+            "Could not be read",
+            "Nothing is known of these users; they do not count as fine.",
+            tuple(row for row in other if row[1].status == "UNREADABLE"),
+        ),
+        _Section(
+            "other",
+            "Other findings",
+            "At most one active key, but another rule that was asked fails.",
+            tuple(row for row in other if row[1].status == "FAIL"),
+        ),
+    ]
+    if look.show_all:
+        passes = tuple(row for row in rows if row[1].status == "PASS")
+        told.append(_Section("passes", "Users who pass", "At most one active key.", passes))
+    return told
+
+
+class _Bar(Value, frozen=True):
+    label: str
+    count: int
+    tone: str
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def middle(self) -> int:
+        return self.x + self.width // 2
+
+
+class _Ages(Value, frozen=True):
+    says: str
+    text: str
+    bars: tuple[_Bar, ...]
+    limit: int
+    width: int
+
+
+_OLD = 90
+_BINS = (
+    (30, "under 30 d"),
+    (60, "30 to 59 d"),
+    (_OLD, "60 to 89 d"),
+    (180, "90 to 179 d"),
+    (365, "180 to 364 d"),
+    (730, "1 to 2 years"),
+    (None, "2 years +"),
+)
+_NOT_READ = "not read"
+_SLOT, _BAR, _FLOOR, _TALL = 94, 64, 200, 150
+
+
+def _bin(created: datetime | None, now: datetime) -> str:
+    if created is None:
+        return _NOT_READ
+    age = now - created
+    return next(label for days, label in _BINS if days is None or age < timedelta(days=days))
+
+
+def _ages(audit: Audit) -> _Ages:
+    now = audit.snapshot.generated
+    keys = [key for _, user in audit.snapshot.users() for key in user.active_keys]
+    counts = Counter(_bin(key.created, now) for key in keys)
+    labels = [label for _, label in _BINS] + ([_NOT_READ] if counts[_NOT_READ] else [])
+    most = max(counts.values(), default=1)
+    young = sum(days is not None and days <= _OLD for days, _ in _BINS)
+    bars = []
+    for place, label in enumerate(labels):
+        height = round(counts[label] * _TALL / most)
+        tone = "unknown" if label == _NOT_READ else "young" if place < young else "aged"
+        x = place * _SLOT + (_SLOT - _BAR) // 2
+        bars.append(_Bar(label, counts[label], tone, x, _FLOOR - height, _BAR, height))
+    old = sum(key.created is not None and now - key.created >= timedelta(days=_OLD) for key in keys)
+    return _Ages(
+        says=f"{number(old)} of {plural(len(keys), 'active key')} are 90 days old or older."
+        if keys
+        else "No active key was read.",
+        text="; ".join(f"{bar.label}: {number(bar.count)}" for bar in bars) + ".",
+        bars=tuple(bars),
+        limit=young * _SLOT,
+        width=len(bars) * _SLOT,
+    )
+
+
+def _run_verdict(record: RunRecord) -> _Verdict:
+    word, tone = _states.VERDICTS[record.state]
+    also = [f"Watched until {moment(record.watch_until)}."] if record.watch_until else []
+    if record.waves > 1:
+        also.append(f"Wave {record.wave} of {record.waves}.")
+    return _Verdict(word, tone, _states.summary(record), tuple(also))
+
+
+def _run_facts(record: RunRecord) -> list[tuple[str, Any]]:
+    return [
+        ("Opened", moment(record.opened)),
+        ("Last entry", moment(record.updated)),
+        ("Run as", _foreign(record.caller)),
+        ("Ledger", plural(record.entries, "entry", "entries")),
+    ]

@@ -1,0 +1,93 @@
+"""Proof of use: who still uses a key, from CloudTrail. One module per source, all giving `Usage`."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Collection
+from typing import Any, Protocol
+
+import msgspec
+
+from sparekey.errors import BadInputError
+from sparekey.model import Consumer, Usage
+from sparekey.usage import sources as _sources
+from sparekey.usage.request import Progress, Request
+
+__all__ = ["Progress", "Request", "document", "read", "source_names"]
+
+SCHEMA = "sparekey/usage/1"
+# https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
+_KEY = re.compile(r"\w{20,128}", re.ASCII)
+
+
+class Source(Protocol):
+    """A module of `usage/sources`; its name is what stands before `=`."""
+
+    def read(self, spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...]:
+        """The usage of each key, sorted by key; `spec` is what stands after `=`."""
+        ...
+
+
+def source_names() -> tuple[str, ...]:
+    """The names of the usage sources."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(_sources.__path__)))
+
+
+def read(source: str, keys: Collection[str], request: Request | None = None) -> tuple[Usage, ...]:
+    """Read who used the keys from `history`, `archive=PLACE` or `athena=TABLE`, sorted by key.
+
+    Raises BadInputError for an unknown source or a text that is no key id, and UnreadError where nothing at
+    all could be read; what was unread in part stands in the usages.
+    """
+    name, _, spec = source.partition("=")
+    if name not in source_names():
+        raise BadInputError(f"{name!r} is no usage source", f"Use one of {', '.join(source_names())}.")
+    for key in keys:
+        if not _KEY.fullmatch(key):
+            raise BadInputError(f"{key[:130]!r} is no access key id", "It looks like AKIAIOSFODNN7EXAMPLE.")
+    return _module(name).read(spec, sorted(set(keys)), request or Request())
+
+
+def document(usages: Collection[Usage]) -> bytes:
+    """The JSON of schema `sparekey/usage/1`."""
+    unread = sorted({(entry.what, entry.why) for usage in usages for entry in usage.unread})
+    return msgspec.json.encode(
+        {
+            "schema": SCHEMA,
+            "keys": [_key(usage) for usage in sorted(usages, key=lambda usage: usage.key)],
+            "unread": [{"place": place, "why": why} for place, why in unread],
+        }
+    )
+
+
+def _key(usage: Usage) -> dict[str, Any]:
+    return {
+        "key": usage.key,
+        "since": usage.since,
+        "until": usage.until,
+        "calls": usage.calls,
+        "errors": usage.errors,
+        "first_seen": usage.first_seen,
+        "last_seen": usage.last_seen,
+        "sessions": usage.sessions,
+        "partial": usage.partial,
+        "notes": usage.notes,
+        "consumers": [_consumer(consumer) for consumer in usage.consumers],
+    }
+
+
+def _consumer(consumer: Consumer) -> dict[str, Any]:
+    return {
+        "agent": consumer.agent,
+        "source": consumer.source,
+        "actions": sorted({f"{use.service}:{action}" for use in consumer.uses for action in use.actions}),
+        "calls": consumer.calls,
+        "first_seen": consumer.first_seen,
+        "last_seen": consumer.last_seen,
+    }
+
+
+def _module(name: str) -> Source:
+    module: Any = importlib.import_module(f"{_sources.__name__}.{name}")
+    source: Source = module
+    return source

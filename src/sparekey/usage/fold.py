@@ -1,0 +1,280 @@
+"""Uses to `Usage`: the same whatever the order, the source and the number of processes.
+
+A `Part` holds what one piece of work saw; a `Fold` merges parts and counts each event once. Its memory is
+bounded: the digests of counted events go to a temporary file when they are many.
+"""
+
+import bisect
+import mmap
+import tempfile
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from typing import overload
+
+from sparekey.model import Consumer, ServiceUse, Unreadable, Usage
+from sparekey.usage.records import Event, Where, digest
+
+_DAY = 86_400
+_HOUR = 3_600
+_DIGEST = 16
+_EPOCH = date(1970, 1, 1)
+# More applications than a person can read; the rest is one, and the usage says so.
+MOST_CONSUMERS = 20_000
+OTHERS = "others"
+
+
+Cell = tuple[str, Where]
+"""A key and what is counted together of its uses."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one part saw of a cell: per day the hours (a bit each) and the digests of calls and errors."""
+
+    first: int
+    last: int
+    own_last: int | None = None
+    actions: set[str] = field(default_factory=set)
+    days: dict[int, tuple[int, set[bytes], set[bytes]]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Part:
+    """What one piece of work saw: uses, sessions minted (their key and when), and what it could not read.
+
+    Uses before `since` or from `until` on (epoch seconds) are not counted; `place` is what is being read,
+    `read` the bytes that were (inflated).
+    """
+
+    since: int | None = None
+    until: int | None = None
+    place: str = ""
+    read: int = 0
+    cells: dict[Cell, Seen] = field(default_factory=dict)
+    minted: dict[str, tuple[str, int]] = field(default_factory=dict)
+    unread: list[Unreadable] = field(default_factory=list)
+
+    def covers(self, at: int) -> bool:
+        """True where a time is in the window."""
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+
+    def add(self, use: Event, key: str) -> None:
+        """Count one use for the key behind it."""
+        if use.at is None:
+            self.unread.append(Unreadable(self.place, f"{use.action}: a record with no readable eventTime"))
+            return
+        if use.minted is not None:
+            self.minted.setdefault(use.minted, (key, use.at))
+        if not self.covers(use.at):
+            return
+        at = use.at
+        seen = self.cells.get((key, use.where))
+        if seen is None:
+            seen = self.cells[key, use.where] = Seen(at, at)
+        elif at < seen.first:
+            seen.first = at
+        elif at > seen.last:
+            seen.last = at
+        if use.principal == key and (seen.own_last is None or at > seen.own_last):
+            seen.own_last = at
+        seen.actions.add(use.action)
+        day, second = divmod(at, _DAY)
+        hours, calls, errors = seen.days.get(day) or (0, set(), set())
+        (errors if use.failed else calls).add(use.digest)
+        seen.days[day] = hours | 1 << second // _HOUR, calls, errors
+
+
+@dataclass(slots=True)
+class _Total:
+    first: int
+    last: int
+    own_last: int | None
+    actions: set[str]
+    calls: int = 0
+    errors: int = 0
+    days: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+class Fold:
+    """Merges parts into usages."""
+
+    def __init__(self, once: "Once | None" = None) -> None:
+        self._once = once or Once()
+        self._totals: dict[Cell, _Total] = {}
+        self._sessions: dict[str, int] = defaultdict(int)
+        self._partial: dict[str, set[str]] = defaultdict(set)
+        self._unread: set[Unreadable] = set()
+
+    def merge(self, part: Part) -> None:
+        """Take in a part; events and sessions that were counted before count no more."""
+        self._unread.update(part.unread)
+        for cell, seen in part.cells.items():
+            for day, (hours, calls, errors) in seen.days.items():
+                ok = self._once.fresh(calls, seen.first, seen.last)
+                bad = self._once.fresh(errors, seen.first, seen.last)
+                self.count(cell, seen, {day: (ok + bad, hours)}, bad)
+
+    def session(self, key: str, session: str, at: int) -> None:
+        """Count a session that the key (or a session of it) minted."""
+        self._sessions[key] += self._once.fresh({digest(session)}, at, at)
+
+    def count(self, cell: Cell, seen: Seen, days: dict[int, tuple[int, int]], errors: int) -> None:
+        """Take in counted calls: per day their number and the hours, a bit each."""
+        total = self._total(cell, seen)
+        total.first = min(total.first, seen.first)
+        total.last = max(total.last, seen.last)
+        if seen.own_last is not None:
+            total.own_last = max(seen.own_last, total.own_last or seen.own_last)
+        total.actions |= seen.actions
+        total.errors += errors
+        for day, (calls, hours) in days.items():
+            before, at = total.days.get(day, (0, 0))
+            total.days[day] = before + calls, at | hours
+            total.calls += calls
+
+    def partial(self, key: str, why: str) -> None:
+        """Say why the usage of a key may not be whole."""
+        self._partial[key].add(why)
+
+    def unread(self, what: str, why: str) -> None:
+        """Name a place that could not be read."""
+        self._unread.add(Unreadable(what, why))
+
+    def _total(self, cell: Cell, seen: Seen) -> _Total:
+        total = self._totals.get(cell)
+        if total is None:
+            if len(self._totals) >= MOST_CONSUMERS:
+                key, where = cell
+                self.partial(key, f"more than {MOST_CONSUMERS} consumers: the rest is counted as one")
+                cell = key, where._replace(agent=OTHERS, source=OTHERS)
+            total = self._totals.setdefault(
+                cell, _Total(seen.first, seen.last, seen.own_last, set(seen.actions))
+            )
+        return total
+
+    def usages(
+        self,
+        keys: Collection[str],
+        source: str,
+        since: datetime | None,
+        until: datetime | None,
+        notes: tuple[str, ...] = (),
+    ) -> tuple[Usage, ...]:
+        """One usage for each key asked for, sorted, also where nothing was seen."""
+        found: dict[str, dict[tuple[str, str], list[ServiceUse]]] = {key: defaultdict(list) for key in keys}
+        for (key, where), total in sorted(self._totals.items(), key=lambda entry: entry[0]):
+            found[key][where.agent, where.source].append(_service_use(where, total))
+        unread = tuple(sorted(self._unread, key=lambda entry: (entry.what, entry.why)))
+        return tuple(
+            Usage(
+                key=key,
+                source=source,
+                since=since,
+                until=until,
+                calls=sum(use.calls for uses in consumers.values() for use in uses),
+                errors=sum(use.errors for uses in consumers.values() for use in uses),
+                sessions=self._sessions.get(key, 0),
+                consumers=tuple(Consumer(*who, tuple(uses)) for who, uses in consumers.items()),
+                first_seen=min((use.first_seen for uses in consumers.values() for use in uses), default=None),
+                last_seen=max((use.last_seen for uses in consumers.values() for use in uses), default=None),
+                partial=tuple(sorted(self._partial.get(key, ()))),
+                unread=unread,
+                notes=notes,
+            )
+            for key, consumers in sorted(found.items())
+        )
+
+
+def _service_use(where: Where, total: _Total) -> ServiceUse:
+    return ServiceUse(
+        service=where.service,
+        region=where.region,
+        actions=tuple(sorted(total.actions)),
+        calls=total.calls,
+        errors=total.errors,
+        first_seen=utc(total.first),
+        last_seen=utc(total.last),
+        longest_gap=timedelta(hours=_longest_gap(total.days)),
+        own_last=None if total.own_last is None else utc(total.own_last),
+        daily=tuple((_EPOCH + timedelta(days=day), calls) for day, (calls, _) in sorted(total.days.items())),
+    )
+
+
+def utc(at: int) -> datetime:
+    """Epoch seconds as an aware time; works for any year."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=at)
+
+
+def seconds(when: datetime | None) -> int | None:
+    """An aware time as epoch seconds."""
+    return None if when is None else int(when.timestamp())
+
+
+def _longest_gap(days: dict[int, tuple[int, int]]) -> int:
+    """Hours between two hours with calls that follow one another, the longest."""
+    hours = [
+        day * 24 + hour for day, (_, mask) in sorted(days.items()) for hour in range(24) if mask >> hour & 1
+    ]
+    return max((after - before for before, after in pairwise(hours)), default=0)
+
+
+class Once:
+    """A set of digests that counts each once and keeps its memory: older ones move to a temporary file.
+
+    Two copies of an event tell the same time, so a digest is looked for only in those runs on disk whose time
+    it could be in; read in the order of delivery, that is hardly ever more than one.
+    """
+
+    def __init__(self, limit: int = 400_000) -> None:
+        self._limit = limit
+        self._recent: set[bytes] = set()
+        self._first = self._last = 0
+        self._runs: list[_Run] = []
+
+    def fresh(self, digests: Iterable[bytes], first: int, last: int) -> int:
+        """Remember these; returns how many were not known. `first` and `last` bound their times."""
+        new = set(digests) - self._recent
+        for run in self._runs:
+            if new and run.first <= last and first <= run.last:
+                new = {one for one in new if one not in run}
+        if not new:
+            return 0
+        self._first = min(first, self._first) if self._recent else first
+        self._last = max(last, self._last) if self._recent else last
+        self._recent |= new
+        if len(self._recent) > self._limit:
+            self._runs.append(_Run(self._recent, self._first, self._last))
+            self._recent = set()
+        return len(new)
+
+
+class _Run(Sequence[bytes]):
+    """Sorted digests in a temporary file that has no name."""
+
+    def __init__(self, digests: Iterable[bytes], first: int, last: int) -> None:
+        self.first, self.last = first, last
+        with tempfile.TemporaryFile() as file:
+            file.write(b"".join(sorted(digests)))
+            file.flush()
+            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __len__(self) -> int:
+        return len(self._bytes) // _DIGEST
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        return self._bytes[index * _DIGEST : index * _DIGEST + _DIGEST]
+
+    def __contains__(self, wanted: object) -> bool:
+        if not isinstance(wanted, bytes):
+            return False
+        at = bisect.bisect_left(self, wanted)
+        return at < len(self) and self[at] == wanted

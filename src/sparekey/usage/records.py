@@ -1,0 +1,167 @@
+"""One CloudTrail record: the few fields that tell a use of a key, read fast where it is well-formed.
+
+Only `userIdentity.accessKeyId` is a use: a key that is named elsewhere in a record (created, listed, updated)
+did not sign that call. Fields: https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sparekey.usage.agents import UNKNOWN, family, printable
+
+# Temporary keys begin with it: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
+_SESSION = re.compile(r"ASIA\w{16,124}", re.ASCII)
+_SHORT = 200
+
+
+class Identity(msgspec.Struct, gc=False):
+    """Who signed the call; also the credentials that a call answered with."""
+
+    accessKeyId: str | None = None  # noqa: N815 - CloudTrail's own name
+
+
+class Answer(msgspec.Struct, gc=False):
+    """The answer of a call that minted a session."""
+
+    credentials: Identity | None = None
+
+
+class Record(msgspec.Struct, gc=False):
+    """What is read of one record, under CloudTrail's own names."""
+
+    eventID: str | None = None  # noqa: N815
+    eventTime: str | None = None  # noqa: N815
+    eventSource: str | None = None  # noqa: N815
+    eventName: str | None = None  # noqa: N815
+    awsRegion: str | None = None  # noqa: N815
+    sourceIPAddress: str | None = None  # noqa: N815
+    userAgent: str | None = None  # noqa: N815
+    errorCode: str | None = None  # noqa: N815
+    userIdentity: Identity | None = None  # noqa: N815
+    responseElements: Answer | None = None  # noqa: N815
+
+
+class Where(NamedTuple):
+    """What is counted together: an application, and the service and region it called."""
+
+    agent: str
+    source: str
+    service: str
+    region: str
+
+
+class Event(NamedTuple):
+    """One use of a key: who signed, when (epoch seconds), by what and from where.
+
+    `at` is None where the record tells no readable time. `digest` stands for the `eventID`; `minted` is the
+    session's key id where the call made one.
+    """
+
+    principal: str
+    digest: bytes
+    at: int | None
+    where: Where
+    action: str
+    failed: bool
+    minted: str | None
+
+
+_record = msgspec.json.Decoder(Record)
+
+
+def decode(raw: bytes | msgspec.Raw) -> Record | None:
+    """Read one record; None where it is not an object. Raises ValueError or RecursionError.
+
+    What the strict decoder refuses (a number for a name, a lone surrogate, NaN) is read once more, leniently.
+    """
+    try:
+        return _record.decode(raw)
+    except msgspec.MsgspecError:
+        return lenient(json.loads(bytes(raw)))
+
+
+def lenient(value: Any) -> Record | None:
+    """Take what can be taken of a record read by the standard library."""
+    if not isinstance(value, dict):
+        return None
+    texts = {name: value.get(name) for name in _TEXTS}
+    answer = value.get("responseElements")
+    return Record(
+        **{name: text for name, text in texts.items() if isinstance(text, str)},
+        userIdentity=_identity(value.get("userIdentity")),
+        responseElements=Answer(_identity(answer.get("credentials"))) if isinstance(answer, dict) else None,
+    )
+
+
+def _identity(value: Any) -> Identity | None:
+    key = value.get("accessKeyId") if isinstance(value, dict) else None
+    return Identity(key) if isinstance(key, str) else None
+
+
+_TEXTS = tuple(name for name in Record.__struct_fields__ if name not in {"userIdentity", "responseElements"})
+
+
+def event(record: Record) -> Event | None:
+    """The use that a record shows, or None where no access key signed it."""
+    principal = record.userIdentity.accessKeyId if record.userIdentity else None
+    if not principal:
+        return None
+    return Event(
+        principal,
+        _digest(record, principal),
+        _seconds(record.eventTime or ""),
+        _where(record.userAgent, record.sourceIPAddress, record.eventSource, record.awsRegion),
+        _short(record.eventName),
+        bool(record.errorCode),
+        None if record.errorCode else _minted(record.responseElements),
+    )
+
+
+def events(records: Iterable[Record | None]) -> Iterator[Event]:
+    """The uses among many records."""
+    for record in records:
+        if record is not None and (use := event(record)) is not None:
+            yield use
+
+
+def _digest(record: Record, principal: str) -> bytes:
+    """Sixteen bytes for the `eventID`; records without one are the same where all they say is."""
+    if said := record.eventID:
+        return digest(said)
+    return digest(repr((principal, *(getattr(record, name) for name in _TEXTS))))
+
+
+def digest(text: str) -> bytes:
+    """Sixteen bytes that stand for a text."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _seconds(text: str) -> int | None:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
+
+
+def _minted(answer: Answer | None) -> str | None:
+    session = answer.credentials.accessKeyId if answer and answer.credentials else None
+    return session if session and _SESSION.fullmatch(session) else None
+
+
+@lru_cache(maxsize=1 << 14)
+def _where(agent: str | None, source: str | None, service: str | None, region: str | None) -> Where:
+    host = _short(service).removesuffix(".cn").removesuffix(".amazonaws.com")
+    return Where(family(agent or ""), _short(source), host, _short(region))
+
+
+@lru_cache(maxsize=1 << 14)
+def _short(text: str | None) -> str:
+    return printable(text[:_SHORT]) if text else UNKNOWN

@@ -1,0 +1,60 @@
+"""What a usage source is asked, whichever it is."""
+
+from collections.abc import Callable, Mapping, Sized
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from sparekey.clock import Clock, SystemClock
+
+
+class Call(Protocol):
+    """How AWS is asked; raises SparekeyError (`sparekey.aws.errors.AwsError`)."""
+
+    def __call__(
+        self, service: str, action: str, params: Mapping[str, Any], region: str | None = None
+    ) -> dict[str, Any]:
+        """The answer to one call."""
+        ...
+
+
+@dataclass
+class Progress:
+    """How far a reading is: files (or pages), bytes (inflated), and what could not be read."""
+
+    files: int = 0
+    bytes: int = 0
+    unread: int = 0
+
+    def add(self, size: int, files: Sized, unread: int) -> None:
+        """Count what was done."""
+        self.files += len(files) + unread
+        self.bytes += size
+        self.unread += unread
+
+
+def _silent(_: Progress) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The window and the means of a reading; each source takes what it needs.
+
+    `since` is inclusive and `until` exclusive; None is no bound. `processes` None is one per processor.
+    `call` asks AWS with the credentials of the account that the keys are in (a local archive needs none).
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    accounts: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+    processes: int | None = None
+    max_pages: int = 200
+    profile: str | None = None
+    region: str | None = None
+    progress: Callable[[Progress], None] = _silent
+    clock: Clock = field(default_factory=SystemClock)
+    workgroup: str | None = None
+    output: str | None = None
+    call: Call | None = None

@@ -1,0 +1,223 @@
+"""The hot path: one archive file to the uses in it.
+
+Inflate with isal, look for the wanted ids as text, and only where one occurs let msgspec cut the file into
+records and decode those that hold one. Records are cut by the parser and never by hand: the text search only
+tells which of them to decode. Measured in docs/benchmarks.md.
+"""
+
+import ctypes
+import json
+import re
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate, count
+from operator import add
+from typing import Any, NamedTuple
+
+import msgspec
+from ahocorasick_rs import BytesAhoCorasick
+from isal import isal_zlib
+
+from sparekey.usage.fold import Part
+from sparekey.usage.join import attribute
+from sparekey.usage.records import Event, Record, decode, events, lenient
+
+_GZIP = b"\x1f\x8b"
+_MOST = 1 << 29  # no CloudTrail file comes near it; a gzip bomb does
+# An id has 20 characters; were it longer, its beginning would do: the decoder has the last word.
+# https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
+STEM = 20
+# An escape that could spell a letter or digit of an id.
+_ESCAPED = re.compile(rb"\\u00(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aAfF])")
+_SESSION = b"ASIA"
+_SESSIONS = BytesAhoCorasick([_SESSION])
+_ESCAPE = BytesAhoCorasick([b"\\u00"])
+# As CloudTrail writes every file: where no wanted id occurs, one look at both ends will do.
+_BEGIN, _END = b'{"Records":[', b"]}"
+
+
+class ForeignError(ValueError):
+    """A file that is no CloudTrail log, or not a whole one."""
+
+
+class _File(msgspec.Struct, gc=False):
+    Records: list[msgspec.Raw]
+
+
+_file = msgspec.json.Decoder(_File)
+
+
+def keep_buffers() -> None:
+    """Keep large buffers in the heap: giving each back to the system ends in a storm of page faults.
+
+    Does nothing where the C library is not glibc. https://man7.org/linux/man-pages/man3/mallopt.3.html
+    """
+    trim_threshold, mmap_max = -1, -4
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 1 << 30)
+
+
+def inflate(data: bytes) -> bytes:
+    """The content of a gzip file with any number of members, or the data itself; raises ForeignError."""
+    if not data.startswith(_GZIP):
+        return data
+    parts: list[bytes] = []
+    room = _MOST
+    while data:
+        member = isal_zlib.decompressobj(wbits=31)
+        try:
+            parts.append(member.decompress(data, room))
+        except _bad_gzip() as error:
+            raise ForeignError(f"not a gzip file: {error}") from error
+        room -= len(parts[-1])
+        if not member.eof:
+            raise ForeignError("larger than 512 MiB" if room <= 0 else "the gzip data is cut short")
+        data = member.unused_data.lstrip(b"\0")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _bad_gzip() -> type[Exception]:
+    """The library's exception; its type stubs take it for a value."""
+    found: object = isal_zlib.error
+    return found if isinstance(found, type) and issubclass(found, Exception) else Exception
+
+
+class Needles:
+    """The wanted ids as text: which key each key and session id stands for."""
+
+    def __init__(self, wanted: Mapping[str, str]) -> None:
+        self.keys = dict(wanted)
+        self.stems = _stems(wanted)
+        prefixes = {stem[: len(_SESSION)] for stem in self.stems} - {_SESSION}
+        self._searches = [BytesAhoCorasick([prefix]) for prefix in sorted(prefixes)]
+
+    def add(self, sessions: Mapping[str, str]) -> None:
+        """Want these sessions too."""
+        self.keys |= sessions
+        self.stems |= _stems(sessions)
+
+    def hits(self, text: bytes) -> "_Hits":
+        """Where ids stand in a text: anyone's sessions, and keys of the wanted prefixes."""
+        sessions = _found(_SESSIONS, text)
+        return _Hits(sessions, [hit for search in self._searches for hit in _found(search, text)])
+
+
+class _Hits(NamedTuple):
+    sessions: list[tuple[bytes, int]]
+    keys: list[tuple[bytes, int]]
+
+
+def _found(search: BytesAhoCorasick, text: bytes) -> list[tuple[bytes, int]]:
+    return [(text[at : at + STEM], at) for _, at, _ in search.find_matches_as_indexes(text)]
+
+
+def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
+    """Count into `part` the uses of the wanted ids in one file.
+
+    Returns the stems of sessions in it that are not wanted yet; None where any might be in it. Raises
+    ForeignError, and counts nothing, where the file can't be read whole.
+    """
+    text = inflate(data)
+    part.read += len(text)
+    if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
+        _scan_all(text, needles, part)
+        return None
+    hits = needles.hits(text)
+    others = {stem for stem, _ in hits.sessions}
+    if not needles.stems.isdisjoint(others) or any(stem in needles.stems for stem, _ in hits.keys):
+        return frozenset(others) - needles.stems - _scan_hits(text, hits, needles, part)
+    if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
+        deque(_tolerant(text), 0)
+    return frozenset(others)
+
+
+def _scan_hits(text: bytes, hits: _Hits, needles: Needles, part: Part) -> frozenset[bytes]:
+    """Decode the records that hold a wanted id, and those of the sessions that these mint."""
+    records = _cut(text)
+    ends = None if records is None else _ends(text, records)
+    if records is None or ends is None:
+        return _scan_all(text, needles, part)
+    uses: list[Event] = []
+    done: set[int] = set()
+    wanted = needles.stems
+    tried = frozenset[bytes]()
+    while held := {bisect_right(ends, at) for found in hits for stem, at in found if stem in wanted}:
+        tried |= wanted
+        if len(records) in held:  # an id that stands after the records
+            return _scan_all(text, needles, part)
+        more = list(events(_decoded(records[index] for index in sorted(held - done))))
+        done |= held
+        uses += more
+        wanted = _stems(use.minted for use in more if use.minted) - tried
+    return _stems(attribute(uses, needles.keys, part))
+
+
+def _scan_all(text: bytes, needles: Needles, part: Part) -> frozenset[bytes]:
+    """Decode every record, however the file is written."""
+    records = _cut(text)
+    read = _tolerant(text) if records is None else _decoded(records)
+    return _stems(attribute(list(events(read)), needles.keys, part))
+
+
+def _cut(text: bytes) -> list[msgspec.Raw] | None:
+    """The records of a log file as the parser bounds them; None where it is none to a strict reader."""
+    try:
+        return _file.decode(text).Records
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def _decoded(records: Iterable[msgspec.Raw]) -> Iterator[Record | None]:
+    try:
+        yield from map(decode, records)
+    except (ValueError, RecursionError) as error:
+        raise ForeignError(f"a record is not JSON: {error}") from error
+
+
+def _tolerant(text: bytes) -> Iterator[Record | None]:
+    """The standard library's reading of a log file or of JSON lines."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        try:
+            lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except (ValueError, RecursionError):
+            raise ForeignError(f"not JSON: {error}") from error
+    else:
+        lines = [whole]
+    if not lines:
+        raise ForeignError("it is empty")
+    for line in lines:
+        yield from map(lenient, _records(line))
+
+
+def _records(line: Any) -> list[Any]:
+    """The records of one JSON document: a log file's, or itself one."""
+    if isinstance(line, dict):
+        if isinstance(records := line.get("Records"), list):
+            return records
+        if isinstance(line.get("eventSource"), str):
+            return [line]
+    raise ForeignError("it holds no CloudTrail records")
+
+
+def _ends(text: bytes, records: list[msgspec.Raw]) -> list[int] | None:
+    """Where each record ends, or None where the file is not written as CloudTrail writes it.
+
+    The parser tells how long each record is. Where the first follows right on the opening, and their lengths
+    with one comma after each reach exactly to the closing, there is no room for anything between them.
+    """
+    ends = [*map(add, accumulate(map(len, records)), count(len(_BEGIN)))]
+    compact = ends and text.startswith(_BEGIN) and text.endswith(_END) and ends[-1] == len(text) - len(_END)
+    return ends if compact else None
+
+
+def _stem(key: str) -> bytes:
+    return key[:STEM].encode()
+
+
+def _stems(keys: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(map(_stem, keys))

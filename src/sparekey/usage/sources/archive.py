@@ -1,0 +1,272 @@
+"""CloudTrail's log files under a folder or `s3://bucket/prefix`, read once, in the order of delivery.
+
+Sessions are joined in that one pass. A session calls after it was minted, so only files delivered after that
+can hold its calls; nearly all of them are still to come when the minting is read. For the few that were read
+before (another region's, another process's), each file's session ids are remembered for a while, and the
+files that hold a session learnt of later are read once more for it. What is remembered is bounded, whatever
+the archive's size; a minting delivered so late that files have been forgotten makes the usage partial.
+"""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from sparekey.errors import UnreadError
+from sparekey.model import Unreadable, Usage
+from sparekey.usage.fold import Fold, Part, seconds, utc
+from sparekey.usage.join import Sessions
+from sparekey.usage.layout import Scope, delivered, in_order, stamp
+from sparekey.usage.places import Entry, Place, place
+from sparekey.usage.request import Progress, Request
+from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
+
+_CHUNK_BYTES = 4 << 20
+_CHUNK_FILES = 1_000
+_POOL_FROM = 16 << 20  # starting processes takes longer than reading less than this
+_REMEMBERED_BYTES = 32 << 20
+_REMEMBERED_SECONDS = 24 * 3_600
+_REMEMBERED_TASKS = 64
+_SLACK = 900  # names tell the minute, and trust is good
+_ANY = b"*"
+
+
+class _Task(NamedTuple):
+    """Files to read, and for whom: key and session ids with the key behind each."""
+
+    place: Place
+    entries: tuple[Entry, ...]
+    wanted: Mapping[str, str]
+    since: int | None
+    until: int | None
+
+
+class _Result(NamedTuple):
+    """What was seen, and per file that was read the stems of sessions that nobody asked for yet."""
+
+    part: Part
+    others: list[tuple[Entry, bytes]]
+
+
+class _Passed(NamedTuple):
+    """Files that were read: when they were delivered (None: unknown), and the sessions in them."""
+
+    first: int | None
+    last: int | None
+    others: list[tuple[Entry, bytes]]
+    size: int
+
+
+def read(spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...]:
+    """Read what the archive at `spec` shows of the keys."""
+    return _Reading(place(spec, profile=request.profile, region=request.region), keys, request).run()
+
+
+def work(task: _Task) -> _Result:
+    """Read the files of one task, in a worker process or in this one."""
+    needles = Needles(task.wanted)
+    part = Part(task.since, task.until)
+    others: list[tuple[Entry, bytes]] = []
+    for entry, data in task.place.fetch(task.entries):
+        part.place = entry.name
+        minted = len(part.minted)
+        if isinstance(data, OSError):
+            part.unread.append(Unreadable(entry.name, data.strerror or str(data)))
+            continue
+        try:
+            stems = scan(data, needles, part)
+        except ForeignError as error:
+            part.unread.append(Unreadable(entry.name, str(error)))
+            continue
+        others.append((entry, _ANY if stems is None else b"".join(sorted(stems))))
+        if len(part.minted) > minted:
+            needles.add({session: key for session, (key, _) in part.minted.items()})
+    return _Result(part, others)
+
+
+class _Reading:
+    """One reading of an archive."""
+
+    def __init__(self, where: Place, keys: Collection[str], request: Request) -> None:
+        self._place = where
+        self._keys = {key: key for key in keys}
+        self._request = request
+        self._since = seconds(request.since)
+        self._until = seconds(request.until)
+        self._fold = Fold()
+        self._sessions = Sessions()
+        self._learnt: list[tuple[str, str]] = []
+        self._passed: deque[_Passed] = deque()
+        self._remembered = 0
+        self._forgotten: int | None = None
+        self._oldest: int | None = None
+        self._newest: int | None = None
+        self._progress = Progress()
+
+    def run(self) -> tuple[Usage, ...]:
+        """Read everything."""
+        scope = Scope(self._request.accounts, self._request.regions, self._request.since, self._request.until)
+        chunks = _chunks(in_order(self._place, scope, self._failed))
+        with _Workers(self._request.processes) as workers:
+            pending: deque[tuple[bool, int, Future[_Result]]] = deque()
+            while True:
+                while len(pending) < workers.ahead and (chunk := next(chunks, None)):
+                    pending.append((True, len(self._learnt), workers.submit(self._task(chunk))))
+                if not pending:
+                    break
+                first, known, future = pending.popleft()
+                result = workers.result(future)
+                for entries, wanted in self._take(result, first, self._learnt[known:]):
+                    task = _Task(self._place, entries, wanted, self._since, self._until)
+                    pending.append((False, len(self._learnt), workers.submit(task)))
+        return self._usages()
+
+    def _task(self, chunk: tuple[Entry, ...]) -> _Task:
+        first, last = _delivery(chunk)
+        if first is not None and last is not None:
+            self._oldest = first if self._oldest is None else min(self._oldest, first)
+            self._newest = last if self._newest is None else max(self._newest, last)
+        return _Task(self._place, chunk, self._keys | self._sessions.alive(first), self._since, self._until)
+
+    def _take(
+        self, result: _Result, first: bool, late: list[tuple[str, str]]
+    ) -> Iterator[tuple[tuple[Entry, ...], dict[str, str]]]:
+        """Merge a result; yields what has to be read once more, and for which sessions.
+
+        `late` are the sessions that became known while these files were being read.
+        """
+        self._fold.merge(result.part)
+        new = self._sessions.learn(result.part.minted)
+        for session, (key, at) in new.items():
+            self._learnt.append((session, key))
+            if result.part.covers(at):
+                self._fold.session(key, session, at)
+            if self._forgotten is not None and at <= self._forgotten:
+                self._fold.partial(
+                    key, f"the minting of a session at {utc(at):%Y-%m-%dT%H:%MZ} came too late"
+                )
+        if first:
+            self._remember(result.others)
+            self._progress.add(result.part.read, result.others, len(result.part.unread))
+            self._request.progress(self._progress)
+            if late and (again := _holding(result.others, dict(late))):
+                yield again, dict(late)
+        if new:
+            wanted = {session: key for session, (key, _) in new.items()}
+            minted = min(at for _, at in new.values())
+            for passed in self._passed:
+                after = passed.last is None or passed.last + _SLACK >= minted
+                if after and (again := _holding(passed.others, wanted)):
+                    yield again, wanted
+
+    def _remember(self, others: list[tuple[Entry, bytes]]) -> None:
+        first, last = _delivery([entry for entry, _ in others])
+        held = [(entry, stems) for entry, stems in others if stems]
+        passed = _Passed(first, last, held, sum(len(stems) + 200 for _, stems in held))
+        self._passed.append(passed)
+        self._remembered += passed.size
+        while self._remembered > _REMEMBERED_BYTES or self._outlived(first):
+            gone = self._passed.popleft()
+            self._remembered -= gone.size
+            if gone.others:
+                self._forgotten = max(
+                    self._forgotten or 0, _ALWAYS if gone.last is None else gone.last + _SLACK
+                )
+
+    def _outlived(self, now: int | None) -> bool:
+        oldest = self._passed[0].last if self._passed else None
+        return (
+            len(self._passed) > _REMEMBERED_TASKS
+            and now is not None
+            and oldest is not None
+            and oldest < now - _REMEMBERED_SECONDS
+        )
+
+    def _failed(self, folder: str, error: OSError) -> None:
+        self._fold.unread(folder, error.strerror or str(error))
+
+    def _usages(self) -> tuple[Usage, ...]:
+        """The window is what was asked for, as far as the archive reaches."""
+        if not self._progress.files:
+            raise UnreadError(
+                f"nothing under {self._place.root} is a CloudTrail log file of what was asked for",
+                "Name the folder above AWSLogs, and check --since, --until, --account and --region.",
+            )
+        bounds = (None if time is None else utc(time) for time in (self._oldest, self._newest))
+        since, until = (
+            [time for time in pair if time is not None]
+            for pair in zip((self._request.since, self._request.until), bounds, strict=True)
+        )
+        source = f"archive {self._place.root}"
+        return self._fold.usages(self._keys, source, max(since, default=None), min(until, default=None))
+
+
+_ALWAYS = 1 << 40
+
+
+def _delivery(entries: Iterable[Entry]) -> tuple[int | None, int | None]:
+    """When the first and the last of these were delivered (epoch seconds); None where not all names tell."""
+    stamps = [stamp(entry.name) for entry in entries] or [""]
+    first, last = (delivered(told) if told else None for told in (min(stamps), max(stamps)))
+    return (int(first.timestamp()), int(last.timestamp())) if first and last else (None, None)
+
+
+def _holding(files: Iterable[tuple[Entry, bytes]], sessions: Collection[str]) -> tuple[Entry, ...]:
+    """The files that may hold one of these sessions."""
+    stems = [session[:STEM].encode() for session in sessions]
+    return tuple(entry for entry, held in files if held == _ANY or any(stem in held for stem in stems))
+
+
+def _chunks(entries: Iterable[Entry]) -> Iterator[tuple[Entry, ...]]:
+    chunk: list[Entry] = []
+    size = 0
+    for entry in entries:
+        chunk.append(entry)
+        size += entry.size
+        if size >= _CHUNK_BYTES or len(chunk) >= _CHUNK_FILES:
+            yield tuple(chunk)
+            chunk, size = [], 0
+    if chunk:
+        yield tuple(chunk)
+
+
+class _Workers(ExitStack):
+    """Runs tasks here while they are few, and in processes from then on."""
+
+    def __init__(self, processes: int | None) -> None:
+        super().__init__()
+        self._processes = processes or os.cpu_count() or 1
+        self._pool: ProcessPoolExecutor | None = None
+        self._bytes = 0
+        self.ahead = 1
+
+    def submit(self, task: _Task) -> Future[_Result]:
+        """Start a task."""
+        self._bytes += sum(entry.size for entry in task.entries)
+        if self._pool is None and self._processes > 1 and self._bytes > _POOL_FROM:
+            self._pool = self.enter_context(
+                ProcessPoolExecutor(
+                    self._processes, multiprocessing.get_context("spawn"), initializer=keep_buffers
+                )
+            )
+            self.ahead = self._processes + 2
+        if self._pool is not None:
+            return self._pool.submit(work, task)
+        if self._bytes == 0:
+            keep_buffers()
+        done: Future[_Result] = Future()
+        done.set_result(work(task))
+        return done
+
+    def result(self, future: Future[_Result]) -> _Result:
+        """The outcome of a task; raises UnreadError where its process died."""
+        try:
+            return future.result()
+        except BrokenProcessPool as error:
+            raise UnreadError(
+                "a process that read the archive was ended", "Give it more memory, or --processes 1."
+            ) from error

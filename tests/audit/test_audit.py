@@ -1,0 +1,402 @@
+"""Fanning out over accounts: what is read, what is not, and that one account's trouble stays its own."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sparekey.audit import (
+    AccountDone,
+    AccountStarted,
+    Event,
+    InterruptedAuditError,
+    NeedLastUse,
+    ReadMode,
+    UserRead,
+    audit,
+    read_user,
+)
+from sparekey.aws.credential_report import CredentialReport, Row, Slot
+from sparekey.aws.errors import AwsError, DeniedError, ExpiredCredentialsError, NotFoundError
+from sparekey.aws.event_history import Changes
+from sparekey.aws.gateway import Summary
+from sparekey.model import (
+    NEVER_USED,
+    NOT_READ,
+    AccessKey,
+    Account,
+    Caller,
+    LastUsed,
+    Snapshot,
+    Unreadable,
+    User,
+)
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+CALLER = Caller("111111111111", "arn:aws:iam::111111111111:user/me")
+DENIED = DeniedError("access denied", code="AccessDenied")
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def now(self) -> datetime:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+def key(key_id: str, status: str = "Active") -> AccessKey:
+    return AccessKey(key_id, status, NOW - timedelta(days=10))
+
+
+class FakeAccount:
+    """An account in memory; a value that is an error is raised."""
+
+    partition = "aws"
+    width = 4
+
+    def __init__(self, account_id: str, users: dict[str, list[AccessKey] | AwsError] | AwsError) -> None:
+        self.account_id = account_id
+        self.users = users
+        self.used: list[str] = []
+        self.uses: dict[str, LastUsed | AwsError] = {}
+        self.root: int | AwsError = 0
+        self.report: CredentialReport | AwsError = CredentialReport(NOW - timedelta(hours=2), ())
+        self.changed: Changes | AwsError = Changes(frozenset())
+        self.listed: list[str] = []
+        self.released = 0
+
+    def release(self) -> None:
+        self.released += 1
+
+    def alias(self) -> str:
+        return f"acme-{self.account_id}"
+
+    def summary(self) -> Summary:
+        if isinstance(self.root, AwsError):
+            raise self.root
+        return Summary(users=0 if isinstance(self.users, AwsError) else len(self.users), root_keys=self.root)
+
+    def credential_report(self) -> CredentialReport:
+        if isinstance(self.report, AwsError):
+            raise self.report
+        return self.report
+
+    def key_changes(self, since: datetime) -> Changes:
+        self.asked_since = since
+        if isinstance(self.changed, AwsError):
+            raise self.changed
+        return self.changed
+
+    def list_users(self) -> Iterator[User]:
+        if isinstance(self.users, AwsError):
+            raise self.users
+        for name in self.users:
+            yield User(name, f"arn:aws:iam::{self.account_id}:user/{name}", ())
+
+    def list_keys(self, user: str) -> tuple[AccessKey, ...]:
+        assert not isinstance(self.users, AwsError)
+        self.listed.append(user)
+        keys = self.users[user]
+        if isinstance(keys, AwsError):
+            raise keys
+        return tuple(keys)
+
+    def last_used(self, key_id: str) -> LastUsed:
+        self.used.append(key_id)
+        use = self.uses.get(key_id, NEVER_USED)
+        if isinstance(use, AwsError):
+            raise use
+        return use
+
+
+def read(*accounts: FakeAccount, on_event: Callable[[Event], None] = lambda _: None) -> Snapshot:
+    return audit(accounts, FakeClock(), caller=CALLER, workers=4, on_event=on_event)
+
+
+def users_of(snapshot: Snapshot) -> dict[str, User]:
+    return {user.name: user for _, user in snapshot.users()}
+
+
+def test_users_of_the_same_name_in_two_accounts_are_two_users_and_all_is_sorted() -> None:
+    second = FakeAccount("222222222222", {"zed": [key("A1")], "app": [key("A2")]})
+    snapshot = read(second, FakeAccount("111111111111", {"app": [key("A3"), key("A4")]}))
+    assert [(account.id, user.name, len(user.active_keys)) for account, user in snapshot.users()] == [
+        ("111111111111", "app", 2),
+        ("222222222222", "app", 1),
+        ("222222222222", "zed", 1),
+    ]
+    assert snapshot.accounts[0].alias == "acme-111111111111"
+    assert snapshot.accounts[0].root_keys == 0
+    assert second.released == 1
+
+
+def test_last_use_is_asked_only_for_active_keys_that_have_a_spare() -> None:
+    account = FakeAccount(
+        "111111111111",
+        {
+            "one": [key("A1"), key("A2", "Inactive")],
+            "three": [key("B1"), key("B2"), key("B3"), key("B4", "Expired")],
+            "none": [],
+        },
+    )
+    users = users_of(read(account))
+    assert sorted(account.used) == ["B1", "B2", "B3"]
+    assert isinstance(users["one"].keys, tuple)
+    assert users["one"].keys[0].last_used == NOT_READ
+
+
+def test_an_error_is_not_never_used() -> None:
+    account = FakeAccount("111111111111", {"app": [key("A1"), key("A2")]})
+    account.uses["A1"] = DENIED
+    keys = users_of(read(account))["app"].active_keys
+    assert [one.last_used for one in keys] == [LastUsed("unreadable", why="access denied"), NEVER_USED]
+
+
+def test_one_users_denied_keys_are_that_users_alone() -> None:
+    account = FakeAccount("111111111111", {"app": DENIED, "web": [key("A1")]})
+    account.root = DENIED
+    snapshot = read(account)
+    users = users_of(snapshot)
+    assert users["app"].keys == Unreadable("iam:ListAccessKeys", "access denied", "AccessDenied")
+    assert len(users["web"].active_keys) == 1
+    assert snapshot.accounts[0].root_keys == Unreadable(
+        "iam:GetAccountSummary", "access denied", "AccessDenied"
+    )
+
+
+def test_an_account_that_cannot_be_listed_stops_no_other() -> None:
+    snapshot = read(FakeAccount("111111111111", DENIED), FakeAccount("222222222222", {"app": []}))
+    assert snapshot.accounts[0].users == Unreadable("iam:ListUsers", "access denied", "AccessDenied")
+    assert list(users_of(snapshot)) == ["app"]
+
+
+def test_a_user_deleted_meanwhile_is_gone_and_noted() -> None:
+    snapshot = read(FakeAccount("111111111111", {"app": NotFoundError("no"), "web": []}))
+    assert list(users_of(snapshot)) == ["web"]
+    assert snapshot.accounts[0].notes == ("user app was deleted while the account was read",)
+
+
+def test_a_user_too_new_to_be_seen_everywhere_is_looked_for_again() -> None:
+    account = FakeAccount("111111111111", {"app": [key("A1")]})
+    found, account.users = account.users, {"app": NotFoundError("not yet")}
+
+    class PatientClock(FakeClock):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            account.users = found
+
+    snapshot = audit([account], PatientClock(), caller=CALLER, workers=1)
+    assert len(users_of(snapshot)["app"].active_keys) == 1
+
+
+def test_events_tell_the_progress() -> None:
+    events: list[Event] = []
+    read(
+        FakeAccount("111111111111", {"a": [], "b": []}),
+        FakeAccount("222222222222", {}),
+        on_event=events.append,
+    )
+    assert sum(isinstance(event, AccountStarted) for event in events) == 2
+    assert sorted(event.name for event in events if isinstance(event, UserRead)) == ["a", "b"]
+    done = [(event.done, event.total) for event in events if isinstance(event, AccountDone)]
+    assert done == [(1, 2), (2, 2)]
+
+
+def test_no_more_calls_run_at_once_than_the_account_can_bear() -> None:
+    lock, running, most = threading.Lock(), 0, 0
+
+    class Narrow(FakeAccount):
+        width = 2
+
+        def list_keys(self, user: str) -> tuple[AccessKey, ...]:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            threading.Event().wait(0.002)
+            with lock:
+                running -= 1
+            return super().list_keys(user)
+
+    account = Narrow("111111111111", {f"u{number}": [] for number in range(30)})
+    assert len(users_of(audit([account], FakeClock(), caller=CALLER, workers=8))) == 30
+    assert most == 2
+
+
+def test_ctrl_c_ends_with_what_was_covered_and_never_calls_it_whole() -> None:
+    stuck = threading.Event()
+
+    class Stuck(FakeAccount):
+        def list_users(self) -> Iterator[User]:
+            stuck.wait()
+            yield from super().list_users()
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, AccountDone):
+            raise KeyboardInterrupt
+
+    accounts = [FakeAccount("111111111111", {"app": []}), Stuck("222222222222", {"web": []})]
+    with pytest.raises(InterruptedAuditError, match="1 of 2 accounts with 1 users") as caught:
+        audit(accounts, FakeClock(), caller=CALLER, workers=4, on_event=interrupt)
+    stuck.set()
+    assert caught.value.exit_code == 130
+    assert [account.id for account in caught.value.partial.accounts] == ["111111111111"]
+
+
+def test_a_real_ctrl_c_is_seen_while_every_call_hangs() -> None:
+    stuck = threading.Event()
+
+    class Stuck(FakeAccount):
+        def list_users(self) -> Iterator[User]:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            stuck.wait()
+            yield from super().list_users()
+
+    with pytest.raises(InterruptedAuditError, match="0 of 1 accounts"):
+        read(Stuck("111111111111", {"app": []}))
+    stuck.set()
+
+
+def test_a_bug_in_a_reader_is_not_hidden_in_a_thread() -> None:
+    class Broken(FakeAccount):
+        def alias(self) -> str:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        read(Broken("111111111111", {}))
+
+
+def test_one_user_is_read_again_before_a_write() -> None:
+    account = FakeAccount("111111111111", {"app": [key("A1")], "web": NotFoundError("gone")})
+    user = read_user(account, "app", "all", arn="arn:aws:iam::111111111111:user/app")
+    assert user.active_keys[0].last_used == NEVER_USED
+    with pytest.raises(NotFoundError):
+        read_user(account, "web")
+
+
+def test_credentials_that_expire_midway_end_the_account_and_not_each_user() -> None:
+    expired = ExpiredCredentialsError("the credentials have expired", code="ExpiredToken")
+    account = FakeAccount("111111111111", {f"u{number}": expired for number in range(500)})
+    snapshot = audit([account], FakeClock(), caller=CALLER, workers=1)
+    assert snapshot.accounts[0].users == Unreadable("account", "the credentials have expired", "ExpiredToken")
+    assert len(account.listed) == 1
+
+
+# --- by the credential report ---
+
+GENERATED = NOW - timedelta(hours=2)
+USED = LastUsed("used", NOW - timedelta(days=3), "s3", "us-east-1")
+
+
+def slot(*, active: bool = True, age: int = 10, used: LastUsed = USED) -> Slot:
+    return Slot(active, NOW - timedelta(days=age), used)
+
+
+def row(name: str, *slots: Slot, whole: bool = True) -> Row:
+    return Row(name, f"arn:aws:iam::111111111111:user/{name}", NOW, slots, whole)
+
+
+def reported(users: dict[str, list[AccessKey] | AwsError], *rows: Row) -> FakeAccount:
+    account = FakeAccount("111111111111", users)
+    account.report = CredentialReport(GENERATED, rows)
+    return account
+
+
+def by_report(
+    account: FakeAccount, read: ReadMode = "report", need: NeedLastUse = "spare", *, fresh: bool = False
+) -> Account:
+    made = audit([account], FakeClock(), caller=CALLER, read=read, need_last_use=need, fresh=fresh, workers=2)
+    return made.accounts[0]
+
+
+def test_the_report_tells_of_everybody_and_only_those_who_matter_are_listed() -> None:
+    account = reported(
+        {"spare": [key("A1"), key("A2")], "many": [key("B1")], "changed": [key("C1")], "quiet": []},
+        row("spare", slot(), slot(age=11)),
+        row("many", slot(), whole=False),
+        row("changed", slot()),
+        row("quiet", slot(), slot(active=False)),
+        row("keyless"),
+    )
+    account.changed = Changes(frozenset({"changed"}))
+    read = by_report(account)
+    assert sorted(account.listed) == ["changed", "many", "spare"]
+    assert (read.read_by, read.history) == ("report", None)
+    assert account.asked_since == GENERATED - timedelta(minutes=30)
+    assert read.as_of == NOW - timedelta(minutes=15)
+    assert not isinstance(read.users, Unreadable)
+    told = {user.name: user.keys for user in read.users}
+    assert told["quiet"] == (AccessKey(None, "Active", None, USED), AccessKey(None, "Inactive", None, USED))
+    assert told["keyless"] == ()
+
+
+def test_a_report_older_than_the_change_is_not_believed() -> None:
+    account = reported({"app": [key("A1"), key("A2")]}, row("app", slot()))
+    account.changed = Changes(frozenset({"app"}))
+    read = by_report(account)
+    assert not isinstance(read.users, Unreadable)
+    assert len(read.users[0].active_keys) == 2
+
+
+def test_where_the_history_is_denied_the_answer_is_as_of_the_report_and_says_so() -> None:
+    account = reported({}, row("app", slot()))
+    account.changed = DENIED
+    read = by_report(account)
+    assert read.as_of == GENERATED
+    assert read.history == Unreadable("cloudtrail:LookupEvents", "access denied", "AccessDenied")
+
+
+@pytest.mark.parametrize("changed", [Changes(frozenset({"new"})), Changes(frozenset(), untold=1)])
+def test_a_change_of_nobody_known_has_the_account_listed_afresh(changed: Changes) -> None:
+    account = reported({"app": [key("A1")], "new": [key("B1"), key("B2")]}, row("app", slot()))
+    account.changed = changed
+    read = by_report(account)
+    assert read.read_by == "list"
+    assert sorted(account.listed) == ["app", "new"]
+    assert "listed user by user" in read.notes[0]
+
+
+def test_the_reports_last_use_saves_a_call_only_where_its_slot_is_beyond_doubt() -> None:
+    account = reported(
+        {"app": [key("A1"), AccessKey("A2", "Active", NOW - timedelta(days=99))]},
+        row("app", slot(), slot(age=50)),
+    )
+    read = by_report(account)
+    assert not isinstance(read.users, Unreadable)
+    assert [one.last_used for one in read.users[0].active_keys] == [USED, NEVER_USED]
+    assert account.used == ["A2"]
+    by_report(account, fresh=True)
+    assert sorted(account.used[1:]) == ["A1", "A2"]
+
+
+def test_all_last_uses_are_in_the_report_but_a_key_never_used_needs_its_age() -> None:
+    account = reported(
+        {"idle": [key("A1")], "app": []}, row("app", slot()), row("idle", slot(used=NEVER_USED))
+    )
+    read = by_report(account, need="all")
+    assert account.listed == ["idle"]
+    assert not isinstance(read.users, Unreadable)
+    assert read.users[1].active_keys[0].created == NOW - timedelta(days=10)
+
+
+def test_small_accounts_are_listed_and_large_ones_reported() -> None:
+    small = reported({"app": []}, row("app", slot()))
+    assert by_report(small, "auto").read_by == "list"
+    large = reported({f"u{number}": [] for number in range(21)}, *(row(f"u{number}") for number in range(21)))
+    assert by_report(large, "auto").read_by == "report"
+
+
+def test_an_account_without_a_report_is_listed_unless_the_report_was_asked_for() -> None:
+    account = reported({f"u{number}": [] for number in range(21)})
+    account.report = DENIED
+    read = by_report(account, "auto")
+    assert (read.read_by, len(read.users) if not isinstance(read.users, Unreadable) else 0) == ("list", 21)
+    assert read.notes == ("listed user by user, since there is no report: access denied",)
+    assert by_report(account).users == Unreadable("iam:GetCredentialReport", "access denied", "AccessDenied")

@@ -1,0 +1,273 @@
+"""Which accounts are read, and how they are entered."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aws.support import ACCOUNT, FakeClock, ScriptedAws, connect, failure, identity, ok, page, user_xml
+from sparekey.audit import audit
+from sparekey.aws.accounts import Entry, Selection, Target, choose, organization, read_file
+from sparekey.aws.errors import NotEnteredError
+from sparekey.errors import BadInputError
+from sparekey.model import SkippedAccount, Unreadable
+
+ROLE = Entry(role="team/SparekeyAudit", external_id="acme", session_duration=3600)
+OTHER = "222222222222"
+
+
+def told(account: str, name: str = "", **more: str) -> dict[str, str]:
+    return {"Id": account, "Name": name or f"n{account[0]}", "State": "ACTIVE", **more}
+
+
+class Organizations:
+    """Pages by action and parent; the token is the next page's number."""
+
+    def __init__(self, pages: Mapping[tuple[str, str], list[list[Mapping[str, Any]]]]) -> None:
+        self.pages = pages
+        self.asked: list[str] = []
+
+    def __call__(self, action: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.asked.append(action)
+        about = params.get("ParentId") or params.get("ResourceId") or ""
+        pages = self.pages.get((action, about), [[]])
+        number = int(params.get("NextToken", 0))
+        items = {"ListTagsForResource": "Tags", "ListOrganizationalUnitsForParent": "OrganizationalUnits"}
+        more = {"NextToken": str(number + 1)} if number + 1 < len(pages) else {}
+        return {items.get(action, "Accounts"): pages[number], **more}
+
+
+def ids(selection: Selection) -> list[str]:
+    return [target.id for target in selection.targets]
+
+
+def test_all_pages_are_read_and_accounts_that_are_not_active_are_named() -> None:
+    call = Organizations(
+        {
+            ("ListAccounts", ""): [
+                [told("333333333333"), told(ACCOUNT)],
+                [],
+                [
+                    {"Id": "444444444444", "Name": "old", "Status": "SUSPENDED"},
+                    told("555555555555", "new", State="PENDING_ACTIVATION", Status="ACTIVE"),
+                ],
+            ]
+        }
+    )
+    found = organization(call, ACCOUNT, "aws-cn", entry=ROLE)
+    assert found.targets == (
+        Target(ACCOUNT, "n1"),  # the caller's own account needs no role
+        Target(
+            "333333333333",
+            "n3",
+            (),
+            ("arn:aws-cn:iam::333333333333:role/team/SparekeyAudit",),
+            "acme",
+            3600,
+        ),
+    )
+    assert found.skipped == (
+        SkippedAccount("444444444444", "old", "SUSPENDED"),
+        SkippedAccount("555555555555", "new", "PENDING_ACTIVATION"),
+    )
+
+
+def test_a_unit_holds_the_units_below_it() -> None:
+    call = Organizations(
+        {
+            ("ListAccountsForParent", "ou-top"): [[told(OTHER)]],
+            ("ListOrganizationalUnitsForParent", "ou-top"): [[{"Id": "ou-a"}], [{"Id": "ou-b"}]],
+            ("ListAccountsForParent", "ou-b"): [[], [told("333333333333")]],
+        }
+    )
+    assert ids(organization(call, ACCOUNT, "aws", units=["ou-top", "ou-a"], entry=ROLE)) == [
+        OTHER,
+        "333333333333",
+    ]
+
+
+def test_accounts_are_chosen_by_id_name_or_tag() -> None:
+    call = Organizations(
+        {
+            ("ListAccounts", ""): [[told(OTHER, "prod-a"), told("333333333333", "prod-b"), told(ACCOUNT)]],
+            ("ListTagsForResource", OTHER): [
+                [{"Key": "team", "Value": "web"}],
+                [{"Key": "env", "Value": "x"}],
+            ],
+        }
+    )
+
+    def chosen(*include: str, exclude: tuple[str, ...] = ()) -> list[str]:
+        return ids(organization(call, ACCOUNT, "aws", include=include, exclude=exclude, entry=ROLE))
+
+    assert chosen("prod-*") == [OTHER, "333333333333"]
+    assert chosen("prod-*", exclude=(OTHER,)) == ["333333333333"]
+    assert "ListTagsForResource" not in call.asked  # a call per account, made only where a tag is asked
+    assert chosen("tag:env=x", ACCOUNT) == [ACCOUNT, OTHER]
+    assert chosen(exclude=("tag:team",)) == [ACCOUNT, "333333333333"]
+    with pytest.raises(BadInputError, match="no account fits 'prdo'"):
+        chosen("prdo")
+
+
+def test_there_is_no_default_role() -> None:
+    call = Organizations({("ListAccounts", ""): [[told(OTHER), told(ACCOUNT)]]})
+    with pytest.raises(BadInputError, match=f"which account {OTHER} can be entered") as caught:
+        organization(call, ACCOUNT, "aws", entry=Entry())
+    assert "--role" in caught.value.hint
+    assert ids(organization(call, ACCOUNT, "aws", exclude=[OTHER], entry=Entry())) == [ACCOUNT]
+
+
+@pytest.mark.parametrize(
+    "entry", [Entry(role="arn:aws:iam::1:role/x"), Entry(external_id="a b"), Entry(session_duration=60)]
+)
+def test_what_aws_would_refuse_everywhere_is_refused_first(entry: Entry) -> None:
+    with pytest.raises(BadInputError):
+        organization(Organizations({}), ACCOUNT, "aws", entry=entry)
+
+
+# --- a file ---
+
+
+def test_our_own_file(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.toml"
+    path.write_text(
+        f'[[account]]\nid = "{OTHER}"\nname = "prod"\nrole = "Audit"\nexternal_id = "acme"\n'
+        f'tags = {{ env = "prod" }}\n[[account]]\nid = "{ACCOUNT}"\n'
+        '[[account]]\nid = "333333333333"\nprofile = "third"\n'
+    )
+    assert read_file(path, ACCOUNT, "aws") == (
+        Target(ACCOUNT),
+        Target(OTHER, "prod", (("env", "prod"),), (f"arn:aws:iam::{OTHER}:role/Audit",), "acme"),
+        Target("333333333333", profile="third"),
+    )
+
+
+def test_the_file_of_c7n_org_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.yml"
+    path.write_text(
+        "vars: {charge_code: xyz}\naccounts:\n"
+        f"- account_id: '{OTHER}'\n  name: prod\n  regions: [us-east-1]\n  email: x@example.com\n"
+        f"  role:\n  - arn:aws:iam::999999999999:role/Hub\n  - arn:aws:iam::{OTHER}:role/Custodian\n"
+        "  external_id: acme\n  tags: [env:prod, plain]\n  vars: {a: 1}\n"
+        "- account_id: '333333333333'\n  name: third\n  profile: third\n"
+        f"- account_id: '444444444444'\n  name: fourth\n  role: arn:aws:iam::444444444444:role/Custodian\n"
+    )
+    first, second, third = read_file(path, ACCOUNT, "aws")
+    assert first == Target(
+        OTHER,
+        "prod",
+        (("env", "prod"), ("plain", "")),
+        ("arn:aws:iam::999999999999:role/Hub", f"arn:aws:iam::{OTHER}:role/Custodian"),
+        "acme",
+    )
+    assert second == Target("333333333333", "third", profile="third")
+    assert third.roles == ("arn:aws:iam::444444444444:role/Custodian",)
+    assert choose((first, second, third), ["tag:env=prod"], []) == (first,)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.toml", "[[account]\n", "wrong field"),
+        ("a.toml", '[[account]]\nid = "1"\n', "no account id"),
+        ("a.toml", f'[[account]]\nid = "{OTHER}"\nrolle = "x"\n', "rolle"),
+        ("a.toml", f'[[account]]\nid = "{OTHER}"\n', "neither a role nor a profile"),
+        ("a.toml", f'[[account]]\nid = "{ACCOUNT}"\n' * 2, "twice"),
+        ("a.toml", f'[[account]]\nid = "{OTHER}"\nrole = "a b"\n', "no role name"),
+        ("a.yml", "accounts: [", "no YAML"),
+        ("a.yml", "accounts:\n- account_id: 222222222222\n  role: x\n", "account_id"),
+        (
+            "a.yml",
+            "accounts:\n- account_id: '222222222222'\n  role: arn:aws:iam::1:role/x\n",
+            "not in the account",
+        ),
+        ("a.yml", "projects: []\n", "accounts"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(tmp_path: Path, name: str, text: str, told: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(BadInputError, match=told) as caught:
+        read_file(path, ACCOUNT, "aws")
+    assert "\n" not in caught.value.message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="cannot be read"):
+        read_file(tmp_path / "none.toml", ACCOUNT, "aws")
+
+
+# --- entering ---
+
+
+def assumed(expires: str = "2026-03-01T13:00:00Z", key: str = "ASIAROLE") -> str:
+    return (
+        f"<Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+        f"<SessionToken>t</SessionToken><Expiration>{expires}</Expiration></Credentials>"
+    )
+
+
+TARGET = Target(OTHER, roles=(f"arn:aws:iam::{OTHER}:role/Audit",), external_id="acme", session_duration=900)
+
+
+def test_a_role_is_taken_once_and_again_before_its_session_ends() -> None:
+    clock = FakeClock()
+    aws = ScriptedAws(
+        AssumeRole=[ok("AssumeRole", assumed()), ok("AssumeRole", assumed("2026-03-01T14:00:00Z"))],
+        ListUsers=lambda _: ok("ListUsers", page("Users", user_xml("ann"))),
+    )
+    account = connect(aws, clock).enter(TARGET)
+    assert aws.count("AssumeRole") == 0  # only when it is needed
+    for wait in (0, 60, 54 * 60):
+        clock.sleep(wait)
+        assert len(list(account.list_users())) == 1
+    assert aws.count("AssumeRole") == 2
+    asked = next(asked for asked in aws.asked if asked["Action"] == "AssumeRole")
+    assert (asked["RoleArn"], asked["ExternalId"], asked["DurationSeconds"]) == (
+        TARGET.roles[0],
+        "acme",
+        "900",
+    )
+    signed = aws.requests[-1].headers
+    assert "Credential=ASIAROLE/" in signed["Authorization"]
+    assert signed["X-Amz-Security-Token"] == "t"
+
+
+def test_roles_are_assumed_one_from_the_other() -> None:
+    def answer(asked: dict[str, str]) -> Any:
+        return ok("AssumeRole", assumed(key="ASIAHUB" if "Hub" in asked["RoleArn"] else "ASIALAST"))
+
+    aws = ScriptedAws(AssumeRole=answer, ListUsers=lambda _: ok("ListUsers", page("Users", "")))
+    roles = ("arn:aws:iam::999999999999:role/Hub", f"arn:aws:iam::{OTHER}:role/Audit")
+    assert list(connect(aws).enter(Target(OTHER, roles=roles)).list_users()) == []
+    by = [request.headers["Authorization"].split("=")[1].split("/")[0] for request in aws.requests]
+    assert by == ["AKIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7EXAMPLE", "ASIAHUB", "ASIALAST"]
+
+
+def test_an_account_that_cannot_be_entered_is_unreadable_and_asked_once() -> None:
+    aws = ScriptedAws(AssumeRole=lambda _: failure("AccessDenied", 403))
+    gateway = connect(aws)
+    snapshot = audit([gateway.enter(TARGET)], FakeClock(), caller=gateway.caller(), workers=2)
+    users = snapshot.accounts[0].users
+    assert isinstance(users, Unreadable)
+    assert (users.what, users.code) == ("sts:AssumeRole", "AccessDenied")
+    assert f"account {OTHER} cannot be entered by {TARGET.roles[0]}" in users.why
+    assert aws.count("AssumeRole") == 1
+
+
+def test_a_profile_of_another_account_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "credentials").write_text(
+        "[third]\naws_access_key_id = AKIATHIRD\naws_secret_access_key = s\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    aws = ScriptedAws(
+        GetCallerIdentity=lambda _: identity(), ListUsers=lambda _: ok("ListUsers", page("Users", ""))
+    )
+    gateway = connect(aws)
+    assert list(gateway.enter(Target(ACCOUNT, profile="third")).list_users()) == []
+    with pytest.raises(NotEnteredError, match=f"of account {ACCOUNT}, not of {OTHER}"):
+        list(gateway.enter(Target(OTHER, profile="third")).list_users())
+    with pytest.raises(NotEnteredError, match="nobody"):
+        list(gateway.enter(Target(OTHER, profile="nobody")).list_users())

@@ -1,0 +1,98 @@
+"""One account's keys as AWS tells them."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from aws.support import ACCOUNT, ScriptedAws, key_xml, ok, own_account, page, user_xml
+from sparekey.aws.errors import BadAnswerError
+from sparekey.aws.wire import Response
+from sparekey.model import NEVER_USED, LastUsed
+
+
+def test_users_come_from_all_pages_even_short_ones() -> None:
+    first = ok("ListUsers", page("Users", "", marker="a"))  # an empty page that goes on
+    second = ok("ListUsers", page("Users", user_xml("ann") + user_xml("bob", "/team/"), marker="b"))
+    aws = ScriptedAws(ListUsers=[first, second, ok("ListUsers", page("Users", user_xml("zoë")))])
+    users = list(own_account(aws).list_users())
+    assert [(user.name, user.arn) for user in users] == [
+        ("ann", f"arn:aws:iam::{ACCOUNT}:user/ann"),
+        ("bob", f"arn:aws:iam::{ACCOUNT}:user/team/bob"),
+        ("zoë", f"arn:aws:iam::{ACCOUNT}:user/zoë"),
+    ]
+    assert [asked.get("Marker") for asked in aws.asked[1:]] == [None, "a", "b"]
+    assert {asked["MaxItems"] for asked in aws.asked[1:]} == {"1000"}
+
+
+def test_keys_come_from_all_pages() -> None:
+    first = ok("ListAccessKeys", page("AccessKeyMetadata", key_xml("AKIA1") + key_xml("AKIA2"), marker="m"))
+    second = ok("ListAccessKeys", page("AccessKeyMetadata", key_xml("AKIA3", "Expired")))
+    aws = ScriptedAws(ListAccessKeys=[first, second])
+    keys = own_account(aws).list_keys("ann")
+    assert [(key.id, key.active) for key in keys] == [("AKIA1", True), ("AKIA2", True), ("AKIA3", False)]
+    assert keys[0].created == datetime(2026, 1, 1, tzinfo=UTC)
+    assert aws.asked[-1] | {"Version": ""} == {
+        "Action": "ListAccessKeys",
+        "Version": "",
+        "UserName": "ann",
+        "MaxItems": "1000",
+        "Marker": "m",
+    }
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "<AccessKeyMetadata/><IsTruncated>true</IsTruncated>",
+        "<IsTruncated>false</IsTruncated>",
+        page("AccessKeyMetadata", "<member><Status>Active</Status></member>"),
+        page("AccessKeyMetadata", key_xml("AKIA1", created="yesterday")),
+    ],
+)
+def test_an_answer_that_is_not_whole_is_an_error(inner: str) -> None:
+    with pytest.raises(BadAnswerError):
+        own_account(ScriptedAws(ListAccessKeys=[ok("ListAccessKeys", inner)])).list_keys("ann")
+
+
+def test_a_marker_that_leads_back_to_itself_is_an_error() -> None:
+    again = ok("ListUsers", page("Users", user_xml("ann"), marker="same"))
+    with pytest.raises(BadAnswerError, match="does not say where it goes on"):
+        list(own_account(ScriptedAws(ListUsers=lambda _: again)).list_users())
+
+
+def _used(inner: str) -> Response:
+    return ok(
+        "GetAccessKeyLastUsed", f"<UserName>ann</UserName><AccessKeyLastUsed>{inner}</AccessKeyLastUsed>"
+    )
+
+
+def test_last_use_is_a_time_or_never() -> None:
+    used = _used(
+        "<LastUsedDate>2026-02-01T10:15:00Z</LastUsedDate><ServiceName>s3</ServiceName><Region>N/A</Region>"
+    )
+    never = _used("<ServiceName>N/A</ServiceName><Region>N/A</Region>")
+    account = own_account(ScriptedAws(GetAccessKeyLastUsed=[used, never]))
+    assert account.last_used("AKIA1") == LastUsed(
+        "used", datetime(2026, 2, 1, 10, 15, tzinfo=UTC), "s3", None
+    )
+    assert account.last_used("AKIA2") == NEVER_USED
+
+
+@pytest.mark.parametrize(
+    "answer", [_used("<ServiceName>s3</ServiceName>"), ok("GetAccessKeyLastUsed", "<UserName>ann</UserName>")]
+)
+def test_half_an_answer_is_not_never_used(answer: Response) -> None:
+    with pytest.raises(BadAnswerError):
+        own_account(ScriptedAws(GetAccessKeyLastUsed=[answer])).last_used("AKIA1")
+
+
+def test_the_one_write_names_user_key_and_status() -> None:
+    aws = ScriptedAws(UpdateAccessKey=[ok("UpdateAccessKey")])
+    assert own_account(aws).set_status("ann", "AKIA1", "Inactive") == "req-UpdateAccessKey"
+    assert aws.asked[-1] | {"Version": ""} == {
+        "Action": "UpdateAccessKey",
+        "Version": "",
+        "UserName": "ann",
+        "AccessKeyId": "AKIA1",
+        "Status": "Inactive",
+    }

@@ -1,0 +1,159 @@
+"""HTTP over real loopback sockets: framing, kept connections, cuts, and the way through a proxy."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from sparekey.aws.wire import CutError, Request, Wire
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Amzn-RequestId: r1\r\n\r\nhi"
+
+
+@contextmanager
+def served(*connections: list[bytes], heard: list[bytes] | None = None) -> Iterator[str]:
+    """A server that answers each connection's requests with these bytes, then closes it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(5)
+
+    def serve() -> None:
+        for answers in connections:
+            peer, _ = listener.accept()
+            with peer:
+                peer.settimeout(5)
+                for answer in answers:
+                    request = _read_request(peer)
+                    if heard is not None:
+                        heard.append(request)
+                    peer.sendall(answer)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    finally:
+        thread.join(5)
+        listener.close()
+
+
+def _read_request(peer: socket.socket) -> bytes:
+    request = b""
+    while b"\r\n\r\n" not in request or not request.endswith(b"body"):
+        part = peer.recv(4096)
+        if not part:
+            break
+        request += part
+    return request
+
+
+def post(url: str) -> Request:
+    return Request("POST", url, {"Host": "iam", "X-Test": "1"}, b"body")
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    made = Wire()
+    yield made
+    made.close()
+
+
+def test_one_connection_carries_many_calls(wire: Wire) -> None:
+    heard: list[bytes] = []
+    with served([PLAIN, PLAIN], heard=heard) as url:
+        assert [wire.send(post(url)).body for _ in range(2)] == [b"hi", b"hi"]
+        wire.close()
+    assert heard[0] == b"POST / HTTP/1.1\r\nHost: iam\r\nX-Test: 1\r\nContent-Length: 4\r\n\r\nbody"
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (CHUNKED + b"2\r\nhi\r\n4;x=1\r\n you\r\n0\r\nT: 1\r\n\r\n", b"hi you"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + PLAIN, b"hi"),
+        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", b"until the end"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi", b"hi"),
+    ],
+)
+def test_every_framing_is_read_whole(wire: Wire, answer: bytes, body: bytes) -> None:
+    with served([answer]) as url:
+        assert wire.send(post(url)).body == body
+        wire.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi",
+        b"SSH-2.0 what\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nCont",
+    ],
+)
+def test_half_an_answer_is_a_cut_after_sending(wire: Wire, answer: bytes) -> None:
+    with served([answer]) as url, pytest.raises(CutError) as caught:
+        wire.send(post(url))
+    assert caught.value.sent
+
+
+def test_nobody_there_is_a_cut_before_sending(wire: Wire) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(CutError, match="refused") as caught:
+        wire.send(post(f"http://127.0.0.1:{port}/"))
+    assert not caught.value.sent
+
+
+def test_a_connection_closed_while_idle_is_not_used_again(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sparekey.aws.wire._FRESH", 0.0)
+    with served([PLAIN], [PLAIN]) as url:
+        assert wire.send(post(url)).status == 200
+        while wire._idle[next(iter(wire._idle))][0].alive():
+            threading.Event().wait(0.01)
+        assert wire.send(post(url)).status == 200
+        wire.close()
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
+def test_a_proxy_from_the_environment_is_used(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    heard: list[bytes] = []
+    with served([PLAIN.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")], heard=heard) as proxy:
+        monkeypatch.setenv(variable, proxy)
+        assert wire.send(post("http://iam.example/")).body == b"hi"
+    assert heard[0].startswith(b"POST http://iam.example/ HTTP/1.1\r\n")
+
+
+def test_tls_is_asked_of_a_https_proxy_by_connect(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        heard: list[bytes] = []
+
+        def refuse() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                heard.append(peer.recv(4096))
+                peer.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        with pytest.raises(CutError, match="proxy"):
+            wire.send(post("https://iam.example/"))
+        thread.join(5)
+    assert heard[0].startswith(b"CONNECT iam.example:443 HTTP/1.")
+
+
+def test_no_proxy_is_obeyed(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with served([PLAIN]) as url:
+        assert wire.send(post(url)).body == b"hi"
+        wire.close()

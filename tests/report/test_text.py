@@ -1,0 +1,73 @@
+"""CSV is opened by Python's reader; what a terminal or a spreadsheet would act on arrives as text."""
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+import company
+from sparekey import plan as planning
+from sparekey.errors import BadInputError
+from sparekey.model import Audit, RunRecord
+from sparekey.plan import Plan
+from sparekey.report import Look, Subject, render
+
+SUBJECTS: list[tuple[Subject, Audit | Plan | RunRecord]] = [
+    ("audit", company.audit()),
+    ("plan", planning.make(company.audit().snapshot, company.POLICY, company.NOW)),
+    ("run", company.run()),
+]
+
+
+def rows(subject: Subject, value: Any) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO("".join(render(subject, value, "csv")), newline="")))
+
+
+@pytest.mark.parametrize(("subject", "value"), SUBJECTS)
+@pytest.mark.parametrize("name", ["table", "csv"])
+def test_no_character_moves_a_cursor(subject: Subject, value: Any, name: str) -> None:
+    text = "".join(render(subject, value, name, Look(show_all=True))).replace("\r\n", "\n")
+    assert [char for char in text if not char.isprintable() and char != "\n"] == []
+
+
+def test_no_cell_is_a_formula() -> None:
+    told = rows("audit", company.audit())
+    assert {row["user"] for row in told} >= {f"'{company.FORMULA}", "red\\u001b[31m\\u009b2J"}
+    for row in told:
+        assert not [cell for cell in row.values() if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
+
+
+def test_an_audit_has_a_row_for_each_key_and_for_what_has_none() -> None:
+    told = rows("audit", company.audit())
+    etl = [row for row in told if row["user"] == "etl"]
+    assert [row["key"] for row in etl] == [f"AKIADEMO{number:012d}" for number in (7, 8, 9)]
+    assert {row["active_keys"] for row in etl} == {"3"}
+    (denied,) = [row for row in told if row["user"] == "no-entry"]
+    assert (denied["status"], denied["active_keys"], denied["key"]) == ("UNREADABLE", "", "")
+    shut = [row for row in told if row["account"] == company.SHUT]
+    assert {row["status"] for row in shut} == {"UNREADABLE"}
+
+
+def test_a_run_has_a_row_for_each_step() -> None:
+    told = rows("run", company.run())
+    assert [row["state"] for row in told] == ["watching", "settled", "rolled_back", "held", "failed"]
+    assert told[1]["request_ids"] == "1d2e-bb 1d2e-cc"
+    assert told[0]["after"] == "AKIADEMO000000000003 Active, AKIADEMO000000000004 Inactive"
+    assert {row["ledger_head"] for row in told} == {"ab12" * 16}
+
+
+def test_a_run_as_table_has_its_proof() -> None:
+    text = "".join(render("run", company.run(), "table", Look(width=160)))
+    assert text.startswith("Run 20260301-1204-7f3a: watching\n")
+    for fact in ("requests: 1d2e-bb, 1d2e-cc", "head " + "ab12" * 16, "released by: move it to the new key"):
+        assert fact in text
+
+
+def test_a_format_that_is_not_offered_is_named_with_those_that_are() -> None:
+    with pytest.raises(BadInputError) as caught:
+        list(render("plan", SUBJECTS[1][1], "asff"))
+    assert caught.value.hint == "Formats: csv, json, table."
+    with pytest.raises(BadInputError) as caught:
+        list(render("audit", company.audit(), "pdf"))
+    assert caught.value.hint == "Formats: asff, csv, html, json, ocsf, table."

@@ -1,0 +1,209 @@
+"""The house: which room may import which, held against what the code imports, late imports included."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "sparekey"
+
+# What each room may import of ours, beside itself. `errors` is how any room refuses, so any may import it
+# (docs/adr/0003); `clock` names a Protocol, and only rooms with I/O are given one (docs/adr/0001).
+DECIDING = {"model", "words", "policy", "rules", "cutover", "choose", "plan", "guards"}
+READING = {"aws", "usage", "audit"}
+RUNNING = DECIDING | READING | {"ledger", "probes", "run", "clock"}
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "clock": set(),
+    "model": set(),
+    "words": {"model"},
+    "policy": {"model"},
+    "home": {"policy", "mutelist"},
+    "mutelist": {"model", "policy", "rules"},
+    "rules": {"model", "policy", "words"},
+    "cutover": {"model", "policy", "words"},
+    "choose": {"model", "policy", "cutover", "words"},
+    "plan": {"model", "policy", "choose", "words"},
+    "guards": {"model", "plan", "words"},
+    "aws": {"model", "clock"},
+    "usage": {"model", "aws", "clock"},
+    "audit": {"model", "policy", "rules", "aws", "clock"},
+    "ledger": {"model", "clock"},
+    "probes": {"model", "policy", "clock"},
+    "run": RUNNING,
+    "report": {"model", "plan", "rules", "words", "clock"},
+    "notify": {"model", "plan", "words"},
+    "app": RUNNING | {"home", "mutelist", "report", "notify", "sandbox", "demo"},
+    "console": {"app", "model", "report", "words"},
+    "cli": {"app", "model", "report", "words"},
+    "sandbox": set(),
+    "demo": {"sandbox"},
+    "__init__": set(),
+    "__main__": {"cli"},
+}
+NO_ERRORS = {"errors", "clock", "model", "sandbox", "__init__"}
+
+# The sandbox judges the rest, so only the verbs that start one reach it, and only when they run.
+LATE = {"sandbox", "demo"}
+
+# A pure room imports nothing that could tell the time, read the machine or reach a network …
+PURE = DECIDING | {"errors"}
+PURE_IMPORTS = {
+    *("collections", "datetime", "enum", "fnmatch", "functools", "hashlib", "itertools", "math"),
+    *("msgspec", "operator", "re", "tomllib", "typing"),
+}
+# … but a registry finds the modules beside it.
+REGISTRY_IMPORTS = {"importlib", "pkgutil"}
+IMPURE_NAMES = {"open", "input", "print", "eval", "exec", "compile", "__import__", "breakpoint"}
+IMPURE_METHODS = {"now", "utcnow", "today"}
+
+
+class Import:
+    """One import: the module that imports, what it imports, and whether only when a function runs."""
+
+    def __init__(self, module: str, target: str, late: bool) -> None:
+        self.module, self.target, self.late = module, target, late
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
+
+
+def room(module: str) -> str:
+    """The room of a module of ours: `sparekey.rules.old_key` is in `rules`."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports(module: str, source: str, package: bool = False) -> Iterator[Import]:
+    """Every import in a module, whatever function it stands in; relative ones made absolute."""
+    tree = ast.parse(source)
+    late = {
+        id(inner)
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for inner in ast.walk(outer)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(module, alias.name, id(node) in late)
+        elif isinstance(node, ast.ImportFrom):
+            base = module.split(".")
+            if node.level:
+                base = base[: len(base) - node.level + package]
+                start = ".".join([*base, *([node.module] if node.module else [])])
+            else:
+                start = node.module or ""
+            for alias in node.names:
+                yield Import(module, f"{start}.{alias.name}", id(node) in late)
+
+
+def forbidden(found: Import) -> str | None:
+    """Why an import breaks the table, or None."""
+    here = room(found.module)
+    parts = found.target.split(".")
+    if parts[0] == "sparekey":
+        there = room(found.target) if len(parts) > 1 and room(found.target) in ROOMS else "__init__"
+        if there in (here, "__init__"):
+            return None
+        if there == "errors" and here not in NO_ERRORS:
+            return None
+        if there not in ROOMS[here]:
+            return f"{found.module} imports {found.target}: {here} may not import {there}"
+        if there in LATE and not (found.late or here in LATE):
+            return f"{found.module} imports {found.target}: only a verb may, when it runs"
+        return None
+    allowed = PURE_IMPORTS | (REGISTRY_IMPORTS if found.module == "sparekey.rules" else set())
+    if here in PURE and parts[0] not in allowed:
+        return f"{found.module} imports {found.target}: a pure room imports only {sorted(allowed)}"
+    return None
+
+
+def impure(module: str, source: str) -> Iterator[str]:
+    """Calls of a pure room that ask the machine something."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and node.id in IMPURE_NAMES:
+            yield f"{module}:{node.lineno} uses {node.id}"
+        if isinstance(node, ast.Attribute) and node.attr in IMPURE_METHODS:
+            yield f"{module}:{node.lineno} asks for the time with .{node.attr}"
+
+
+MODULES = {module_name(path): path for path in sorted(SOURCE.rglob("*.py"))}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_module_is_in_a_room_and_keeps_to_it(module: str) -> None:
+    assert room(module) in ROOMS, f"{module} is in no room: add its room to the table, and to the design"
+    path = MODULES[module]
+    package = path.name == "__init__.py" and path.parent != SOURCE
+    found = imports(module, path.read_text(), package)
+    assert [said for said in map(forbidden, found) if said] == []
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module) in PURE])
+def test_deciding_asks_no_clock_and_no_machine(module: str) -> None:
+    assert list(impure(module, MODULES[module].read_text())) == []
+
+
+def test_the_table_names_only_rooms() -> None:
+    assert {name for allowed in ROOMS.values() for name in allowed} <= set(ROOMS)
+
+
+def test_no_two_rooms_need_one_another() -> None:
+    """A cycle between rooms would make them one room."""
+    free: set[str] = set()
+    while len(free) < len(ROOMS):
+        more = {name for name, allowed in ROOMS.items() if name not in free and allowed - {name} <= free}
+        assert more, f"these need one another: {sorted(set(ROOMS) - free)}"
+        free |= more
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("sparekey.choose", "from sparekey.plan import Plan"),
+        ("sparekey.choose", "from sparekey import guards"),
+        ("sparekey.choose", "def late():\n    from sparekey.aws.keys import KeyWriter"),
+        ("sparekey.rules.old_key", "from ..aws import keys"),
+        ("sparekey.rules.old_key", "import importlib"),
+        ("sparekey.model", "from sparekey.errors import SparekeyError"),
+        ("sparekey.clock", "import sparekey.model"),
+        ("sparekey.plan", "import os"),
+        ("sparekey.policy", "from pathlib import Path"),
+        ("sparekey.guards", "def late():\n    import random"),
+        ("sparekey.sandbox.iam", "from sparekey.model import ACTIVE"),
+        ("sparekey.run.apply", "def late():\n    from sparekey.sandbox import serve"),
+        ("sparekey.app", "from sparekey.sandbox import serve"),
+        ("sparekey.app", "from sparekey import demo"),
+        ("sparekey.demo", "from sparekey.app import audit"),
+        ("sparekey.cli.verbs.plan", "from sparekey.choose import choose"),
+        ("sparekey.cli.verbs.plan", "from sparekey import choose"),
+        ("sparekey.report.csv", "from sparekey.app import audit"),
+        ("sparekey.console.pages", "from sparekey.aws import keys"),
+    ],
+)
+def test_the_table_refuses(module: str, source: str) -> None:
+    assert [said for said in map(forbidden, imports(module, source)) if said]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("sparekey.choose", "from sparekey import cutover, __version__"),
+        ("sparekey.rules.old_key", "from . import RULE\nfrom .._x import y"),
+        ("sparekey.run.apply", "from sparekey.guards import refuse\nfrom sparekey.run.steps import go"),
+        ("sparekey.app", "def demo():\n    from sparekey.sandbox import serve"),
+        ("sparekey.demo", "from sparekey.sandbox import serve"),
+        ("sparekey.aws.keys", "import botocore\nfrom sparekey.errors import SparekeyError"),
+    ],
+)
+def test_the_table_allows(module: str, source: str) -> None:
+    assert [said for said in map(forbidden, imports(module, source)) if said] == []
+
+
+@pytest.mark.parametrize("source", ["datetime.now()", "date.today()", "open('x')", "f = print"])
+def test_a_call_that_asks_the_machine_is_seen(source: str) -> None:
+    assert list(impure("sparekey.choose", source))

@@ -1,0 +1,76 @@
+"""Archives that hypothesis makes: whatever they hold, the scanner reads what the plain reader reads."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sparekey import usage
+from sparekey.usage.fold import Part
+from sparekey.usage.scan import Needles, scan
+from usage import archives, plain
+from usage.archives import NEW, OLD
+
+KEYS = [NEW, OLD]
+
+
+@st.composite
+def folders(draw: st.DrawFn) -> dict[str, bytes]:
+    """Files by name: a list of records, dealt out to files that were delivered in any order."""
+    records = draw(archives.record_lists())
+    count = draw(st.integers(1, 4))
+    hands: list[list[Any]] = [[] for _ in range(count)]
+    for one in records:
+        hands[draw(st.integers(0, count - 1))].append(one)
+    named = draw(st.booleans())
+    return {
+        archives.file_name(f"202601{12 + number}T0000Z", unique=str(number))
+        if named
+        else f"{number}.json": draw(archives.log_files(hand))
+        for number, hand in enumerate(hands)
+    }
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(folders())
+def test_the_scanner_reads_what_the_plain_reader_reads(files: dict[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in files.items():
+            archives.put_bytes(Path(folder), name, data)
+        expected = plain.usages(list(plain.read_records(Path(folder))), KEYS)
+        for entry in usage.read(f"archive={folder}", KEYS, usage.Request(processes=1)):
+            assert {name: getattr(entry, name) for name in expected[entry.key]} == expected[entry.key]
+            assert (entry.partial, entry.unread) == ((), ())
+            usage.document([entry])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200) | st.builds(lambda text: b'{"Records":[' + text, st.binary(max_size=50)))
+def test_no_file_ends_the_reading(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        archives.put(Path(folder), "good.json", archives.record())
+        archives.put_bytes(Path(folder), "odd.json", data)
+        (entry,) = usage.read(f"archive={folder}", [OLD], usage.Request(processes=1))
+    assert entry.calls == 1
+    assert {fault.what for fault in entry.unread} <= {"odd.json"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(archives.record_lists(), st.data())
+def test_a_file_cut_short_counts_nothing(records: list[Any], data: st.DataObject) -> None:
+    whole = data.draw(archives.log_files([archives.record(), *records]))
+    if whole[:2] != b"\x1f\x8b":
+        return
+    whole = whole.rstrip(b"\0")
+    cut = whole[: data.draw(st.integers(3, len(whole) - 5))]
+    part = Part()
+    try:
+        scan(cut, Needles({OLD: OLD}), part)
+    except ValueError:
+        assert part.cells == {}
+    else:
+        raise AssertionError("a file that ends in the middle was taken for a whole one")

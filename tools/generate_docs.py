@@ -1,0 +1,136 @@
+"""Write again what the docs take from the code; with --check only say what is out of date.
+
+A part of a page stands between `<!-- generated: NAME -->` and `<!-- end -->`; a page that is generated
+whole stands in PAGES.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import click
+
+from sparekey.choose import HOLDS
+from sparekey.cli import cli as commands
+from sparekey.guards import GUARDS
+from sparekey.rules import CIS_VERSIONS, registry
+
+ROOT = Path(__file__).resolve().parent.parent
+_PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown."""
+    head = tuple(head)
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
+
+
+def holds() -> str:
+    """The reasons for which choosing holds a key."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"\{(\w+)\}", lambda match: f"*{match[1]}*", text)
+
+    return table(
+        ("reason", "why the key is held", "what releases it"),
+        ((f"`{code}`", plain(why), plain(release)) for code, (why, release) in sorted(HOLDS.items())),
+    )
+
+
+def guards() -> str:
+    """What a whole plan is held to."""
+    return "".join(f"- {guard.__doc__}\n" for guard in GUARDS)
+
+
+def cli() -> str:
+    """Every command's own help, as a terminal of a hundred columns shows it."""
+    page = [_CLI_HEAD]
+    for name, command in sorted(_commands(commands, "sparekey")):
+        context = click.Context(command, info_name=name, terminal_width=100)
+        page.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```\n")
+    return "\n".join(page)
+
+
+def _commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    for short, command in group.commands.items():
+        yield f"{name} {short}", command
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{name} {short}")
+
+
+_CLI_HEAD = """\
+# The command line
+
+Written by `make docs` from the code. stdout is the report; everything else (what is going on, questions,
+hints) goes to stderr. Every command answers `--help`.
+
+| exit code | meaning |
+|---|---|
+| 0 | clean: nothing found, nothing held, everything done |
+| 1 | an error; it says what, and what to do |
+| 2 | the command was not understood; nothing was read or changed |
+| 3 | spare keys found (audit), or steps held (plan, apply) |
+| 4 | something could not be read, whatever else was found |
+| 130 | interrupted |
+
+| environment | meaning |
+|---|---|
+| `AWS_PROFILE`, … | the usual AWS credential chain, as botocore reads it |
+| `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_IAM` | another server than AWS, such as the sandbox |
+| `SPAREKEY_HOME` | state directory and policy; else the platform's own place for state |
+| `SPAREKEY_DATABASE_URL` | `postgresql://…` instead of SQLite in the state directory |
+| `SPAREKEY_DEBUG` | show the traceback of an error |
+"""
+
+
+def rules() -> str:
+    """Every rule with its numbers in the benchmarks."""
+    return table(
+        ("rule", "what it says", "severity", "reads", *(f"CIS {version}" for version in CIS_VERSIONS)),
+        (
+            (
+                f"`{rule.id}`",
+                rule.title,
+                rule.severity,
+                rule.needs.replace("_", " "),
+                *(rule.cis_number(version) or "none" for version in CIS_VERSIONS),
+            )
+            for rule, _ in registry().values()
+        ),
+    )
+
+
+PARTS: dict[str, Callable[[], str]] = {"holds": holds, "guards": guards, "rules": rules}
+PAGES: dict[str, Callable[[], str]] = {"docs/cli.md": cli}
+
+
+def wanted(root: Path = ROOT) -> dict[Path, str]:
+    """Every page that has generated parts, as it should be; raises KeyError for a part nobody makes."""
+    pages = {root / name: page() for name, page in PAGES.items()}
+    for path in [root / "README.md", *sorted((root / "docs").rglob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        if path not in pages and _PART.search(text):
+            pages[path] = _PART.sub(lambda part: f"{part[1]}{PARTS[part[2]]()}{part[3]}", text)
+    return pages
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or check and return 1 where a page is out of date."""
+    stale = [
+        (path, text)
+        for path, text in wanted().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    for path, text in stale:
+        if "--check" in arguments:
+            print(f"{path.relative_to(ROOT)} is out of date: run `make docs`", file=sys.stderr)
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
