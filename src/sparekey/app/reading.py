@@ -108,7 +108,7 @@ def plan(
         app.policy,
         app.clock.now(),
         asked=asked,
-        wanted=lambda name: name in wanted and name not in exclude,
+        wanted=lambda _account, name: name in wanted and name not in exclude,
     )
 
 

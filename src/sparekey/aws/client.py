@@ -126,8 +126,10 @@ class _AskedError(Exception):
 
 # A call of each service that needs no parameters.
 _PLAIN_CALLS = {
+    "athena": "list_work_groups",
     "cloudtrail": "lookup_events",
     "cloudwatch": "describe_alarms",
+    "ec2": "describe_regions",
     "iam": "list_users",
     "organizations": "describe_organization",
     "securityhub": "describe_hub",

@@ -192,6 +192,13 @@ read_option = click.option(
 )
 
 
+notify_option = click.option(
+    "--notify",
+    "targets",
+    multiple=True,
+    metavar="TARGET",
+    help="Tell slack:URL, webhook:URL, sns:ARN or mailto:ADDRESS (repeatable).",
+)
 format_option = click.option(
     "--format",
     "format_",

@@ -26,6 +26,8 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
     yield _rules(audit)
     for account in audit.accounts:
         yield from _account(account, now, look)
+    for skipped in audit.snapshot.skipped:
+        yield clean(f"\nAccount {skipped.id} ({skipped.name}): not read, it is {skipped.state}")
     yield "\n" + coverage(audit) + "\n"
 
 
