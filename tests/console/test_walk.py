@@ -84,7 +84,6 @@ def test_deactivate_and_reactivate_by_keyboard_alone(page: Page, console: Consol
     expect(page.get_by_role("region", name=key.id)).to_contain_text(f"{key.id} Inactive")
     assert status_in_aws(console, "web-frontend") == "Inactive"
 
-    expect(page.get_by_role("button", name="Reactivate")).to_be_enabled()
     press_until(page, "Tab", "Reactivate")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Active again").first).to_be_visible()
@@ -113,8 +112,8 @@ def test_several_users_in_one_plan_undo_one_key_then_the_run(page: Page, console
     expect(page.locator("pre")).to_contain_text("aws iam update-access-key --user-name ci-deploy")
     page.get_by_role("button", name="Deactivate 2 keys").click()
 
-    every = page.get_by_role("button", name="Reactivate all 2 keys")
-    expect(every).to_be_enabled()
+    expect(page.get_by_text("Inactive, read back").nth(1)).to_be_visible()
+    expect(page.get_by_role("button", name="Reactivate all 2 keys")).to_be_enabled()
     assert status_in_aws(console, "ci-deploy") == "Inactive"
     assert status_in_aws(console, "legacy-reports") == "Inactive"
     ours = console.sandbox.key("legacy-reports").id
@@ -150,9 +149,8 @@ def test_the_second_tab_is_told_what_the_first_did(context: BrowserContext, cons
     expect(heading).to_contain_text(f"by {app.show(run).caller}")
     second.get_by_role("link", name=f"Look at run {run}").click()
     undo = second.get_by_role("button", name=f"Reactivate {key}")
-    expect(undo).to_be_enabled()
-    expect(first.get_by_role("button", name=f"Reactivate {key}")).to_be_enabled()
-    assert len([record for record in app.runs() if any(step.key == key for step in record.steps)]) == 2
+    for tab in (first, second):
+        expect(tab.get_by_text("Inactive, read back").first).to_be_visible()
 
     first.get_by_role("button", name=f"Reactivate {key}").click()
     expect(first.get_by_text("Active again").first).to_be_visible()
@@ -170,6 +168,8 @@ def test_the_whole_walk_without_javascript(
     plain = browser.new_context(java_script_enabled=False, storage_state=state)
     page = plain.new_page()
     page.goto(f"{console.origin}/users?show=may-go")
+    page.get_by_role("button", name="Choose none").click()
+    page.goto(f"{console.origin}/users?show=may-go")
     page.get_by_label("Name or access key").fill("data-im")
     page.get_by_role("button", name="Find").click()
     expect(page.get_by_text("1 user", exact=True)).to_be_visible()
@@ -182,14 +182,14 @@ def test_the_whole_walk_without_javascript(
     page.get_by_role("button", name="Make inactive").first.click()
     page.get_by_role("button", name="Deactivate 2 keys").click()
     page.get_by_role("heading", name="Run r-").wait_for()
-    expect(page.get_by_role("button", name="Reactivate all 2 keys")).to_be_enabled(timeout=20_000)
+    expect(page.get_by_text("Inactive, read back").nth(1)).to_be_visible()
     assert [status_in_aws(console, "data-import", number) for number in (1, 2, 3)] == [
         "Inactive",
         "Inactive",
         "Active",
     ]
     page.get_by_role("button", name="Reactivate all 2 keys").click()
-    expect(page.get_by_text("Active again").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Active again").nth(1)).to_be_visible()
     plain.close()
 
 

@@ -68,7 +68,7 @@ def walk(page: Page, console: Console) -> Iterator[str]:
     page.get_by_role("button", name="Deactivate").click()
     page.get_by_role("heading", name="Run r-").wait_for()
     yield "run-live"
-    page.get_by_role("button", name="Reactivate", disabled=False).wait_for()
+    page.get_by_text("Inactive, read back").first.wait_for()
     yield "run"
     page.goto(f"{console.origin}/user?account={MAIN}&name=billing-export")
     for summary in page.locator("summary").all():

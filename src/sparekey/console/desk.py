@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import anyio.to_thread
 
 from sparekey import app
-from sparekey.app import NOTHING_ASKED, App, Asked, Entry, Plan, Preflight, ReadMode
+from sparekey.app import NOTHING_ASKED, App, Asked, Entry, Options, Plan, Preflight, ReadMode
 from sparekey.console.rows import UserId, View, view
 from sparekey.errors import BadInputError, SparekeyError
 from sparekey.model import Audit, RunRecord, StepRecord, Usage
@@ -132,14 +132,18 @@ class Desk:
         """Ask all that would stop a plan; raises SparekeyError."""
         return await anyio.to_thread.run_sync(lambda: _checked(self.here, plan))
 
+    def options(self, *, waves: str = "", green_for: str = "", watch: bool = True) -> Options:
+        """How a run goes; raises BadInputError."""
+        return app.options(self.here, waves=waves, green_for=green_for, watch=watch)
+
     # Runs
 
-    async def apply(self, plan: Plan) -> str:
+    async def apply(self, plan: Plan, options: Options) -> str:
         """Begin to carry out a plan; returns the run's id once the ledger has it. Raises SparekeyError."""
 
         def work(tell: Callable[[Entry], None]) -> RunRecord:
             _first_come(plan)
-            return app.apply(self.here, plan, on_event=tell)
+            return app.apply(self.here, plan, options=options, on_event=tell)
 
         users = {(step.account, step.user) for step in plan.deactivations}
         return await self._begin(self._applying, work, users)
@@ -154,6 +158,18 @@ class Desk:
         record = await self.show(run)
         users = {(step.account, step.user) for step in record.steps if key in ("", step.key)}
         return await self._begin(self._undoing, work, users, record.id)
+
+    async def stop(self, run: str) -> None:
+        """Let no further key of a run be deactivated; raises SparekeyError."""
+        await anyio.to_thread.run_sync(lambda: app.stop(self.here, run))
+
+    async def resume(self, run: str) -> str:
+        """Let a stopped run go on. Raises SparekeyError."""
+        record = await self.show(run)
+        users = {(step.account, step.user) for step in record.steps}
+        return await self._begin(
+            self._applying, lambda tell: app.resume(self.here, run, on_event=tell), users, record.id
+        )
 
     async def _begin(
         self,
@@ -225,7 +241,7 @@ def _look(desk: Desk, audit: Audit) -> View:
 
 def _checked(here: App, plan: Plan) -> Preflight:
     _first_come(plan)
-    return app.preflight(here, plan)
+    return app.preflight(here, plan, options=app.options(here))
 
 
 def _first_come(plan: Plan) -> None:

@@ -255,7 +255,11 @@ async def apply(request: Request) -> Response:
     """Carry out a plan that was looked at."""
     here = desk(request)
     found = here.plan(request.path_params["digest"])
-    run = await here.apply(found)
+    form = await _form(request)
+    options = here.options(
+        waves=_one(form, "waves"), green_for=_one(form, "green_for"), watch=not _one(form, "no_watch")
+    )
+    run = await here.apply(found, options)
     here.chosen -= {(step.account, step.user) for step in found.steps}
     return _to(f"/runs/{run}")
 
@@ -323,6 +327,18 @@ async def undo(request: Request) -> Response:
     form = await _form(request)
     run = await desk(request).undo(request.path_params["run"], _one(form, "key"))
     return _to(f"/runs/{run}")
+
+
+async def stop(request: Request) -> Response:
+    """Let no further key of a run be deactivated."""
+    run = request.path_params["run"]
+    await desk(request).stop(run)
+    return _to(f"/runs/{run}")
+
+
+async def resume(request: Request) -> Response:
+    """Let a stopped run go on."""
+    return _to(f"/runs/{await desk(request).resume(request.path_params['run'])}")
 
 
 async def exemptions(request: Request) -> Response:

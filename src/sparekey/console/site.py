@@ -36,6 +36,8 @@ _ROUTES = (
     Route("/runs/{run}", pages.run),
     Route("/runs/{run}/events", live.run_events),
     Route("/runs/{run}/undo", pages.undo, methods=["POST"]),
+    Route("/runs/{run}/stop", pages.stop, methods=["POST"]),
+    Route("/runs/{run}/resume", pages.resume, methods=["POST"]),
     Route("/exemptions", pages.exemptions),
     Mount(STATIC.rstrip("/"), StaticFiles(packages=[("sparekey.console", "static")])),
 )
