@@ -19,7 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "model": set(),
     "words": {"model"},
     "policy": {"model"},
-    "home": {"policy"},
+    "home": {"policy", "mutelist"},
     "mutelist": {"model", "policy", "rules"},
     "rules": {"model", "policy", "words"},
     "cutover": {"model", "policy", "words"},

@@ -223,6 +223,7 @@ class Usage(Value, frozen=True):
     last_seen: Time | None = None
     partial: tuple[str, ...] = ()
     unread: tuple[Unreadable, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class UserVerdict(Value, frozen=True):

@@ -32,7 +32,10 @@ QUICK = Patience(pause=0.01, give_up=5.0, backoff=(0.05, 0.1, 0.2, 0.4))
 
 
 class Job(msgspec.Struct):
-    """What the process is to do: be killed at point number `kill_at` (0: never), counted into `points`."""
+    """What the process is to do: be killed at point number `kill_at` (0: never), counted into `points`.
+
+    With `kind`, at the first point of that name; with `once`, only the first process that creates this file.
+    """
 
     home: str
     plan: str
@@ -42,6 +45,7 @@ class Job(msgspec.Struct):
     kind: str = ""
     points: str = ""
     work: bool = False
+    once: str = ""
 
 
 class Points:
@@ -55,8 +59,16 @@ class Points:
         with self.lock:
             self.passed += 1
             self.names.append(name)
-            if self.passed == self.job.kill_at or (self.job.kind and name == self.job.kind):
+            if (self.passed == self.job.kill_at or name == self.job.kind) and self._is_mine():
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def _is_mine(self) -> bool:
+        try:
+            if self.job.once:
+                Path(self.job.once).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
     def around(self, name: Callable[..., str], call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **named: Any) -> Any:

@@ -1,8 +1,16 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
 from sparekey.app.files import read_plan, write_plan, write_private
+from sparekey.app.leaving import check_targets, report_on, send_to_security_hub, tell_of_audit, tell_of_run
 from sparekey.app.page import decide, encode_plan, reread, study
 from sparekey.app.practice import demo, practice_company, sandbox
+from sparekey.app.proof import (
+    keys_of_plan,
+    keys_of_user,
+    request,
+    usage,
+    usage_of_accounts,
+)
 from sparekey.app.reading import audit, exit_code, iam_policy, plan, read, root_keys
 from sparekey.app.running import (
     OnEvent,
@@ -26,7 +34,9 @@ from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.guards import Limits
 from sparekey.ledger import Entry
 from sparekey.plan import Plan, Step
+from sparekey.report.asff import Sent
 from sparekey.run.entries import Options
+from sparekey.usage import Progress, Request
 
 __all__ = [
     "NOTHING_ASKED",
@@ -39,11 +49,15 @@ __all__ = [
     "Options",
     "Plan",
     "Preflight",
+    "Progress",
     "ReadMode",
+    "Request",
+    "Sent",
     "Step",
     "Where",
     "apply",
     "audit",
+    "check_targets",
     "connect",
     "decide",
     "demo",
@@ -52,21 +66,30 @@ __all__ = [
     "export_ledger",
     "follow",
     "iam_policy",
+    "keys_of_plan",
+    "keys_of_user",
     "options",
     "plan",
     "practice_company",
     "preflight",
     "read",
     "read_plan",
+    "report_on",
+    "request",
     "reread",
     "resume",
     "root_keys",
     "runs",
     "sandbox",
+    "send_to_security_hub",
     "show",
     "stop",
     "study",
+    "tell_of_audit",
+    "tell_of_run",
     "undo",
+    "usage",
+    "usage_of_accounts",
     "verify_ledger",
     "where",
     "work",

@@ -126,8 +126,10 @@ class _AskedError(Exception):
 
 # A call of each service that needs no parameters.
 _PLAIN_CALLS = {
+    "athena": "list_work_groups",
     "cloudtrail": "lookup_events",
     "cloudwatch": "describe_alarms",
+    "ec2": "describe_regions",
     "iam": "list_users",
     "organizations": "describe_organization",
     "securityhub": "describe_hub",
@@ -278,8 +280,8 @@ class Client:
         pace = self._pace(principal.account, f"{service.name}:{action}")
         failures = throttles = 0
         while True:
-            asked = self._now()
-            self._wait(pace.turn(asked))
+            while pause := pace.turn(self._now()):
+                self._wait(pause)
             sent = self._now()
             outcome = self._attempt(principal, service, action, params)
             if isinstance(outcome, Response):
@@ -287,7 +289,7 @@ class Client:
                 return outcome
             if isinstance(outcome.error, ThrottledError):
                 throttles += 1
-                pace.throttled(self._now(), asked)
+                pace.throttled(self._now(), sent)
                 again, pause = throttles < _THROTTLED_ATTEMPTS, _THROTTLED_BACKOFF * 2.0**throttles
             else:
                 failures += 1

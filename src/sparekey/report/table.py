@@ -10,7 +10,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sparekey.model import AccountVerdict, Audit, RootKeys, RunRecord, StepRecord, Unreadable, UserVerdict
+from sparekey.model import (
+    AccountVerdict,
+    Audit,
+    Consumer,
+    RootKeys,
+    RunRecord,
+    StepRecord,
+    Unreadable,
+    Usage,
+    UserVerdict,
+)
 from sparekey.plan import Plan, Step
 from sparekey.report import Look
 from sparekey.rules import rule
@@ -26,6 +36,8 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
     yield _rules(audit)
     for account in audit.accounts:
         yield from _account(account, now, look)
+    for skipped in audit.snapshot.skipped:
+        yield clean(f"\nAccount {skipped.id} ({skipped.name}): not read, it is {skipped.state}")
     yield "\n" + coverage(audit) + "\n"
 
 
@@ -126,6 +138,48 @@ def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterat
     )
     if having:
         yield "A root key cannot be deactivated from outside, only deleted: `sparekey delete --root`.\n"
+
+
+def usage(usages: tuple[Usage, ...], look: Look) -> Iterator[str]:
+    """Each key and its consumers on one time line, so that one is seen to fade out and another to fade in."""
+    seen = [at for one in usages for at in (one.first_seen, one.last_seen) if at]
+    axis = (min(seen), max(seen)) if seen else None
+    for one in usages:
+        yield from _usage(one, axis, look)
+    for unread in sorted({(entry.what, entry.why) for one in usages for entry in one.unread}):
+        yield clean(f"unread  {unread[0]}: {unread[1]}\n")
+
+
+def _usage(told: Usage, axis: tuple[datetime, datetime] | None, look: Look) -> Iterator[str]:
+    yield (
+        f"{told.key}  {plural(told.calls, 'call')}, {plural(told.errors, 'error')}, "
+        f"{plural(told.sessions, 'session')}, {plural(len(told.consumers), 'consumer')}"
+    )
+    if told.first_seen and told.last_seen:
+        yield f"; {moment(told.first_seen)} to {moment(told.last_seen)}"
+    yield "\n"
+    for why in told.partial:
+        yield from _wrapped("  partial: ", why, look)
+    for consumer in told.consumers:
+        if axis:
+            yield f"  {_line(consumer, axis)}"
+        yield clean(f"  {consumer.agent} from {consumer.source}, {plural(consumer.calls, 'call')}\n")
+        actions = sorted({f"{use.service}:{action}" for use in consumer.uses for action in use.actions})
+        yield from _wrapped(" " * (_LINE + 6), ", ".join(actions), look)
+    yield "\n"
+
+
+_LINE = 30
+
+
+def _line(consumer: Consumer, axis: tuple[datetime, datetime]) -> str:
+    """Where on the axis a consumer was seen, first to last."""
+    whole = max((axis[1] - axis[0]).total_seconds(), 1.0)
+    first, last = (
+        round((at - axis[0]).total_seconds() / whole * (_LINE - 1))
+        for at in (consumer.first_seen, consumer.last_seen)
+    )
+    return "|" + "".join("█" if first <= at <= last else "·" for at in range(_LINE)) + "|"
 
 
 def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:

@@ -71,6 +71,7 @@ def _key(usage: Usage) -> dict[str, Any]:
         "last_seen": usage.last_seen,
         "sessions": usage.sessions,
         "partial": usage.partial,
+        "notes": usage.notes,
         "consumers": [_consumer(consumer) for consumer in usage.consumers],
     }
 

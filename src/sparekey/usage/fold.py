@@ -57,6 +57,10 @@ class Part:
     minted: dict[str, tuple[str, int]] = field(default_factory=dict)
     unread: list[Unreadable] = field(default_factory=list)
 
+    def covers(self, at: int) -> bool:
+        """True where a time is in the window."""
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+
     def add(self, use: Event, key: str) -> None:
         """Count one use for the key behind it."""
         if use.at is None:
@@ -64,13 +68,9 @@ class Part:
             return
         if use.minted is not None:
             self.minted.setdefault(use.minted, (key, use.at))
-        if (self.since is not None and use.at < self.since) or (
-            self.until is not None and use.at >= self.until
-        ):
+        if not self.covers(use.at):
             return
-        self._seen(use, use.at, key)
-
-    def _seen(self, use: Event, at: int, key: str) -> None:
+        at = use.at
         seen = self.cells.get((key, use.where))
         if seen is None:
             seen = self.cells[key, use.where] = Seen(at, at)
@@ -156,7 +156,12 @@ class Fold:
         return total
 
     def usages(
-        self, keys: Collection[str], source: str, since: datetime | None, until: datetime | None
+        self,
+        keys: Collection[str],
+        source: str,
+        since: datetime | None,
+        until: datetime | None,
+        notes: tuple[str, ...] = (),
     ) -> tuple[Usage, ...]:
         """One usage for each key asked for, sorted, also where nothing was seen."""
         found: dict[str, dict[tuple[str, str], list[ServiceUse]]] = {key: defaultdict(list) for key in keys}
@@ -177,6 +182,7 @@ class Fold:
                 last_seen=max((use.last_seen for uses in consumers.values() for use in uses), default=None),
                 partial=tuple(sorted(self._partial.get(key, ()))),
                 unread=unread,
+                notes=notes,
             )
             for key, consumers in sorted(found.items())
         )
@@ -197,9 +203,14 @@ def _service_use(where: Where, total: _Total) -> ServiceUse:
     )
 
 
-def utc(seconds: int) -> datetime:
+def utc(at: int) -> datetime:
     """Epoch seconds as an aware time; works for any year."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=at)
+
+
+def seconds(when: datetime | None) -> int | None:
+    """An aware time as epoch seconds."""
+    return None if when is None else int(when.timestamp())
 
 
 def _longest_gap(days: dict[int, tuple[int, int]]) -> int:

@@ -45,17 +45,21 @@ def attribute(uses: Iterable[Event], known: Mapping[str, str], part: Part) -> di
     `known` maps key and session ids to keys; returns the sessions that were minted, with their keys.
     """
     waiting: dict[str, list[Event]] = {}
-    for use in uses:
-        waiting.setdefault(use.principal, []).append(use)
     found: dict[str, str] = {}
-    fresh = {principal: known[principal] for principal in waiting if principal in known}
+    fresh: dict[str, str] = {}
+
+    def take(use: Event, key: str) -> None:
+        part.add(use, key)
+        if use.minted is not None and use.minted not in known and use.minted not in found:
+            found[use.minted] = fresh[use.minted] = key
+
+    for use in uses:
+        if (key := known.get(use.principal)) is not None:
+            take(use, key)
+        else:
+            waiting.setdefault(use.principal, []).append(use)
     while fresh:
-        minted: dict[str, str] = {}
-        for principal, key in fresh.items():
-            for use in waiting.pop(principal, ()):
-                part.add(use, key)
-                if use.minted is not None and use.minted not in known:
-                    minted.setdefault(use.minted, key)
-        fresh = {session: key for session, key in minted.items() if session not in found}
-        found |= fresh
+        session, key = fresh.popitem()
+        for use in waiting.pop(session, ()):
+            take(use, key)
     return found

@@ -133,8 +133,9 @@ def events(records: Iterable[Record | None]) -> Iterator[Event]:
 
 def _digest(record: Record, principal: str) -> bytes:
     """Sixteen bytes for the `eventID`; records without one are the same where all they say is."""
-    said = record.eventID or repr((principal, *(getattr(record, name) for name in _TEXTS)))
-    return digest(said)
+    if said := record.eventID:
+        return digest(said)
+    return digest(repr((principal, *(getattr(record, name) for name in _TEXTS))))
 
 
 def digest(text: str) -> bytes:

@@ -1,11 +1,21 @@
 """What a usage source is asked, whichever it is."""
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sparekey.clock import Clock, SystemClock
+
+
+class Call(Protocol):
+    """How AWS is asked; raises SparekeyError (`sparekey.aws.errors.AwsError`)."""
+
+    def __call__(
+        self, service: str, action: str, params: Mapping[str, Any], region: str | None = None
+    ) -> dict[str, Any]:
+        """The answer to one call."""
+        ...
 
 
 @dataclass
@@ -32,6 +42,7 @@ class Request:
     """The window and the means of a reading; each source takes what it needs.
 
     `since` is inclusive and `until` exclusive; None is no bound. `processes` None is one per processor.
+    `call` asks AWS with the credentials of the account that the keys are in (a local archive needs none).
     """
 
     since: datetime | None = None
@@ -46,4 +57,4 @@ class Request:
     clock: Clock = field(default_factory=SystemClock)
     workgroup: str | None = None
     output: str | None = None
-    client: Callable[[str], Any] | None = None
+    call: Call | None = None

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, count
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from ahocorasick_rs import BytesAhoCorasick
@@ -30,10 +30,11 @@ _MOST = 1 << 29  # no CloudTrail file comes near it; a gzip bomb does
 STEM = 20
 # An escape that could spell a letter or digit of an id.
 _ESCAPED = re.compile(rb"\\u00(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aAfF])")
+_SESSION = b"ASIA"
+_SESSIONS = BytesAhoCorasick([_SESSION])
 _ESCAPE = BytesAhoCorasick([b"\\u00"])
 # As CloudTrail writes every file: where no wanted id occurs, one look at both ends will do.
 _BEGIN, _END = b'{"Records":[', b"]}"
-_CLOSE = ord("]")
 
 
 class ForeignError(ValueError):
@@ -50,12 +51,12 @@ _file = msgspec.json.Decoder(_File)
 def keep_buffers() -> None:
     """Keep large buffers in the heap: giving each back to the system ends in a storm of page faults.
 
-    Does nothing where the C library is not glibc.
+    Does nothing where the C library is not glibc. https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
-    trim_threshold, mmap_threshold, longest = -1, -3, 1 << 25
+    trim_threshold, mmap_max = -1, -4
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(mmap_threshold, longest)
+        mallopt(mmap_max, 0)
         mallopt(trim_threshold, 1 << 30)
 
 
@@ -87,21 +88,30 @@ def _bad_gzip() -> type[Exception]:
 class Needles:
     """The wanted ids as text: which key each key and session id stands for."""
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        self.keys = dict(keys)
-        self.stems = {_stem(key) for key in keys}
-        self._searches = [
-            BytesAhoCorasick([prefix]) for prefix in sorted({b"ASIA", *(s[:4] for s in self.stems)})
-        ]
+    def __init__(self, wanted: Mapping[str, str]) -> None:
+        self.keys = dict(wanted)
+        self.stems = _stems(wanted)
+        prefixes = {stem[: len(_SESSION)] for stem in self.stems} - {_SESSION}
+        self._searches = [BytesAhoCorasick([prefix]) for prefix in sorted(prefixes)]
 
     def add(self, sessions: Mapping[str, str]) -> None:
         """Want these sessions too."""
         self.keys |= sessions
-        self.stems.update(_stems(sessions))
+        self.stems |= _stems(sessions)
 
-    def hits(self, text: bytes) -> list[int]:
+    def hits(self, text: bytes) -> "_Hits":
         """Where ids stand in a text: anyone's sessions, and keys of the wanted prefixes."""
-        return [start for search in self._searches for _, start, _ in search.find_matches_as_indexes(text)]
+        sessions = _found(_SESSIONS, text)
+        return _Hits(sessions, [hit for search in self._searches for hit in _found(search, text)])
+
+
+class _Hits(NamedTuple):
+    sessions: list[tuple[bytes, int]]
+    keys: list[tuple[bytes, int]]
+
+
+def _found(search: BytesAhoCorasick, text: bytes) -> list[tuple[bytes, int]]:
+    return [(text[at : at + STEM], at) for _, at, _ in search.find_matches_as_indexes(text)]
 
 
 def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
@@ -115,38 +125,33 @@ def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
     if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
         _scan_all(text, needles, part)
         return None
-    starts = needles.hits(text)
-    stems = {text[start : start + STEM] for start in starts}
-    found = frozenset[bytes]()
-    if not needles.stems.isdisjoint(stems):
-        found = _scan_hits(text, starts, needles, part)
-    elif not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
+    hits = needles.hits(text)
+    others = {stem for stem, _ in hits.sessions}
+    if not needles.stems.isdisjoint(others) or any(stem in needles.stems for stem, _ in hits.keys):
+        return frozenset(others) - needles.stems - _scan_hits(text, hits, needles, part)
+    if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
         deque(_tolerant(text), 0)
-    return frozenset(stem for stem in stems - needles.stems - found if stem.startswith(b"ASIA"))
+    return frozenset(others)
 
 
-def _scan_hits(text: bytes, starts: list[int], needles: Needles, part: Part) -> frozenset[bytes]:
+def _scan_hits(text: bytes, hits: _Hits, needles: Needles, part: Part) -> frozenset[bytes]:
     """Decode the records that hold a wanted id, and those of the sessions that these mint."""
-    places: dict[bytes, list[int]] = {}
-    for start in starts:
-        places.setdefault(text[start : start + STEM], []).append(start)
     records = _cut(text)
     ends = None if records is None else _ends(text, records)
     if records is None or ends is None:
         return _scan_all(text, needles, part)
     uses: list[Event] = []
     done: set[int] = set()
-    tried: set[bytes] = set()
-    stems = needles.stems.intersection(places)
-    while stems:
-        tried |= stems
-        held = {bisect_right(ends, at) for stem in stems for at in places[stem]}
+    wanted = needles.stems
+    tried = frozenset[bytes]()
+    while held := {bisect_right(ends, at) for found in hits for stem, at in found if stem in wanted}:
+        tried |= wanted
         if len(records) in held:  # an id that stands after the records
             return _scan_all(text, needles, part)
         more = list(events(_decoded(records[index] for index in sorted(held - done))))
         done |= held
         uses += more
-        stems = {_stem(use.minted) for use in more if use.minted}.intersection(places) - tried
+        wanted = _stems(use.minted for use in more if use.minted) - tried
     return _stems(attribute(uses, needles.keys, part))
 
 
@@ -202,18 +207,12 @@ def _records(line: Any) -> list[Any]:
 def _ends(text: bytes, records: list[msgspec.Raw]) -> list[int] | None:
     """Where each record ends, or None where the file is not written as CloudTrail writes it.
 
-    The parser tells how long each record is. That the first begins right after the opening, and that each is
-    followed by exactly a comma and the next one's brace, makes the sums of the lengths their places.
+    The parser tells how long each record is. Where the first follows right on the opening, and their lengths
+    with one comma after each reach exactly to the closing, there is no room for anything between them.
     """
-    if not records or not text.startswith(_BEGIN + b"{"):
-        return None
     ends = [*map(add, accumulate(map(len, records)), count(len(_BEGIN)))]
-    if ends[-1] >= len(text) or text[ends[-1]] != _CLOSE:
-        return None
-    for begin in ends[:-1]:
-        if text[begin : begin + 2] != b",{":
-            return None
-    return ends
+    compact = ends and text.startswith(_BEGIN) and text.endswith(_END) and ends[-1] == len(text) - len(_END)
+    return ends if compact else None
 
 
 def _stem(key: str) -> bytes:

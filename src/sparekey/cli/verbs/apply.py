@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sparekey.cli.events import run_exit_code, say
-from sparekey.cli.shell import connecting, format_option, look, show, tell
+from sparekey.cli.shell import connecting, format_option, look, notify_option, show, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sparekey.app import App
 
 
-@click.command("apply")
+@click.command("apply", short_help="Deactivate the keys of a plan, and read back.")
 @click.argument("plan", type=click.Path(path_type=Path, dir_okay=False), metavar="PLAN")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
 @click.option(
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("--wait", is_flag=True, help="Stay until the watch is over.")
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
 @click.option("--no-watch", is_flag=True, help="Do not watch: the keys end as unwatched.")
+@notify_option
 @format_option
 @connecting()
 def COMMAND(  # noqa: N802
@@ -54,6 +55,7 @@ def COMMAND(  # noqa: N802
     wait: bool,
     detach: bool,
     no_watch: bool,
+    targets: tuple[str, ...],
     format_: str,
     connect: "Callable[[], App]",
 ) -> int:
@@ -67,6 +69,7 @@ def COMMAND(  # noqa: N802
     limits = app.Limits(max_keys=max_keys, max_share=max_share)
     wanted = app.read_plan(plan)
     here = connect()
+    app.check_targets(here, targets)
     how = app.options(here, waves=waves, green_for=green_for, watch=not no_watch)
     checked = app.preflight(here, wanted, limits, how)
     tell(f"as {checked.caller.arn}")
@@ -78,6 +81,7 @@ def COMMAND(  # noqa: N802
         _ask(len(wanted.deactivations), resumes=checked.resumes, yes=yes)
     record = app.apply(here, wanted, limits=limits, options=how, on_event=say, wait=wait, detach=detach)
     show(report.render("run", record, format_, look()))
+    tell(*(f"not told: {failed.target}: {failed.why}" for failed in app.tell_of_run(here, record, targets)))
     return run_exit_code(record)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sparekey.app import App, ReadMode
 
 
-@click.command("console")
+@click.command("console", short_help="Open a page to work in.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
 )

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from sparekey.errors import UnreadError
 from sparekey.model import Unreadable, Usage
-from sparekey.usage.fold import Fold, Part, utc
+from sparekey.usage.fold import Fold, Part, seconds, utc
 from sparekey.usage.join import Sessions
 from sparekey.usage.layout import Scope, delivered, in_order, stamp
 from sparekey.usage.places import Entry, Place, place
@@ -95,8 +95,8 @@ class _Reading:
         self._place = where
         self._keys = {key: key for key in keys}
         self._request = request
-        self._since = None if request.since is None else int(request.since.timestamp())
-        self._until = None if request.until is None else int(request.until.timestamp())
+        self._since = seconds(request.since)
+        self._until = seconds(request.until)
         self._fold = Fold()
         self._sessions = Sessions()
         self._learnt: list[tuple[str, str]] = []
@@ -143,7 +143,7 @@ class _Reading:
         new = self._sessions.learn(result.part.minted)
         for session, (key, at) in new.items():
             self._learnt.append((session, key))
-            if (self._since is None or at >= self._since) and (self._until is None or at < self._until):
+            if result.part.covers(at):
                 self._fold.session(key, session, at)
             if self._forgotten is not None and at <= self._forgotten:
                 self._fold.partial(
