@@ -14,7 +14,7 @@ from sparekey.cli.shell import show
     multiple=True,
     required=True,
     metavar="ID",
-    help="An account of the trail (repeatable).",
+    help="An account of the trail.",
 )
 @click.option(
     "--region",
@@ -22,7 +22,7 @@ from sparekey.cli.shell import show
     multiple=True,
     required=True,
     metavar="NAME",
-    help="A region of the trail (repeatable).",
+    help="A region of the trail.",
 )
 @click.option("--since", required=True, metavar="DATE", help="The trail's first day.")
 @click.option(
