@@ -29,8 +29,11 @@ for _command in verbs.all_commands():
 def main() -> None:
     """The console script: every failure ends in one sentence, a hint and an exit code."""
     if sys.stdout is None:
-        sys.stdout = Path(os.devnull).open("w")  # closed by whoever started us: nobody wants the report
+        # Closed by whoever started us: nobody wants the report.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # open for as long as the process lives
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a name that the terminal cannot show is no failure
     sys.exit(guarded(cli))

@@ -100,7 +100,7 @@ def look(*, show_all: bool = False) -> "Look":
     """How stdout wants a table."""
     from rich.console import Console
 
-    from sparekey.report import Look, Subject
+    from sparekey.report import Look
 
     console = Console()
     told = console.is_terminal or "COLUMNS" in os.environ
