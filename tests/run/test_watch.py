@@ -287,3 +287,35 @@ def test_windows_know_zones_nights_and_weeks() -> None:
     assert is_open(("Sun 22:00-10:00",), NOW)
     assert is_open(("Sat-Mon 08:00-10:00",), NOW)
     assert next_opening(("Mon 08:00-08:30", "Fri 08:00-08:30"), NOW) == NOW + timedelta(days=4, hours=-1)
+
+
+def test_two_probes_that_turn_red_together_are_both_named() -> None:
+    engine, probes, run = watched({"jobs": ("api",), "web": ("api",)})
+    late = NOW + timedelta(hours=2)
+    probes.says = lambda _name: RED if engine.clock.now() > late else GREEN
+    engine.run()
+    assert (
+        engine.record(run).steps[0].why == "probe jobs turned red: HTTP 500; probe web turned red: HTTP 500"
+    )
+    assert len([note for note in engine.record(run).notes if note.startswith("stopped")]) == 1
+
+
+def test_a_red_probe_after_a_stop_still_brings_back() -> None:
+    engine, probes, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(hours=2))
+    engine.hands.note(run, Stopped("a person", "asked"))
+    probes.says = lambda _name: RED
+    engine.run()
+    assert engine.states(run)["AKIAAPIOLD"] == "rolled_back"
+
+
+def test_a_look_that_cannot_read_is_no_verdict() -> None:
+    engine, _, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(hours=2))
+
+    def denied(call: str) -> None:
+        raise DeniedError(f"access denied: {call}", code="AccessDenied")
+
+    engine.aws.before = denied
+    engine.run()
+    assert engine.states(run)["AKIAAPIOLD"] == "settled"
