@@ -312,6 +312,12 @@ def test_a_key_or_user_that_vanished_meanwhile_is_gone(steps: int) -> None:
         assert outcome(engine, run)[0] == "gone"
 
 
+def carry(engine: VirtualEngine, run: str) -> None:
+    opened = load_run(engine.hands, run)
+    works = [carry_user(engine.hands, opened, user, steps) for user, steps in opened.users().items()]
+    drive(works, engine.clock)
+
+
 def undo(engine: VirtualEngine, run: str, name: str = "AKIAAPIOLD") -> None:
     opened = load_run(engine.hands, run)
     drive([reactivate(engine.hands, opened, (ACCOUNT, "api"), name, "undo", "asked")], engine.clock)
@@ -538,7 +544,8 @@ def test_a_foreign_hand_before_the_next_key_of_a_user_brings_the_first_back() ->
     run = engine.open(plan_for(aws))
 
     def meanwhile(call: str) -> None:
-        if call == "last_used" and len(aws.writes) == 1:
+        confirmed = engine.kinds(run)[-1] in ("confirmed", "verdict")
+        if call == "list_keys" and confirmed and len(aws.writes) == 1:
             for name in ("AKIABATCH2", "AKIABATCH3"):
                 aws.set("batch", name, "Inactive")
 
@@ -564,3 +571,47 @@ def test_a_peer_that_goes_on_with_our_deactivation_is_not_undone_by_our_late_wri
     drive([carry_user(engine.hands, opened, user, planned)], engine.clock)
     assert outcome(engine, run)[0] == "unwatched"
     assert engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
+
+
+def bump(engine: VirtualEngine) -> None:
+    """Others take the user over."""
+    claim = engine.ledger.claim(ACCOUNT, "api")
+    engine.ledger.append("r-other", "kept", {}, at=engine.clock.now(), claim=claim, take=True)
+
+
+def test_others_that_finish_the_step_in_the_last_moment_leave_nothing_to_say() -> None:
+    engine = VirtualEngine(pair())
+    run = engine.open(plan_for(engine.aws))
+    tries: list[str] = []
+
+    def busy(call: str) -> None:
+        if call == "list_keys":
+            tries.append(call)
+            if len(tries) == 5:
+                engine.aws.before = lambda _call: None
+                carry(engine, run)
+            else:
+                bump(engine)
+
+    engine.aws.before = busy
+    carry(engine, run)
+    assert engine.kinds(run)[-2:] == ["confirmed", "verdict"]
+
+
+def test_an_undo_that_others_never_let_through_changes_nothing() -> None:
+    engine, run = after(lambda _aws: None)
+    engine.aws.before = lambda call: bump(engine) if call == "list_keys" else None
+    undo(engine, run)
+    assert outcome(engine, run)[0] == "unwatched"
+    assert engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
+
+
+def test_an_intent_that_another_run_has_overtaken_is_passed_on() -> None:
+    engine, run = begun(5)
+    assert (engine.kinds(run)[-1], engine.aws.writes) == ("intent", [])
+    engine.clock.sleep(3600)
+    second = engine.open(plan_for(engine.aws))
+    carry(engine, second)
+    carry(engine, run)
+    assert outcome(engine, run)[0] == "changed"
+    assert outcome(engine, second)[0] == "unwatched"

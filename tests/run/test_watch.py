@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from run.fake import NOW, FakeAws, key, plan_for, small_company, used
 from run.virtual import FakeProbes, VirtualEngine
@@ -319,3 +320,23 @@ def test_a_look_that_cannot_read_is_no_verdict() -> None:
     engine.aws.before = denied
     engine.run()
     assert engine.states(run)["AKIAAPIOLD"] == "settled"
+
+
+def test_a_probe_that_is_silent_in_the_last_moment_may_answer_a_little_later() -> None:
+    engine, probes, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(hours=1))
+    end = engine.record(run).watch_until
+    assert end is not None
+    silent = (end - timedelta(minutes=1), end + timedelta(minutes=30))
+    probes.says = lambda _name: BLIND if silent[0] < engine.clock.now() < silent[1] else GREEN
+    engine.run()
+    assert engine.states(run)["AKIAAPIOLD"] == "settled"
+
+
+def test_a_watch_whose_observations_were_lost_has_seen_nothing() -> None:
+    engine, _, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(days=1))
+    with engine.ledger.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM sparekey_observations"))
+    engine.run()
+    assert engine.states(run)["AKIAAPIOLD"] == "unwatched"
