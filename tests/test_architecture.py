@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "notify": {"model", "plan", "words"},
     "app": RUNNING | {"home", "mutelist", "report", "notify", "sandbox", "demo"},
     "console": {"app", "model", "report", "words"},
-    "cli": {"app", "model", "report", "words"},
+    "cli": {"app", "console", "model", "report", "words"},
     "sandbox": set(),
     "demo": {"sandbox"},
     "__init__": set(),

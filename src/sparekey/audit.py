@@ -254,11 +254,25 @@ class _Reading:
         self._history: Unreadable | None = None
 
     def start(self) -> None:
-        """Hand the first task to the crew: one alone, since the others would wait while a role is assumed."""
+        """Hand the first task to the crew."""
         self._crew.tell(AccountStarted(self._account.account_id))
-        self._do(self._read_summary)
+        self._do(self._begin)
 
-    def _do(self, task: Callable[[], None]) -> None:
+    def _begin(self) -> None:
+        read = self._wanted.read
+        if read == "list":
+            self._do(self._read_alias)
+            self._do(self._read_summary)
+            self._list_users()
+            return
+        users = self._read_summary()  # alone: other tasks would only wait while a role is assumed
+        self._do(self._read_alias)
+        if read == "report" or users > _FEW_USERS:
+            self._read_report()
+        else:
+            self._list_users()
+
+    def _do(self, task: Callable[[], object]) -> None:
         with self._lock:
             self._open += 1
 
@@ -301,20 +315,17 @@ class _Reading:
         except AwsError as error:
             self._notes.append(f"the alias could not be read: {error.message}")
 
-    def _read_summary(self) -> None:
-        users = 0
+    def _read_summary(self) -> int:
+        """The root user's keys; returns how many users there are, 0 where that is not known."""
         try:
             summary = self._account.summary()
-            users, self._root_keys = summary.users, summary.root_keys
         except _LOCKED_OUT:
             raise
         except AwsError as error:
             self._root_keys = _unread("iam:GetAccountSummary", error)
-        self._do(self._read_alias)
-        if self._wanted.read == "report" or (self._wanted.read == "auto" and users > _FEW_USERS):
-            self._read_report()
-        else:
-            self._list_users()
+            return 0
+        self._root_keys = summary.root_keys
+        return summary.users
 
     def _list_users(self) -> None:
         known = 0

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 import pytest
 
@@ -287,6 +288,29 @@ def test_credentials_that_expire_midway_end_the_account_and_not_each_user() -> N
     snapshot = audit([account], FakeClock(), caller=CALLER, workers=1)
     assert snapshot.accounts[0].users == Unreadable("account", "the credentials have expired", "ExpiredToken")
     assert len(account.listed) == 1
+
+
+@pytest.mark.parametrize("lost_at", ["alias", "summary", "list_users", "credential_report", "key_changes"])
+def test_credentials_lost_at_any_point_make_the_account_unreadable(lost_at: str) -> None:
+    expired = ExpiredCredentialsError("expired", code="ExpiredToken", action="iam:X")
+    account = reported({"app": [key("A1")]}, row("app", slot()))
+
+    def lose(*_: object) -> NoReturn:
+        raise expired
+
+    setattr(account, lost_at, lose)
+    read = by_report(account, "list" if lost_at == "list_users" else "report")
+    assert read.users == Unreadable("iam:X", "expired", "ExpiredToken")
+
+
+def test_an_alias_that_cannot_be_read_is_a_note() -> None:
+    class Nameless(FakeAccount):
+        def alias(self) -> str:
+            raise DENIED
+
+    snapshot = read(Nameless("111111111111", {"app": []}))
+    assert snapshot.accounts[0].notes == ("the alias could not be read: access denied",)
+    assert list(users_of(snapshot)) == ["app"]
 
 
 # --- by the credential report ---

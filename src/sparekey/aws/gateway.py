@@ -95,6 +95,12 @@ class AccountGateway(Keys):
         """Security Hub in this account and the client's region; raises AwsError where no region is named."""
         return SecurityHub(self._client, self._principal)
 
+    def ask(
+        self, service: str, action: str, params: Mapping[str, Any], region: str | None = None
+    ) -> dict[str, Any]:
+        """One call that reads, in this account; raises AwsError."""
+        return self._client.call(self._principal, service, action, params, region=region)
+
     def publish(self, topic: str, subject: str, text: str) -> None:
         """Publish to an SNS topic, in the region that its ARN names; raises AwsError.
 

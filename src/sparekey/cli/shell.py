@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 if TYPE_CHECKING:
-    from sparekey.app import App
+    from sparekey.app import App, Request
     from sparekey.report import Look
 
 INTERRUPTED = 130
@@ -199,6 +199,70 @@ notify_option = click.option(
     metavar="TARGET",
     help="Tell slack:URL, webhook:URL, sns:ARN or mailto:ADDRESS (repeatable).",
 )
+_USAGE = (
+    click.option(
+        "--since", default="", metavar="TIME", help="Look at events from this time on (UTC unless said)."
+    ),
+    click.option("--until", default="", metavar="TIME", help="Look at events before this time."),
+    click.option(
+        "--usage-account", "usage_accounts", multiple=True, metavar="ID", help="Only this account's events."
+    ),
+    click.option(
+        "--usage-region", "usage_regions", multiple=True, metavar="NAME", help="Only this region's events."
+    ),
+    click.option(
+        "--max-pages",
+        type=click.IntRange(1),
+        default=200,
+        show_default=True,
+        help="history: pages.",
+    ),
+    click.option("--processes", type=click.IntRange(1), help="archive: processes; else one a processor."),
+    click.option(
+        "--workgroup", default="", metavar="NAME", help="athena: the workgroup that runs the query."
+    ),
+    click.option("--output", default="", metavar="S3", help="athena: s3://… for the result; or its own."),
+)
+
+
+def usage_options(command: _F) -> _F:
+    """How a usage source is read; the verb gets `wanted_usage(on_progress=…)` for them all."""
+
+    @wraps(command)
+    def verb(
+        *,
+        since: str,
+        until: str,
+        usage_accounts: tuple[str, ...],
+        usage_regions: tuple[str, ...],
+        max_pages: int,
+        processes: int | None,
+        workgroup: str,
+        output: str,
+        **given: Any,
+    ) -> Any:
+        def wanted(**more: Any) -> "Request":
+            from sparekey import app
+
+            return app.request(
+                since=since,
+                until=until,
+                accounts=usage_accounts,
+                regions=usage_regions,
+                max_pages=max_pages,
+                processes=processes,
+                workgroup=workgroup,
+                output=output,
+                **more,
+            )
+
+        return command(wanted_usage=wanted, **given)
+
+    for option in reversed(_USAGE):
+        verb = option(verb)
+    return cast("_F", verb)
+
+
 format_option = click.option(
     "--format",
     "format_",

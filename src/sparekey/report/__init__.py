@@ -1,8 +1,8 @@
 """The formats a result can leave in: one module each, found by looking into this folder.
 
 A format module holds `NAME` and any of `audit(Audit, Look)`, `plan(Plan, Look)`, `run(RunRecord, Look)`,
-`runs(tuple[RunRecord, ...], Look)` and `root_keys((tuple[RootKeys, ...], now), Look)`, each yielding text. A
-format that lacks one of them does not offer it.
+`runs(tuple[RunRecord, ...], Look)`, `root_keys((tuple[RootKeys, ...], now), Look)` and
+`usage(tuple[Usage, ...], Look)`, each yielding text. A format that lacks one of them does not offer it.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sparekey.errors import BadInputError
 from sparekey.model import Value
 
-Subject = Literal["audit", "plan", "run", "runs", "root_keys"]
+Subject = Literal["audit", "plan", "run", "runs", "root_keys", "usage"]
 
 
 class Look(Value, frozen=True):

@@ -28,11 +28,13 @@ from sparekey.model import (
     StepRecord,
     Time,
     Unreadable,
+    Usage,
     User,
     UserVerdict,
 )
 from sparekey.plan import Plan, encode
 from sparekey.report import Look
+from sparekey.usage import document
 
 NAME = "json"
 # What JSON lets stand in a string and a terminal acts on: DEL, C1, separators, marks of direction.
@@ -90,6 +92,12 @@ def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterat
         for one in told[0]
     ]
     yield _text({"schema": "sparekey/root-keys/1", "generated": _time(told[1]), "accounts": accounts}) + "\n"
+
+
+def usage(usages: tuple[Usage, ...], look: Look) -> Iterator[str]:
+    """Who used each key, as `sparekey/usage/1`."""
+    del look
+    yield _escaped(document(usages).decode()) + "\n"
 
 
 def read_audit(content: bytes) -> Audit:

@@ -10,10 +10,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sparekey.model import AccountVerdict, Audit, RootKeys, RunRecord, StepRecord, Unreadable, UserVerdict
+from sparekey.model import (
+    AccountVerdict,
+    Audit,
+    RootKeys,
+    RunRecord,
+    StepRecord,
+    Unreadable,
+    Usage,
+    UserVerdict,
+)
 from sparekey.plan import Plan, Step
 from sparekey.report import Look
 from sparekey.rules import rule
+from sparekey.usage.timeline import Line, timeline
 from sparekey.words import clean, key_age, last_use, moment, number, plural, step_state
 
 NAME = "table"
@@ -128,6 +138,41 @@ def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterat
     )
     if having:
         yield "A root key cannot be deactivated from outside, only deleted: `sparekey delete --root`.\n"
+
+
+def usage(usages: tuple[Usage, ...], look: Look) -> Iterator[str]:
+    """Each key and its consumers on one time line, so that one is seen to fade out and another to fade in."""
+    drawn = timeline(usages, width=max(12, min(48, look.width // 3)))
+    if drawn.first and drawn.last:
+        yield f"{drawn.first} to {drawn.last}, {plural(drawn.days_each, 'day')} a character; higher is more calls\n\n"
+    for one in usages:
+        yield from _usage(one, [line for line in drawn.lines if line.key == one.key], look)
+    for what, why in sorted({(entry.what, entry.why) for one in usages for entry in one.unread}):
+        yield clean(f"unread  {what}: {why}\n")
+
+
+def _usage(told: Usage, lines: list[Line], look: Look) -> Iterator[str]:
+    yield (
+        f"{told.key}  {plural(told.calls, 'call')}, {plural(told.errors, 'error')}, "
+        f"{plural(told.sessions, 'session')}, {plural(len(told.consumers), 'consumer')}"
+    )
+    if told.first_seen and told.last_seen:
+        yield f"; {moment(told.first_seen)} to {moment(told.last_seen)}"
+    yield "\n"
+    for why in told.partial:
+        yield from _wrapped("  partial: ", why, look)
+    for note in told.notes:
+        yield from _wrapped("  note: ", note, look)
+    actions = {
+        (consumer.agent, consumer.source): sorted(
+            {f"{use.service}:{action}" for use in consumer.uses for action in use.actions}
+        )
+        for consumer in told.consumers
+    }
+    for line in lines:
+        yield clean(f"  {line.bar}  {line.agent} from {line.source}, {plural(line.calls, 'call')}\n")
+        yield from _wrapped(" " * (len(line.bar) + 4), ", ".join(actions[line.agent, line.source]), look)
+    yield "\n"
 
 
 def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:

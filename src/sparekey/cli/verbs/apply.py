@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sparekey.app import App
 
 
-@click.command("apply")
+@click.command("apply", short_help="Deactivate the keys of a plan, and read back.")
 @click.argument("plan", type=click.Path(path_type=Path, dir_okay=False), metavar="PLAN")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
 @click.option(
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     default=0.2,
     show_default=True,
     help="or this share of the active keys read, whichever is more.",
+)
+@click.option("--max-account-keys", type=click.IntRange(1), help="The same for each account: so many keys,")
+@click.option(
+    "--max-account-share", type=click.FloatRange(0, 1), help="or this share of the active keys read in it."
 )
 @click.option("--waves", default="", metavar="SIZES", help="So many users at a time: 1,10,rest.")
 @click.option(
@@ -50,6 +54,8 @@ def COMMAND(  # noqa: N802
     yes: bool,
     max_keys: int,
     max_share: float,
+    max_account_keys: int | None,
+    max_account_share: float | None,
     waves: str,
     green_for: str,
     wait: bool,
@@ -66,7 +72,12 @@ def COMMAND(  # noqa: N802
     """
     from sparekey import app, report
 
-    limits = app.Limits(max_keys=max_keys, max_share=max_share)
+    limits = app.Limits(
+        max_keys=max_keys,
+        max_share=max_share,
+        account_keys=max_account_keys,
+        account_share=max_account_share,
+    )
     wanted = app.read_plan(plan)
     here = connect()
     app.check_targets(here, targets)

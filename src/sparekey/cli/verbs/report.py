@@ -5,7 +5,7 @@ import click
 from sparekey.cli.shell import look, show
 
 
-@click.command("report")
+@click.command("report", short_help="Report on a run or an audit.")
 @click.argument("what", metavar="RUN|AUDIT")
 @click.option(
     "--format",

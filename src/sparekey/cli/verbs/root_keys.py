@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sparekey.app import App
 
 
-@click.command("root-keys")
+@click.command("root-keys", short_help="Say which root users have access keys.")
 @format_option
 @connecting(many=True)
 def COMMAND(format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802

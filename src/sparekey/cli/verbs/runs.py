@@ -5,7 +5,7 @@ import click
 from sparekey.cli.shell import format_option, look, show
 
 
-@click.command("runs")
+@click.command("runs", short_help="List the runs, oldest first.")
 @format_option
 def COMMAND(format_: str) -> None:  # noqa: N802
     """List the runs that this state directory knows, oldest first. Asks nothing of AWS."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sparekey.app import App
 
 
-@click.command("stop")
+@click.command("stop", short_help="Deactivate no further key of a run.")
 @click.argument("run", metavar="RUN")
 @format_option
 @connecting()

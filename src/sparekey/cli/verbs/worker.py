@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sparekey.app import App
 
 
-@click.command("worker")
+@click.command("worker", short_help="Carry and watch runs.")
 @connecting()
 def COMMAND(connect: "Callable[[], App]") -> None:  # noqa: N802
     """Carry the runs that were handed over, and watch those that were applied; until Ctrl-C or SIGTERM.
