@@ -181,7 +181,7 @@ def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:
 
 
 def _seen(step: StepRecord) -> list[str]:
-    lines = [step.decided, *([step.why] if step.why else [])]
+    lines = [step.decided, *([step.why] if step.why and step.why not in step.decided else [])]
     if step.release:
         lines.append(f"released by: {step.release}")
     if step.after:
