@@ -10,10 +10,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from starlette.applications import Starlette
 
-from sparekey.app import App
+from sparekey.app import App, Where
 from sparekey.app.session import OWN_ACCOUNT
 from sparekey.aws.gateway import Gateway
 from sparekey.aws.wire import Wire
@@ -73,6 +73,7 @@ class Console:
     address: str
     desk: Desk
     sandbox: Sandbox
+    server: uvicorn.Server
 
     @property
     def origin(self) -> str:
@@ -81,7 +82,9 @@ class Console:
 
 
 @contextmanager
-def console_on(sandbox: Sandbox, home: Path, policy: str = POLICY) -> Iterator[Console]:
+def console_on(
+    sandbox: Sandbox, home: Path, policy: str = POLICY, where: Where = OWN_ACCOUNT
+) -> Iterator[Console]:
     """Serve a console that works on a sandbox."""
     home.mkdir(mode=0o700, exist_ok=True)
     (home / "sparekey.toml").write_text(policy)
@@ -92,17 +95,16 @@ def console_on(sandbox: Sandbox, home: Path, policy: str = POLICY) -> Iterator[C
         for name, value in {**sandbox.env(), "SPAREKEY_HOME": str(home)}.items():
             patch.setenv(name, value)
         wire = Wire()  # closed below, which a process that ends need not do
-        here = App(Gateway.connect(send=wire.send), load_policy(None), HurriedClock(), OWN_ACCOUNT)
-        address, server, listener = opened(here)
+        here = App(Gateway.connect(send=wire.send), load_policy(None), HurriedClock(), where)
+        address, server, listener, desk = opened(here)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        site = server.config.app
-        assert isinstance(site, Starlette)
         try:
-            yield Console(address, site.state.desk, sandbox)
+            yield Console(address, desk, sandbox, server)
         finally:
             server.should_exit = True
             thread.join(15)
+            desk.close()
             listener.close()
             wire.close()
             assert not thread.is_alive()

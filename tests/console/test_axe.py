@@ -58,6 +58,15 @@ def test_every_page_is_accessible_and_stands_still(browser: Browser, tmp_path: P
     )
 
 
+def test_axe_finds_what_is_wrong(page: Page, console: Console) -> None:
+    """It would say something if there were something to say."""
+    page.goto(console.origin)
+    page.evaluate("document.querySelector('h1').insertAdjacentHTML('afterend', '<input><button></button>')")
+    found = " ".join(faults(page))
+    assert "label: <input>" in found
+    assert "button-name: <button></button>" in found
+
+
 def _look(page: Page, console: Console) -> "list[tuple[str, list[str]]]":
     seen = []
     for name in walk(page, console):

@@ -31,7 +31,7 @@ def quiet(context: BrowserContext) -> Iterator[None]:
     context.on("page", watch)
     yield
     context.remove_listener("page", watch)
-    assert [text for text in said if "status of 4" not in text] == []
+    assert [text for text in said if "status of 4" not in text and "status of 500" not in text] == []
 
 
 def press_until(page: Page, key: str, name: str) -> None:
@@ -261,3 +261,52 @@ def test_reading_again_shows_what_changed_in_aws(page: Page, console: Console) -
     with page.expect_navigation():
         page.get_by_role("button", name="Read again").click()
     expect(page.get_by_role("heading", name="8 users have spare keys")).to_be_visible()
+
+
+def test_reactivate_does_not_wait_for_the_read_back(page: Page, console: Console) -> None:
+    key = console.sandbox.key("ci-deploy").id
+    page.goto(user_page(console, "ci-deploy"))
+    page.get_by_role("button", name="Make inactive").click()
+    page.get_by_role("button", name="Deactivate").click()
+    page.get_by_role("heading", name="Run r-").wait_for()
+    page.get_by_text("set inactive, being read back").first.wait_for(state="attached")
+    page.get_by_role("button", name=f"Reactivate {key}").click()
+    expect(page.get_by_role("region", name=key)).to_contain_text("Active again")
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    assert status_in_aws(console, "ci-deploy") == "Active"
+
+
+def test_a_run_in_waves_is_stopped_and_goes_on(page: Page, console: Console) -> None:
+    page.goto(f"{console.origin}/users?show=may-go")
+    page.get_by_role("button", name="Choose none").click()
+    page.get_by_label("Choose ci-deploy").check()
+    page.get_by_label("Choose web-frontend").check()
+    expect(page.locator("#chosen")).to_have_text("2 users chosen")
+    page.get_by_role("button", name="Review the plan").click()
+    page.get_by_text("How it goes").click()
+    page.get_by_label("So many users at a time").fill("1,rest")
+    page.get_by_role("button", name="Deactivate 2 keys").click()
+    page.get_by_role("heading", name="Run r-").wait_for()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("stopped", exact=True)).to_be_visible()
+    assert status_in_aws(console, "web-frontend") == "Active"
+    page.get_by_role("button", name="Go on with this run").click()
+    expect(page.get_by_text("stopped", exact=True)).to_have_count(0)
+    page.get_by_role("button", name="Reactivate all").click()
+    expect(page.get_by_text("Active again").first).to_be_visible()
+
+
+def test_an_unknown_failure_is_a_page_without_details(
+    page: Page, console: Console, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError("the secret inside")
+
+    monkeypatch.setattr(console.desk, "runs", broken)
+    answer = page.goto(f"{console.origin}/runs")
+    assert answer
+    assert answer.status == 500
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    expect(page.get_by_role("heading", name="Sparekey failed in a way it does not know")).to_be_visible()
+    assert "the secret inside" not in page.content()
+    assert "Traceback" not in page.content() + capfd.readouterr().err

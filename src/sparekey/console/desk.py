@@ -4,6 +4,7 @@ Everything here is touched on the event loop alone; the verbs run in threads.
 """
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import anyio.to_thread
 from sparekey import app
 from sparekey.app import NOTHING_ASKED, App, Asked, Entry, Options, Plan, Preflight, ReadMode
 from sparekey.console.rows import UserId, View, view
-from sparekey.errors import BadInputError, SparekeyError
+from sparekey.errors import BadInputError, RefusedError, SparekeyError
 from sparekey.model import Audit, RunRecord, StepRecord, Usage
 
 _MOST_DRAFTS = 200
@@ -182,7 +183,8 @@ class Desk:
         begun: asyncio.Future[str] = loop.create_future()
 
         def told(entry: Entry) -> None:
-            loop.call_soon_threadsafe(_begun, begun, entry.run)
+            with contextlib.suppress(RuntimeError):  # the console has ended, and nobody listens any more
+                loop.call_soon_threadsafe(_begun, begun, entry.run)
 
         async def job() -> RunRecord:
             try:
@@ -220,6 +222,19 @@ class Desk:
                 await self.refresh(users)
             except SparekeyError as error:
                 self.failure = error
+
+    @property
+    def at_work(self) -> tuple[str, ...]:
+        """The runs that this console carries just now."""
+        return tuple(run for run, jobs in self.busy.items() if jobs)
+
+    def close(self) -> None:
+        """End as Ctrl-C ends `apply`: the step in hand is finished and recorded, no further one begins."""
+        for run in self.at_work:
+            with contextlib.suppress(RefusedError):  # it has ended meanwhile
+                app.stop(self.here, run)
+        self._applying.shutdown(cancel_futures=True)
+        self._undoing.shutdown()
 
     async def show(self, run: str) -> RunRecord:
         """One run as its ledger tells it; raises BadInputError."""

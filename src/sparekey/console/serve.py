@@ -8,20 +8,22 @@ from collections.abc import Callable
 from typing import NamedTuple, TextIO
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from sparekey.app import App, ReadMode
+from sparekey.console.desk import Desk
 from sparekey.console.gate import OPEN, Session
 from sparekey.console.site import site
 from sparekey.errors import BadInputError
 
 
 class Opened(NamedTuple):
-    """A console that listens: the address to open once, and the server to run on the listener."""
+    """A console that listens: the address to open once, the server to run on the listener, and its desk."""
 
     address: str
     server: uvicorn.Server
     listener: socket.socket
+    desk: Desk
 
 
 def opened(here: App, *, host: str = "127.0.0.1", port: int = 0, mode: ReadMode = "auto") -> Opened:
@@ -30,7 +32,9 @@ def opened(here: App, *, host: str = "127.0.0.1", port: int = 0, mode: ReadMode 
     port = listener.getsockname()[1]
     names, session = _names(host), Session(port)
     address = f"http://{names[0]}:{port}{OPEN}?token={session.token}"
-    return Opened(address, _server(site(here, session, [f"{name}:{port}" for name in names], mode)), listener)
+    desk = Desk(here, mode)
+    made = site(desk, session, [f"{name}:{port}" for name in names])
+    return Opened(address, _server(made), listener, desk)
 
 
 def serve(
@@ -44,7 +48,7 @@ def serve(
     browser: bool,
 ) -> None:
     """Serve until interrupted; raises BadInputError where it cannot listen."""
-    address, server, listener = opened(here, host=host, port=port, mode=mode)
+    address, server, listener, desk = opened(here, host=host, port=port, mode=mode)
     if not _is_loopback(host):
         tell(f"warning: {host} is not loopback: whoever reads the network can read and use these pages")
     out.write(f"{address}\n")
@@ -53,12 +57,17 @@ def serve(
         webbrowser.open(address)
     with contextlib.closing(listener), contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
+    if desk.at_work:
+        tell("a run is under way: the key in hand is finished, no further one is begun")
+    desk.close()
 
 
 def _names(host: str) -> list[str]:
     """The names under which the page answers; the first one stands in the printed address."""
     literal = f"[{host}]" if ":" in host else host
-    return [literal, "localhost"] if _is_loopback(host) else [literal]
+    if _is_loopback(host):
+        return [literal, "localhost"]
+    return [socket.gethostname(), "localhost"] if host in ("0.0.0.0", "::") else [literal]  # noqa: S104
 
 
 def _is_loopback(host: str) -> bool:
@@ -87,7 +96,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _server(made: Starlette) -> uvicorn.Server:
+def _server(made: ASGIApp) -> uvicorn.Server:
     config = uvicorn.Config(
         made,
         lifespan="off",

@@ -5,13 +5,12 @@ from collections.abc import Iterable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
-from sparekey.app import App, ReadMode
 from sparekey.console import live, pages
 from sparekey.console.desk import Desk, TakenError
 from sparekey.console.gate import OPEN, STATIC, Gate, Session
@@ -43,20 +42,20 @@ _ROUTES = (
 )
 
 
-def site(here: App, session: Session, hosts: Iterable[str], mode: ReadMode = "auto") -> Starlette:
+def site(desk: Desk, session: Session, hosts: Iterable[str]) -> ASGIApp:
     """The application; `hosts` are the values of the Host header that it answers to."""
     made = Starlette(
         routes=list(_ROUTES),
-        middleware=[Middleware(Gate, hosts=frozenset(hosts), session=session, refuse=refusal)],
         exception_handlers={
             SparekeyError: _told,
             HTTPException: _not_found,
             Exception: _failed,
         },
     )
-    made.state.desk = Desk(here, mode)
+    made.state.desk = desk
     made.state.session = session
-    return made
+    # Around everything, so that a page that tells of a failure carries the headers, too.
+    return Gate(made, hosts=frozenset(hosts), session=session, refuse=refusal)
 
 
 async def _told(_request: Request, error: Exception) -> Response:
