@@ -375,6 +375,7 @@ class _Reading:
             raise
         except AwsError as error:
             self._history = _unread("cloudtrail:LookupEvents", error)
+            self._notes.append(f"as of the credential report; later changes are not known: {error.message}")
             self._as_of = generated
             return Changes(frozenset())
         self._as_of = max(generated, self._as_of - LAG)

@@ -78,6 +78,8 @@ def audit(
     if cis:
         for rule in asked:
             rule.cis_number(cis)
+    if mode == "auto" and any(rule.needs == "age" for rule in asked):
+        mode = "list"  # the credential report proves no age
     every_last_use = any(rule.needs == "last_use" for rule in asked)
     snapshot = read(app, mode=mode, every_last_use=every_last_use, fresh=False, on_progress=on_progress)
     return judging.assess(snapshot, app.policy, app.clock.now(), names, cis)
