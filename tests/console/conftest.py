@@ -60,10 +60,10 @@ expect.set_options(timeout=20_000)
 
 
 class HurriedClock(SystemClock):
-    """Waits a quarter of what it is asked to: what is waited for here is a practice AWS."""
+    """Waits a third of what it is asked to: what is waited for here is a practice AWS."""
 
     def sleep(self, seconds: float) -> None:
-        super().sleep(seconds / 4)
+        super().sleep(seconds / 3)
 
 
 @dataclass

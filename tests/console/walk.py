@@ -30,7 +30,7 @@ def walk(page: Page, console: Console) -> Iterator[str]:
     page.get_by_role("heading", name="Deactivate AKIA").wait_for()
     yield "confirm"
     page.get_by_role("button", name="Deactivate").click()
-    page.get_by_role("heading", name="Run r-").wait_for()
+    page.get_by_text("set inactive, being read back").first.wait_for(state="attached")
     yield "run-live"
     page.get_by_text("Inactive, read back").first.wait_for()
     yield "run"
