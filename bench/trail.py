@@ -394,11 +394,10 @@ def main() -> None:
         write(["\n## Reading an archive (`make bench-trail`)\n", INTRODUCTION, machine(), *lines, ""])
 
 
-INTRODUCTION = """Archives are generated, always the same: the records of the real archive in `tests/data`, over and over,
-with ids, times and keys of their own (most calls by roles' sessions), in files of 2 KB, 160 KB and 5 MB. In a
-*dense* one
-each file holds calls of the two keys asked for and of sessions that they mint (one call in ten); in a *sparse* one a
-file of fifty does. Every reader runs in a process of its own, in turn, round after round; ratios are to bare
+INTRODUCTION = """Archives are generated, always the same: the records of the real archive in `tests/data`, over and
+over, with ids, times and keys of their own (most calls by roles' sessions), in files of 2 KB, 160 KB and 5 MB. In a
+*dense* one each file holds calls of the two keys asked for and of sessions that they mint (one call in ten); in a
+*sparse* one a file of fifty does. Every reader runs in a process of its own, in turn, round after round; ratios are to bare
 `isal` inflating of the same files in the same round. Readers that are slow get the first part of the files. Only
 sparekey also joins sessions, drops events delivered twice and groups consumers; the others count records.
 """

@@ -5,6 +5,7 @@ from sparekey.app.leaving import check_targets, report_on, send_to_security_hub,
 from sparekey.app.page import decide, encode_plan, reread, study
 from sparekey.app.practice import demo, practice_company, sandbox
 from sparekey.app.proof import (
+    athena_ddl,
     keys_of_plan,
     keys_of_user,
     request,
@@ -56,6 +57,7 @@ __all__ = [
     "Step",
     "Where",
     "apply",
+    "athena_ddl",
     "audit",
     "check_targets",
     "connect",

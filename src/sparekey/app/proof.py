@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from sparekey import usage as proving
@@ -13,6 +13,7 @@ from sparekey.choose import Asked, Choice, Held, choose
 from sparekey.errors import BadInputError
 from sparekey.model import Snapshot, Unreadable, Usage
 from sparekey.usage import Progress, Request
+from sparekey.usage.sources import athena
 
 # Sources that ask AWS, and those of them that know the keys of their own account alone.
 _OF_ONE_ACCOUNT = frozenset({"history"})
@@ -123,3 +124,19 @@ def keys_of_plan(path: Path) -> dict[str, list[str]]:
     for step in read_plan(path).steps:
         found[step.account] |= {step.key} | ({step.keep} if step.keep else set())
     return {account: sorted(keys) for account, keys in found.items()}
+
+
+def athena_ddl(
+    table: str,
+    location: str,
+    accounts: Collection[str],
+    regions: Collection[str],
+    since: str,
+    organization: str = "",
+) -> str:
+    """The statement that makes the table which the source `athena=TABLE` reads; raises BadInputError."""
+    try:
+        first = date.fromisoformat(since)
+    except ValueError:
+        raise BadInputError(f"--since {since!r} is no date", "Such as 2026-01-01.") from None
+    return athena.ddl(table, location, accounts, regions, first, organization)

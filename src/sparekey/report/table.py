@@ -13,7 +13,6 @@ from rich.text import Text
 from sparekey.model import (
     AccountVerdict,
     Audit,
-    Consumer,
     RootKeys,
     RunRecord,
     StepRecord,
@@ -24,6 +23,7 @@ from sparekey.model import (
 from sparekey.plan import Plan, Step
 from sparekey.report import Look
 from sparekey.rules import rule
+from sparekey.usage.timeline import Line, timeline
 from sparekey.words import clean, key_age, last_use, moment, number, plural, step_state
 
 NAME = "table"
@@ -142,15 +142,16 @@ def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterat
 
 def usage(usages: tuple[Usage, ...], look: Look) -> Iterator[str]:
     """Each key and its consumers on one time line, so that one is seen to fade out and another to fade in."""
-    seen = [at for one in usages for at in (one.first_seen, one.last_seen) if at]
-    axis = (min(seen), max(seen)) if seen else None
+    drawn = timeline(usages, width=max(12, min(48, look.width // 3)))
+    if drawn.first and drawn.last:
+        yield f"{drawn.first} to {drawn.last}, {plural(drawn.days_each, 'day')} a character; higher is more calls\n\n"
     for one in usages:
-        yield from _usage(one, axis, look)
-    for unread in sorted({(entry.what, entry.why) for one in usages for entry in one.unread}):
-        yield clean(f"unread  {unread[0]}: {unread[1]}\n")
+        yield from _usage(one, [line for line in drawn.lines if line.key == one.key], look)
+    for what, why in sorted({(entry.what, entry.why) for one in usages for entry in one.unread}):
+        yield clean(f"unread  {what}: {why}\n")
 
 
-def _usage(told: Usage, axis: tuple[datetime, datetime] | None, look: Look) -> Iterator[str]:
+def _usage(told: Usage, lines: list[Line], look: Look) -> Iterator[str]:
     yield (
         f"{told.key}  {plural(told.calls, 'call')}, {plural(told.errors, 'error')}, "
         f"{plural(told.sessions, 'session')}, {plural(len(told.consumers), 'consumer')}"
@@ -160,26 +161,18 @@ def _usage(told: Usage, axis: tuple[datetime, datetime] | None, look: Look) -> I
     yield "\n"
     for why in told.partial:
         yield from _wrapped("  partial: ", why, look)
-    for consumer in told.consumers:
-        if axis:
-            yield f"  {_line(consumer, axis)}"
-        yield clean(f"  {consumer.agent} from {consumer.source}, {plural(consumer.calls, 'call')}\n")
-        actions = sorted({f"{use.service}:{action}" for use in consumer.uses for action in use.actions})
-        yield from _wrapped(" " * (_LINE + 6), ", ".join(actions), look)
+    for note in told.notes:
+        yield from _wrapped("  note: ", note, look)
+    actions = {
+        (consumer.agent, consumer.source): sorted(
+            {f"{use.service}:{action}" for use in consumer.uses for action in use.actions}
+        )
+        for consumer in told.consumers
+    }
+    for line in lines:
+        yield clean(f"  {line.bar}  {line.agent} from {line.source}, {plural(line.calls, 'call')}\n")
+        yield from _wrapped(" " * (len(line.bar) + 4), ", ".join(actions[line.agent, line.source]), look)
     yield "\n"
-
-
-_LINE = 30
-
-
-def _line(consumer: Consumer, axis: tuple[datetime, datetime]) -> str:
-    """Where on the axis a consumer was seen, first to last."""
-    whole = max((axis[1] - axis[0]).total_seconds(), 1.0)
-    first, last = (
-        round((at - axis[0]).total_seconds() / whole * (_LINE - 1))
-        for at in (consumer.first_seen, consumer.last_seen)
-    )
-    return "|" + "".join("█" if first <= at <= last else "·" for at in range(_LINE)) + "|"
 
 
 def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:

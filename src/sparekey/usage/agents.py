@@ -58,10 +58,11 @@ def family(agent: str) -> str:
     text = printable(agent[:_LONGEST]).strip(" []")
     if not text:
         return UNKNOWN
+    if whole := next((name for pattern, name in _WHOLE if pattern.search(text)), None):
+        return whole
     if text == "AWS Internal" or _SERVICE.fullmatch(text):
         return text
-    whole = next((name for pattern, name in _WHOLE if pattern.search(text)), None)
-    return whole or " ".join(_names(text)[:_NAMES]) or _VERSION.sub("", text.split()[0]) or UNKNOWN
+    return " ".join(_names(text)[:_NAMES]) or _VERSION.sub("", text.split()[0]) or UNKNOWN
 
 
 def printable(text: str) -> str:
@@ -73,7 +74,7 @@ def printable(text: str) -> str:
 
 def _names(text: str) -> list[str]:
     """The names that tell applications apart, each once; an SDK's modules go without saying."""
-    tokens = _COMMENT.sub(" ", text).replace(",", " ").replace(";", " ").split()
+    tokens = re.split(r"[,;]?\s+", _COMMENT.sub(" ", text))
     found = dict.fromkeys(name for token in tokens if (name := _name(token)))
     return [name for name in found if not (name.startswith("aws-sdk-") and name != next(iter(found)))]
 

@@ -119,7 +119,11 @@ class Fold:
 
     def session(self, key: str, session: str, at: int) -> None:
         """Count a session that the key (or a session of it) minted."""
-        self._sessions[key] += self._once.fresh({digest(session)}, at, at)
+        self.sessions(key, self._once.fresh({digest(session)}, at, at))
+
+    def sessions(self, key: str, number: int) -> None:
+        """Take in counted sessions."""
+        self._sessions[key] += number
 
     def count(self, cell: Cell, seen: Seen, days: dict[int, tuple[int, int]], errors: int) -> None:
         """Take in counted calls: per day their number and the hours, a bit each."""

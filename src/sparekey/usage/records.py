@@ -117,7 +117,7 @@ def event(record: Record) -> Event | None:
         principal,
         _digest(record, principal),
         _seconds(record.eventTime or ""),
-        _where(record.userAgent, record.sourceIPAddress, record.eventSource, record.awsRegion),
+        where(record.userAgent, record.sourceIPAddress, record.eventSource, record.awsRegion),
         _short(record.eventName),
         bool(record.errorCode),
         None if record.errorCode else _minted(record.responseElements),
@@ -157,7 +157,8 @@ def _minted(answer: Answer | None) -> str | None:
 
 
 @lru_cache(maxsize=1 << 14)
-def _where(agent: str | None, source: str | None, service: str | None, region: str | None) -> Where:
+def where(agent: str | None, source: str | None, service: str | None, region: str | None) -> Where:
+    """What a record's agent, source address, service and region are counted under."""
     host = _short(service).removesuffix(".cn").removesuffix(".amazonaws.com")
     return Where(family(agent or ""), _short(source), host, _short(region))
 

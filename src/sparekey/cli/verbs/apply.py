@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="or this share of the active keys read, whichever is more.",
 )
+@click.option("--max-account-keys", type=click.IntRange(1), help="The same for each account: so many keys,")
+@click.option(
+    "--max-account-share", type=click.FloatRange(0, 1), help="or this share of the active keys read in it."
+)
 @click.option("--waves", default="", metavar="SIZES", help="So many users at a time: 1,10,rest.")
 @click.option(
     "--green-for",
@@ -50,6 +54,8 @@ def COMMAND(  # noqa: N802
     yes: bool,
     max_keys: int,
     max_share: float,
+    max_account_keys: int | None,
+    max_account_share: float | None,
     waves: str,
     green_for: str,
     wait: bool,
@@ -66,7 +72,12 @@ def COMMAND(  # noqa: N802
     """
     from sparekey import app, report
 
-    limits = app.Limits(max_keys=max_keys, max_share=max_share)
+    limits = app.Limits(
+        max_keys=max_keys,
+        max_share=max_share,
+        account_keys=max_account_keys,
+        account_share=max_account_share,
+    )
     wanted = app.read_plan(plan)
     here = connect()
     app.check_targets(here, targets)

@@ -142,8 +142,8 @@ class _Reading:
         except SparekeyError as error:
             self._fold.unread("history: the list of regions", error.message)
             return [self._request.region]
-        names = sorted(region["RegionName"] for region in answer["Regions"])
-        return [*names]
+        names: set[str | None] = {region["RegionName"] for region in answer["Regions"]}
+        return sorted(names, key=str)
 
     def _to_follow(self, new: dict[str, str], seen: list[Event], followed: int) -> list[str]:
         """The newest sessions as far as there is room; the others make their keys' usage partial."""
