@@ -1,5 +1,6 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
+from sparekey.app.deleting import deletable, delete, delete_root, older_than, root_key
 from sparekey.app.files import read_plan, write_plan, write_private
 from sparekey.app.leaving import (
     check_targets,
@@ -69,6 +70,9 @@ __all__ = [
     "check_targets",
     "connect",
     "decide",
+    "deletable",
+    "delete",
+    "delete_root",
     "demo",
     "encode_plan",
     "exit_code",
@@ -77,6 +81,7 @@ __all__ = [
     "iam_policy",
     "keys_of_plan",
     "keys_of_user",
+    "older_than",
     "options",
     "plan",
     "practice_company",
@@ -87,6 +92,7 @@ __all__ = [
     "request",
     "reread",
     "resume",
+    "root_key",
     "root_keys",
     "runs",
     "sandbox",

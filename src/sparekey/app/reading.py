@@ -156,12 +156,16 @@ def _root_keys(app: App, target: Target, own: str) -> RootKeys:
         return RootKeys(target.id, target.name, present, Unreadable("root keys", error.message, error.code))
 
 
-def iam_policy(kind: Literal["audit", "apply", "stackset"], *, organization: bool = False) -> dict[str, Any]:
+def iam_policy(
+    kind: Literal["audit", "apply", "delete", "stackset"], *, organization: bool = False
+) -> dict[str, Any]:
     """The least IAM policy for auditing or applying, or the CloudFormation template of both member roles."""
     match kind:
         case "audit":
             return policies.audit_policy(organization=organization)
         case "apply":
             return policies.apply_policy(organization=organization)
+        case "delete":
+            return policies.delete_policy(organization=organization)
         case "stackset":
             return policies.stackset_template()

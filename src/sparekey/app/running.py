@@ -142,7 +142,7 @@ def apply(
 
 def stop(app: App, run: str) -> RunRecord:
     """Let no further key of a run be deactivated; the step in hand is finished, the watch goes on."""
-    with _runs(app, app.gateway.caller()) as runs:
+    with runs_of(app) as runs:
         return runs.stop(run)
 
 
@@ -150,7 +150,7 @@ def resume(
     app: App, run: str, *, on_event: OnEvent = unheard, wait: bool = False, detach: bool = False
 ) -> RunRecord:
     """Let a stopped run go on."""
-    with _runs(app, app.gateway.caller()) as runs:
+    with runs_of(app) as runs:
         return runs.resume(run, on_event=on_event, wait=wait, detach=detach)
 
 
@@ -162,7 +162,7 @@ def work(
     `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it.
     """
     ends = app.gateway.credentials_end()
-    with _runs(app, app.gateway.caller()) as runs:
+    with runs_of(app) as runs:
         heard = _Rollbacks(runs, app.clock, on_rollback) if on_rollback else None
 
         def over() -> bool:
@@ -222,7 +222,7 @@ def export_ledger(run: str = "") -> Iterator[str]:
 
 def undo(app: App, run: str, *, key: str = "", on_event: OnEvent = unheard) -> RunRecord:
     """Reactivate what a run deactivated, all of it or one key; never waits for anything."""
-    with _runs(app, app.gateway.caller()) as runs:
+    with runs_of(app) as runs:
         return runs.undo(run, key, on_event=on_event)
 
 
@@ -236,6 +236,13 @@ def show(run: str, clock: Clock | None = None) -> RunRecord:
     """One run as its ledger tells it; AWS is not asked."""
     with _told(clock) as told:
         return told.show(run)
+
+
+@contextmanager
+def runs_of(app: App) -> Iterator[Runs]:
+    """The runs of this state, with the caller's credentials."""
+    with _runs(app, app.gateway.caller()) as found:
+        yield found
 
 
 @contextmanager
