@@ -35,7 +35,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 REGIONS = ("eu-central-1", "us-east-1")
 TEMPLATES = HOUSE / "tests" / "data" / "cloudtrail"
 # Records in a file of about that size, and megabytes (inflated) to make of each.
-SIZES = {"2 KB": (5, 150), "160 KB": (1000, 1500), "5 MB": (36_000, 1200)}
+SIZES = {"2 KB": (5, 120), "160 KB": (1000, 1200), "5 MB": (36_000, 900)}
 MB = 1_000_000
 
 
@@ -84,10 +84,10 @@ class Records:
             yield self._fill(self._templates[(at + number) % len(self._templates)], when, self._who(wanted))
 
     def _who(self, wanted: bool) -> str:
-        """One signed call in ten is a wanted key's or its session's; most others are roles'."""
+        """One signed call in twenty is a wanted key's or its session's; most others are roles'."""
         roll = self._rng.random()
-        if wanted and roll < 0.1:
-            return KEYS[0] if roll < 0.05 else KEYS[1] if roll < 0.08 else self._session
+        if wanted and roll < 0.05:
+            return KEYS[0] if roll < 0.025 else KEYS[1] if roll < 0.04 else self._session
         return f"ASIAROLE{self._rng.randrange(400):012d}" if roll < 0.9 else "AKIAOTHER" + "0" * 11
 
     def _fill(self, template: list[str], when: datetime, key: str) -> str:
@@ -402,7 +402,7 @@ def main() -> None:
 INTRODUCTION = """Archives are generated, always the same: the records of the real archive in `tests/data`, over and over,
 with ids, times and keys of their own (most calls by roles' sessions), in files of 2 KB, 160 KB and 5 MB. In a
 *dense* one
-each file holds calls of the two keys asked for and of sessions that they mint (one call in ten); in a *sparse* one a
+each file holds calls of the two keys asked for and of sessions that they mint (one call in twenty); in a *sparse* one a
 file of fifty does. Every reader runs in a process of its own, in turn, round after round; ratios are to bare
 `isal` inflating of the same files in the same round. Readers that are slow get the first part of the files. Only
 sparekey also joins sessions, drops events delivered twice and groups consumers; the others count records.
