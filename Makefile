@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or newer, make and a package index; nothing else beforehand.
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit docs lock clean
+.PHONY: help demo demo-console test lint types unit docs screenshots bench-read bench-peers lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -16,6 +16,9 @@ judge-venv:
 
 demo: run-venv ## the whole job on a practice AWS: audit, plan, apply, read back, undo
 	@$(BIN)/sparekey demo
+
+demo-console: run-venv ## the page to work in, on the practice company
+	@$(BIN)/sparekey console --demo
 
 test: dev-venv judge-venv ## everything that must hold: lint, types, tests with coverage
 	@tools/system-packages
@@ -36,6 +39,15 @@ unit: dev-venv
 
 docs: dev-venv ## write again what the docs generate from the code
 	@$(BIN)/python tools/generate_docs.py
+
+bench-read: dev-venv ## measure our own reading against a constant-time server
+	@$(BIN)/python bench/cases.py
+
+bench-peers: dev-venv ## measure other tools on the same question (installs them under .bench)
+	@$(BIN)/python bench/peers.py
+
+screenshots: dev-venv ## take the console's screenshots again, into docs/screenshots
+	@PYTHONPATH=tests $(BIN)/python tests/console/screenshots.py
 
 lock: ## resolve the hash-pinned requirements again (needs uv)
 	@tools/lock --upgrade

@@ -84,6 +84,10 @@ class AuditedAccount(Protocol):
 
     def key_changes(self, since: datetime) -> Changes: ...
 
+    def release(self) -> None:
+        """Nothing more is asked for now: what is kept for speed may go; ten thousand accounts add up."""
+        ...
+
 
 class AccountStarted(Value, frozen=True):
     """The reading of an account has begun."""
@@ -250,16 +254,25 @@ class _Reading:
         self._history: Unreadable | None = None
 
     def start(self) -> None:
-        """Hand the first tasks to the crew."""
+        """Hand the first task to the crew."""
         self._crew.tell(AccountStarted(self._account.account_id))
-        self._open = 1  # until all are handed over
-        self._do(self._read_alias)
-        if self._wanted.read == "list":
-            self._do(self._list_users)
-        self._do(self._read_summary)
-        self._end_task()
+        self._do(self._begin)
 
-    def _do(self, task: Callable[[], None]) -> None:
+    def _begin(self) -> None:
+        read = self._wanted.read
+        if read == "list":
+            self._do(self._read_alias)
+            self._do(self._read_summary)
+            self._list_users()
+            return
+        users = self._read_summary()  # alone: other tasks would only wait while a role is assumed
+        self._do(self._read_alias)
+        if read == "report" or users > _FEW_USERS:
+            self._read_report()
+        else:
+            self._list_users()
+
+    def _do(self, task: Callable[[], object]) -> None:
         with self._lock:
             self._open += 1
 
@@ -278,6 +291,7 @@ class _Reading:
             self._open -= 1
             last = self._open == 0
         if last:
+            self._account.release()
             self._crew.tell(AccountDone(self._result(), 0, 0))
 
     def _result(self) -> Account:
@@ -301,19 +315,17 @@ class _Reading:
         except AwsError as error:
             self._notes.append(f"the alias could not be read: {error.message}")
 
-    def _read_summary(self) -> None:
-        users = 0
+    def _read_summary(self) -> int:
+        """The root user's keys; returns how many users there are, 0 where that is not known."""
         try:
             summary = self._account.summary()
-            users, self._root_keys = summary.users, summary.root_keys
         except _LOCKED_OUT:
             raise
         except AwsError as error:
             self._root_keys = _unread("iam:GetAccountSummary", error)
-        if self._wanted.read == "report" or (self._wanted.read == "auto" and users > _FEW_USERS):
-            self._read_report()
-        elif self._wanted.read == "auto":
-            self._list_users()
+            return 0
+        self._root_keys = summary.root_keys
+        return summary.users
 
     def _list_users(self) -> None:
         known = 0
@@ -363,6 +375,7 @@ class _Reading:
             raise
         except AwsError as error:
             self._history = _unread("cloudtrail:LookupEvents", error)
+            self._notes.append(f"as of the credential report; later changes are not known: {error.message}")
             self._as_of = generated
             return Changes(frozenset())
         self._as_of = max(generated, self._as_of - LAG)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from os import environ
 from pathlib import Path
@@ -29,24 +30,31 @@ class DemoError(SparekeyError):
     default_hint = "This is a defect of sparekey, not of your machine: please report what is printed above."
 
 
-def demo() -> Iterator[str]:
-    """Run audit, plan, apply, read-back and undo of one key on the practice company; yields what to print."""
+@contextmanager
+def practice() -> Iterator[tuple[Path, dict[str, str]]]:
+    """Serve the practice company; yields a folder and the environment that points sparekey at both."""
     with Sandbox() as aws, tempfile.TemporaryDirectory(prefix="sparekey-demo-") as folder:
-        yield from _Demo(aws.env(), Path(folder)).stages()
-
-
-class _Demo:
-    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
-        self._folder = folder
-        home = folder / "home"
+        home = Path(folder) / "home"
         home.mkdir(mode=0o700)
         expires = datetime.now(UTC).date() + timedelta(days=60)
         policy = home / "sparekey.toml"
         policy.write_text(_POLICY.format(expires=expires))
         policy.chmod(0o600)
         kept = {name: value for name, value in environ.items() if not name.startswith(("AWS_", "SPAREKEY_"))}
+        yield Path(folder), {**kept, **aws.env(), "SPAREKEY_HOME": str(home)}
+
+
+def demo() -> Iterator[str]:
+    """Run audit, plan, apply, read-back and undo of one key on the practice company; yields what to print."""
+    with practice() as (folder, env):
+        yield from _Demo(env, folder).stages()
+
+
+class _Demo:
+    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
+        self._folder = folder
         columns = str(min(get_terminal_size((120, 24)).columns, 140))
-        self._env = {**kept, **env, "SPAREKEY_HOME": str(home), "COLUMNS": columns}
+        self._env = {**env, "COLUMNS": columns}
 
     def stages(self) -> Iterator[str]:
         """Each stage: what is done, why, and what is seen."""

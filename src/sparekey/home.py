@@ -4,6 +4,9 @@ import os
 import stat
 from pathlib import Path
 
+from msgspec import structs
+
+from sparekey import mutelist
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.policy import Policy, PolicyError, parse_policy
 
@@ -36,7 +39,22 @@ def load_policy(config: Path | None) -> Policy:
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"the policy file {path} cannot be read: {error}") from error
     _refuse_if_others_may_write(path, status)
-    return parse_policy(text)
+    return _with_mutelists(parse_policy(text), path.parent)
+
+
+def _with_mutelists(policy: Policy, folder: Path) -> Policy:
+    """The policy with its mutelists read: what they come to stands among the exemptions."""
+    found = tuple(policy.exempt)
+    for entry in policy.mutelist:
+        path = folder / entry.file
+        try:
+            status = path.stat()
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PolicyError(f"the mutelist {path} cannot be read: {error}") from error
+        _refuse_if_others_may_write(path, status)
+        found += mutelist.parse(text, until=entry.until, owner=entry.owner).exempt
+    return structs.replace(policy, exempt=found, mutelist=())
 
 
 def _refuse_if_others_may_write(path: Path, status: os.stat_result) -> None:

@@ -102,11 +102,11 @@ def make(
     *,
     asked: Asked = NOTHING_ASKED,
     usages: Iterable[Usage] = (),
-    wanted: Callable[[str], bool] = lambda _user: True,
+    wanted: Callable[[str, str], bool] = lambda _account, _user: True,
 ) -> Plan:
-    """Decide on every user that `wanted` names; raises BadInputError for a key that no such user has."""
+    """Decide on every user (account, name) that is `wanted`; raises BadInputError for a key that none has."""
     by_key = _by_key(usages)
-    chosen = [(account, user) for account, user in snapshot.users() if wanted(user.name)]
+    chosen = [(account, user) for account, user in snapshot.users() if wanted(account.id, user.name)]
     _check_asked(asked, chosen)
     steps: list[Step] = []
     exempt: list[Exempted] = []

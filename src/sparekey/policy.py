@@ -93,6 +93,17 @@ class Rotator(Scope, frozen=True, kw_only=True):
     tool: Text
 
 
+class MutelistFile(Value, frozen=True, kw_only=True):
+    """A Prowler mutelist to be read as exemptions; its path is taken from where the policy lies.
+
+    A mutelist knows no end and no owner: both are said here.
+    """
+
+    file: str
+    owner: str
+    until: date
+
+
 class Policy(Value, frozen=True, kw_only=True):
     """Thresholds and exceptions that every decision is made by."""
 
@@ -102,6 +113,7 @@ class Policy(Value, frozen=True, kw_only=True):
     cutover_quiet: Span = Span(days=7)
     exempt: tuple[Exemption, ...] = ()
     rotators: tuple[Rotator, ...] = ()
+    mutelist: tuple[MutelistFile, ...] = ()
     watch: Span = Span(days=8)
     require_probe: bool = False
     windows: tuple[str, ...] = ()

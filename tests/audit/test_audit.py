@@ -1,8 +1,11 @@
 """Fanning out over accounts: what is read, what is not, and that one account's trouble stays its own."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 import pytest
 
@@ -32,6 +35,8 @@ from sparekey.model import (
     Unreadable,
     User,
 )
+from sparekey.policy import Policy
+from sparekey.rules import assess
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CALLER = Caller("111111111111", "arn:aws:iam::111111111111:user/me")
@@ -68,6 +73,10 @@ class FakeAccount:
         self.report: CredentialReport | AwsError = CredentialReport(NOW - timedelta(hours=2), ())
         self.changed: Changes | AwsError = Changes(frozenset())
         self.listed: list[str] = []
+        self.released = 0
+
+    def release(self) -> None:
+        self.released += 1
 
     def alias(self) -> str:
         return f"acme-{self.account_id}"
@@ -128,6 +137,7 @@ def test_users_of_the_same_name_in_two_accounts_are_two_users_and_all_is_sorted(
     ]
     assert snapshot.accounts[0].alias == "acme-111111111111"
     assert snapshot.accounts[0].root_keys == 0
+    assert second.released == 1
 
 
 def test_last_use_is_asked_only_for_active_keys_that_have_a_spare() -> None:
@@ -243,6 +253,20 @@ def test_ctrl_c_ends_with_what_was_covered_and_never_calls_it_whole() -> None:
     assert [account.id for account in caught.value.partial.accounts] == ["111111111111"]
 
 
+def test_a_real_ctrl_c_is_seen_while_every_call_hangs() -> None:
+    stuck = threading.Event()
+
+    class Stuck(FakeAccount):
+        def list_users(self) -> Iterator[User]:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            stuck.wait()
+            yield from super().list_users()
+
+    with pytest.raises(InterruptedAuditError, match="0 of 1 accounts"):
+        read(Stuck("111111111111", {"app": []}))
+    stuck.set()
+
+
 def test_a_bug_in_a_reader_is_not_hidden_in_a_thread() -> None:
     class Broken(FakeAccount):
         def alias(self) -> str:
@@ -266,6 +290,29 @@ def test_credentials_that_expire_midway_end_the_account_and_not_each_user() -> N
     snapshot = audit([account], FakeClock(), caller=CALLER, workers=1)
     assert snapshot.accounts[0].users == Unreadable("account", "the credentials have expired", "ExpiredToken")
     assert len(account.listed) == 1
+
+
+@pytest.mark.parametrize("lost_at", ["alias", "summary", "list_users", "credential_report", "key_changes"])
+def test_credentials_lost_at_any_point_make_the_account_unreadable(lost_at: str) -> None:
+    expired = ExpiredCredentialsError("expired", code="ExpiredToken", action="iam:X")
+    account = reported({"app": [key("A1")]}, row("app", slot()))
+
+    def lose(*_: object) -> NoReturn:
+        raise expired
+
+    setattr(account, lost_at, lose)
+    read = by_report(account, "list" if lost_at == "list_users" else "report")
+    assert read.users == Unreadable("iam:X", "expired", "ExpiredToken")
+
+
+def test_an_alias_that_cannot_be_read_is_a_note() -> None:
+    class Nameless(FakeAccount):
+        def alias(self) -> str:
+            raise DENIED
+
+    snapshot = read(Nameless("111111111111", {"app": []}))
+    assert snapshot.accounts[0].notes == ("the alias could not be read: access denied",)
+    assert list(users_of(snapshot)) == ["app"]
 
 
 # --- by the credential report ---
@@ -330,6 +377,8 @@ def test_where_the_history_is_denied_the_answer_is_as_of_the_report_and_says_so(
     read = by_report(account)
     assert read.as_of == GENERATED
     assert read.history == Unreadable("cloudtrail:LookupEvents", "access denied", "AccessDenied")
+    assert read.notes == ("as of the credential report; later changes are not known: access denied",)
+    assert assess(Snapshot(NOW, CALLER, (read,)), Policy(), NOW).coverage.accounts_as_of == 1
 
 
 @pytest.mark.parametrize("changed", [Changes(frozenset({"new"})), Changes(frozenset(), untold=1)])

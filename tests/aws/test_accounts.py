@@ -256,6 +256,21 @@ def test_an_account_that_cannot_be_entered_is_unreadable_and_asked_once() -> Non
     assert aws.count("AssumeRole") == 1
 
 
+def test_an_account_that_could_not_be_entered_is_tried_again_after_a_while() -> None:
+    clock = FakeClock()
+    aws = ScriptedAws(
+        AssumeRole=[failure("AccessDenied", 403), ok("AssumeRole", assumed())],
+        ListUsers=lambda _: ok("ListUsers", page("Users", "")),
+    )
+    account = connect(aws, clock).enter(TARGET)
+    for _ in range(2):
+        with pytest.raises(NotEnteredError):
+            list(account.list_users())
+    clock.sleep(61)
+    assert list(account.list_users()) == []
+    assert aws.count("AssumeRole") == 2
+
+
 def test_a_profile_of_another_account_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "credentials").write_text(
         "[third]\naws_access_key_id = AKIATHIRD\naws_secret_access_key = s\n"
@@ -271,3 +286,13 @@ def test_a_profile_of_another_account_is_refused(tmp_path: Path, monkeypatch: py
         list(gateway.enter(Target(OTHER, profile="third")).list_users())
     with pytest.raises(NotEnteredError, match="nobody"):
         list(gateway.enter(Target(OTHER, profile="nobody")).list_users())
+    assert gateway.enter(Target(ACCOUNT, profile="third")).arn.endswith(":user/ops/admin")
+    aws._answers["GetCallerIdentity"] = lambda _: failure("InvalidClientTokenId", 403)
+    with pytest.raises(NotEnteredError, match="by the profile third: AWS rejects"):
+        list(gateway.enter(Target(OTHER, profile="third")).list_users())
+
+
+def test_a_file_is_read_and_filtered_by_the_gateway(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.toml"
+    path.write_text(f'[[account]]\nid = "{ACCOUNT}"\n[[account]]\nid = "{OTHER}"\nrole = "Audit"\n')
+    assert ids(connect(ScriptedAws()).accounts_file(path, exclude=[OTHER])) == [ACCOUNT]

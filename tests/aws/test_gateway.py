@@ -1,8 +1,10 @@
 """Who is asking, what it may do, and what else one account tells."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from botocore.exceptions import ClientError, UnauthorizedSSOTokenError
 from botocore.session import Session
 
 from aws.support import (
@@ -14,8 +16,15 @@ from aws.support import (
     identity,
     ok,
     own_account,
+    session,
 )
-from sparekey.aws.errors import BadAnswerError, ExpiredCredentialsError, NoCredentialsError, NoRegionError
+from sparekey.aws.errors import (
+    BadAnswerError,
+    DeniedError,
+    ExpiredCredentialsError,
+    NoCredentialsError,
+    NoRegionError,
+)
 from sparekey.aws.gateway import Gateway, Summary
 from sparekey.model import Caller, Unreadable
 
@@ -62,17 +71,15 @@ def test_every_long_term_key_in_the_profile_chain_is_behind_the_caller(files: Pa
     (files / "credentials").write_text(
         "[base]\naws_access_key_id = AKIABASEBASEBASEBASE\naws_secret_access_key = s3cr3t\n"
     )
-    session = Session(profile="team")
-    session.set_credentials("ASIASESSIONSESSION00", "secret", "token")
+    made = Session(profile="team")
+    made.set_credentials("ASIASESSIONSESSION00", "secret", "token")
 
     def identities(_: dict[str, str]) -> object:
         signer = aws.requests[-1].headers["Authorization"]
         return identity("arn:aws:iam::999999999999:user/robot" if "AKIABASE" in signer else ROLE)
 
     aws = ScriptedAws(GetCallerIdentity=identities)  # type: ignore[arg-type]  # always a Response
-    caller = Gateway.connect(
-        session=session, region="eu-central-1", clock=FakeClock(), send=aws.send
-    ).caller()
+    caller = Gateway.connect(session=made, region="eu-central-1", clock=FakeClock(), send=aws.send).caller()
     assert caller.arn == ROLE
     assert caller.users == {"robot"}
     assert caller.keys == {"AKIABASEBASEBASEBASE"}
@@ -111,6 +118,39 @@ def test_a_missing_region_is_asked_for(files: Path, monkeypatch: pytest.MonkeyPa
 def test_expired_credentials_say_so() -> None:
     with pytest.raises(ExpiredCredentialsError, match="expired"):
         connect(ScriptedAws(GetCallerIdentity=[failure("ExpiredToken", 403)])).caller()
+
+
+def test_a_role_that_botocore_cannot_assume_for_a_profile_is_a_denial() -> None:
+    class Failing:
+        def get_frozen_credentials(self) -> NoReturn:
+            told = {"Error": {"Code": "AccessDenied", "Message": "not authorized"}}
+            raise ClientError({**told, "ResponseMetadata": {"HTTPStatusCode": 403}}, "AssumeRole")
+
+    aws = ScriptedAws()
+    gateway = Gateway(connect(aws).client, session(), Failing())
+    with pytest.raises(DeniedError, match="access denied: sts:AssumeRole"):
+        gateway.caller()
+    assert aws.requests == []
+
+
+def test_an_sso_session_that_ended_asks_to_sign_in_again() -> None:
+    class Ended:
+        def get_frozen_credentials(self) -> NoReturn:
+            raise UnauthorizedSSOTokenError
+
+    with pytest.raises(ExpiredCredentialsError, match="the sign-in has ended") as caught:
+        Gateway(connect(ScriptedAws()).client, session(), Ended()).caller()
+    assert "aws sso login" in caught.value.hint
+
+
+def test_a_key_in_the_chain_that_aws_no_longer_knows_stays_protected(files: Path) -> None:
+    (files / "credentials").write_text("[default]\naws_access_key_id = AKIAGONE\naws_secret_access_key = s\n")
+    made = Session()
+    made.set_credentials("ASIASESSION", "s", "t")
+    aws = ScriptedAws(GetCallerIdentity=[identity(ROLE), failure("InvalidClientTokenId", 403)])
+    caller = Gateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=aws.send).caller()
+    assert caller.users == frozenset()
+    assert caller.keys == {"AKIAGONE"}
 
 
 def test_alias_and_root_keys() -> None:

@@ -178,3 +178,33 @@ def test_root_keys_of_a_member_are_listed_through_assume_root() -> None:
     with pytest.raises(NotEnteredError, match=f"root user of account {HUB}") as caught:
         aws.gateway.list_root_keys(HUB)
     assert "management account" in caught.value.hint
+
+
+THROTTLED = f"""
+caller = {{ account = "{HUB}", user = "ops" }}
+[[account]]
+id = "{HUB}"
+many = [{{ prefix = "app", count = 120, key = [{{ age = "50d" }}, {{ age = "10d" }}] }}]
+[[account.user]]
+name = "ops"
+key = [{{ age = "20d" }}]
+[[fault]]
+kind = "throttle"
+action = "iam:ListAccessKeys"
+rate = 150
+burst = 10
+[[fault]]
+kind = "short-pages"
+size = 7
+"""
+
+
+def test_a_throttled_account_with_short_pages_loses_no_user() -> None:
+    aws = Sandboxed(THROTTLED)
+    own = aws.gateway.own_account()
+    snapshot = audit([own], aws.sandbox.clock, caller=aws.gateway.caller(), read="list", workers=16)
+    users = [user for _, user in snapshot.users()]
+    assert len(users) == 121
+    assert all(isinstance(user.keys, tuple) for user in users)
+    assert sum(len(user.active_keys) for user in users) == 241
+    assert sum(action == "ListAccessKeys" for _, _, action in aws.calls) > 121  # some were refused

@@ -1,11 +1,19 @@
 """HTTP over real loopback sockets: framing, kept connections, cuts, and the way through a proxy."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from sparekey.aws.wire import CutError, Request, Wire
 
@@ -14,16 +22,23 @@ PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Amzn-RequestId: r1\r\n\r\nhi
 
 
 @contextmanager
-def served(*connections: list[bytes], heard: list[bytes] | None = None) -> Iterator[str]:
+def served(
+    *connections: list[bytes], heard: list[bytes] | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """A server that answers each connection's requests with these bytes, then closes it."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(5)
 
     def serve() -> None:
         for answers in connections:
-            peer, _ = listener.accept()
+            accepted, _ = listener.accept()
+            accepted.settimeout(5)
+            try:
+                peer = tls.wrap_socket(accepted, server_side=True) if tls else accepted
+            except ssl.SSLError:
+                accepted.close()  # the client turned away
+                continue
             with peer:
-                peer.settimeout(5)
                 for answer in answers:
                     request = _read_request(peer)
                     if heard is not None:
@@ -33,7 +48,7 @@ def served(*connections: list[bytes], heard: list[bytes] | None = None) -> Itera
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}/"
     finally:
         thread.join(5)
         listener.close()
@@ -157,3 +172,69 @@ def test_no_proxy_is_obeyed(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None
     with served([PLAIN]) as url:
         assert wire.send(post(url)).body == b"hi"
         wire.close()
+
+
+# --- TLS ---
+
+
+def tls_context(folder: Path) -> ssl.SSLContext:
+    """A server's side, with a certificate that vouches for itself and lies beside as `ca.pem`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "practice")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
+    return context
+
+
+def test_one_tls_context_serves_every_connection(wire: Wire, tmp_path: Path) -> None:
+    context = tls_context(tmp_path)
+    trusting = Wire(str(tmp_path / "ca.pem"))
+    big = b"x" * 300_000
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + big
+    with served([PLAIN, answer], [PLAIN], tls=context) as url:
+        assert trusting.send(post(url)).body == b"hi"
+        assert trusting.send(post(url)).body == big
+        first = trusting._context()
+        trusting.close()
+        assert trusting.send(post(url)).body == b"hi"
+        assert trusting._context() is first
+        trusting.close()
+
+
+def test_a_server_that_nobody_vouches_for_is_sent_nothing(wire: Wire, tmp_path: Path) -> None:
+    heard: list[bytes] = []
+    context = tls_context(tmp_path)
+    with (
+        served([PLAIN], heard=heard, tls=context) as url,
+        pytest.raises(CutError, match="certificate") as caught,
+    ):
+        wire.send(post(url))
+    assert not caught.value.sent
+    assert heard == []
+
+
+def test_an_answer_with_an_endless_head_is_given_up(wire: Wire) -> None:
+    with (
+        served([b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000]) as url,
+        pytest.raises(CutError, match="too long"),
+    ):
+        wire.send(post(url))

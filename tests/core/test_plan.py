@@ -148,6 +148,6 @@ def test_a_key_of_a_user_who_is_left_out_is_refused() -> None:
     snapshot = Snapshot(NOW, ROLE, (Account(ACCOUNT, "aws", (user,), NOW),))
     asked = Asked(keep=("AKIA0",))
     assert make(snapshot, Policy(), NOW, asked=asked).steps
-    assert make(snapshot, Policy(), NOW, wanted=lambda name: name != "alice").steps == ()
+    assert make(snapshot, Policy(), NOW, wanted=lambda _account, name: name != "alice").steps == ()
     with pytest.raises(SparekeyError, match="AKIA0 is not an active key"):
-        make(snapshot, Policy(), NOW, asked=asked, wanted=lambda name: name != "alice")
+        make(snapshot, Policy(), NOW, asked=asked, wanted=lambda _account, name: name != "alice")

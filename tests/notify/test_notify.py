@@ -249,9 +249,17 @@ class Mail(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
 
-    def __init__(self, certificate: Path | None = None, answers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        certificate: Path | None = None,
+        answers: dict[str, str] | None = None,
+        *,
+        wrapped: bool = False,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Session)
         self.tls = context(certificate) if certificate else None
+        if wrapped and self.tls:
+            self.socket = self.tls.wrap_socket(self.socket, server_side=True)
         self.answers = answers or {}
         self.taken: list[EmailMessage] = []
         self.said: list[str] = []
@@ -340,11 +348,32 @@ def test_a_password_travels_encrypted_only(certificate: Path, monkeypatch: pytes
     assert not [line for line in server.said if line.startswith("AUTH")]
     with serving(server := Mail(certificate)):
         (failed,) = send("mailto:a@example.com", settings_for(server, **more))
-        assert failed.why.startswith("127.0.0.1 did not take the mail: ")
+        assert failed.why.startswith("127.0.0.1 did not take the mail: its certificate is not trusted (")
         assert not [line for line in server.said if line.startswith("AUTH")]
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert send("mailto:a@example.com", settings_for(server, **more)) == ()
     assert len(server.taken) == 1
+
+
+def test_a_server_may_speak_tls_from_the_first_byte(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(server := Mail(certificate, wrapped=True)):
+        settings = settings_for(server, smtp_tls="tls", smtp_user="ops", smtp_password=SECRET)
+        assert send("mailto:a@example.com", settings, msgspec.structs.replace(MESSAGE, urgent=False)) == ()
+    (mail,) = server.taken
+    assert mail["Importance"] is None
+
+
+def test_no_mail_server_is_told() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        settings = Settings(
+            smtp_host="127.0.0.1", smtp_port=taken.getsockname()[1], mail_from="a@example.com"
+        )
+        (failed,) = send("mailto:a@example.com", settings)
+    assert failed.why == "127.0.0.1 did not take the mail: Connection refused"
 
 
 @pytest.mark.parametrize(

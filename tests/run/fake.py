@@ -122,14 +122,24 @@ class FakeGateway:
 
     def list_keys(self, user: str) -> tuple[AccessKey, ...]:
         self.aws.before("list_keys")
+        known = self._keys(user)
         seen = self.aws.seen(self.account, user)
-        keys = tuple(AccessKey(k.id, seen.get(k.id, k.status), k.created) for k in self._keys(user))
+        keys = tuple(AccessKey(k.id, seen.get(k.id, k.status), k.created) for k in known)
         self.aws.after("list_keys")
         return keys
 
     def last_used(self, key_id: str) -> LastUsed:
         self.aws.before("last_used")
         return next(k.last_used for keys in self.aws.users.values() for k in keys if k.id == key_id)
+
+    def delete_key(self, user: str, key_id: str) -> str:
+        self.aws.before("delete_key")
+        known = self._keys(user)
+        if not any(found.id == key_id for found in known):
+            raise NotFoundError(f"not found: key {key_id}", code="NoSuchEntity")
+        self.aws.users[self.account, user] = [found for found in known if found.id != key_id]
+        self.aws.after("delete_key")
+        return f"request-{next(self.aws.requests)}"
 
     def set_status(self, user: str, key_id: str, status: str) -> str:
         self.aws.before("set_status")

@@ -1,6 +1,6 @@
-"""No schedule of apply, undo, foreign changes, stale reads, faults or crashes leaves a user without a key."""
+"""No schedule of apply, undo, foreign changes, stale reads, faults and crashes leaves a user keyless."""
 
-from collections import defaultdict
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from run.fake import CALLER, FakeAws, VirtualClock, key, plan_for, used
+from run.promises import reasons
 from sparekey.aws.errors import AwsError, FailedServiceError, ThrottledError, UnreachableError
 from sparekey.ledger import Ledger
 from sparekey.plan import encode
 from sparekey.policy import Policy
-from sparekey.run.entries import Opened, Options, Resumed, Stopped, Undoing, kind_of, read, write
+from sparekey.run.entries import Opened, Options, Resumed, Stopped, Undoing, kind_of, write
 from sparekey.run.record import Run, RunFold, as_policy, fold_keys, open_run
 from sparekey.run.steps import carry_user, reactivate
 from sparekey.run.turn import Hands, Work
@@ -167,21 +168,11 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def no_key_is_written_twice_without_a_reason(self) -> None:
-        intents: defaultdict[tuple[str, str], int] = defaultdict(int)
+        intents: Counter[tuple[str, str]] = Counter()
         for name in self.runs:
-            last: dict[str, str] = {}
-            for entry in self.ledger.entries(name):
-                said = read(entry)
-                where = str(entry.body.get("key", ""))
-                if entry.kind == "intent":
-                    intents[where, str(entry.body["status"])] += 1
-                    same = last.get(where) == f"intent {entry.body['status']}"
-                    assert not same, f"{said} follows an intent of which nothing was said"
-                    last[where] = f"intent {entry.body['status']}"
-                elif where:
-                    last[where] = entry.kind
-        for write_ in set(self.aws.writes):
-            assert self.aws.writes.count(write_) <= intents[write_[1:]]
+            reasons(self.ledger, name, intents)
+        for (_, name, status), count in Counter(self.aws.writes).items():
+            assert count <= intents[name, status]
 
     def _fold(self, run: Run) -> RunFold:
         return RunFold(self.ledger.entries(run.id))
@@ -205,6 +196,9 @@ class Interleavings(RuleBasedStateMachine):
                     # Only where what is inactive is not ours, or we looked before the last foreign change.
                     assert user in self.foreign, told
             assert self.ledger.verify(run.id).broken == ()
+            fold = self._fold(run)
+            left = [step.key for step in fold.record().steps if step.state == "planned"]
+            assert fold.halted or not left, f"nothing was said of {left}"
 
     def _finish(self) -> None:
         while self.works:

@@ -1,7 +1,24 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
 from sparekey.app.files import read_plan, write_plan, write_private
-from sparekey.app.practice import demo, sandbox
+from sparekey.app.leaving import (
+    check_targets,
+    report_on,
+    send_to_security_hub,
+    tell_of_audit,
+    tell_of_rollback,
+    tell_of_run,
+)
+from sparekey.app.page import decide, encode_plan, reread, study
+from sparekey.app.practice import demo, practice_company, sandbox
+from sparekey.app.proof import (
+    athena_ddl,
+    keys_of_plan,
+    keys_of_user,
+    request,
+    usage,
+    usage_of_accounts,
+)
 from sparekey.app.reading import audit, exit_code, iam_policy, plan, read, root_keys
 from sparekey.app.running import (
     OnEvent,
@@ -21,12 +38,16 @@ from sparekey.app.running import (
 )
 from sparekey.app.session import App, OnProgress, Where, connect, where
 from sparekey.audit import ReadMode
-from sparekey.choose import Asked
+from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.guards import Limits
 from sparekey.ledger import Entry
+from sparekey.plan import Plan, Step
+from sparekey.report.asff import Sent
 from sparekey.run.entries import Options
+from sparekey.usage import Progress, Request
 
 __all__ = [
+    "NOTHING_ASKED",
     "App",
     "Asked",
     "Entry",
@@ -34,29 +55,51 @@ __all__ = [
     "OnEvent",
     "OnProgress",
     "Options",
+    "Plan",
     "Preflight",
+    "Progress",
     "ReadMode",
+    "Request",
+    "Sent",
+    "Step",
     "Where",
     "apply",
+    "athena_ddl",
     "audit",
+    "check_targets",
     "connect",
+    "decide",
     "demo",
+    "encode_plan",
     "exit_code",
     "export_ledger",
     "follow",
     "iam_policy",
+    "keys_of_plan",
+    "keys_of_user",
     "options",
     "plan",
+    "practice_company",
     "preflight",
     "read",
     "read_plan",
+    "report_on",
+    "request",
+    "reread",
     "resume",
     "root_keys",
     "runs",
     "sandbox",
+    "send_to_security_hub",
     "show",
     "stop",
+    "study",
+    "tell_of_audit",
+    "tell_of_rollback",
+    "tell_of_run",
     "undo",
+    "usage",
+    "usage_of_accounts",
     "verify_ledger",
     "where",
     "work",

@@ -1,6 +1,8 @@
 """The verbs that practise: the sandbox and the demo."""
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -22,3 +24,19 @@ def demo() -> Iterator[str]:
     from sparekey.demo import demo as stages  # noqa: PLC0415  # needs the sandbox's extra
 
     yield from stages()
+
+
+@contextmanager
+def practice_company() -> Iterator[None]:
+    """Point this process at the practice company, with a state directory that lasts as long."""
+    from sparekey.demo import practice as served  # noqa: PLC0415  # needs the sandbox's extra
+
+    before = dict(os.environ)
+    with served() as (_folder, env):
+        os.environ.clear()
+        os.environ.update(env)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from sparekey import audit as reading
 from sparekey import plan as planning
 from sparekey import rules as judging
+from sparekey.app.proof import contested_keys, usage_of_accounts
 from sparekey.app.session import App, OnProgress, silent
 from sparekey.audit import ReadMode
 from sparekey.aws import policies
@@ -14,8 +15,9 @@ from sparekey.aws.accounts import Target
 from sparekey.aws.errors import AwsError
 from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.errors import BadInputError
-from sparekey.model import Audit, RootKeys, Snapshot, Unreadable
+from sparekey.model import Audit, RootKeys, Snapshot, Unreadable, Usage
 from sparekey.plan import Plan
+from sparekey.usage import Request
 
 
 def read(
@@ -76,6 +78,8 @@ def audit(
     if cis:
         for rule in asked:
             rule.cis_number(cis)
+    if mode == "auto" and any(rule.needs == "age" for rule in asked):
+        mode = "list"  # the credential report proves no age
     every_last_use = any(rule.needs == "last_use" for rule in asked)
     snapshot = read(app, mode=mode, every_last_use=every_last_use, fresh=False, on_progress=on_progress)
     return judging.assess(snapshot, app.policy, app.clock.now(), names, cis)
@@ -93,22 +97,32 @@ def plan(
     asked: Asked = NOTHING_ASKED,
     users: Collection[str] = (),
     exclude: Collection[str] = (),
+    usage: str = "",
+    wanted_usage: Request | None = None,
     on_progress: OnProgress = silent,
 ) -> Plan:
-    """Decide on every user, or on those named; raises BadInputError for a name that no user has."""
+    """Decide on every user, or on those named; raises BadInputError for a name that no user has.
+
+    `usage` is the usage source that contested keys are looked up in: history, archive=PLACE, athena=TABLE.
+    """
     snapshot = read(app, mode=mode, on_progress=on_progress)
     known = {user.name for _, user in snapshot.users()}
     unread = any(isinstance(account.users, Unreadable) for account in snapshot.accounts)
     for name in (*users, *exclude):
         if name not in known and not unread:
             raise BadInputError(f"there is no IAM user {name!r}", "Names are case-sensitive; without a path.")
-    wanted = frozenset(users) or known
+    named = (frozenset(users) or known) - frozenset(exclude)
+    usages: tuple[Usage, ...] = ()
+    if usage:
+        keys = contested_keys(app, snapshot, asked, named)
+        usages = usage_of_accounts(usage, keys, wanted_usage or Request(), app)
     return planning.make(
         snapshot,
         app.policy,
         app.clock.now(),
         asked=asked,
-        wanted=lambda name: name in wanted and name not in exclude,
+        usages=usages,
+        wanted=lambda _account, name: name in named,
     )
 
 

@@ -26,6 +26,7 @@ from sparekey.model import SkippedAccount, Value
 _ACTIVE = "ACTIVE"
 _SESSION = "sparekey"
 _EARLY = timedelta(minutes=5)  # before a session ends, another is taken
+_AGAIN = timedelta(minutes=1)
 
 Call = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -305,7 +306,7 @@ def _first_line(error: Exception) -> str:
 class SessionCredentials:
     """A session's credentials, taken when they are first asked for and again before they end.
 
-    An account that could not be entered is not tried again: every call in it would ask.
+    An account that could not be entered is not tried again for a minute: every call in it would ask.
     """
 
     def __init__(self, clock: Clock, take: Callable[[], Mapping[str, Any]]) -> None:
@@ -313,18 +314,23 @@ class SessionCredentials:
         self._take = take
         self._lock = threading.Lock()
         self._held: tuple[ReadOnlyCredentials, datetime] | None = None
-        self._failed: NotEnteredError | None = None
+        self._failed: tuple[NotEnteredError, datetime] | None = None
+
+    def drop(self) -> None:
+        """Forget the session; another is taken when it is needed."""
+        with self._lock:
+            self._held = None
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
         """The credentials of this moment; raises NotEnteredError."""
         with self._lock:
-            if self._failed is not None:
-                raise self._failed
+            if self._failed and self._clock.now() < self._failed[1] + _AGAIN:
+                raise self._failed[0]
             if self._held is None or self._clock.now() >= self._held[1] - _EARLY:
                 try:
                     told = self._take()["Credentials"]
                 except NotEnteredError as error:
-                    self._failed = error
+                    self._failed = error, self._clock.now()
                     raise
                 keys = ReadOnlyCredentials(told["AccessKeyId"], told["SecretAccessKey"], told["SessionToken"])
                 self._held = keys, told["Expiration"]

@@ -4,9 +4,11 @@ What to send where comes from botocore (credential chain, endpoints, serializers
 wire, the retries and the pacing are ours: a botocore session per account costs 10 MB, and a call 1 ms of CPU.
 """
 
+import contextlib
 import random
 import threading
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree
@@ -17,6 +19,7 @@ from botocore.auth import SigV4Auth
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 from botocore.session import Session
+from botocore.utils import parse_timestamp
 
 from sparekey.aws.errors import (
     TRANSIENT,
@@ -70,14 +73,19 @@ class Service:
         self.serializer = serialize.create_serializer(  # AWS validates better than a length check here
             self.model.resolved_protocol, include_validation=False
         )
-        self.parser = parsers.create_parser(self.model.resolved_protocol)
+        factory = parsers.ResponseParserFactory()
+        factory.set_parser_defaults(timestamp_parser=_timestamp)
+        self.parser = factory.create_parser(self.model.resolved_protocol)
         asked = _ask_botocore(client, name)
         self.url, self.signing_name, self.region = asked.url, asked.signing_name, asked.region
-        plain = client.meta.method_to_api_mapping[_PLAIN_CALLS[name]]
-        path = self.serializer.serialize_to_request({}, self.model.operation_model(plain))["url_path"]
-        self._base = asked.url.removesuffix(path)  # some protocols have a path for each operation
+        self._base = asked.url.removesuffix(self._path_of(client, _PLAIN_CALLS[name]))
         self._host = urlsplit(asked.url).netloc
         self._agent = asked.agent
+
+    def _path_of(self, client: Any, method: str) -> str:
+        action = client.meta.method_to_api_mapping[method]
+        # Some protocols have a path of their own for each operation, whatever the model's `requestUri`.
+        return str(self.serializer.serialize_to_request({}, self.model.operation_model(action))["url_path"])
 
     def request(self, action: str, params: Mapping[str, Any]) -> "_Unsigned":
         """The request for an action, not yet signed."""
@@ -100,6 +108,14 @@ class Service:
         return parsed
 
 
+def _timestamp(value: Any) -> datetime:
+    """A time as AWS's XML writes it at a fiftieth of the cost, any other as botocore reads it."""
+    with contextlib.suppress(TypeError, ValueError):
+        return datetime.fromisoformat(value)
+    parsed: datetime = parse_timestamp(value)
+    return parsed
+
+
 class _AskedError(Exception):
     """Carries out of botocore what it was about to sign."""
 
@@ -116,6 +132,8 @@ _PLAIN_CALLS = {
     "ec2": "describe_regions",
     "iam": "list_users",
     "organizations": "describe_organization",
+    "securityhub": "describe_hub",
+    "sns": "list_topics",
     "sts": "get_caller_identity",
 }
 
@@ -262,8 +280,8 @@ class Client:
         pace = self._pace(principal.account, f"{service.name}:{action}")
         failures = throttles = 0
         while True:
-            asked = self._now()
-            self._wait(pace.turn(asked))
+            while pause := pace.turn(self._now()):
+                self._wait(pause)
             sent = self._now()
             outcome = self._attempt(principal, service, action, params)
             if isinstance(outcome, Response):
@@ -271,7 +289,7 @@ class Client:
                 return outcome
             if isinstance(outcome.error, ThrottledError):
                 throttles += 1
-                pace.throttled(self._now(), asked)
+                pace.throttled(self._now(), sent)
                 again, pause = throttles < _THROTTLED_ATTEMPTS, _THROTTLED_BACKOFF * 2.0**throttles
             else:
                 failures += 1

@@ -6,6 +6,7 @@ Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_getting-
 
 import csv
 import io
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -135,7 +136,7 @@ def _last_used(cell: Callable[[str], str]) -> LastUsed:
 
 
 def _told(text: str) -> str | None:
-    return None if text in _NOTHING | _UNTOLD else text
+    return None if text in _NOTHING or text in _UNTOLD else sys.intern(text)
 
 
 def _time(text: str) -> datetime | None:

@@ -23,6 +23,7 @@ from sparekey.aws.errors import (
     from_botocore,
 )
 from sparekey.aws.keys import Keys
+from sparekey.aws.security_hub import SecurityHub
 from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
 from sparekey.model import AccessKey, Caller, Unreadable, Value
@@ -58,18 +59,19 @@ class AccountGateway(Keys):
 
     def alias(self) -> str:
         """The account's alias, empty where it has none; raises AwsError."""
-        aliases = self._call("ListAccountAliases")["AccountAliases"]
-        return str(aliases[0]) if aliases else ""
+        result = self._client.query(self._principal, "iam", "ListAccountAliases", {})
+        return result.findtext("AccountAliases/member", "")
 
     def summary(self) -> Summary:
         """How many users the account has, and how many access keys its root user; raises AwsError.
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccountSummary.html
         """
-        counts = self._call("GetAccountSummary")["SummaryMap"]
+        result = self._client.query(self._principal, "iam", "GetAccountSummary", {})
+        counts = {entry.findtext("key"): entry.findtext("value", "") for entry in result.iterfind("*/entry")}
         try:
-            return Summary(users=counts["Users"], root_keys=counts["AccountAccessKeysPresent"])
-        except KeyError as error:
+            return Summary(int(counts["Users"]), int(counts["AccountAccessKeysPresent"]))
+        except (KeyError, ValueError) as error:
             raise BadAnswerError(f"the answer to iam:GetAccountSummary has no {error}") from error
 
     def root_keys(self) -> int:
@@ -88,6 +90,31 @@ class AccountGateway(Keys):
             return self._client.call(self._principal, "cloudtrail", action, params, region=region)
 
         return event_history.changes(call, since)
+
+    def security_hub(self) -> SecurityHub:
+        """Security Hub in this account and the client's region; raises AwsError where no region is named."""
+        return SecurityHub(self._client, self._principal)
+
+    def ask(
+        self, service: str, action: str, params: Mapping[str, Any], region: str | None = None
+    ) -> dict[str, Any]:
+        """One call that reads, in this account; raises AwsError."""
+        return self._client.call(self._principal, service, action, params, region=region)
+
+    def publish(self, topic: str, subject: str, text: str) -> None:
+        """Publish to an SNS topic, in the region that its ARN names; raises AwsError.
+
+        Source: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+        """
+        params = {"TopicArn": topic, "Subject": subject, "Message": text}
+        region = topic.split(":")[3]
+        self._client.call(self._principal, "sns", "Publish", params, region=region, idempotent=False)
+
+    def release(self) -> None:
+        """Drop what is kept for speed: the pace, and a role's session, which is taken again when needed."""
+        self._client.forget(self.account_id)
+        if isinstance(self._principal.credentials, accounts.SessionCredentials):
+            self._principal.credentials.drop()
 
     def simulate(self, actions: Sequence[str], resources: Sequence[str]) -> tuple[str, ...] | Unreadable:
         """Which of the actions this identity is denied on any of the resources, sorted; or Unreadable.

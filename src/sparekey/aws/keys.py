@@ -1,5 +1,6 @@
 """Access keys of one account: what may be read of them, and the one door through which they are written."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -73,7 +74,7 @@ class Keys:
         return tuple(
             AccessKey(
                 id=_text(member, "AccessKeyId"),
-                status=_text(member, "Status"),
+                status=sys.intern(_text(member, "Status")),
                 created=_time(member, "CreateDate"),
             )
             for member in members
@@ -142,4 +143,4 @@ def _time(element: Element, name: str) -> datetime:
 
 
 def _known(text: str | None) -> str | None:
-    return None if text in {None, "", "N/A"} else text
+    return sys.intern(text) if text and text != "N/A" else None

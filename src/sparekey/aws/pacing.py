@@ -1,19 +1,24 @@
 """How fast one account may be asked for one action: adaptive, pure, no clock of its own.
 
 Two things are adapted. `width` is how many calls are useful in flight: it grows while answers are good and is
-halved on a throttle. `rate` is unknown until the first throttle; then it is what AWS was just seen to grant,
-and grows again, ever faster, until AWS objects: a width alone holds no limit below one call a round trip.
+halved on a throttle. `rate` is unknown until the first throttle, then it is what AWS was seen to grant. It
+dips a little, comes back to where AWS objected, lingers, and only then grows faster, as CUBIC does: where AWS
+saves up nothing, a rate just above the limit has every other call refused. A width alone holds no such limit.
 Times are seconds on any clock.
 """
 
+import math
 import threading
 from collections import deque
 
 _WINDOW = 1.0  # seconds over which granted calls are counted
 _SHORTEST = 0.25  # seconds: a burst at the start must not pass for a rate
 _SLOWEST = 0.5  # calls a second
-_EASE = 0.95  # of what was granted
+_EASE = 1.15  # the window lags behind a rate that grows
 _CUT = 0.5  # of the rate: no deeper at once
+_DIP = 0.05  # of the rate: how far below it a cut goes
+_LATE = 0.2  # of the time between two calls
+_PLATEAU = 2.0  # seconds until the rate is back where AWS objected
 
 
 class Pace:
@@ -25,7 +30,8 @@ class Pace:
         self._most = most
         self._granted: deque[float] = deque()
         self._began: float | None = None
-        self._base: float | None = None  # calls a second just after the last throttle
+        self._base: float | None = None  # calls a second that AWS seems to grant
+        self._sure = False
         self._cut_at = 0.0
         self._next = 0.0  # when the next call may go
         self._latency = 0.0
@@ -40,19 +46,23 @@ class Pace:
         if self._base is None:
             return None
         calm = now - self._cut_at
-        return self._base * (1 + 0.05 * calm + 0.05 * calm**3)
+        if not self._sure:
+            return self._base * math.pow(2, calm)
+        return self._base * (1 + _DIP * math.pow(calm / _PLATEAU - 1, 3))
 
     def turn(self, now: float) -> float:
-        """Take the next turn: how many seconds to wait before sending."""
+        """0 where the caller may send now; else the seconds after which to ask again, by a rate of then."""
         with self._lock:
             if self._began is None:
                 self._began = now
             rate = self.rate(now)
             if rate is None:
                 return 0.0
-            at = max(now, self._next)
-            self._next = at + 1 / rate
-            return at - now
+            if now < self._next:
+                return self._next - now
+            # A thread that woke a little late need not slow down all the others.
+            self._next = max(self._next, now - _LATE / rate) + 1 / rate
+            return 0.0
 
     def granted(self, now: float, took: float) -> None:
         """A call that took so many seconds was answered."""
@@ -62,19 +72,21 @@ class Pace:
             self._granted.append(now)
             self._forget(now)
 
-    def throttled(self, now: float, asked: float) -> None:
-        """AWS objected to a call that took its turn at `asked`: before the last cut, it says nothing new."""
+    def throttled(self, now: float, sent: float) -> None:
+        """AWS objected to a call sent at `sent`; one sent before the last cut says nothing new."""
         with self._lock:
-            if self._base is not None and asked <= self._cut_at:
+            if self._base is not None and sent <= self._cut_at:
                 return
             self._forget(now)
             began = now if self._began is None else self._began
             span = min(_WINDOW, max(_SHORTEST, now - began))
-            rate = self.rate(now)
-            least = _SLOWEST if rate is None else _CUT * rate  # a window with few calls in it says little
-            self._base = max(_SLOWEST, least, _EASE * len(self._granted) / span)
+            seen = len(self._granted) / span
+            rate = self.rate(sent)
+            guess = seen if rate is None else min(rate, max(_CUT * rate, _EASE * seen))
+            self._base = max(_SLOWEST, seen, guess)
+            self._sure = rate is not None  # the first throttle of all follows a burst, which tells little
             self._cut_at = now
-            self._next = max(self._next, now)
+            self._next = now + 1 / self._base
             self._width = min(self._width, max(self._width / 2, self._useful(now)))
 
     def _useful(self, now: float) -> float:

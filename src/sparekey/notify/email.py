@@ -78,9 +78,9 @@ def _why(error: Exception) -> str:
             return "the connection broke off, or it did not answer in time"
         case TimeoutError():
             return "it did not answer in time"
-        case smtplib.SMTPException():
-            return type(error).__name__
-        case OSError() if error.strerror:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted ({error.verify_message})"
+        case OSError() if error.strerror and not isinstance(error, smtplib.SMTPException):
             return error.strerror
         case _:
             return type(error).__name__

@@ -4,7 +4,7 @@ import re
 
 from sparekey.errors import BadInputError
 from sparekey.notify._messages import Message
-from sparekey.notify._settings import Settings
+from sparekey.notify._settings import Publisher, Settings
 
 SCHEME = "sns"
 _TOPIC = re.compile(r"arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[\w-]{1,256}", re.ASCII)
@@ -18,8 +18,13 @@ def check(address: str, settings: Settings) -> None:
         raise BadInputError(
             f"{address!r} is no SNS topic", "Write its ARN: sns:arn:aws:sns:eu-central-1:111122223333:ops"
         )
+    _publisher(settings)
+
+
+def _publisher(settings: Settings) -> Publisher:
     if settings.publish is None:
         raise BadInputError("nobody publishes to SNS here", "Run it with AWS credentials.")
+    return settings.publish
 
 
 def shown(address: str) -> str:
@@ -29,8 +34,6 @@ def shown(address: str) -> str:
 
 def send(address: str, message: Message, settings: Settings) -> None:
     """Publish it; raises what the publisher raises."""
-    if settings.publish is None:
-        raise BadInputError("nobody publishes to SNS here")
     subject = message.subject.encode("ascii", "replace").decode()[: _SUBJECT - 1]
     text = message.text.encode()[:_LONGEST].decode(errors="ignore")
-    settings.publish(address, subject, text)
+    _publisher(settings)(address, subject, text)

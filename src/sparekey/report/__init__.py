@@ -1,8 +1,8 @@
 """The formats a result can leave in: one module each, found by looking into this folder.
 
 A format module holds `NAME` and any of `audit(Audit, Look)`, `plan(Plan, Look)`, `run(RunRecord, Look)`,
-`runs(tuple[RunRecord, ...], Look)` and `root_keys((tuple[RootKeys, ...], now), Look)`, each yielding text. A
-format that lacks one of them does not offer it.
+`runs(tuple[RunRecord, ...], Look)`, `root_keys((tuple[RootKeys, ...], now), Look)` and
+`usage(tuple[Usage, ...], Look)`, each yielding text. A format that lacks one of them does not offer it.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sparekey.errors import BadInputError
 from sparekey.model import Value
 
-Subject = Literal["audit", "plan", "run", "runs", "root_keys"]
+Subject = Literal["audit", "plan", "run", "runs", "root_keys", "usage"]
 
 
 class Look(Value, frozen=True):
@@ -44,9 +44,15 @@ def registry() -> Mapping[str, ModuleType]:
     return dict(sorted((module.NAME, module) for module in modules))
 
 
-def render(subject: Subject, value: Any, name: str, look: Look = PLAIN) -> Iterator[str]:
-    """Yield a value's text in a format; raises BadInputError where the format does not offer it."""
+def check(subject: Subject, name: str) -> None:
+    """Raise BadInputError where a format does not offer a subject."""
     offered = [known for known, module in registry().items() if hasattr(module, subject)]
     if name not in offered:
-        raise BadInputError(f"there is no format {name!r} for {subject}", f"Formats: {', '.join(offered)}.")
+        told = subject.replace("_", " ")
+        raise BadInputError(f"there is no format {name!r} for {told}", f"Formats: {', '.join(offered)}.")
+
+
+def render(subject: Subject, value: Any, name: str, look: Look = PLAIN) -> Iterator[str]:
+    """Yield a value's text in a format; raises BadInputError where the format does not offer it."""
+    check(subject, name)
     yield from getattr(registry()[name], subject)(value, look)

@@ -6,24 +6,35 @@ The schemas are docs/schemas/*.json.
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from sparekey.errors import BadInputError
 from sparekey.model import (
     AccessKey,
+    Account,
     AccountVerdict,
     Audit,
+    Caller,
+    Coverage,
     Evidence,
     Finding,
+    FindingStatus,
     RootKeys,
     RunRecord,
+    SkippedAccount,
+    Snapshot,
     StepRecord,
+    Time,
     Unreadable,
+    Usage,
+    User,
     UserVerdict,
 )
 from sparekey.plan import Plan, encode
 from sparekey.report import Look
+from sparekey.usage import document
 
 NAME = "json"
 # What JSON lets stand in a string and a terminal acts on: DEL, C1, separators, marks of direction.
@@ -40,7 +51,7 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
     yield f'{_text(audit.snapshot.caller.arn)},\n"accounts": ['
     for number, account in enumerate(audit.accounts):
         yield (",\n" if number else "\n") + _text(_account(account))
-    yield f'\n],\n"coverage": {_text(coverage)}}}\n'
+    yield f'\n],\n"skipped": {_text(audit.snapshot.skipped)},\n"coverage": {_text(coverage)}}}\n'
 
 
 def plan(plan: Plan, look: Look) -> Iterator[str]:
@@ -81,6 +92,97 @@ def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterat
         for one in told[0]
     ]
     yield _text({"schema": "sparekey/root-keys/1", "generated": _time(told[1]), "accounts": accounts}) + "\n"
+
+
+def usage(usages: tuple[Usage, ...], look: Look) -> Iterator[str]:
+    """Who used each key, as `sparekey/usage/1`."""
+    del look
+    yield _escaped(document(usages).decode()) + "\n"
+
+
+def read_audit(content: bytes) -> Audit:
+    """An audit's JSON as the audit again; raises BadInputError where it is none, or of another version."""
+    try:
+        told = msgspec.json.decode(content, type=_Told)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInputError(f"this is no audit in JSON: {error}", _AUDIT_HINT) from error
+    accounts = tuple(_told_account(account) for account in told.accounts)
+    snapshot = Snapshot(
+        told.generated, Caller("", told.caller), tuple(verdict.account for verdict in accounts), told.skipped
+    )
+    return Audit(snapshot, told.rules, accounts, told.coverage, told.cis or "")
+
+
+_AUDIT_HINT = "Make one: sparekey audit --format json > audit.json"
+
+
+class _ToldFinding(msgspec.Struct, frozen=True):
+    rule: str
+    status: FindingStatus
+    message: str
+
+
+class _ToldUser(msgspec.Struct, frozen=True):
+    name: str
+    arn: str
+    status: FindingStatus
+    active_keys: int | None
+    keys: tuple[AccessKey, ...]
+    findings: tuple[_ToldFinding, ...]
+
+
+class _ToldAccount(msgspec.Struct, frozen=True):
+    id: str
+    partition: str
+    alias: str | None
+    read_by: Literal["list", "report"]
+    as_of: Time
+    unreadable: str | None
+    findings: tuple[_ToldFinding, ...]
+    users: tuple[_ToldUser, ...]
+    notes: tuple[str, ...] = ()
+
+
+class _Told(msgspec.Struct, frozen=True, tag_field="schema", tag="sparekey/audit/1"):
+    generated: Time
+    rules: tuple[str, ...]
+    caller: str
+    accounts: tuple[_ToldAccount, ...]
+    coverage: Coverage
+    cis: str | None = None
+    skipped: tuple[SkippedAccount, ...] = ()
+
+
+def _told_account(told: _ToldAccount) -> AccountVerdict:
+    def findings(user: str, said: tuple[_ToldFinding, ...]) -> tuple[Finding, ...]:
+        return tuple(Finding(one.rule, told.id, user, one.status, one.message) for one in said)
+
+    verdicts = tuple(
+        UserVerdict(
+            User(
+                user.name,
+                user.arn,
+                user.keys
+                if user.active_keys is not None
+                else Unreadable("keys", next((one.message for one in user.findings), "not read")),
+            ),
+            user.status,
+            findings(user.name, user.findings),
+        )
+        for user in told.users
+    )
+    account = Account(
+        id=told.id,
+        partition=told.partition,
+        users=Unreadable("users", told.unreadable)
+        if told.unreadable is not None
+        else tuple(verdict.user for verdict in verdicts),
+        as_of=told.as_of,
+        alias=told.alias or "",
+        read_by=told.read_by,
+        notes=told.notes,
+    )
+    return AccountVerdict(account, verdicts, findings("", told.findings))
 
 
 def _text(value: Any) -> str:

@@ -10,10 +10,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sparekey.model import AccountVerdict, Audit, RootKeys, RunRecord, StepRecord, Unreadable, UserVerdict
+from sparekey.model import (
+    AccountVerdict,
+    Audit,
+    RootKeys,
+    RunRecord,
+    StepRecord,
+    Unreadable,
+    Usage,
+    UserVerdict,
+)
 from sparekey.plan import Plan, Step
 from sparekey.report import Look
 from sparekey.rules import rule
+from sparekey.usage.timeline import Line, timeline
 from sparekey.words import clean, key_age, last_use, moment, number, plural, step_state
 
 NAME = "table"
@@ -26,6 +36,8 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
     yield _rules(audit)
     for account in audit.accounts:
         yield from _account(account, now, look)
+    for skipped in audit.snapshot.skipped:
+        yield clean(f"\nAccount {skipped.id} ({skipped.name}): not read, it is {skipped.state}\n")
     yield "\n" + coverage(audit) + "\n"
 
 
@@ -35,8 +47,8 @@ def coverage(audit: Audit) -> str:
     users = told.users_read + told.users_unreadable
     fine = told.users_read - told.users_spare
     lines = [
-        f"{number(fine)} of {plural(users, 'user')} have at most one active key; "
-        f"{number(told.users_spare)} have spare keys"
+        f"{number(fine)} of {plural(users, 'user')} {_have(users)} at most one active key; "
+        f"{number(told.users_spare)} {_have(told.users_spare)} spare keys"
         + (f" ({number(told.users_exempt)} exempt)" if told.users_exempt else "")
         + f"; {number(told.users_unreadable)} could not be read"
     ]
@@ -46,7 +58,16 @@ def coverage(audit: Audit) -> str:
             f"{number(told.accounts_read)} of {plural(accounts, 'account')} read; "
             f"{number(told.accounts_unreadable)} could not be read"
         )
+    if told.accounts_as_of:
+        lines.append(
+            f"{plural(told.accounts_as_of, 'account')} only as of a credential report: "
+            "later changes could not be looked for"
+        )
     return "\n".join(lines)
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
 
 
 def plan(plan: Plan, look: Look) -> Iterator[str]:
@@ -121,11 +142,46 @@ def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterat
     unread = sum(isinstance(one.present, Unreadable) for one in every)
     having = sum(not isinstance(one.present, Unreadable) and one.present > 0 for one in every)
     yield (
-        f"{number(having)} of {plural(len(every), 'account')} have a root access key; "
+        f"{number(having)} of {plural(len(every), 'account')} {_have(len(every))} a root access key; "
         f"{number(unread)} could not be asked\n"
     )
     if having:
         yield "A root key cannot be deactivated from outside, only deleted: `sparekey delete --root`.\n"
+
+
+def usage(usages: tuple[Usage, ...], look: Look) -> Iterator[str]:
+    """Each key and its consumers on one time line, so that one is seen to fade out and another to fade in."""
+    drawn = timeline(usages, width=max(12, min(48, look.width // 3)))
+    if drawn.first and drawn.last:
+        yield f"{drawn.first} to {drawn.last}, {plural(drawn.days_each, 'day')} a character; higher is more calls\n\n"
+    for one in usages:
+        yield from _usage(one, [line for line in drawn.lines if line.key == one.key], look)
+    for what, why in sorted({(entry.what, entry.why) for one in usages for entry in one.unread}):
+        yield clean(f"unread  {what}: {why}\n")
+
+
+def _usage(told: Usage, lines: list[Line], look: Look) -> Iterator[str]:
+    yield (
+        f"{told.key}  {plural(told.calls, 'call')}, {plural(told.errors, 'error')}, "
+        f"{plural(told.sessions, 'session')}, {plural(len(told.consumers), 'consumer')}"
+    )
+    if told.first_seen and told.last_seen:
+        yield f"; {moment(told.first_seen)} to {moment(told.last_seen)}"
+    yield "\n"
+    for why in told.partial:
+        yield from _wrapped("  partial: ", why, look)
+    for note in told.notes:
+        yield from _wrapped("  note: ", note, look)
+    actions = {
+        (consumer.agent, consumer.source): sorted(
+            {f"{use.service}:{action}" for use in consumer.uses for action in use.actions}
+        )
+        for consumer in told.consumers
+    }
+    for line in lines:
+        yield clean(f"  {line.bar}  {line.agent} from {line.source}, {plural(line.calls, 'call')}\n")
+        yield from _wrapped(" " * (len(line.bar) + 4), ", ".join(actions[line.agent, line.source]), look)
+    yield "\n"
 
 
 def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:
@@ -134,7 +190,7 @@ def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:
 
 
 def _seen(step: StepRecord) -> list[str]:
-    lines = [step.decided, *([step.why] if step.why else [])]
+    lines = [step.decided, *([step.why] if step.why and step.why not in step.decided else [])]
     if step.release:
         lines.append(f"released by: {step.release}")
     if step.after:

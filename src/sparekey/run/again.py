@@ -61,9 +61,8 @@ def _chosen_again(run: Run, step: Step, seen: User, now: datetime, caller: Calle
     usages = {usage.key: usage for usage in run.plan.usages}
     of = (step.account, step.user, step.key)
     choice = choose(step.account, seen, run.policy, now, asked=run.plan.asked, caller=caller, usages=usages)
-    if choice is None:
-        return Held(*of, "changed", "it is the user's only active key now", _PLAN_AGAIN)
-    same = next((found for found in steps_of(step.account, seen, choice) if found.key == step.key), None)
+    again = steps_of(step.account, seen, choice) if choice else ()
+    same = next((found for found in again if found.key == step.key), None)
     if same is None:
         return Held(*of, "changed", "chosen again, this is the key that stays", _PLAN_AGAIN)
     if same.action == "held":

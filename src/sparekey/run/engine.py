@@ -74,14 +74,7 @@ class Engine:
         if _current is not None:
             raise StateError("this process runs an engine already")
         _current = self
-        logging.getLogger("dbos").setLevel(logging.CRITICAL)
-        # The queues are there before the engine looks for some, which it does only once a second.
-        DBOS.migrate(system_database_url=_engine_url(self.state))
-        for queue in (_WRITES, _TICKS):
-            # One account, and one run's supervision, is never in two hands at once.
-            self.client.register_queue(
-                queue, partition_concurrency=1, worker_concurrency=8, polling_interval_sec=_POLL
-            )
+        self.prepare()
         DBOS(
             config={
                 "name": _NAME,
@@ -90,12 +83,22 @@ class Engine:
                 "application_version": REVISION,
                 "log_level": "CRITICAL",
                 "enable_otlp": False,
-                "notification_listener_polling_interval_sec": 1.0,
+                "notification_listener_polling_interval_sec": 0.25,
                 "scheduler_polling_interval_sec": 3600.0,
                 "sys_db_pool_size": 8,
             }
         )
         DBOS.launch()
+
+    def prepare(self) -> None:
+        """Make the engine's tables and queues: an engine looks for new queues only once a second."""
+        logging.getLogger("dbos").setLevel(logging.CRITICAL)
+        DBOS.migrate(system_database_url=_engine_url(self.state))
+        for queue in (_WRITES, _TICKS):
+            # One account, and one run's supervision, is never in two hands at once.
+            self.client.register_queue(
+                queue, partition_concurrency=1, worker_concurrency=8, polling_interval_sec=_POLL
+            )
 
     def stop(self) -> None:
         """Leave the queues; work in hand is left for whoever comes next."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sparekey.cli.events import run_exit_code, say
-from sparekey.cli.shell import connecting, format_option, look, show, tell
+from sparekey.cli.shell import connecting, format_option, look, notify_option, show, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sparekey.app import App
 
 
-@click.command("apply")
+@click.command("apply", short_help="Deactivate the keys of a plan, and read back.")
 @click.argument("plan", type=click.Path(path_type=Path, dir_okay=False), metavar="PLAN")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
 @click.option(
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="or this share of the active keys read, whichever is more.",
 )
+@click.option("--max-account-keys", type=click.IntRange(1), help="The same for each account: so many keys,")
+@click.option(
+    "--max-account-share", type=click.FloatRange(0, 1), help="or this share of the active keys read in it."
+)
 @click.option("--waves", default="", metavar="SIZES", help="So many users at a time: 1,10,rest.")
 @click.option(
     "--green-for",
@@ -42,18 +46,22 @@ if TYPE_CHECKING:
 @click.option("--wait", is_flag=True, help="Stay until the watch is over.")
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
 @click.option("--no-watch", is_flag=True, help="Do not watch: the keys end as unwatched.")
-@format_option
+@notify_option
+@format_option("run")
 @connecting()
 def COMMAND(  # noqa: N802
     plan: Path,
     yes: bool,
     max_keys: int,
     max_share: float,
+    max_account_keys: int | None,
+    max_account_share: float | None,
     waves: str,
     green_for: str,
     wait: bool,
     detach: bool,
     no_watch: bool,
+    targets: tuple[str, ...],
     format_: str,
     connect: "Callable[[], App]",
 ) -> int:
@@ -64,9 +72,15 @@ def COMMAND(  # noqa: N802
     """
     from sparekey import app, report
 
-    limits = app.Limits(max_keys=max_keys, max_share=max_share)
+    limits = app.Limits(
+        max_keys=max_keys,
+        max_share=max_share,
+        account_keys=max_account_keys,
+        account_share=max_account_share,
+    )
     wanted = app.read_plan(plan)
     here = connect()
+    app.check_targets(here, targets)
     how = app.options(here, waves=waves, green_for=green_for, watch=not no_watch)
     checked = app.preflight(here, wanted, limits, how)
     tell(f"as {checked.caller.arn}")
@@ -78,11 +92,12 @@ def COMMAND(  # noqa: N802
         _ask(len(wanted.deactivations), resumes=checked.resumes, yes=yes)
     record = app.apply(here, wanted, limits=limits, options=how, on_event=say, wait=wait, detach=detach)
     show(report.render("run", record, format_, look()))
+    tell(*(f"not told: {failed.target}: {failed.why}" for failed in app.tell_of_run(here, record, targets)))
     return run_exit_code(record)
 
 
 def _ask(keys: int, *, resumes: bool, yes: bool) -> None:
-    from sparekey.errors import BadInputError
+    from sparekey.errors import BadInputError, RefusedError
 
     if yes:
         return
@@ -91,4 +106,5 @@ def _ask(keys: int, *, resumes: bool, yes: bool) -> None:
             "there is no terminal to ask on", "Look at the plan, then say --yes. Nothing was changed."
         )
     what = "Go on with" if resumes else "Deactivate"
-    click.confirm(f"{what} {keys} key{'s' if keys > 1 else ''}?", abort=True, err=True)
+    if not click.confirm(f"{what} {keys} key{'s' if keys > 1 else ''}?", err=True):
+        raise RefusedError("the answer was no", "Nothing was changed.")

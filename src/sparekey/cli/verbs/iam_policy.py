@@ -7,7 +7,7 @@ import click
 from sparekey.cli.shell import show
 
 
-@click.command("iam-policy")
+@click.command("iam-policy", short_help="Print the least IAM policy for a job.")
 @click.argument("kind", type=click.Choice(("audit", "apply", "stackset")))
 @click.option("--org", is_flag=True, help="For the account from which others are entered.")
 def COMMAND(kind: str, org: bool) -> None:  # noqa: N802

@@ -5,7 +5,7 @@ import click
 from sparekey.cli.shell import show, tell
 
 
-@click.group("ledger")
+@click.group("ledger", short_help="Verify or export what was done.")
 def COMMAND() -> None:  # noqa: N802
     """Verify or export the record of what was intended and done. Asks nothing of AWS."""
 

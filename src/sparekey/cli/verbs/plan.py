@@ -5,15 +5,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import connecting, format_option, look, progress, read_option, show, tell
+from sparekey.cli.shell import (
+    connecting,
+    format_option,
+    look,
+    progress,
+    read_option,
+    show,
+    tell,
+    usage_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App, ReadMode
+    from sparekey.app import App, ReadMode, Request
 
 
-@click.command("plan")
+@click.command("plan", short_help="Decide which keys stay and which go.")
 @click.option(
     "-o",
     "--out",
@@ -31,8 +40,15 @@ if TYPE_CHECKING:
     "--because", default="", metavar="TEXT", help="Why the forced keys may go; kept in plan and ledger."
 )
 @click.option("--keep-old", is_flag=True, help="Let a key that is too old stay; its rotation is still due.")
+@click.option(
+    "--usage",
+    default="",
+    metavar="SOURCE",
+    help="Look contested keys up: history, archive=PLACE or athena=TABLE.",
+)
+@usage_options
 @read_option
-@format_option
+@format_option("plan")
 @connecting(many=True)
 def COMMAND(  # noqa: N802
     out: Path | None,
@@ -42,6 +58,8 @@ def COMMAND(  # noqa: N802
     force: tuple[str, ...],
     because: str,
     keep_old: bool,
+    usage: str,
+    wanted_usage: "Callable[..., Request]",
     mode: "ReadMode",
     format_: str,
     connect: "Callable[[], App]",
@@ -63,7 +81,16 @@ def COMMAND(  # noqa: N802
     asked = app.Asked(tuple(sorted(set(keep))), dict.fromkeys(force, because.strip()), keep_old)
     here = connect()
     with progress("users read") as update:
-        plan = app.plan(here, mode=mode, asked=asked, users=users, exclude=exclude, on_progress=update)
+        plan = app.plan(
+            here,
+            mode=mode,
+            asked=asked,
+            users=users,
+            exclude=exclude,
+            usage=usage,
+            wanted_usage=wanted_usage(),
+            on_progress=update,
+        )
     if out:
         app.write_plan(plan, out)
     show(report.render("plan", plan, format_, look()))

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from sparekey.app import App
 
 
-@click.command("root-keys")
-@format_option
+@click.command("root-keys", short_help="Say which root users have access keys.")
+@format_option("root_keys")
 @connecting(many=True)
 def COMMAND(format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802
     """Say which accounts' root users have access keys. Read-only.

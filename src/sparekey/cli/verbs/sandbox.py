@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 
-@click.command("sandbox")
+@click.command("sandbox", short_help="Serve a practice AWS on loopback.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 picks a free one."
 )

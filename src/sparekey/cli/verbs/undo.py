@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from sparekey.app import App
 
 
-@click.command("undo")
+@click.command("undo", short_help="Reactivate what a run deactivated.")
 @click.argument("run", metavar="RUN")
 @click.option(
     "--key", default="", metavar="ID", help="Only this key; else every key that the run deactivated."
 )
-@format_option
+@format_option("run")
 @connecting()
 def COMMAND(  # noqa: N802
     run: str, key: str, format_: str, connect: "Callable[[], App]"

@@ -1,0 +1,136 @@
+"""Values to HTML: everything escaped, foreign text isolated, every name in a template known."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.responses import HTMLResponse
+
+from sparekey import __version__
+from sparekey.console.rows import UserId
+from sparekey.model import Unreadable
+from sparekey.words import clean, key_age, last_use, moment, number, plural, span
+
+# How a step's state is said, and the look of its chip.
+STATES = {
+    "planned": ("waiting", "wait"),
+    "held": ("held", "held"),
+    "already_inactive": ("was inactive before", "off"),
+    "gone": ("no longer exists", "off"),
+    "in_doubt": ("being written", "wait"),
+    "applied": ("set inactive, being read back", "wait"),
+    "confirmed": ("Inactive, read back", "done"),
+    "watching": ("Inactive, being watched", "done"),
+    "settled": ("Inactive, settled", "done"),
+    "unwatched": ("Inactive, read back; not watched", "off"),
+    "reactivating": ("being reactivated", "wait"),
+    "rolled_back": ("put back by itself", "back"),
+    "undone": ("Active again", "back"),
+    "changed": ("changed by somebody else", "warn"),
+    "failed": ("failed", "bad"),
+}
+RUN_STATES = {
+    "applying": ("under way", "wait"),
+    "stopped": ("stopped", "warn"),
+    "watching": ("done, being watched", "done"),
+    "settled": ("done", "done"),
+    "unwatched": ("done, not watched", "off"),
+    "rolled_back": ("put back", "back"),
+    "undone": ("undone", "back"),
+    "failed": ("failed", "bad"),
+}
+STATUSES = {
+    "PASS": ("passes", "done"),
+    "FAIL": ("spare keys", "bad"),
+    "EXEMPT": ("exempt", "held"),
+    "UNREADABLE": ("could not be read", "warn"),
+}
+
+
+def _visible(value: object) -> object:
+    """What every expression in a template goes through before it is escaped."""
+    return value if isinstance(value, Markup) else clean(str(value))
+
+
+def foreign(value: object) -> Markup:
+    """Text that AWS or a person made up: escaped, and unable to turn the direction of what is around it."""
+    return Markup("<bdi>{}</bdi>").format(clean(str(value)))
+
+
+def when(at: datetime | None) -> Markup:
+    """A time that a machine can read too."""
+    if at is None:
+        return Markup('<span class="muted">unknown</span>')
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), moment(at))
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """How long ago."""
+    return f"{span(now - at)} ago" if now - at >= timedelta(minutes=1) else "just now"
+
+
+def user_url(account: str, name: str) -> str:
+    """The page of one user; not a path, because `..` is a user name that IAM allows."""
+    return "/user?" + urlencode({"account": account, "name": name})
+
+
+def address(path: str, query: dict[str, str]) -> str:
+    """A path with parameters."""
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def user_id(user: UserId) -> str:
+    """A user as forms send it."""
+    return f"{user[0]}/{user[1]}"
+
+
+def capital(text: str) -> str:
+    """A sentence with a capital first letter; the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("sparekey.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        foreign=foreign, when=when, ago=ago, number=number, span=span, user_id=user_id, capital=capital
+    )
+    made.tests["unreadable"] = lambda value: isinstance(value, Unreadable)
+    made.globals.update(
+        version=__version__,
+        user_url=user_url,
+        address=address,
+        plural=plural,
+        key_age=key_age,
+        last_use=last_use,
+        STATES=STATES,
+        RUN_STATES=RUN_STATES,
+        STATUSES=STATUSES,
+    )
+    return made
+
+
+_ENVIRONMENT = _environment()
+
+
+def html(template: str, **values: Any) -> str:
+    """Render a template; a name that it does not get is an error."""
+    return _ENVIRONMENT.get_template(template).render(**values)
+
+
+def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """A whole page."""
+    return HTMLResponse(html(template, **values), status)
+
+
+def refusal(status: int, message: str, hint: str, run: str = "") -> HTMLResponse:
+    """The page of a request that was refused or failed: one sentence and a hint."""
+    return page("error.html", status, message=message, hint=hint, run=run, nav="", caller="")

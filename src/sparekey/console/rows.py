@@ -1,0 +1,230 @@
+"""What was read and decided, laid out for lists that stay quick with thousands of users; pure."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Generic, Literal, TypeVar, get_args
+
+import msgspec
+
+from sparekey.app import Plan, Step
+from sparekey.errors import BadInputError
+from sparekey.model import AccessKey, Account, Audit, FindingStatus, Unreadable, User, UserVerdict, Value
+
+PAGE = 50
+UserId = tuple[str, str]
+Show = Literal["spare", "may-go", "held", "exempt", "unreadable", "all"]
+SHOWS: Mapping[str, str] = {
+    "spare": "with spare keys",
+    "may-go": "with a key that may go",
+    "held": "with a key that is held",
+    "exempt": "exempt by policy",
+    "unreadable": "could not be read",
+    "all": "all users",
+}
+AGES: Mapping[int, str] = {
+    0: "any",
+    90: "90 days or older",
+    365: "a year or older",
+    730: "two years or older",
+}
+_SHOWS: tuple[Show, ...] = get_args(Show)
+_Item = TypeVar("_Item")
+
+
+class Row(Value, frozen=True):
+    """One user in a list; `oldest` is the creation of the oldest active key."""
+
+    account: str
+    alias: str
+    name: str
+    status: FindingStatus
+    keys: tuple[AccessKey, ...]
+    active: int
+    oldest: datetime | None
+    steps: tuple[Step, ...]
+    why: str
+
+    @property
+    def id(self) -> UserId:
+        """Account and name."""
+        return self.account, self.name
+
+    @property
+    def goes(self) -> int:
+        """How many keys may go."""
+        return sum(step.action == "deactivate" for step in self.steps)
+
+    @property
+    def held(self) -> int:
+        """How many keys are held."""
+        return sum(step.action == "held" for step in self.steps)
+
+
+class Filter(Value, frozen=True):
+    """What a list is narrowed to; `age` is in days, of the oldest active key."""
+
+    q: str = ""
+    account: str = ""
+    show: Show = "spare"
+    reason: str = ""
+    age: int = 0
+    page: int = 1
+
+    def query(self, **change: object) -> dict[str, str]:
+        """The address parameters of this filter, or of one that differs."""
+        plain = {**msgspec.structs.asdict(self), **change}
+        return {
+            name: str(value)
+            for name, value in plain.items()
+            if value != getattr(_EVERYTHING, name) or (name in change and name != "page")
+        }
+
+
+_EVERYTHING = Filter()
+
+
+class Page(Value, Generic[_Item], frozen=True):
+    """One page of a list: its items, its number from 1, and the whole."""
+
+    items: tuple[_Item, ...]
+    number: int
+    pages: int
+    total: int
+
+
+class View(Value, frozen=True, gc=True):
+    """One audit, the plan that would be made of it now, and both by user."""
+
+    audit: Audit
+    plan: Plan
+    rows: tuple[Row, ...]
+    by_user: Mapping[UserId, Row]
+    users: Mapping[UserId, User]
+
+    def account(self, account: str) -> Account:
+        """The account of a user that was read."""
+        return next(found for found in self.audit.snapshot.accounts if found.id == account)
+
+    def user(self, user: UserId) -> User:
+        """A user that was read; raises BadInputError."""
+        if user in self.users:
+            return self.users[user]
+        raise BadInputError(
+            f"no IAM user {user[1]!r} was read in account {user[0]}",
+            "Read again: the user may be new, or gone.",
+        )
+
+
+def listed(user: User) -> tuple[AccessKey, ...]:
+    """A user's keys; none where they could not be read."""
+    return () if isinstance(user.keys, Unreadable) else user.keys
+
+
+def view(audit: Audit, plan: Plan) -> View:
+    """Lay out an audit and the plan for all of it."""
+    steps: dict[UserId, list[Step]] = defaultdict(list)
+    for step in plan.steps:
+        steps[step.account, step.user].append(step)
+    rows = tuple(
+        _row(account.account, verdict, tuple(steps[account.account.id, verdict.user.name]))
+        for account in audit.accounts
+        for verdict in account.users
+    )
+    users = {(account.id, user.name): user for account, user in audit.snapshot.users()}
+    return View(audit, plan, rows, {row.id: row for row in rows}, users)
+
+
+def _row(account: Account, verdict: UserVerdict, steps: tuple[Step, ...]) -> Row:
+    user = verdict.user
+    active = user.active_keys
+    return Row(
+        account=account.id,
+        alias=account.alias,
+        name=user.name,
+        status=verdict.status,
+        keys=listed(user),
+        active=len(active),
+        oldest=min((key.created for key in active if key.created), default=None),
+        steps=steps,
+        why=_why(verdict, steps),
+    )
+
+
+def _why(verdict: UserVerdict, steps: Sequence[Step]) -> str:
+    if isinstance(verdict.user.keys, Unreadable):
+        return verdict.user.keys.why
+    if verdict.status in ("EXEMPT", "UNREADABLE"):
+        return "; ".join(finding.message for finding in verdict.findings if finding.status == verdict.status)
+    said = dict.fromkeys(step.why for step in steps)
+    return "; ".join(said)
+
+
+def select(rows: Iterable[Row], by: Filter, now: datetime) -> list[Row]:
+    """The rows that a filter lets through, in order."""
+    wanted = by.q.strip().casefold()
+    before = now - timedelta(days=by.age)
+    return [
+        row
+        for row in rows
+        if _shown(row, by.show)
+        and (not by.account or row.account == by.account)
+        and (not by.reason or any(step.reason == by.reason for step in row.steps))
+        and (not by.age or (row.oldest is not None and row.oldest <= before))
+        and (not wanted or _matches(row, wanted))
+    ]
+
+
+def _shown(row: Row, show: Show) -> bool:
+    match show:
+        case "spare":
+            return row.active > 1
+        case "may-go":
+            return row.goes > 0
+        case "held":
+            return row.held > 0
+        case "exempt":
+            return row.status == "EXEMPT"
+        case "unreadable":
+            return row.status == "UNREADABLE"
+        case _:
+            return True
+
+
+def _matches(row: Row, wanted: str) -> bool:
+    return wanted in row.name.casefold() or any(wanted in (key.id or "").casefold() for key in row.keys)
+
+
+def reasons(plan: Plan) -> dict[str, int]:
+    """Each reason code of a plan's steps and how many steps give it, sorted."""
+    return dict(sorted(Counter(step.reason for step in plan.steps).items()))
+
+
+def paged(items: Sequence[_Item], number: int) -> Page[_Item]:
+    """The page of that number, or the nearest there is."""
+    pages = max(1, -(-len(items) // PAGE))
+    number = min(max(1, number), pages)
+    return Page(tuple(items[(number - 1) * PAGE : number * PAGE]), number, pages, len(items))
+
+
+def parse_filter(given: Mapping[str, str]) -> Filter:
+    """A filter from an address; what does not parse is as if it were not there."""
+    show = given.get("show", "")
+    age = _number(given.get("age", ""), 0)
+    return Filter(
+        q=given.get("q", "")[:200],
+        account=given.get("account", ""),
+        show=next((known for known in _SHOWS if known == show), "spare"),
+        reason=given.get("reason", ""),
+        age=age if age in AGES else 0,
+        page=_number(given.get("page", ""), 1),
+    )
+
+
+def _number(text: str, default: int) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else default
+
+
+def user_ids(given: Iterable[str]) -> set[UserId]:
+    """Users named "account/name", as forms send them (no name has a slash in it)."""
+    return {(account, name) for account, slash, name in (text.partition("/") for text in given) if slash}

@@ -1,0 +1,118 @@
+"""The console on a socket: its address alone on a line of stdout, then requests until Ctrl-C."""
+
+import contextlib
+import ipaddress
+import socket
+import webbrowser
+from collections.abc import Callable
+from typing import NamedTuple, TextIO
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from sparekey.app import App, Request
+from sparekey.console.desk import Desk, Ways
+from sparekey.console.gate import OPEN, Session
+from sparekey.console.site import site
+from sparekey.errors import BadInputError
+
+_WAYS, _WANTED = Ways(), Request()
+
+
+class Opened(NamedTuple):
+    """A console that listens: the address to open once, the server to run on the listener, and its desk."""
+
+    address: str
+    server: uvicorn.Server
+    listener: socket.socket
+    desk: Desk
+
+
+def opened(
+    here: App, *, host: str = "127.0.0.1", port: int = 0, ways: Ways = _WAYS, wanted: Request = _WANTED
+) -> Opened:
+    """Listen; raises BadInputError where that cannot be."""
+    listener = _listen(host, port)
+    port = listener.getsockname()[1]
+    names, session = _names(host), Session(port)
+    address = f"http://{names[0]}:{port}{OPEN}?token={session.token}"
+    desk = Desk(here, ways, wanted)
+    made = site(desk, session, [f"{name}:{port}" for name in names])
+    return Opened(address, _server(made), listener, desk)
+
+
+def serve(
+    here: App,
+    *,
+    host: str,
+    port: int,
+    ways: Ways,
+    wanted: Request,
+    out: TextIO,
+    tell: Callable[[str], None],
+    browser: bool,
+) -> None:
+    """Serve until interrupted; raises BadInputError where it cannot listen."""
+    address, server, listener, desk = opened(here, host=host, port=port, ways=ways, wanted=wanted)
+    if not _is_loopback(host):
+        tell(f"warning: {host} is not loopback: whoever reads the network can read and use these pages")
+    out.write(f"{address}\n")
+    out.flush()
+    if browser:
+        webbrowser.open(address)
+    with contextlib.closing(listener), contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    if desk.at_work:
+        tell("a run is under way: the key in hand is finished, no further one is begun")
+    desk.close()
+
+
+def _names(host: str) -> list[str]:
+    """The names under which the page answers; the first one stands in the printed address."""
+    literal = f"[{host}]" if ":" in host else host
+    if _is_loopback(host):
+        return [literal, "localhost"]
+    return [socket.gethostname(), "localhost"] if host in ("0.0.0.0", "::") else [literal]  # noqa: S104
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    hint = "Name another port, or 0 for any free one."
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # With the protocol named, asyncio turns Nagle's algorithm off: else each answer waits for 40 ms.
+        listener = socket.socket(found[0][0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise BadInputError(
+            f"the console cannot listen on {host}: {error.strerror}", "Check --host."
+        ) from error
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(found[0][4])
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise BadInputError(f"the console cannot listen on {host}:{port}: {error.strerror}", hint) from error
+    return listener
+
+
+def _server(made: ASGIApp) -> uvicorn.Server:
+    config = uvicorn.Config(
+        made,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        log_level="critical",  # the request line of the first request holds the token
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=256,
+        timeout_graceful_shutdown=2,
+    )
+    return uvicorn.Server(config)

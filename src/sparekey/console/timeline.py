@@ -1,0 +1,99 @@
+"""Where the marks of a key's timeline stand: pure geometry; the template draws it."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+
+from sparekey.model import AccessKey, Consumer, Usage, Value
+
+WIDTH, HEIGHT = 1000, 16
+_LONGEST, _SHORTEST = timedelta(days=400), timedelta(days=30)
+_STRENGTHS = (0.3, 0.5, 0.75, 1.0)
+
+
+class Mark(Value, frozen=True):
+    """One day with calls: where it stands, how wide it is, how strong."""
+
+    x: float
+    width: float
+    strength: float
+
+
+class Lane(Value, frozen=True):
+    """One consumer's days; `text` says them."""
+
+    consumer: Consumer
+    marks: tuple[Mark, ...]
+    text: str
+
+
+class Timeline(Value, frozen=True):
+    """One key: when it was created and last used, and its consumers' days; `text` says it.
+
+    `clipped` where it was created before the axis begins; `used` is None where no use is known.
+    """
+
+    key: str
+    born: float
+    clipped: bool
+    used: float | None
+    ticks: tuple[date, ...]
+    lanes: tuple[Lane, ...]
+    text: str
+
+
+def timelines(keys: Iterable[AccessKey], usages: Mapping[str, Usage], now: datetime) -> dict[str, Timeline]:
+    """Lay out a user's keys on one axis, by id; a key whose creation was not read has none."""
+    dated = [(key.id, key.created, key.last_used.at) for key in keys if key.id and key.created]
+    if not dated:
+        return {}
+    start = max(now - _LONGEST, min(now - _SHORTEST, *(created for _, created, _ in dated)))
+    axis = _Axis(start, now)
+    return {
+        key: Timeline(
+            key=key,
+            born=axis.x(created),
+            clipped=created < start,
+            used=axis.x(used) if used else None,
+            ticks=axis.ticks(),
+            lanes=tuple(_lane(consumer, axis) for consumer in usages[key].consumers) if key in usages else (),
+            text=_said(created, used, start, now),
+        )
+        for key, created, used in dated
+    }
+
+
+def _said(created: datetime, used: datetime | None, start: datetime, now: datetime) -> str:
+    last = f"last used {used:%Y-%m-%d}" if used else "no use known"
+    return f"Created {created:%Y-%m-%d}, {last}; the axis runs from {start:%Y-%m-%d} to {now:%Y-%m-%d}"
+
+
+class _Axis:
+    def __init__(self, start: datetime, end: datetime) -> None:
+        self._start, self._length = start, end - start
+        self.day = max(3.0, round(WIDTH * (timedelta(days=1) / self._length), 1))
+
+    def x(self, at: datetime) -> float:
+        return round(WIDTH * min(1.0, max(0.0, (at - self._start) / self._length)), 1)
+
+    def ticks(self) -> tuple[date, ...]:
+        """Three dates: the first day, the middle and now."""
+        return tuple((self._start + self._length * part / 2).date() for part in range(3))
+
+
+def _lane(consumer: Consumer, axis: _Axis) -> Lane:
+    days: Counter[date] = Counter()
+    for use in consumer.uses:
+        for day, calls in use.daily or ((use.last_seen.date(), use.calls),):
+            days[day] += calls
+    most = max(days.values(), default=1)
+    marks = tuple(
+        Mark(
+            x=min(axis.x(datetime(day.year, day.month, day.day, tzinfo=UTC)), WIDTH - axis.day),
+            width=axis.day,
+            strength=_STRENGTHS[min(3, 4 * calls // (most + 1))],
+        )
+        for day, calls in sorted(days.items())
+    )
+    first, last = consumer.first_seen.date(), consumer.last_seen.date()
+    return Lane(consumer, marks, f"{consumer.calls:,} calls on {len(days)} days from {first} to {last}")

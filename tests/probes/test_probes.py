@@ -1,0 +1,186 @@
+"""Each kind of probe against the real thing: processes, an HTTP server, alarm states."""
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from sparekey.errors import SparekeyError
+from sparekey.policy import Policy, PolicyError, parse_policy
+from sparekey.probes import OUTPUT_LIMIT, Common, Probes, Reading, Tools, kinds, parse
+
+
+def probe(**fields: Any) -> Common:
+    return parse(({"name": "p", "user": "*", **fields},))[0]
+
+
+def command(code: str, **fields: Any) -> Reading:
+    found = probe(kind="command", argv=[sys.executable, "-c", code], **fields)
+    return found.ask(Tools({"PATH": os.environ["PATH"], "WANTED": "yes", "SECRET": "no"}))
+
+
+def test_every_module_is_a_kind() -> None:
+    assert set(kinds()) == {"alarm", "command", "http"}
+
+
+def test_a_command_is_green_by_its_exit_status_and_its_output_is_kept() -> None:
+    assert command("print('fine')") == Reading(green=True, output="exit status 0: fine")
+    assert command("raise SystemExit(3)") == Reading(green=False, output="exit status 3")
+    assert command("import os; os.kill(os.getpid(), 9)").output == "killed by signal 9"
+
+
+def test_a_command_sees_only_the_variables_that_are_named() -> None:
+    told = command("import os; print(sorted(set(os.environ) - {'LC_CTYPE'}))", env=["WANTED", "UNSET"])
+    assert told.output == "exit status 0: ['WANTED']"
+
+
+def test_a_command_that_does_not_end_is_red_and_its_children_end_with_it() -> None:
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    told = command(f"import subprocess, sys, time; {child}; time.sleep(60)", timeout=0.5)
+    assert told.green is False
+    assert told.output.startswith("no end after 0.5 s")
+
+
+def test_a_commands_endless_output_is_cut() -> None:
+    told = command("import sys\nfor _ in range(3000): sys.stdout.write('x' * 1000)")
+    assert told.green
+    assert len(told.output) < OUTPUT_LIMIT + 20
+    assert told.output.endswith("… (cut)")
+
+
+def test_a_command_that_cannot_be_started_says_nothing() -> None:
+    found = probe(kind="command", argv=["/nonexistent/check"]).ask(Tools())
+    assert found.green is None
+    assert "cannot be started" in found.output
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        answers = {"/ok": (200, "healthy: yes"), "/bad": (500, "down"), "/moved": (302, "elsewhere")}
+        status, body = answers.get(self.path, (404, ""))
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/ok")
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_args: object) -> None:
+        return
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "green", "output"),
+    [
+        ("/ok", {}, True, "HTTP 200"),
+        ("/ok", {"body": "healthy: y"}, True, "HTTP 200"),
+        ("/ok", {"body": "^down"}, False, "nothing matches '^down'"),
+        ("/bad", {}, False, "HTTP 500, not 200: down"),
+        ("/bad", {"status": 500}, True, "HTTP 500"),
+        ("/moved", {"status": 302}, True, "HTTP 302"),
+        ("/moved", {}, False, "HTTP 302, not 200"),
+    ],
+)
+def test_http(site: str, path: str, fields: dict[str, Any], green: bool, output: str) -> None:
+    found = probe(kind="http", url=f"{site}{path}", **fields).ask(Tools())
+    assert found.green is green
+    assert output in found.output
+
+
+def test_no_answer_is_red() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+        found = probe(kind="http", url=url, timeout=1).ask(Tools())
+    assert found.green is False
+    assert found.output.startswith("no answer")
+
+
+def test_alarm() -> None:
+    asked = []
+
+    def state(account: str, region: str, name: str) -> str:
+        asked.append((account, region, name))
+        return "ALARM"
+
+    found = probe(kind="alarm", alarm="errors", region="eu-central-1", in_account="1")
+    assert found.ask(Tools(alarm_state=state)) == Reading(green=False, output="the alarm is ALARM")
+    assert asked == [("1", "eu-central-1", "errors")]
+    loose = probe(kind="alarm", alarm="errors", region="eu-central-1", green=["OK", "ALARM"])
+    assert loose.ask(Tools(alarm_state=state)).green
+    assert loose.ask(Tools()).green is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"kind": "nosuch"}, "has the kind 'nosuch'"),
+        ({}, "has the kind None"),
+        ({"kind": "http"}, "wrong field"),
+        ({"kind": "http", "url": "http://127.0.0.1/", "unknown": 1}, "wrong field"),
+        ({"kind": "http", "url": "file:///etc/passwd"}, "needs a url"),
+        ({"kind": "http", "url": "http://127.0.0.1/", "body": "("}, "pattern that is none"),
+        ({"kind": "http", "url": "http://127.0.0.1/", "every": "0m"}, "longer than nothing"),
+        ({"kind": "http", "url": "http://127.0.0.1/", "every": 5}, "wrong field"),
+        ({"kind": "command", "argv": []}, "empty argv"),
+        ({"kind": "alarm", "alarm": "a", "region": "r", "green": ["FINE"]}, "FINE is no alarm state"),
+        ({"kind": "alarm", "alarm": "a", "region": "r", "green": []}, "nothing is no alarm state"),
+    ],
+)
+def test_a_probe_that_makes_no_sense_is_refused(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(PolicyError, match="probe 'p'") as refused:
+        probe(**fields)
+    assert told in refused.value.message
+
+
+def test_probes_of_a_policy() -> None:
+    policy = parse_policy("""
+        watch = "8d"
+        [[probes]]
+        name = "web"
+        kind = "alarm"
+        user = "api*"
+        every = "10m"
+        alarm = "errors"
+        region = "eu-central-1"
+        [[probes]]
+        name = "batch"
+        kind = "alarm"
+        user = "*"
+        account = "1111*"
+        alarm = "jobs"
+        region = "eu-central-1"
+    """)
+
+    def denied(_account: str, _region: str, _name: str) -> str:
+        raise SparekeyError("access denied: cloudwatch:DescribeAlarms")
+
+    probes = Probes(Tools(alarm_state=denied))
+    assert probes.speaking_for(policy, "111122223333", "api-1") == ("batch", "web")
+    assert probes.speaking_for(policy, "222233334444", "api-1") == ("web",)
+    assert probes.speaking_for(policy, "222233334444", "other") == ()
+    assert str(probes.cadence(policy, "web")) == "10m"
+    assert probes.ask(policy, "web") == Reading(None, "access denied: cloudwatch:DescribeAlarms")
+    assert probes.speaking_for(Policy(), "1", "x") == ()
+    with pytest.raises(PolicyError, match="two probes are called"):
+        parse((*policy.probes, policy.probes[0]))
+
+
+def test_a_kind_must_ask_something() -> None:
+    with pytest.raises(SparekeyError, match="asks nothing"):
+        Common(name="p", user="*").ask(Tools())

@@ -1,0 +1,81 @@
+"""A real PostgreSQL server on a free port of loopback, in a temporary directory, never as root."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def binaries() -> Path:
+    """Where the newest server of Debian's package is."""
+    return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+
+
+def _other_user() -> int | None:
+    """PostgreSQL refuses to run as root: whom to run it as instead."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
+    return names.get("postgres", names.get("nobody"))
+
+
+@contextmanager
+def server(directory: Path) -> Iterator[str]:
+    """Start one; yields the URL of its database."""
+    user = _other_user()
+    data = directory / "pg"
+    data.mkdir()
+    if user is not None:
+        shutil.chown(data, user)
+        for parent in (directory, *directory.parents):
+            if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
+                parent.chmod(parent.stat().st_mode | 0o111)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    _run(user, "initdb", "-D", str(data), "-U", "sparekey", "-A", "trust", "-N", "--no-instructions")
+    options = ["-h", "127.0.0.1", "-p", str(port), "-c", f"unix_socket_directories={data}", "-c", "fsync=off"]
+    process = subprocess.Popen(
+        [binaries() / "postgres", "-D", str(data), *options, "-c", "max_connections=200"],
+        user=user,
+        cwd=data,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait(port)
+        _run(user, "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "sparekey", "sparekey")
+        yield f"postgresql://sparekey@127.0.0.1:{port}/sparekey"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def database(url: str, name: str) -> str:
+    """A further, empty database on the same server."""
+    port = url.rsplit(":", 1)[1].split("/", maxsplit=1)[0]
+    _run(_other_user(), "createdb", "-h", "127.0.0.1", "-p", port, "-U", "sparekey", name)
+    return url.rsplit("/", 1)[0] + f"/{name}"
+
+
+def _run(user: int | None, program: str, *arguments: str) -> None:
+    subprocess.run(
+        [binaries() / program, *arguments], user=user, cwd="/", check=True, capture_output=True, timeout=60
+    )
+
+
+def _wait(port: int) -> None:
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError("PostgreSQL does not answer")

@@ -1,0 +1,392 @@
+"""Runs under DBOS on SQLite: apply, go on, stop, undo, work, hand over, upgrade."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from dbos import DBOS
+
+from run.fake import ACCOUNT, CALLER, NOW, FakeAws, RunningClock, plan_for, small_company
+from run.virtual import FakeProbes
+from sparekey.aws.errors import DeniedError
+from sparekey.errors import BadInputError, RefusedError
+from sparekey.ledger import Entry, StateError, StateFullError
+from sparekey.model import NEVER_USED, AccessKey
+from sparekey.plan import Plan
+from sparekey.policy import Policy
+from sparekey.probes import Reading
+from sparekey.run import engine as engine_module
+from sparekey.run.entries import Deleted, Options
+from sparekey.run.reverse import reverse_commands
+from sparekey.run.runs import Runs
+from sparekey.run.state import State
+from sparekey.run.turn import Patience, Prober
+
+QUICK = Patience(pause=0.02, give_up=2.0, backoff=(0.02, 0.02, 0.02))
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    state = State(tmp_path / "home")
+    yield state
+    state.close()
+
+
+class World:
+    """One fake AWS, its plan, and as many processes' views on one state as a test needs."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.aws: FakeAws = small_company(RunningClock())
+        self.plan: Plan = plan_for(self.aws)
+
+    def runs(self, probes: Prober | None = None) -> Runs:
+        return Runs(
+            self.state, self.aws.clock, self.aws.gateway, CALLER, probes=probes, patience=QUICK
+        )  # fmt: skip
+
+
+@pytest.fixture
+def world(state: State) -> World:
+    return World(state)
+
+
+def test_apply_then_undo_one_key_then_all(world: World) -> None:
+    runs, told = world.runs(), list[Entry]()
+    record = runs.apply(world.plan, Policy(), on_event=told.append, reverse=reverse_commands(world.plan))
+    assert record.state == "unwatched"
+    assert [entry.seq for entry in told] == list(range(1, record.entries + 1))
+    assert world.aws.statuses("batch") == {
+        "AKIABATCH1": "Inactive",
+        "AKIABATCH2": "Inactive",
+        "AKIABATCH3": "Active",
+    }
+    step = record.steps[0]
+    assert (step.key, step.state, step.request_ids) == ("AKIAAPIOLD", "unwatched", ("request-1",))
+    assert (step.before["AKIAAPIOLD"], step.after["AKIAAPIOLD"]) == ("Active", "Inactive")
+    assert runs.list() == (record,)
+    assert runs.show(record.id[:6]) == record
+    assert world.state.ledger.verify(record.id, record.head).broken == ()
+    with pytest.raises(RefusedError, match="was carried out as run"):
+        runs.apply(world.plan, Policy())
+
+    undone = runs.undo(record.id, "AKIAAPIOLD", on_event=told.append)
+    assert world.aws.status("api", "AKIAAPIOLD") == "Active"
+    assert [step.state for step in undone.steps] == ["undone", "unwatched", "unwatched", "unwatched"]
+    undone = runs.undo(record.id)
+    assert undone.state == "undone"
+    assert all("Inactive" not in world.aws.statuses(user).values() for user in ("api", "batch", "idle"))
+    assert len(world.aws.writes) == 8
+    with pytest.raises(RefusedError, match="which is undone"):
+        runs.apply(world.plan, Policy())
+    with pytest.raises(RefusedError, match="it has ended"):
+        runs.stop(record.id)
+
+
+def test_nothing_is_said_on_stdout_or_stderr_by_the_engine(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    world.runs().apply(world.plan, Policy())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_state_is_private(world: World) -> None:
+    world.runs().apply(world.plan, Policy(), reverse=("# by hand",))
+    home = world.state.directory
+    assert home.stat().st_mode & 0o777 == 0o700
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert len(files) >= 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert world.runs().reverse_file(world.runs().run_id(world.plan)).read_text() == "# by hand\n"
+
+
+def test_interrupted_between_steps_it_says_what_was_done_and_goes_on(world: World) -> None:
+    def interrupt(entry: Entry) -> None:
+        if entry.kind == "confirmed":
+            raise KeyboardInterrupt
+
+    world.aws.before = lambda call: time.sleep(0.05)
+    with pytest.raises(KeyboardInterrupt):
+        world.runs().apply(world.plan, Policy(), on_event=interrupt)
+    record = world.runs().list()[0]
+    assert record.state == "stopped"
+    for step in record.steps:
+        status = world.aws.status(step.user, step.key)
+        assert (step.state, status) in {("unwatched", "Inactive"), ("planned", "Active")}
+    assert {step.state for step in record.steps} == {"unwatched", "planned"}
+    again = world.runs().apply(world.plan, Policy())
+    assert again.state == "unwatched"
+    assert len(world.aws.writes) == 4
+
+
+def test_stop_and_resume(world: World) -> None:
+    def stop(entry: Entry) -> None:
+        if entry.kind == "opened":
+            world.runs().stop(entry.run)
+
+    record = world.runs().apply(world.plan, Policy(), on_event=stop)
+    assert (record.state, world.aws.writes) == ("stopped", [])
+    assert "stopped by" in record.notes[0]
+    assert world.runs().resume(record.id).state == "unwatched"
+    with pytest.raises(BadInputError, match="no run match"):
+        world.runs().resume("r-none")
+
+
+def test_one_users_failure_stops_no_other_and_is_tried_again(world: World) -> None:
+    world.aws.users.pop(("111122223333", "idle"))
+
+    def deny(call: str) -> None:
+        if call == "set_status" and len(world.aws.writes) == 1:
+            raise DeniedError("access denied: iam:UpdateAccessKey", code="AccessDenied", request_id="no-1")
+
+    world.aws.before = deny
+    record = world.runs().apply(world.plan, Policy())
+    states = {step.key: step.state for step in record.steps}
+    assert record.state == "failed"
+    assert states["AKIAIDLE1"] == "gone"
+    assert sorted(states.values()) == ["failed", "failed", "gone", "unwatched"]
+    failed = next(step for step in record.steps if step.state == "failed")
+    assert failed.why.startswith("AccessDenied: ")
+    assert failed.request_ids == ("no-1",)
+    world.aws.before = lambda _call: None
+    assert world.runs().apply(world.plan, Policy()).state == "unwatched"
+
+
+def test_a_full_disk_is_refused_before_the_first_write(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")._replace(free=4096)
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: usage)
+    with pytest.raises(StateFullError, match="nothing was changed"):
+        world.runs().apply(world.plan, Policy())
+    assert (world.aws.writes, world.runs().list()) == ([], ())
+
+
+def test_probes_need_somebody_who_asks_them(world: World) -> None:
+    probes = FakeProbes({"web": ("api",)})
+    options = Options(watch=1.0)
+    with pytest.raises(RefusedError, match="no worker is alive"):
+        world.runs(probes).apply(world.plan, Policy(), options=options)
+    assert world.runs(probes).list() == ()
+    record = world.runs(probes).apply(world.plan, Policy(), options=options, wait=True)
+    states = {step.key: step.state for step in record.steps}
+    assert states["AKIAAPIOLD"] == "settled"
+    told = world.runs(probes).warnings(world.plan, Policy(), options)
+    assert told[0] == "nothing will notice a breakage for 2 of 3 users: no probe"
+    assert "48 h" in told[1]
+
+
+def test_a_worker_watches_and_rolls_back_after_the_command_has_ended(world: World) -> None:
+    probes = FakeProbes({"web": ("api",)})
+    probes.every = NOW.resolution * 200_000  # 0.2 s
+    ended = threading.Event()
+    runs = world.runs(probes)
+    worker = threading.Thread(
+        target=runs.work, args=(ended.is_set,), kwargs={"every": 0.05, "credentials_until": NOW}
+    )  # fmt: skip
+    worker.start()
+    try:
+        _until(lambda: bool(runs.live_workers()))
+        assert "end before the watch does" in runs.warnings(world.plan, Policy(), Options(watch=5.0))[-1]
+        record = runs.apply(world.plan, Policy(), options=Options(watch=60.0), detach=True)
+        _until(lambda: runs.show(record.id).state == "watching")
+        broken = time.monotonic()
+        probes.says = lambda _name: Reading(green=False, output="HTTP 500")
+        _until(lambda: world.aws.status("api", "AKIAAPIOLD") == "Active")
+        assert time.monotonic() - broken < 5.2
+        seen: list[Entry] = []
+        final = runs.follow(record.id, seen.append, lambda found: found.state == "rolled_back")
+        assert final.steps[0].state == "rolled_back"
+        assert "HTTP 500" in final.steps[0].why
+        assert seen
+    finally:
+        ended.set()
+        worker.join()
+    assert runs.live_workers() == ()
+
+
+def test_a_run_begun_by_one_version_is_finished_by_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = FakeProbes({"web": ("api",)})
+    probes.every = NOW.resolution * 200_000  # 0.2 s
+
+    def work(until: Callable[[], bool]) -> None:
+        world.runs(probes).work(until, every=0.05)
+
+    watching = world.runs(probes)
+    record = watching.apply(
+        world.plan, Policy(), options=Options(watch=4.0, windows=()), detach=True, wait=True
+    )
+    work(lambda: watching.show(record.id).state == "watching")
+    # The next version: other code, other workflows beside ours, another number. It knows the same revision.
+    DBOS.workflow(name="of.the.next.version")(lambda: None)
+    monkeypatch.setattr("sparekey.__version__", "99.0.0")
+    begun = world.aws.clock.now()
+    with monkeypatch.context() as other_revision:
+        other_revision.setattr(engine_module, "REVISION", "another")
+        work(lambda: (world.aws.clock.now() - begun).total_seconds() > 0.8)
+        assert watching.show(record.id).state == "watching"
+    work(lambda: watching.show(record.id).state != "watching")
+    final = watching.show(record.id)
+    assert {step.key: step.state for step in final.steps}["AKIAAPIOLD"] == "settled"
+
+
+def test_on_sqlite_a_second_process_waits_for_its_turn_and_takes_over(world: World) -> None:
+    other = world.state.try_lock("queues")
+    assert other is not None
+    runs = world.runs()
+    runs._engine().prepare()
+    threading.Timer(0.5, other.release).start()
+    assert runs.apply(world.plan, Policy()).state == "unwatched"
+
+
+def test_what_cut_the_engine_off_is_told(world: World) -> None:
+    def broken(call: str) -> None:
+        if call == "set_status":
+            raise ZeroDivisionError("a fault of our own")
+
+    world.aws.before = broken
+    with pytest.raises(StateError, match="was cut off: a fault of our own"):
+        world.runs().apply(world.plan, Policy())
+    world.aws.before = lambda _call: None
+    assert world.runs().apply(world.plan, Policy()).state == "unwatched"
+
+
+def test_interrupted_in_the_watch_it_goes_on_watching(world: World) -> None:
+    def interrupt(entry: Entry) -> None:
+        if entry.kind == "watching":
+            raise KeyboardInterrupt
+
+    world.aws.users = {key: keys for key, keys in world.aws.users.items() if key[1] == "api"}
+    world.plan = plan_for(world.aws)
+    probes = FakeProbes({"web": ("api",)})
+    with pytest.raises(KeyboardInterrupt):
+        world.runs(probes).apply(
+            world.plan, Policy(), options=Options(watch=60.0), wait=True, on_event=interrupt
+        )
+    record = world.runs(probes).list()[0]
+    assert (record.state, record.notes[1:]) == ("watching", ())
+    begun = world.runs(probes).begun(world.plan)
+    assert begun is not None
+    again = world.runs(probes).apply(
+        world.plan, Policy(), options=Options(watch=60.0), wait=False, detach=False
+    )
+    assert again.state == "watching"
+
+
+def test_a_reverse_file_that_cannot_be_written_stops_everything(world: World) -> None:
+    (world.state.directory / "reverse").touch()
+    with pytest.raises(StateError, match="nothing was changed"):
+        world.runs().apply(world.plan, Policy(), reverse=("# by hand",))
+    assert (world.aws.writes, world.runs().list()) == ([], ())
+
+
+def test_following_from_anywhere_ends_with_the_run(world: World) -> None:
+    record = world.runs().apply(world.plan, Policy())
+    seen: list[Entry] = []
+    assert world.runs().follow(record.id, seen.append, lambda _record: False) == record
+    assert len(seen) == record.entries
+
+
+def test_old_keys_of_ours_are_deleted_through_runs(world: World) -> None:
+    runs = world.runs()
+    record = runs.apply(world.plan, Policy())
+    assert runs.deletable(timedelta(days=1)) == ()
+    first = runs.deletable(timedelta(0))[0]
+    assert isinstance(runs.delete(first, world.aws.gateway(ACCOUNT)), Deleted)
+    assert runs.show(record.id).steps[0].state == "deleted"
+    key = AccessKey("AKIAROOT", "Active", NOW - timedelta(days=400), NEVER_USED)
+    with pytest.raises(AttributeError):
+        runs.delete_root(ACCOUNT, key, object(), timedelta(days=90))  # type: ignore[arg-type]
+    assert [run.id for run in runs.list()] == [record.id]
+
+
+def test_a_worker_waits_for_the_queues_on_sqlite(world: World) -> None:
+    other = world.state.try_lock("queues")
+    assert other is not None
+    times = iter(range(5))
+    world.runs().work(lambda: next(times, None) is None, every=0.01)
+    other.release()
+
+
+def test_only_the_dead_are_swept(world: World) -> None:
+    engine = world.runs()._engine()
+    assert engine.listen()
+    try:
+        engine.hand_out("r-none", ACCOUNT, "1")  # it fails, for there is no such run
+        _until(lambda: engine.failures("r-none") != [])
+        with world.state.held("executor-alive"), world.state.ledger.engine.begin() as connection:
+            row = "UPDATE workflow_status SET status = 'PENDING', executor_id = 'executor-alive'"
+            connection.execute(sa.text(row))
+        with world.state.held("executor-alive"):
+            engine.sweep()
+            assert engine.busy("r-none")
+        engine.sweep()
+        _until(lambda: not engine.busy("r-none"))
+    finally:
+        engine.stop()
+    with pytest.raises(StateError, match="no engine runs"):
+        engine_module._engine()
+
+
+def test_two_plans_with_the_same_beginning_have_runs_of_their_own(world: World) -> None:
+    runs = world.runs()
+    first = runs.apply(world.plan, Policy())
+    twin = msgspec.structs.replace(world.plan, digest=world.plan.digest[:8] + "0" * 56)
+    assert runs.run_id(twin) == f"r-{twin.digest[:32]}" != first.id
+    with pytest.raises(BadInputError, match="no run match"):
+        runs.show("r-zz")
+    assert runs.warnings(world.plan, Policy(), Options(watch=8 * 86400.0)) == (
+        "nothing will notice a breakage for 3 of 3 users: no probe",
+    )
+    everybody = world.runs(FakeProbes({"all": ("api", "batch", "idle")}))
+    assert everybody.warnings(world.plan, Policy(), Options(watch=8 * 86400.0)) == ()
+
+
+def _until(what: object) -> None:
+    for _ in range(300):
+        if what():  # type: ignore[operator]
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come true")
+
+
+def test_ids_are_unique_and_may_be_cut_short(world: World) -> None:
+    runs = world.runs()
+    assert runs.run_id(world.plan) == f"r-{world.plan.digest[:8]}"
+    with pytest.raises(BadInputError, match="no run match"):
+        runs.show("r-")
+    record = runs.apply(world.plan, Policy())
+    with pytest.raises(BadInputError, match="has no key AKIANONE"):
+        runs.undo(record.id, "AKIANONE")
+
+
+def test_two_engines_in_one_process_are_refused(world: World, tmp_path: Path) -> None:
+    other = State(tmp_path / "other")
+    first, second = world.runs()._engine(), World(other).runs()._engine()
+    try:
+        assert first.listen()
+        assert first.listen()
+        with pytest.raises(StateError, match="runs an engine already"):
+            second.listen()
+    finally:
+        first.stop()
+        second.stop()
+        other.close()
+
+
+def test_reversing_by_hand_is_quoted_for_a_shell(world: World) -> None:
+    lines = reverse_commands(
+        world.plan, profile="a b", region="eu-central-1", endpoint_url="http://127.0.0.1:1"
+    )
+    assert lines[0] == "# account 111122223333"
+    assert lines[1] == (
+        "aws iam update-access-key --user-name api --access-key-id AKIAAPIOLD --status Active "
+        "--profile 'a b' --region eu-central-1 --endpoint-url http://127.0.0.1:1"
+    )
+    assert len(lines) == 5
