@@ -211,7 +211,7 @@ def duckdb(files: Files) -> Counter[str]:
     import duckdb as duck
 
     names = ", ".join(f"'{path}'" for path in files)
-    maximum = max(map(len, inflate(files))) + 1
+    maximum = max(map(_inflated, files)) + 1
     rows = duck.sql(
         "SET threads = 1; SELECT r.userIdentity.accessKeyId AS k, count(*) FROM (SELECT unnest(Records) AS r FROM"
         f" read_json([{names}], columns = {{Records: 'STRUCT(userIdentity STRUCT(accessKeyId VARCHAR))[]'}},"
@@ -269,6 +269,11 @@ def _root(path: Path) -> Path:
     return next(parent.parent for parent in path.parents if parent.name == "AWSLogs")
 
 
+def _inflated(path: Path) -> int:
+    """The size that a gzip file of one member tells at its end: reading it would warm the allocator up."""
+    return int.from_bytes(path.read_bytes()[-4:], "little")
+
+
 def run_one(name: str, root: Path) -> None:
     """In a process of its own: run one contender and print what it took."""
     call, limit = CONTENDERS[name]
@@ -276,7 +281,7 @@ def run_one(name: str, root: Path) -> None:
     size = int((root / "size").read_text())
     if limit and limit * MB < size:
         files = files[: max(1, int(len(files) * limit * MB / size))]
-        size = sum(map(len, inflate(files)))
+        size = sum(map(_inflated, files))
     call(files[:1]) if not name.startswith("sparekey") else __import__("sparekey.usage.sources.archive")
     wall, cpu = time.perf_counter(), _cpu()
     counted = call(files)

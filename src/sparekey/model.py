@@ -283,6 +283,8 @@ StepState = Literal[
     "rolled_back",
     "undone",
     "changed",
+    "deleting",
+    "deleted",
     "failed",
 ]
 RunState = Literal[

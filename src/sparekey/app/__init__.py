@@ -1,7 +1,14 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
 from sparekey.app.files import read_plan, write_plan, write_private
-from sparekey.app.leaving import check_targets, report_on, send_to_security_hub, tell_of_audit, tell_of_run
+from sparekey.app.leaving import (
+    check_targets,
+    report_on,
+    send_to_security_hub,
+    tell_of_audit,
+    tell_of_rollback,
+    tell_of_run,
+)
 from sparekey.app.page import decide, encode_plan, reread, study
 from sparekey.app.practice import demo, practice_company, sandbox
 from sparekey.app.proof import (
@@ -88,6 +95,7 @@ __all__ = [
     "stop",
     "study",
     "tell_of_audit",
+    "tell_of_rollback",
     "tell_of_run",
     "undo",
     "usage",

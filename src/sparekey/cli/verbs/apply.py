@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
 @click.option("--no-watch", is_flag=True, help="Do not watch: the keys end as unwatched.")
 @notify_option
-@format_option
+@format_option("run")
 @connecting()
 def COMMAND(  # noqa: N802
     plan: Path,
@@ -97,7 +97,7 @@ def COMMAND(  # noqa: N802
 
 
 def _ask(keys: int, *, resumes: bool, yes: bool) -> None:
-    from sparekey.errors import BadInputError
+    from sparekey.errors import BadInputError, RefusedError
 
     if yes:
         return
@@ -106,4 +106,5 @@ def _ask(keys: int, *, resumes: bool, yes: bool) -> None:
             "there is no terminal to ask on", "Look at the plan, then say --yes. Nothing was changed."
         )
     what = "Go on with" if resumes else "Deactivate"
-    click.confirm(f"{what} {keys} key{'s' if keys > 1 else ''}?", abort=True, err=True)
+    if not click.confirm(f"{what} {keys} key{'s' if keys > 1 else ''}?", err=True):
+        raise RefusedError("the answer was no", "Nothing was changed.")
