@@ -171,7 +171,8 @@ def audit(
     waiting = iter(accounts)
     try:
         with Crew[Event](workers) as crew:
-            for account in itertools.islice(waiting, workers):
+            # Twice as many as can be asked at once: nobody waits for the next account to be begun.
+            for account in itertools.islice(waiting, 2 * workers):
                 _Reading(account, clock, crew, wanted).start()
             while len(done) < len(accounts):
                 event = crew.next_event()
