@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or newer, make and a package index; nothing else beforehand.
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-console test lint types unit docs screenshots bench-read bench-peers bench-run bench-kill bench-chaos lock clean
+.PHONY: help demo demo-console test lint types unit docs screenshots bench-read bench-peers bench-trail bench-run bench-kill bench-chaos lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -45,6 +45,9 @@ bench-read: dev-venv ## measure our own reading against a constant-time server
 
 bench-peers: dev-venv ## measure other tools on the same question (installs them under .bench)
 	@$(BIN)/python bench/peers.py
+
+bench-trail: dev-venv ## measure the archive scan beside other tools (installs them under .bench)
+	@$(BIN)/python bench/trail.py --install --write
 
 screenshots: dev-venv ## take the console's screenshots again, into docs/screenshots
 	@PYTHONPATH=tests $(BIN)/python tests/console/screenshots.py

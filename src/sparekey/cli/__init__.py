@@ -1,6 +1,9 @@
 """The command line: it parses and renders, nothing else. Heavy imports are late: `--help` answers at once."""
 
+import io
+import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -25,4 +28,12 @@ for _command in verbs.all_commands():
 
 def main() -> None:
     """The console script: every failure ends in one sentence, a hint and an exit code."""
+    if sys.stdout is None:
+        # Closed by whoever started us: nobody wants the report.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # open for as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a name that the terminal cannot show is no failure
     sys.exit(guarded(cli))

@@ -35,8 +35,9 @@ def say(entry: "Entry") -> None:
     told = entry.body
     at = f"{entry.at:%H:%M:%S}"
     if entry.kind in _SAID:
+        said = "not watched" if told.get("verdict") == "unwatched" else _SAID[entry.kind]
         why = f" ({told['why']})" if told.get("why") and entry.kind != "intent" else ""
-        tell(f"{at}  {told['account']}  {told['user']}  {told['key']}: {_SAID[entry.kind]}{why}")
+        tell(f"{at}  {told['account']}  {told['user']}  {told['key']}: {said}{why}")
     elif entry.kind == "probed":
         color = {True: "green", False: "RED", None: "could not be asked"}[told.get("green")]
         tell(f"{at}  probe {told['probe']}: {color}")

@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from sparekey.app import App, Request
-    from sparekey.report import Look
+    from sparekey.report import Look, Subject
 
 INTERRUPTED = 130
 # Whoever reads from a pipe wants whole lines.
@@ -20,10 +20,13 @@ _UNBROKEN = 1000
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def guarded(command: click.Command) -> int:
-    """Run a command; returns its exit code and lets no traceback reach the person."""
+def guarded(command: click.Command, args: Sequence[str] | None = None) -> int:
+    """Run a command, with the process's arguments unless told others; returns its exit code.
+
+    No traceback reaches the person.
+    """
     try:
-        code = command.main(standalone_mode=False)
+        code = command.main(args, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 2
@@ -34,8 +37,8 @@ def guarded(command: click.Command) -> int:
         tell("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has gone: nothing is left to say, and Python must not say it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read us has gone: nothing is left to say.
+        _drop_stdout()
         return 1
     except Exception as error:  # noqa: BLE001  # the last door: told, with an exit code, never swallowed
         return _explain(error)
@@ -63,16 +66,34 @@ def tell(*lines: str) -> None:
     """Say something beside the report: to stderr, with nothing in it that could move the cursor."""
     from sparekey.words import clean
 
-    for line in lines:
-        if line:
-            click.echo(clean(line), err=True)
+    # Nobody may be listening any more; a run that is under way goes on all the same.
+    with suppress(BrokenPipeError):
+        for line in lines:
+            if line:
+                click.echo(clean(line), err=True)
 
 
 def show(chunks: Iterable[str]) -> None:
-    """Write a report to stdout as it comes."""
+    """Write a report to stdout as it comes; raises SparekeyError where stdout does not take it."""
+    from sparekey.errors import SparekeyError
+
     for chunk in chunks:
-        sys.stdout.write(chunk)
-    sys.stdout.flush()
+        try:
+            sys.stdout.write(chunk)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _drop_stdout()
+            raise SparekeyError(
+                f"the report cannot be written to stdout: {error.strerror}",
+                "Send it elsewhere; what a run did is kept: `sparekey runs`.",
+            ) from error
+
+
+def _drop_stdout() -> None:
+    """Let what is still in the buffer go nowhere: Python would try again at exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def look(*, show_all: bool = False) -> "Look":
@@ -263,14 +284,24 @@ def usage_options(command: _F) -> _F:
     return cast("_F", verb)
 
 
-format_option = click.option(
-    "--format",
-    "format_",
-    default="table",
-    show_default=True,
-    metavar="NAME",
-    help="Output format; an unknown name tells which there are.",
-)
+def format_option(subject: "Subject") -> Callable[[_F], _F]:
+    """The option that names a format; one that does not offer the subject is refused before anything is done."""
+
+    def check(_context: click.Context, _option: click.Parameter, name: str) -> str:
+        from sparekey import report
+
+        report.check(subject, name)
+        return name
+
+    return click.option(
+        "--format",
+        "format_",
+        default="table",
+        show_default=True,
+        metavar="NAME",
+        callback=check,
+        help="Output format; an unknown name tells which there are.",
+    )
 
 
 @contextmanager

@@ -44,9 +44,15 @@ def registry() -> Mapping[str, ModuleType]:
     return dict(sorted((module.NAME, module) for module in modules))
 
 
-def render(subject: Subject, value: Any, name: str, look: Look = PLAIN) -> Iterator[str]:
-    """Yield a value's text in a format; raises BadInputError where the format does not offer it."""
+def check(subject: Subject, name: str) -> None:
+    """Raise BadInputError where a format does not offer a subject."""
     offered = [known for known, module in registry().items() if hasattr(module, subject)]
     if name not in offered:
-        raise BadInputError(f"there is no format {name!r} for {subject}", f"Formats: {', '.join(offered)}.")
+        told = subject.replace("_", " ")
+        raise BadInputError(f"there is no format {name!r} for {told}", f"Formats: {', '.join(offered)}.")
+
+
+def render(subject: Subject, value: Any, name: str, look: Look = PLAIN) -> Iterator[str]:
+    """Yield a value's text in a format; raises BadInputError where the format does not offer it."""
+    check(subject, name)
     yield from getattr(registry()[name], subject)(value, look)

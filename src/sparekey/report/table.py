@@ -37,7 +37,7 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
     for account in audit.accounts:
         yield from _account(account, now, look)
     for skipped in audit.snapshot.skipped:
-        yield clean(f"\nAccount {skipped.id} ({skipped.name}): not read, it is {skipped.state}")
+        yield clean(f"\nAccount {skipped.id} ({skipped.name}): not read, it is {skipped.state}\n")
     yield "\n" + coverage(audit) + "\n"
 
 
@@ -47,8 +47,8 @@ def coverage(audit: Audit) -> str:
     users = told.users_read + told.users_unreadable
     fine = told.users_read - told.users_spare
     lines = [
-        f"{number(fine)} of {plural(users, 'user')} have at most one active key; "
-        f"{number(told.users_spare)} have spare keys"
+        f"{number(fine)} of {plural(users, 'user')} {_have(users)} at most one active key; "
+        f"{number(told.users_spare)} {_have(told.users_spare)} spare keys"
         + (f" ({number(told.users_exempt)} exempt)" if told.users_exempt else "")
         + f"; {number(told.users_unreadable)} could not be read"
     ]
@@ -58,7 +58,16 @@ def coverage(audit: Audit) -> str:
             f"{number(told.accounts_read)} of {plural(accounts, 'account')} read; "
             f"{number(told.accounts_unreadable)} could not be read"
         )
+    if told.accounts_as_of:
+        lines.append(
+            f"{plural(told.accounts_as_of, 'account')} only as of a credential report: "
+            "later changes could not be looked for"
+        )
     return "\n".join(lines)
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
 
 
 def plan(plan: Plan, look: Look) -> Iterator[str]:
@@ -133,7 +142,7 @@ def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterat
     unread = sum(isinstance(one.present, Unreadable) for one in every)
     having = sum(not isinstance(one.present, Unreadable) and one.present > 0 for one in every)
     yield (
-        f"{number(having)} of {plural(len(every), 'account')} have a root access key; "
+        f"{number(having)} of {plural(len(every), 'account')} {_have(len(every))} a root access key; "
         f"{number(unread)} could not be asked\n"
     )
     if having:
@@ -181,7 +190,7 @@ def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:
 
 
 def _seen(step: StepRecord) -> list[str]:
-    lines = [step.decided, *([step.why] if step.why else [])]
+    lines = [step.decided, *([step.why] if step.why and step.why not in step.decided else [])]
     if step.release:
         lines.append(f"released by: {step.release}")
     if step.after:

@@ -331,6 +331,6 @@ class Runs:
         if run_id in found:
             return run_id
         if len(found) != 1:
-            what = "no run" if not found else f"{len(found)} runs"
-            raise BadInputError(f"{what} match {run_id!r}", "`sparekey runs` lists them.")
+            what = "no run matches" if not found else f"{len(found)} runs match"
+            raise BadInputError(f"{what} {run_id!r}", "`sparekey runs` lists them.")
         return found[0]

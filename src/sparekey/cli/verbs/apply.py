@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
 @click.option("--no-watch", is_flag=True, help="Do not watch: the keys end as unwatched.")
 @notify_option
-@format_option
+@format_option("run")
 @connecting()
 def COMMAND(  # noqa: N802
     plan: Path,
@@ -68,7 +68,8 @@ def COMMAND(  # noqa: N802
     """Carry out a plan: deactivate its keys, and read back that they are Inactive.
 
     Asks first. Each user is read again just before the write, and held if anything changed. After a crash or
-    Ctrl-C the same command goes on. Exit code 0: all done; 1: a key did not turn inactive; 3: steps are held.
+    Ctrl-C the same command goes on. Exit code 0: all done; 1: a key did not turn inactive; 3: steps are held;
+    4: the plan says that something could not be read.
     """
     from sparekey import app, report
 
@@ -85,19 +86,20 @@ def COMMAND(  # noqa: N802
     checked = app.preflight(here, wanted, limits, how)
     tell(f"as {checked.caller.arn}")
     tell(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
+    tell("".join(report.render("plan", wanted, "table", look())))
     if wanted.deactivations:
-        tell("".join(report.render("plan", wanted, "table", look())))
         tell(*(f"note: {warning}" for warning in checked.warnings))
         tell("This is how to reverse it by hand:", *(f"  {line}" for line in checked.reverse), "")
         _ask(len(wanted.deactivations), resumes=checked.resumes, yes=yes)
     record = app.apply(here, wanted, limits=limits, options=how, on_event=say, wait=wait, detach=detach)
     show(report.render("run", record, format_, look()))
     tell(*(f"not told: {failed.target}: {failed.why}" for failed in app.tell_of_run(here, record, targets)))
-    return run_exit_code(record)
+    code = run_exit_code(record)
+    return 4 if wanted.unread and code != 1 else code
 
 
 def _ask(keys: int, *, resumes: bool, yes: bool) -> None:
-    from sparekey.errors import BadInputError
+    from sparekey.errors import BadInputError, RefusedError
 
     if yes:
         return
@@ -106,4 +108,5 @@ def _ask(keys: int, *, resumes: bool, yes: bool) -> None:
             "there is no terminal to ask on", "Look at the plan, then say --yes. Nothing was changed."
         )
     what = "Go on with" if resumes else "Deactivate"
-    click.confirm(f"{what} {keys} key{'s' if keys > 1 else ''}?", abort=True, err=True)
+    if not click.confirm(f"{what} {keys} key{'s' if keys > 1 else ''}?", err=True):
+        raise RefusedError("the answer was no", "Nothing was changed.")

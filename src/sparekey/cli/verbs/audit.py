@@ -48,7 +48,7 @@ def told_to_hub(sent: "Iterable[Sent]") -> int:
     help="Import the findings, each account's with that account's credentials.",
 )
 @read_option
-@format_option
+@format_option("audit")
 @connecting(many=True)
 def COMMAND(  # noqa: N802
     rules: tuple[str, ...],

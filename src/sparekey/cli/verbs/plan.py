@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 )
 @usage_options
 @read_option
-@format_option
+@format_option("plan")
 @connecting(many=True)
 def COMMAND(  # noqa: N802
     out: Path | None,

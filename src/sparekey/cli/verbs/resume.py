@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("run", metavar="RUN")
 @click.option("--wait", is_flag=True, help="Stay until the watch is over.")
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
-@format_option
+@format_option("run")
 @connecting()
 def COMMAND(run: str, wait: bool, detach: bool, format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802
     """Let a stopped run go on."""

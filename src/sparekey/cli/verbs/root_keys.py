@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("root-keys", short_help="Say which root users have access keys.")
-@format_option
+@format_option("root_keys")
 @connecting(many=True)
 def COMMAND(format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802
     """Say which accounts' root users have access keys. Read-only.

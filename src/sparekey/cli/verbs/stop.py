@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command("stop", short_help="Deactivate no further key of a run.")
 @click.argument("run", metavar="RUN")
-@format_option
+@format_option("run")
 @connecting()
 def COMMAND(run: str, format_: str, connect: "Callable[[], App]") -> None:  # noqa: N802
     """Stop a run from any machine that shares its state: no further key is deactivated.

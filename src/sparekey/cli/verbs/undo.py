@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--key", default="", metavar="ID", help="Only this key; else every key that the run deactivated."
 )
-@format_option
+@format_option("run")
 @connecting()
 def COMMAND(  # noqa: N802
     run: str, key: str, format_: str, connect: "Callable[[], App]"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     help="history, archive=PLACE or athena=TABLE.",
 )
 @usage_options
-@format_option
+@format_option("usage")
 @connecting(many=True)
 def COMMAND(  # noqa: N802
     keys: tuple[str, ...],

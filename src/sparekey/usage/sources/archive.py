@@ -243,6 +243,7 @@ class _Workers(ExitStack):
         self._pool: ProcessPoolExecutor | None = None
         self._bytes = 0
         self.ahead = 1
+        keep_buffers()
 
     def submit(self, task: _Task) -> Future[_Result]:
         """Start a task."""
@@ -256,8 +257,6 @@ class _Workers(ExitStack):
             self.ahead = self._processes + 2
         if self._pool is not None:
             return self._pool.submit(work, task)
-        if self._bytes == 0:
-            keep_buffers()
         done: Future[_Result] = Future()
         done.set_result(work(task))
         return done
