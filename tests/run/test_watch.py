@@ -333,6 +333,16 @@ def test_a_probe_that_is_silent_in_the_last_moment_may_answer_a_little_later() -
     assert engine.states(run)["AKIAAPIOLD"] == "settled"
 
 
+def test_a_long_silence_is_told_once() -> None:
+    engine, probes, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(hours=1))
+    probes.says = lambda _name: BLIND
+    engine.run()
+    assert engine.kinds(run).count("unobserved") == 1
+    assert engine.states(run)["AKIAAPIOLD"] == "unwatched"
+    assert len([note for note in engine.record(run).notes if "is unanswered" in note]) == 1
+
+
 def test_a_watch_whose_observations_were_lost_has_seen_nothing() -> None:
     engine, _, run = watched({"web": ("api",)})
     engine.run(until=NOW + timedelta(days=1))

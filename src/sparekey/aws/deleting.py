@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from sparekey.aws.client import Client, Principal
+from sparekey.aws.keys import Keys
 from sparekey.aws.root import enter_as_root
 
 
@@ -20,6 +21,11 @@ class Deleter:
     def __init__(self, client: Client, principal: Principal) -> None:
         self._client = client
         self._principal = principal
+
+    @classmethod
+    def of_account(cls, account: Keys) -> "Deleter":
+        """Of an account that was entered."""
+        return cls(account._client, account._principal)  # of the same room
 
     @classmethod
     def of_root(cls, client: Client, base: Principal, partition: str, account: str) -> "Deleter":

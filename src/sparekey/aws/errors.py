@@ -199,6 +199,7 @@ def from_botocore(error: Exception, action: str = "") -> AwsError:
         (_NO_CREDENTIALS, NoCredentialsError, "no usable AWS credentials"),
         ((boto.NoRegionError,), NoRegionError, "no AWS region is set"),
         ((boto.HTTPClientError, boto.ConnectionError), UnreachableError, "AWS cannot be reached"),
+        ((ValueError,), UnreachableError, "AWS cannot be reached"),  # an endpoint that is no URL
         ((Exception,), AwsError, f"{action or 'the AWS client'} failed"),
     )
     kind, told = next((kind, told) for causes, kind, told in kinds if isinstance(error, causes))

@@ -17,12 +17,11 @@ _LOOK = "(listing)"
 
 def look_after(hands: Hands, run: Run, fold: RunFold) -> None:
     """One round of the watch over all that is watched."""
-    watched = _watched(fold)
-    if not watched:
+    if not _watched(fold):
         return
-    red = _ask_due(hands, run, watched)
+    red = _ask_due(hands, run, fold)
     if red:
-        roll_back(hands, run, fold, red)
+        roll_back(hands, run, reload(hands, fold), red)
     _look_at_users(hands, run, _watched(reload(hands, fold)))
     _judge(hands, run, reload(hands, fold))
 
@@ -50,11 +49,15 @@ def _names(watched: dict[KeyId, Watching]) -> dict[str, list[Watching]]:
     return found
 
 
-def _ask_due(hands: Hands, run: Run, watched: dict[KeyId, Watching]) -> dict[str, str]:
+def _told(fold: RunFold, name: str, since: datetime) -> bool:
+    return any((gap.probe, gap.since) == (name, since) for gap in fold.unobserved)
+
+
+def _ask_due(hands: Hands, run: Run, fold: RunFold) -> dict[str, str]:
     """Ask every probe whose time has come; returns the red ones and what they said."""
     red: dict[str, str] = {}
     seen = hands.ledger.observations(run.id)
-    for name, watches in sorted(_names(watched).items()):
+    for name, watches in sorted(_names(_watched(fold)).items()):
         now = hands.clock.now()
         known = seen.get(name)
         cadence = hands.probes.cadence(run.policy, name)
@@ -65,7 +68,7 @@ def _ask_due(hands: Hands, run: Run, watched: dict[KeyId, Watching]) -> dict[str
             if now < known.asked + cadence and not ended and known.green is not False:
                 continue
         asked = ask(hands, run, name)
-        if now - since > tolerance(cadence):
+        if now - since > tolerance(cadence) and not _told(fold, name, since):
             hands.note(run.id, Unobserved(name, since, now))
         if asked.green is False:
             red[name] = asked.output
@@ -118,18 +121,13 @@ def _judge(hands: Hands, run: Run, fold: RunFold) -> None:
     for key, watch in _watched(fold).items():
         if hands.clock.now() >= watch.until:
             gaps = [gap for gap in fold.unobserved if _concerns(gap, watch)]
-            said = _verdict(hands, run, key, watch, gaps, seen)
+            said = _verdict(key, watch, gaps, seen)
             if said is not None:
                 Turn(hands, run, key[:2]).say_last(said)
 
 
 def _verdict(
-    hands: Hands,
-    run: Run,
-    key: KeyId,
-    watch: Watching,
-    gaps: list[Unobserved],
-    seen: dict[str, Observation],
+    key: KeyId, watch: Watching, gaps: list[Unobserved], seen: dict[str, Observation]
 ) -> Verdict | None:
     """Settled only where every probe was green to the end; None while one may still be asked."""
     if gaps:
@@ -138,8 +136,7 @@ def _verdict(
     blind = [name for name in watch.probes if name not in seen or seen[name].seen < watch.until]
     if not blind:
         return Verdict(*key, "settled", f"{', '.join(watch.probes)} stayed green")
-    if hands.clock.now() - watch.until > tolerance(hands.probes.cadence(run.policy, blind[0])):
-        return Verdict(*key, "unwatched", f"probe {blind[0]} could not be asked at the end")
+    # It is asked again until it answers, or until its silence counts as a gap.
     return None
 
 

@@ -68,7 +68,8 @@ def COMMAND(  # noqa: N802
     """Carry out a plan: deactivate its keys, and read back that they are Inactive.
 
     Asks first. Each user is read again just before the write, and held if anything changed. After a crash or
-    Ctrl-C the same command goes on. Exit code 0: all done; 1: a key did not turn inactive; 3: steps are held.
+    Ctrl-C the same command goes on. Exit code 0: all done; 1: a key did not turn inactive; 3: steps are held;
+    4: the plan says that something could not be read.
     """
     from sparekey import app, report
 
@@ -85,15 +86,16 @@ def COMMAND(  # noqa: N802
     checked = app.preflight(here, wanted, limits, how)
     tell(f"as {checked.caller.arn}")
     tell(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
+    tell("".join(report.render("plan", wanted, "table", look())))
     if wanted.deactivations:
-        tell("".join(report.render("plan", wanted, "table", look())))
         tell(*(f"note: {warning}" for warning in checked.warnings))
         tell("This is how to reverse it by hand:", *(f"  {line}" for line in checked.reverse), "")
         _ask(len(wanted.deactivations), resumes=checked.resumes, yes=yes)
     record = app.apply(here, wanted, limits=limits, options=how, on_event=say, wait=wait, detach=detach)
     show(report.render("run", record, format_, look()))
     tell(*(f"not told: {failed.target}: {failed.why}" for failed in app.tell_of_run(here, record, targets)))
-    return run_exit_code(record)
+    code = run_exit_code(record)
+    return 4 if wanted.unread and code != 1 else code
 
 
 def _ask(keys: int, *, resumes: bool, yes: bool) -> None:
