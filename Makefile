@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or newer, make and a package index; nothing else beforehand.
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-console test lint types unit docs screenshots bench-read bench-peers lock clean
+.PHONY: help demo demo-console test lint types unit docs screenshots bench-read bench-peers bench-trail bench-run bench-kill bench-chaos lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -33,7 +33,7 @@ types: dev-venv
 
 unit: dev-venv
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest --numprocesses 2 --dist loadfile
 	@$(BIN)/python -m coverage combine -q
 	@$(BIN)/python tools/coverage_gate.py
 
@@ -46,8 +46,20 @@ bench-read: dev-venv ## measure our own reading against a constant-time server
 bench-peers: dev-venv ## measure other tools on the same question (installs them under .bench)
 	@$(BIN)/python bench/peers.py
 
+bench-trail: dev-venv ## measure the archive scan beside other tools (installs them under .bench)
+	@$(BIN)/python bench/trail.py --install --write
+
 screenshots: dev-venv ## take the console's screenshots again, into docs/screenshots
 	@PYTHONPATH=tests $(BIN)/python tests/console/screenshots.py
+
+bench-run: dev-venv ## measure runs: steps a second on SQLite and PostgreSQL, one worker and more
+	@$(BIN)/python bench/steps.py
+
+bench-kill: dev-venv ## kill a run of 200 keys at every point, on SQLite and on PostgreSQL
+	@$(BIN)/python bench/kill.py
+
+bench-chaos: dev-venv ## play 1,000 seeds of a bad line between a run and AWS
+	@$(BIN)/python bench/chaos.py
 
 lock: ## resolve the hash-pinned requirements again (needs uv)
 	@tools/lock --upgrade

@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "ledger": {"model", "clock"},
     "probes": {"model", "policy", "clock"},
     "run": RUNNING,
-    "report": {"model", "plan", "rules", "words", "clock"},
+    "report": {"model", "plan", "rules", "usage", "words", "clock"},
     "notify": {"model", "plan", "words"},
     "app": RUNNING | {"home", "mutelist", "report", "notify", "sandbox", "demo"},
     "console": {"app", "model", "report", "words"},

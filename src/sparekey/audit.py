@@ -171,7 +171,8 @@ def audit(
     waiting = iter(accounts)
     try:
         with Crew[Event](workers) as crew:
-            for account in itertools.islice(waiting, workers):
+            # Twice as many as can be asked at once: nobody waits for the next account to be begun.
+            for account in itertools.islice(waiting, 2 * workers):
                 _Reading(account, clock, crew, wanted).start()
             while len(done) < len(accounts):
                 event = crew.next_event()
@@ -375,6 +376,7 @@ class _Reading:
             raise
         except AwsError as error:
             self._history = _unread("cloudtrail:LookupEvents", error)
+            self._notes.append(f"as of the credential report; later changes are not known: {error.message}")
             self._as_of = generated
             return Changes(frozenset())
         self._as_of = max(generated, self._as_of - LAG)

@@ -7,6 +7,7 @@ hash that was kept elsewhere.
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -172,8 +173,8 @@ class Ledger:
         """Give the connections back."""
         self.engine.dispose()
 
-    def _write(self) -> "_Guarded":
-        return _Guarded(self.engine)
+    def _write(self) -> AbstractContextManager[sa.Connection]:
+        return _guarded(self.engine)
 
     def append(
         self,
@@ -212,7 +213,7 @@ class Ledger:
     def claim(self, account: str, user: str) -> Claim:
         """The claim that holds now; read it before reading AWS."""
         query = sa.select(_claims.c.epoch).where(_claims.c.account == account, _claims.c.user_name == user)
-        with _Guarded(self.engine, read=True) as connection:
+        with _guarded(self.engine, read=True) as connection:
             return Claim(account, user, connection.execute(query).scalar() or 0)
 
     def holds(self, claim: Claim) -> bool:
@@ -240,7 +241,7 @@ class Ledger:
         query = query.order_by(_entries.c.seq)
         if limit is not None:
             query = query.limit(limit)
-        with _Guarded(self.engine, read=True) as connection:
+        with _guarded(self.engine, read=True) as connection:
             return tuple(_entry(row) for row in connection.execute(query))
 
     def entries_of_user(self, account: str, user: str, kinds: tuple[str, ...]) -> tuple[Entry, ...]:
@@ -250,18 +251,18 @@ class Ledger:
             .where(_entries.c.account == account, _entries.c.user_name == user, _entries.c.kind.in_(kinds))
             .order_by(_entries.c.at, _entries.c.run, _entries.c.seq)
         )
-        with _Guarded(self.engine, read=True) as connection:
+        with _guarded(self.engine, read=True) as connection:
             return tuple(_entry(row) for row in connection.execute(query))
 
     def head(self, run: str) -> str:
         """The hash of a run's last entry; GENESIS where the run has none."""
-        with _Guarded(self.engine, read=True) as connection:
+        with _guarded(self.engine, read=True) as connection:
             return _head(connection, run)[1]
 
     def runs(self) -> tuple[str, ...]:
         """Every run, by the time of its first entry."""
         query = sa.select(_entries.c.run).where(_entries.c.seq == 1).order_by(_entries.c.at, _entries.c.run)
-        with _Guarded(self.engine, read=True) as connection:
+        with _guarded(self.engine, read=True) as connection:
             return tuple(connection.execute(query).scalars())
 
     def export(self, run: str | None = None) -> Iterator[str]:
@@ -287,7 +288,7 @@ class Ledger:
     def observations(self, run: str) -> dict[str, Observation]:
         """The latest word of each probe of a run."""
         query = sa.select(_observations).where(_observations.c.run == run)
-        with _Guarded(self.engine, read=True) as connection:
+        with _guarded(self.engine, read=True) as connection:
             return {
                 row.name: Observation(
                     datetime.fromisoformat(row.asked), datetime.fromisoformat(row.seen), row.green
@@ -309,7 +310,7 @@ class Ledger:
 
     def workers(self) -> tuple[WorkerSeen, ...]:
         """Every worker that signed on, dead ones included."""
-        with _Guarded(self.engine, read=True) as connection:
+        with _guarded(self.engine, read=True) as connection:
             return tuple(
                 WorkerSeen(
                     row.id,
@@ -328,7 +329,7 @@ class Ledger:
         broken: list[str] = []
         seq, prev, seen = 0, GENESIS, False
         query = sa.select(_entries).where(_entries.c.run == run).order_by(_entries.c.seq)
-        with _Guarded(self.engine, read=True) as connection:
+        with _guarded(self.engine, read=True) as connection:
             for row in connection.execute(query).yield_per(1000):
                 broken += _check_entry(row, seq, prev)
                 seq, prev = row.seq, row.hash
@@ -464,28 +465,16 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-class _Guarded:
-    """One transaction whose database errors are told in words."""
-
-    def __init__(self, engine: sa.Engine, *, read: bool = False) -> None:
-        self._engine = engine.execution_options(sparekey_read=True) if read else engine
-
-    def __enter__(self) -> sa.Connection:
-        self._context = self._engine.begin()
-        try:
-            return self._context.__enter__()
-        except sa.exc.DBAPIError as error:
-            raise _told(error) from error
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            self._context.__exit__(kind, error, trace)
-        except sa.exc.IntegrityError:
-            raise
-        except sa.exc.DBAPIError as failed:
-            raise _told(failed) from failed
-        if isinstance(error, sa.exc.DBAPIError) and not isinstance(error, sa.exc.IntegrityError):
-            raise _told(error) from error
+@contextmanager
+def _guarded(engine: sa.Engine, *, read: bool = False) -> Iterator[sa.Connection]:
+    """One transaction whose database errors are told in words; a clash of keys is left to the caller."""
+    try:
+        with (engine.execution_options(sparekey_read=True) if read else engine).begin() as connection:
+            yield connection
+    except sa.exc.IntegrityError:
+        raise
+    except sa.exc.DBAPIError as error:
+        raise _told(error) from error
 
 
 def _told(error: sa.exc.DBAPIError) -> StateError:

@@ -243,7 +243,10 @@ class AccountVerdict(Value, frozen=True):
 
 
 class Coverage(Value, frozen=True):
-    """How much was read and what it came to; `users_spare` have two or more active keys, exempt or not."""
+    """How much was read and what it came to; `users_spare` have two or more active keys, exempt or not.
+
+    `accounts_as_of` were read by a credential report after which changes could not be looked for.
+    """
 
     accounts_read: int
     accounts_unreadable: int
@@ -252,6 +255,7 @@ class Coverage(Value, frozen=True):
     users_spare: int
     users_exempt: int
     findings_failed: int
+    accounts_as_of: int = 0
 
 
 class Audit(Value, frozen=True):
@@ -279,6 +283,8 @@ StepState = Literal[
     "rolled_back",
     "undone",
     "changed",
+    "deleting",
+    "deleted",
     "failed",
 ]
 RunState = Literal[

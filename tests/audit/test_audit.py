@@ -35,6 +35,8 @@ from sparekey.model import (
     Unreadable,
     User,
 )
+from sparekey.policy import Policy
+from sparekey.rules import assess
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CALLER = Caller("111111111111", "arn:aws:iam::111111111111:user/me")
@@ -375,6 +377,8 @@ def test_where_the_history_is_denied_the_answer_is_as_of_the_report_and_says_so(
     read = by_report(account)
     assert read.as_of == GENERATED
     assert read.history == Unreadable("cloudtrail:LookupEvents", "access denied", "AccessDenied")
+    assert read.notes == ("as of the credential report; later changes are not known: access denied",)
+    assert assess(Snapshot(NOW, CALLER, (read,)), Policy(), NOW).coverage.accounts_as_of == 1
 
 
 @pytest.mark.parametrize("changed", [Changes(frozenset({"new"})), Changes(frozenset(), untold=1)])

@@ -90,13 +90,27 @@ def test_one_connection_carries_many_calls(wire: Wire) -> None:
     [
         (CHUNKED + b"2\r\nhi\r\n4;x=1\r\n you\r\n0\r\nT: 1\r\n\r\n", b"hi you"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + PLAIN, b"hi"),
-        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", b"until the end"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi", b"hi"),
     ],
 )
 def test_every_framing_is_read_whole(wire: Wire, answer: bytes, body: bytes) -> None:
-    with served([answer]) as url:
+    with served([answer, PLAIN]) as url:
         assert wire.send(post(url)).body == body
+        assert wire.send(post(url)).body == b"hi"  # over the same connection
+        wire.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", b"until the end"),
+        (PLAIN.replace(b"1.1", b"1.0"), b"hi"),
+        (PLAIN.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"hi"),
+    ],
+)
+def test_a_connection_that_the_server_closes_is_not_kept(wire: Wire, answer: bytes, body: bytes) -> None:
+    with served([answer], [PLAIN]) as url:
+        assert wire.send(post(url)).body == body
+        assert wire.send(post(url)).body == b"hi"
         wire.close()
 
 
@@ -205,9 +219,12 @@ def tls_context(folder: Path) -> ssl.SSLContext:
     return context
 
 
-def test_one_tls_context_serves_every_connection(wire: Wire, tmp_path: Path) -> None:
+def test_one_tls_context_serves_every_connection(
+    wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = tls_context(tmp_path)
-    trusting = Wire(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    trusting = Wire()
     big = b"x" * 300_000
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + big
     with served([PLAIN, answer], [PLAIN], tls=context) as url:

@@ -4,6 +4,7 @@ import http.client
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from console.conftest import Console, console_on, let_in
-from console.walk import MAIN, usage_of
+from console.walk import MAIN
 from sparekey import app
+from sparekey.model import Consumer, ServiceUse, Usage
 from sparekey.sandbox import Sandbox
 
 SCRIPT = "<script>window.broken=1</script>"
@@ -296,6 +298,14 @@ def test_bad_input_gets_a_sentence_and_no_traceback(
     assert "Traceback" not in text
 
 
+def hostile_usage(key: str) -> Usage:
+    """An application that calls itself something that must stay text."""
+    now = datetime.now(UTC)
+    use = ServiceUse("s3", "us-east-1", ("GetObject",), 1, 0, now, now, timedelta(0), now)
+    consumer = Consumer(SCRIPT, f"{IMAGE}{RIGHT_TO_LEFT}", (use,))
+    return Usage(key, SCRIPT, now, now, 1, 0, 0, (consumer,), now, now, partial=(IMAGE,))
+
+
 def test_hostile_names_and_texts_stay_text(browser: Browser, tmp_path: Path) -> None:
     with console_on(Sandbox(HOSTILE), tmp_path / "home", POLICY) as console:
         context = let_in(browser, console)
@@ -304,8 +314,7 @@ def test_hostile_names_and_texts_stay_text(browser: Browser, tmp_path: Path) -> 
         assert len(names) == 5
         for row in console.desk.seen().rows:
             for key in row.keys:
-                usage = usage_of(key, SCRIPT, f"{IMAGE}{RIGHT_TO_LEFT}", "s3", 30, 1)
-                console.desk.usages[str(key.id)] = usage
+                console.desk.usages[str(key.id)] = hostile_usage(str(key.id))
         paths = [
             "/",
             "/users?show=all",

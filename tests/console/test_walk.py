@@ -1,14 +1,16 @@
 """The walk through the console in a real browser, on the practice company and the real verbs."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from console.conftest import Console
+from console.conftest import Console, console_on, let_in
 from console.walk import MAIN
 from sparekey import app
+from sparekey.sandbox import Sandbox
 
 
 def status_in_aws(console: Console, user: str, number: int = 1) -> str:
@@ -65,6 +67,11 @@ def test_deactivate_and_reactivate_by_keyboard_alone(page: Page, console: Consol
     expect(card).to_contain_text("may go")
     expect(card).to_contain_text("used 62 d ago (ssm, us-east-1)")
     expect(card).to_contain_text("Not used in 45d, while")
+    press_until(page, "Tab", "Read who uses these keys")
+    page.keyboard.press("Enter")
+    card = page.get_by_role("region", name=key.id)
+    expect(card.get_by_role("row", name="aws-sdk-js")).to_contain_text("198.51.100.41")
+    expect(card.get_by_role("img", name="168 calls on")).to_be_visible()
     press_until(page, "Tab", "Make inactive")
     page.keyboard.press("Enter")
 
@@ -72,6 +79,7 @@ def test_deactivate_and_reactivate_by_keyboard_alone(page: Page, console: Consol
     card = page.get_by_role("region", name=key.id)
     expect(card).to_contain_text("used 62 d ago")
     expect(card).to_contain_text("What still uses it")
+    expect(card.get_by_role("row", name="aws-sdk-js")).to_contain_text("ssm")
     assert status_in_aws(console, "web-frontend") == "Active"
     press_until(page, "Tab", "Deactivate")
     page.keyboard.press("Enter")
@@ -310,3 +318,66 @@ def test_an_unknown_failure_is_a_page_without_details(
     expect(page.get_by_role("heading", name="Sparekey failed in a way it does not know")).to_be_visible()
     assert "the secret inside" not in page.content()
     assert "Traceback" not in page.content() + capfd.readouterr().err
+
+
+def test_other_accounts_are_read_and_those_that_are_not_are_named(browser: Browser, tmp_path: Path) -> None:
+    where = app.where(org=True, role="SparekeyAudit", external_id="practice")
+    with console_on(Sandbox(), tmp_path / "home", where=where) as console:
+        context = let_in(browser, console)
+        page = context.new_page()
+        page.goto(console.origin)
+        expect(page.get_by_role("row", name="practice-production")).to_contain_text("has an access key")
+        expect(page.get_by_role("row", name="Former shop")).to_contain_text("AWS says that it is suspended")
+        page.goto(f"{console.origin}/users")
+        page.get_by_label("Account").select_option("222233334444")
+        page.get_by_label("Choose web-frontend in 222233334444").check()
+        expect(page.locator("#chosen")).to_have_text("1 user chosen")
+        page.get_by_role("button", name="Review the plan").click()
+        page.get_by_role("heading", name="of web-frontend?").wait_for()
+        expect(page.get_by_text("222233334444", exact=True)).to_be_visible()
+        expect(page.get_by_text(MAIN, exact=True)).to_have_count(0)
+        context.close()
+
+
+DENIED = """\
+[caller]
+account = "111122223333"
+user = "ops"
+[[account]]
+id = "111122223333"
+name = "Closed"
+[[account.user]]
+name = "ops"
+key = [{ age = "20d" }]
+[[fault]]
+kind = "deny"
+action = "iam:ListUsers"
+"""
+
+
+def test_what_cannot_be_read_is_said(browser: Browser, tmp_path: Path) -> None:
+    with console_on(Sandbox(DENIED), tmp_path / "home") as console:
+        context = let_in(browser, console)
+        page = context.new_page()
+        page.goto(console.origin)
+        expect(page.get_by_role("heading", name="1 account or user could not be read")).to_be_visible()
+        expect(page.get_by_role("row", name=MAIN)).to_contain_text("iam:ListUsers")
+        page.goto(user_page(console, "nobody"))
+        expect(page.get_by_role("heading", name="No IAM user 'nobody' was read")).to_be_visible()
+        context.close()
+
+
+def test_the_end_of_the_console_finishes_the_key_in_hand(browser: Browser, tmp_path: Path) -> None:
+    with console_on(Sandbox(), tmp_path / "home") as console:
+        context = let_in(browser, console)
+        page = context.new_page()
+        page.goto(user_page(console, "web-frontend"))
+        page.get_by_role("button", name="Make inactive").click()
+        page.get_by_role("button", name="Deactivate").click()
+        page.get_by_role("heading", name="Run r-").wait_for()
+        console.server.should_exit = True
+        console.desk.close()
+        (record,) = app.runs()
+        assert {step.state for step in record.steps} <= {"planned", "unwatched", "confirmed", "settled"}
+        assert status_in_aws(console, "web-frontend") in ("Active", "Inactive")
+        context.close()

@@ -132,6 +132,15 @@ class FakeGateway:
         self.aws.before("last_used")
         return next(k.last_used for keys in self.aws.users.values() for k in keys if k.id == key_id)
 
+    def delete_key(self, user: str, key_id: str) -> str:
+        self.aws.before("delete_key")
+        known = self._keys(user)
+        if not any(found.id == key_id for found in known):
+            raise NotFoundError(f"not found: key {key_id}", code="NoSuchEntity")
+        self.aws.users[self.account, user] = [found for found in known if found.id != key_id]
+        self.aws.after("delete_key")
+        return f"request-{next(self.aws.requests)}"
+
     def set_status(self, user: str, key_id: str, status: str) -> str:
         self.aws.before("set_status")
         if not any(key.id == key_id for key in self._keys(user)):

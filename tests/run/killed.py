@@ -6,7 +6,9 @@ The fake AWS lives in the test's process and is spoken to over a socket, as the 
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
+from functools import cache
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -83,14 +85,15 @@ class Points:
 class RemoteAws:
     """The fake AWS of the test's process."""
 
-    def __init__(self, address: str, points: Points) -> None:
+    def __init__(self, address: str, points: Points, account: str) -> None:
+        self.account = account
         self.connection: Connection[Any, Any] = Client(address, "AF_UNIX")
         self.lock = threading.Lock()
         self.points = points
 
     def _ask(self, *question: str) -> Any:
         with self.lock:
-            self.connection.send(question)
+            self.connection.send((self.account, *question))
             answer = self.connection.recv()
         if isinstance(answer, Exception):
             raise answer
@@ -113,8 +116,8 @@ class RemoteAws:
         return request
 
 
-def serve(aws: FakeAws, address: str, account: str) -> Listener:
-    """Answer for a fake AWS until the listener is closed."""
+def serve(aws: FakeAws, address: str, latency: float = 0.0) -> Listener:
+    """Answer for a fake AWS until the listener is closed, each call after so many seconds."""
     listener = Listener(address, "AF_UNIX", backlog=16)
     lock = threading.Lock()
 
@@ -122,9 +125,10 @@ def serve(aws: FakeAws, address: str, account: str) -> Listener:
         with connection:
             while True:
                 try:
-                    name, *args = connection.recv()
+                    account, name, *args = connection.recv()
                 except (EOFError, OSError):
                     return
+                time.sleep(latency)
                 with lock:
                     try:
                         result = getattr(aws.gateway(account), name)(*args)
@@ -155,10 +159,10 @@ def run(job: Job) -> None:
     DBOS.run_step = points.around(lambda options, *_rest: f"step {options['name']}", DBOS.run_step)  # type: ignore[method-assign]
     engine._POLL = runs_module._POLL = 0.02
     setattr(Engine, "stop", lambda _engine: None)  # noqa: B010  # the process ends anyway
-    aws = RemoteAws(job.address, points)
+    accounts = cache(lambda account: RemoteAws(job.address, points, account))
     state = State(Path(job.home), job.url)
     runs = Runs(
-        state, RunningClock(), lambda _account: aws, CALLER, probes=FakeProbes({}), patience=QUICK
+        state, RunningClock(), accounts, CALLER, probes=FakeProbes({}), patience=QUICK
     )  # fmt: skip
     plan = decode(Path(job.plan).read_bytes())
     try:

@@ -3,20 +3,26 @@
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
+import sqlalchemy as sa
+from dbos import DBOS
 
-from run.fake import CALLER, NOW, FakeAws, RunningClock, plan_for, small_company
+from run.fake import ACCOUNT, CALLER, NOW, FakeAws, RunningClock, plan_for, small_company
 from run.virtual import FakeProbes
 from sparekey.aws.errors import DeniedError
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.ledger import Entry, StateError, StateFullError
+from sparekey.model import NEVER_USED, AccessKey
 from sparekey.plan import Plan
 from sparekey.policy import Policy
 from sparekey.probes import Reading
-from sparekey.run.entries import Options
+from sparekey.run import engine as engine_module
+from sparekey.run.entries import Deleted, Options
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
@@ -201,6 +207,145 @@ def test_a_worker_watches_and_rolls_back_after_the_command_has_ended(world: Worl
         ended.set()
         worker.join()
     assert runs.live_workers() == ()
+
+
+def test_a_run_begun_by_one_version_is_finished_by_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = FakeProbes({"web": ("api",)})
+    probes.every = NOW.resolution * 200_000  # 0.2 s
+
+    def work(until: Callable[[], bool]) -> None:
+        world.runs(probes).work(until, every=0.05)
+
+    watching = world.runs(probes)
+    record = watching.apply(
+        world.plan, Policy(), options=Options(watch=4.0, windows=()), detach=True, wait=True
+    )
+    work(lambda: watching.show(record.id).state == "watching")
+    # The next version: other code, other workflows beside ours, another number. It knows the same revision.
+    DBOS.workflow(name="of.the.next.version")(lambda: None)
+    monkeypatch.setattr("sparekey.__version__", "99.0.0")
+    begun = world.aws.clock.now()
+    with monkeypatch.context() as other_revision:
+        other_revision.setattr(engine_module, "REVISION", "another")
+        work(lambda: (world.aws.clock.now() - begun).total_seconds() > 0.8)
+        assert watching.show(record.id).state == "watching"
+    work(lambda: watching.show(record.id).state != "watching")
+    final = watching.show(record.id)
+    assert {step.key: step.state for step in final.steps}["AKIAAPIOLD"] == "settled"
+
+
+def test_on_sqlite_a_second_process_waits_for_its_turn_and_takes_over(world: World) -> None:
+    other = world.state.try_lock("queues")
+    assert other is not None
+    runs = world.runs()
+    runs._engine().prepare()
+    threading.Timer(0.5, other.release).start()
+    assert runs.apply(world.plan, Policy()).state == "unwatched"
+
+
+def test_what_cut_the_engine_off_is_told(world: World) -> None:
+    def broken(call: str) -> None:
+        if call == "set_status":
+            raise ZeroDivisionError("a fault of our own")
+
+    world.aws.before = broken
+    with pytest.raises(StateError, match="was cut off: a fault of our own"):
+        world.runs().apply(world.plan, Policy())
+    world.aws.before = lambda _call: None
+    assert world.runs().apply(world.plan, Policy()).state == "unwatched"
+
+
+def test_interrupted_in_the_watch_it_goes_on_watching(world: World) -> None:
+    def interrupt(entry: Entry) -> None:
+        if entry.kind == "watching":
+            raise KeyboardInterrupt
+
+    world.aws.users = {key: keys for key, keys in world.aws.users.items() if key[1] == "api"}
+    world.plan = plan_for(world.aws)
+    probes = FakeProbes({"web": ("api",)})
+    with pytest.raises(KeyboardInterrupt):
+        world.runs(probes).apply(
+            world.plan, Policy(), options=Options(watch=60.0), wait=True, on_event=interrupt
+        )
+    record = world.runs(probes).list()[0]
+    assert (record.state, record.notes[1:]) == ("watching", ())
+    begun = world.runs(probes).begun(world.plan)
+    assert begun is not None
+    again = world.runs(probes).apply(
+        world.plan, Policy(), options=Options(watch=60.0), wait=False, detach=False
+    )
+    assert again.state == "watching"
+
+
+def test_a_reverse_file_that_cannot_be_written_stops_everything(world: World) -> None:
+    (world.state.directory / "reverse").touch()
+    with pytest.raises(StateError, match="nothing was changed"):
+        world.runs().apply(world.plan, Policy(), reverse=("# by hand",))
+    assert (world.aws.writes, world.runs().list()) == ([], ())
+
+
+def test_following_from_anywhere_ends_with_the_run(world: World) -> None:
+    record = world.runs().apply(world.plan, Policy())
+    seen: list[Entry] = []
+    assert world.runs().follow(record.id, seen.append, lambda _record: False) == record
+    assert len(seen) == record.entries
+
+
+def test_old_keys_of_ours_are_deleted_through_runs(world: World) -> None:
+    runs = world.runs()
+    record = runs.apply(world.plan, Policy())
+    assert runs.deletable(timedelta(days=1)) == ()
+    first = runs.deletable(timedelta(0))[0]
+    assert isinstance(runs.delete(first, world.aws.gateway(ACCOUNT)), Deleted)
+    assert runs.show(record.id).steps[0].state == "deleted"
+    key = AccessKey("AKIAROOT", "Active", NOW - timedelta(days=400), NEVER_USED)
+    with pytest.raises(AttributeError):
+        runs.delete_root(ACCOUNT, key, object(), timedelta(days=90))  # type: ignore[arg-type]
+    assert [run.id for run in runs.list()] == [record.id]
+
+
+def test_a_worker_waits_for_the_queues_on_sqlite(world: World) -> None:
+    other = world.state.try_lock("queues")
+    assert other is not None
+    times = iter(range(5))
+    world.runs().work(lambda: next(times, None) is None, every=0.01)
+    other.release()
+
+
+def test_only_the_dead_are_swept(world: World) -> None:
+    engine = world.runs()._engine()
+    assert engine.listen()
+    try:
+        engine.hand_out("r-none", ACCOUNT, "1")  # it fails, for there is no such run
+        _until(lambda: engine.failures("r-none") != [])
+        with world.state.held("executor-alive"), world.state.ledger.engine.begin() as connection:
+            row = "UPDATE workflow_status SET status = 'PENDING', executor_id = 'executor-alive'"
+            connection.execute(sa.text(row))
+        with world.state.held("executor-alive"):
+            engine.sweep()
+            assert engine.busy("r-none")
+        engine.sweep()
+        _until(lambda: not engine.busy("r-none"))
+    finally:
+        engine.stop()
+    with pytest.raises(StateError, match="no engine runs"):
+        engine_module._engine()
+
+
+def test_two_plans_with_the_same_beginning_have_runs_of_their_own(world: World) -> None:
+    runs = world.runs()
+    first = runs.apply(world.plan, Policy())
+    twin = msgspec.structs.replace(world.plan, digest=world.plan.digest[:8] + "0" * 56)
+    assert runs.run_id(twin) == f"r-{twin.digest[:32]}" != first.id
+    with pytest.raises(BadInputError, match="no run match"):
+        runs.show("r-zz")
+    assert runs.warnings(world.plan, Policy(), Options(watch=8 * 86400.0)) == (
+        "nothing will notice a breakage for 3 of 3 users: no probe",
+    )
+    everybody = world.runs(FakeProbes({"all": ("api", "batch", "idle")}))
+    assert everybody.warnings(world.plan, Policy(), Options(watch=8 * 86400.0)) == ()
 
 
 def _until(what: object) -> None:

@@ -3,55 +3,12 @@
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Listener
 from pathlib import Path
 
 import pytest
 
-from run.fake import ACCOUNT, FakeAws, RunningClock, key, plan_for, used
-from run.killed import Job, serve
-from run.promises import kept
+from run.stage import Stage
 from run.zygote import Zygote
-from sparekey.plan import encode
-from sparekey.run.record import RunFold
-from sparekey.run.state import State
-
-AFTER = {
-    "api": {"AKIAAPIOLD": "Inactive", "AKIAAPINEW": "Active"},
-    "batch": {"AKIABATCH1": "Inactive", "AKIABATCH2": "Inactive", "AKIABATCH3": "Active"},
-}
-
-
-class Stage:
-    """A fake AWS, a plan of three keys, and a state directory."""
-
-    def __init__(self, directory: Path, url: str = "") -> None:
-        directory.mkdir()
-        self.directory, self.url = directory, url
-        self.aws = FakeAws(RunningClock())
-        self.aws.add("api", key("AKIAAPIOLD", 400, used(80)), key("AKIAAPINEW", 30, used(1)))
-        middle = key("AKIABATCH2", 200, used(100))
-        self.aws.add("batch", key("AKIABATCH1", 300), middle, key("AKIABATCH3", 20, used(2)))
-        self.plan = plan_for(self.aws)
-        (directory / "plan.json").write_bytes(encode(self.plan))
-        self.listener: Listener = serve(self.aws, str(directory / "aws"), ACCOUNT)
-
-    def job(self, **more: object) -> Job:
-        home, plan, address = (str(self.directory / name) for name in ("home", "plan.json", "aws"))
-        return Job(home, plan, address, self.url, **more)  # type: ignore[arg-type]
-
-    def check(self) -> None:
-        """The same end as that of a run left alone."""
-        self.listener.close()
-        assert {user: self.aws.statuses(user) for user in AFTER} == AFTER
-        state = State(self.directory / "home", self.url)
-        try:
-            (run,) = (name for name in state.ledger.runs() if name == f"r-{self.plan.digest[:8]}")
-            kept(state.ledger, [run], self.aws.writes)
-            record = RunFold(state.ledger.entries(run)).record()
-            assert {step.state for step in record.steps} == {"unwatched"}
-        finally:
-            state.close()
 
 
 @pytest.fixture(scope="module")

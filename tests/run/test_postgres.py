@@ -10,7 +10,7 @@ import pytest
 
 from run import postgres
 from run.fake import CALLER, RunningClock, plan_for, small_company
-from run.test_kill import Stage
+from run.stage import Stage
 from run.zygote import Zygote
 from sparekey.ledger import Ledger
 from sparekey.policy import Policy

@@ -22,10 +22,10 @@ from sparekey.model import Caller, LastUsed
 from sparekey.plan import make
 from sparekey.policy import Policy
 from sparekey.run.drive import drive
-from sparekey.run.entries import Resumed
+from sparekey.run.entries import Failed, Resumed
 from sparekey.run.record import RunFold, open_run
 from sparekey.run.steps import carry_user, reactivate
-from sparekey.run.turn import Hands, NoProbes
+from sparekey.run.turn import Hands, NoProbes, Turn
 from sparekey.run.work import load_run
 
 DENIED = DeniedError("access denied: iam:UpdateAccessKey", code="AccessDenied", request_id="no-1")
@@ -312,6 +312,12 @@ def test_a_key_or_user_that_vanished_meanwhile_is_gone(steps: int) -> None:
         assert outcome(engine, run)[0] == "gone"
 
 
+def carry(engine: VirtualEngine, run: str) -> None:
+    opened = load_run(engine.hands, run)
+    works = [carry_user(engine.hands, opened, user, steps) for user, steps in opened.users().items()]
+    drive(works, engine.clock)
+
+
 def undo(engine: VirtualEngine, run: str, name: str = "AKIAAPIOLD") -> None:
     opened = load_run(engine.hands, run)
     drive([reactivate(engine.hands, opened, (ACCOUNT, "api"), name, "undo", "asked")], engine.clock)
@@ -474,3 +480,138 @@ def test_without_probes_there_is_nothing_to_ask() -> None:
     for asked in (probes.cadence, probes.ask):
         with pytest.raises(KeyError):
             asked(Policy(), "web")
+
+
+def test_a_step_that_the_plan_holds_stays_held() -> None:
+    aws = pair()
+    aws.add("busy", key("AKIABUSY1", 80, used(1)), key("AKIABUSY2", 30, used(1)))
+    engine = VirtualEngine(aws)
+    run = engine.open(plan_for(aws))
+    engine.run()
+    held = next(step for step in engine.record(run).steps if step.user == "busy")
+    assert (held.state, held.key) == ("held", "AKIABUSY1")
+    assert engine.record(run).state == "unwatched"
+
+
+def test_others_at_work_on_a_user_all_the_time() -> None:
+    engine = VirtualEngine(pair())
+    run = engine.open(plan_for(engine.aws))
+
+    def busy(call: str) -> None:
+        if call == "list_keys":
+            claim = engine.ledger.claim(ACCOUNT, "api")
+            engine.ledger.append("r-other", "kept", {}, at=engine.clock.now(), claim=claim, take=True)
+
+    engine.aws.before = busy
+    engine.run()
+    assert outcome(engine, run) == ("failed", "others were at work on this user")
+    assert engine.aws.writes == []
+
+
+def test_what_is_said_last_is_dropped_where_others_took_over() -> None:
+    engine = VirtualEngine(pair())
+    run = engine.open(plan_for(engine.aws))
+    turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
+    engine.ledger.append("r-other", "kept", {}, at=NOW, claim=turn.claim, take=True)
+    turn.say_last(Failed(ACCOUNT, "api", "AKIAAPIOLD", "read", "", "late"))
+    assert engine.kinds(run) == ["opened"]
+
+
+def test_a_key_that_another_run_took_during_an_undo_is_left_to_it() -> None:
+    engine, run = after(lambda _aws: None)
+    opened = load_run(engine.hands, run)
+    work = reactivate(engine.hands, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undo", "asked")
+    for _ in range(4):
+        next(work)
+    work.close()
+    engine.clock.sleep(3600)
+    engine.aws.set("api", "AKIAAPIOLD", "Active")
+    second = engine.open(plan_for(engine.aws))
+    engine.run()
+    assert engine.states(second)["AKIAAPIOLD"] == "unwatched"
+    drive(
+        [carry_user(engine.hands, opened, user, steps) for user, steps in opened.users().items()],
+        engine.clock,
+    )
+    assert outcome(engine, run)[0] == "changed"
+    assert engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
+
+
+def test_a_foreign_hand_before_the_next_key_of_a_user_brings_the_first_back() -> None:
+    aws = small_company()
+    aws.users = {(ACCOUNT, "batch"): aws.users[ACCOUNT, "batch"]}
+    engine = VirtualEngine(aws)
+    run = engine.open(plan_for(aws))
+
+    def meanwhile(call: str) -> None:
+        confirmed = engine.kinds(run)[-1] in ("confirmed", "verdict")
+        if call == "list_keys" and confirmed and len(aws.writes) == 1:
+            for name in ("AKIABATCH2", "AKIABATCH3"):
+                aws.set("batch", name, "Inactive")
+
+    aws.before = meanwhile
+    engine.run()
+    assert aws.status("batch", "AKIABATCH1") == "Active"
+    assert engine.states(run)["AKIABATCH1"] == "rolled_back"
+
+
+def test_a_peer_that_goes_on_with_our_deactivation_is_not_undone_by_our_late_write() -> None:
+    engine = VirtualEngine(pair())
+    run = engine.open(plan_for(engine.aws))
+    opened = load_run(engine.hands, run)
+    ((user, planned),) = opened.users().items()
+    peers: list[bool] = []
+
+    def meanwhile(call: str) -> None:
+        if call == "set_status" and not peers:
+            peers.append(True)
+            drive([carry_user(engine.hands, opened, user, planned)], engine.clock)
+
+    engine.aws.before = meanwhile
+    drive([carry_user(engine.hands, opened, user, planned)], engine.clock)
+    assert outcome(engine, run)[0] == "unwatched"
+    assert engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
+
+
+def bump(engine: VirtualEngine) -> None:
+    """Others take the user over."""
+    claim = engine.ledger.claim(ACCOUNT, "api")
+    engine.ledger.append("r-other", "kept", {}, at=engine.clock.now(), claim=claim, take=True)
+
+
+def test_others_that_finish_the_step_in_the_last_moment_leave_nothing_to_say() -> None:
+    engine = VirtualEngine(pair())
+    run = engine.open(plan_for(engine.aws))
+    tries: list[str] = []
+
+    def busy(call: str) -> None:
+        if call == "list_keys":
+            tries.append(call)
+            if len(tries) == 5:
+                engine.aws.before = lambda _call: None
+                carry(engine, run)
+            else:
+                bump(engine)
+
+    engine.aws.before = busy
+    carry(engine, run)
+    assert engine.kinds(run)[-2:] == ["confirmed", "verdict"]
+
+
+def test_an_undo_that_others_never_let_through_changes_nothing() -> None:
+    engine, run = after(lambda _aws: None)
+    engine.aws.before = lambda call: bump(engine) if call == "list_keys" else None
+    undo(engine, run)
+    assert outcome(engine, run)[0] == "unwatched"
+    assert engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
+
+
+def test_an_intent_that_another_run_has_overtaken_is_passed_on() -> None:
+    engine, run = begun(5)
+    assert (engine.kinds(run)[-1], engine.aws.writes) == ("intent", [])
+    engine.clock.sleep(3600)
+    second = engine.open(plan_for(engine.aws))
+    carry(engine, second)
+    carry(engine, run)
+    assert outcome(engine, run)[0] == "changed"
+    assert outcome(engine, second)[0] == "unwatched"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from run.fake import NOW, FakeAws, key, plan_for, small_company, used
 from run.virtual import FakeProbes, VirtualEngine
@@ -287,3 +288,65 @@ def test_windows_know_zones_nights_and_weeks() -> None:
     assert is_open(("Sun 22:00-10:00",), NOW)
     assert is_open(("Sat-Mon 08:00-10:00",), NOW)
     assert next_opening(("Mon 08:00-08:30", "Fri 08:00-08:30"), NOW) == NOW + timedelta(days=4, hours=-1)
+
+
+def test_two_probes_that_turn_red_together_are_both_named() -> None:
+    engine, probes, run = watched({"jobs": ("api",), "web": ("api",)})
+    late = NOW + timedelta(hours=2)
+    probes.says = lambda _name: RED if engine.clock.now() > late else GREEN
+    engine.run()
+    assert (
+        engine.record(run).steps[0].why == "probe jobs turned red: HTTP 500; probe web turned red: HTTP 500"
+    )
+    assert len([note for note in engine.record(run).notes if note.startswith("stopped")]) == 1
+
+
+def test_a_red_probe_after_a_stop_still_brings_back() -> None:
+    engine, probes, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(hours=2))
+    engine.hands.note(run, Stopped("a person", "asked"))
+    probes.says = lambda _name: RED
+    engine.run()
+    assert engine.states(run)["AKIAAPIOLD"] == "rolled_back"
+
+
+def test_a_look_that_cannot_read_is_no_verdict() -> None:
+    engine, _, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(hours=2))
+
+    def denied(call: str) -> None:
+        raise DeniedError(f"access denied: {call}", code="AccessDenied")
+
+    engine.aws.before = denied
+    engine.run()
+    assert engine.states(run)["AKIAAPIOLD"] == "settled"
+
+
+def test_a_probe_that_is_silent_in_the_last_moment_may_answer_a_little_later() -> None:
+    engine, probes, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(hours=1))
+    end = engine.record(run).watch_until
+    assert end is not None
+    silent = (end - timedelta(minutes=1), end + timedelta(minutes=30))
+    probes.says = lambda _name: BLIND if silent[0] < engine.clock.now() < silent[1] else GREEN
+    engine.run()
+    assert engine.states(run)["AKIAAPIOLD"] == "settled"
+
+
+def test_a_long_silence_is_told_once() -> None:
+    engine, probes, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(hours=1))
+    probes.says = lambda _name: BLIND
+    engine.run()
+    assert engine.kinds(run).count("unobserved") == 1
+    assert engine.states(run)["AKIAAPIOLD"] == "unwatched"
+    assert len([note for note in engine.record(run).notes if "is unanswered" in note]) == 1
+
+
+def test_a_watch_whose_observations_were_lost_has_seen_nothing() -> None:
+    engine, _, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(days=1))
+    with engine.ledger.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM sparekey_observations"))
+    engine.run()
+    assert engine.states(run)["AKIAAPIOLD"] == "unwatched"

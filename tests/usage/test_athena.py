@@ -203,6 +203,7 @@ def test_athena_is_asked_waited_for_and_read(by_moto: AthenaByMoto) -> None:
     assert found == expected
     start = by_moto.asked[0][1]
     assert start["QueryString"] == athena.query("trail", [OLD], options)
+    assert len(start["ClientRequestToken"]) >= 32
     assert (start["WorkGroup"], start["ResultConfiguration"]) == (
         "primary",
         {"OutputLocation": "s3://results/here"},

@@ -1,7 +1,15 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
+from sparekey.app.deleting import deletable, delete, delete_root, older_than, root_key
 from sparekey.app.files import read_plan, write_plan, write_private
-from sparekey.app.leaving import check_targets, report_on, send_to_security_hub, tell_of_audit, tell_of_run
+from sparekey.app.leaving import (
+    check_targets,
+    report_on,
+    send_to_security_hub,
+    tell_of_audit,
+    tell_of_rollback,
+    tell_of_run,
+)
 from sparekey.app.page import decide, encode_plan, reread, study
 from sparekey.app.practice import demo, practice_company, sandbox
 from sparekey.app.proof import (
@@ -62,6 +70,9 @@ __all__ = [
     "check_targets",
     "connect",
     "decide",
+    "deletable",
+    "delete",
+    "delete_root",
     "demo",
     "encode_plan",
     "exit_code",
@@ -70,6 +81,7 @@ __all__ = [
     "iam_policy",
     "keys_of_plan",
     "keys_of_user",
+    "older_than",
     "options",
     "plan",
     "practice_company",
@@ -80,6 +92,7 @@ __all__ = [
     "request",
     "reread",
     "resume",
+    "root_key",
     "root_keys",
     "runs",
     "sandbox",
@@ -88,6 +101,7 @@ __all__ = [
     "stop",
     "study",
     "tell_of_audit",
+    "tell_of_rollback",
     "tell_of_run",
     "undo",
     "usage",

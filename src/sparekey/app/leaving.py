@@ -8,7 +8,7 @@ from sparekey import notify, report
 from sparekey.app.running import show
 from sparekey.app.session import App
 from sparekey.errors import BadInputError
-from sparekey.model import Audit, RunRecord
+from sparekey.model import Audit, RunRecord, StepRecord
 from sparekey.report.asff import Sent, send
 from sparekey.report.json import read_audit
 
@@ -50,6 +50,13 @@ def tell_of_run(app: App, record: RunRecord, targets: Sequence[str]) -> tuple[no
     messages = [notify.of_run(record)]
     messages += [notify.of_rollback(record, step) for step in record.steps if step.state == "rolled_back"]
     return tuple(failure for message in messages for failure in notify.send(targets, message, settings))
+
+
+def tell_of_rollback(
+    app: App, record: RunRecord, step: StepRecord, targets: Sequence[str]
+) -> tuple[notify.Failure, ...]:
+    """Tell that a key came back by itself; what fails is returned, never raised."""
+    return notify.send(targets, notify.of_rollback(record, step), _settings(app))
 
 
 def _settings(app: App) -> notify.Settings:

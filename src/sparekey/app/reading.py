@@ -78,6 +78,8 @@ def audit(
     if cis:
         for rule in asked:
             rule.cis_number(cis)
+    if mode == "auto" and any(rule.needs == "age" for rule in asked):
+        mode = "list"  # the credential report proves no age
     every_last_use = any(rule.needs == "last_use" for rule in asked)
     snapshot = read(app, mode=mode, every_last_use=every_last_use, fresh=False, on_progress=on_progress)
     return judging.assess(snapshot, app.policy, app.clock.now(), names, cis)
@@ -154,12 +156,16 @@ def _root_keys(app: App, target: Target, own: str) -> RootKeys:
         return RootKeys(target.id, target.name, present, Unreadable("root keys", error.message, error.code))
 
 
-def iam_policy(kind: Literal["audit", "apply", "stackset"], *, organization: bool = False) -> dict[str, Any]:
+def iam_policy(
+    kind: Literal["audit", "apply", "delete", "stackset"], *, organization: bool = False
+) -> dict[str, Any]:
     """The least IAM policy for auditing or applying, or the CloudFormation template of both member roles."""
     match kind:
         case "audit":
             return policies.audit_policy(organization=organization)
         case "apply":
             return policies.apply_policy(organization=organization)
+        case "delete":
+            return policies.delete_policy(organization=organization)
         case "stackset":
             return policies.stackset_template()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 
 from sparekey import guards
 from sparekey import plan as planning
@@ -13,7 +14,7 @@ from sparekey.errors import BadInputError, RefusedError, SparekeyError
 from sparekey.guards import Limits
 from sparekey.home import home
 from sparekey.ledger import Entry, Verified
-from sparekey.model import Caller, RunRecord, Unreadable, Value
+from sparekey.model import Caller, RunRecord, StepRecord, Unreadable, Value
 from sparekey.plan import Plan
 from sparekey.policy import Span
 from sparekey.probes import Probes, Tools
@@ -141,7 +142,7 @@ def apply(
 
 def stop(app: App, run: str) -> RunRecord:
     """Let no further key of a run be deactivated; the step in hand is finished, the watch goes on."""
-    with _runs(app, app.gateway.caller()) as runs:
+    with runs_of(app) as runs:
         return runs.stop(run)
 
 
@@ -149,15 +150,52 @@ def resume(
     app: App, run: str, *, on_event: OnEvent = unheard, wait: bool = False, detach: bool = False
 ) -> RunRecord:
     """Let a stopped run go on."""
-    with _runs(app, app.gateway.caller()) as runs:
+    with runs_of(app) as runs:
         return runs.resume(run, on_event=on_event, wait=wait, detach=detach)
 
 
-def work(app: App, until: Callable[[], bool]) -> None:
-    """Carry and watch runs until `until` says so: what `sparekey worker` does."""
+def work(
+    app: App, until: Callable[[], bool], on_rollback: Callable[[RunRecord, StepRecord], None] | None = None
+) -> None:
+    """Carry and watch runs until `until` says so: what `sparekey worker` does.
+
+    `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it.
+    """
     ends = app.gateway.credentials_end()
-    with _runs(app, app.gateway.caller()) as runs:
-        runs.work(until, credentials_until=ends)
+    with runs_of(app) as runs:
+        heard = _Rollbacks(runs, app.clock, on_rollback) if on_rollback else None
+
+        def over() -> bool:
+            if heard:
+                heard.look()
+            return until()
+
+        runs.work(over, credentials_until=ends)
+
+
+class _Rollbacks:
+    """Finds the rollbacks that were not told yet; looks no more often than every few seconds."""
+
+    def __init__(self, runs: Runs, clock: Clock, tell: Callable[[RunRecord, StepRecord], None]) -> None:
+        self._runs, self._clock, self._tell = runs, clock, tell
+        self._told = {(record.id, step.key) for record, step in self._all()}
+        self._next = clock.now()
+
+    def look(self) -> None:
+        """Tell of the new ones."""
+        if self._clock.now() < self._next:
+            return
+        self._next = self._clock.now() + timedelta(seconds=5)
+        for record, step in self._all():
+            if (record.id, step.key) not in self._told:
+                self._told.add((record.id, step.key))
+                self._tell(record, step)
+
+    def _all(self) -> Iterator[tuple[RunRecord, StepRecord]]:
+        for record in self._runs.list():
+            for step in record.steps:
+                if step.state == "rolled_back":
+                    yield record, step
 
 
 def follow(run: str, on_event: OnEvent, until: Callable[[RunRecord], bool] = lambda _: False) -> RunRecord:
@@ -184,7 +222,7 @@ def export_ledger(run: str = "") -> Iterator[str]:
 
 def undo(app: App, run: str, *, key: str = "", on_event: OnEvent = unheard) -> RunRecord:
     """Reactivate what a run deactivated, all of it or one key; never waits for anything."""
-    with _runs(app, app.gateway.caller()) as runs:
+    with runs_of(app) as runs:
         return runs.undo(run, key, on_event=on_event)
 
 
@@ -198,6 +236,13 @@ def show(run: str, clock: Clock | None = None) -> RunRecord:
     """One run as its ledger tells it; AWS is not asked."""
     with _told(clock) as told:
         return told.show(run)
+
+
+@contextmanager
+def runs_of(app: App) -> Iterator[Runs]:
+    """The runs of this state, with the caller's credentials."""
+    with _runs(app, app.gateway.caller()) as found:
+        yield found
 
 
 @contextmanager

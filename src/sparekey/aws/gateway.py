@@ -14,6 +14,7 @@ from botocore.session import Session
 from sparekey.aws import accounts, credential_report, event_history, root
 from sparekey.aws.accounts import Entry, Selection, Target
 from sparekey.aws.client import Client, Credentials, OnCall, Principal
+from sparekey.aws.deleting import Deleter
 from sparekey.aws.errors import (
     AwsError,
     BadAnswerError,
@@ -109,6 +110,10 @@ class AccountGateway(Keys):
         params = {"TopicArn": topic, "Subject": subject, "Message": text}
         region = topic.split(":")[3]
         self._client.call(self._principal, "sns", "Publish", params, region=region, idempotent=False)
+
+    def deleter(self) -> Deleter:
+        """The door through which this account's users' keys are deleted."""
+        return Deleter(self._client, self._principal)
 
     def release(self) -> None:
         """Drop what is kept for speed: the pace, and a role's session, which is taken again when needed."""
@@ -255,6 +260,11 @@ class Gateway:
         """The root user's keys in a member account, each with its last use; raises AwsError."""
         base = Principal(self.caller().account, self._credentials)
         return root.list_root_keys(self.client, base, self.partition, account)
+
+    def root_deleter(self, account: str) -> Deleter:
+        """The door through which a member account's root keys are deleted."""
+        base = Principal(self.caller().account, self._credentials)
+        return Deleter.of_root(self.client, base, self.partition, account)
 
     def credentials_end(self) -> datetime | None:
         """When the base credentials end for good; None where they are long-term or renew themselves.

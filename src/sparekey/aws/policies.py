@@ -37,6 +37,15 @@ def apply_policy(*, organization: bool = False) -> Document:
     return _policy(_reading(), *_writing("*"), *(_entering(APPLY_ROLE) if organization else ()))
 
 
+def delete_policy(*, organization: bool = False) -> Document:
+    """What `sparekey delete` needs: to read a user's keys, to delete them, and a member account's root keys."""
+    return _policy(
+        _allow("ReadKeys", ("iam:GetAccessKeyLastUsed", "iam:ListAccessKeys")),
+        _allow("DeleteKeys", ("iam:DeleteAccessKey",), "arn:*:iam::*:user/*"),
+        *((_allow("EnterAsRoot", ("sts:AssumeRoot",), "arn:*:iam::*:root"),) if organization else ()),
+    )
+
+
 def stackset_template() -> Document:
     """A CloudFormation template with the two roles of a member account, for a service-managed StackSet.
 

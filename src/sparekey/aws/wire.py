@@ -6,6 +6,7 @@ proxy costs more than the difference, and its rules are many.
 """
 
 import http.client
+import os
 import select
 import socket
 import ssl
@@ -62,7 +63,7 @@ class Wire:
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, str], list[_Connection]] = {}
         self._tls: ssl.SSLContext | None = None
-        self._ca_bundle = ca_bundle
+        self._ca_bundle = ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE")  # as botocore does
         self._proxied: dict[str, URLLib3Session | None] = {}
 
     def send(self, request: Request) -> Response:
@@ -143,6 +144,7 @@ class _Connection:
         self._sock = sock
         self._buffer = b""
         self._used = time.monotonic()
+        self._keeps = False
         self.reusable = False
 
     def alive(self) -> bool:
@@ -168,6 +170,7 @@ class _Connection:
         self._used = time.monotonic()
         self.reusable = (
             not self._buffer
+            and self._keeps
             and headers.get("connection", "").lower() != "close"
             and ("content-length" in headers or "transfer-encoding" in headers)
         )
@@ -182,6 +185,7 @@ class _Connection:
         self._buffer = self._buffer[end + 4 :]
         if not lines[0].startswith("HTTP/1."):
             raise ValueError("the answer is not HTTP/1.1")
+        self._keeps = lines[0].startswith("HTTP/1.1")
         headers = {}
         for line in lines[1:]:
             name, _, value = line.partition(":")

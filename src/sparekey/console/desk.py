@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import anyio.to_thread
 
 from sparekey import app
-from sparekey.app import NOTHING_ASKED, App, Asked, Entry, Options, Plan, Preflight, ReadMode
-from sparekey.console.rows import UserId, View, view
+from sparekey.app import NOTHING_ASKED, App, Asked, Entry, Options, Plan, Preflight, ReadMode, Request
+from sparekey.console.rows import UserId, View, listed, view
 from sparekey.errors import BadInputError, RefusedError, SparekeyError
-from sparekey.model import Audit, RunRecord, StepRecord, Usage
+from sparekey.model import Audit, RunRecord, StepRecord, Unreadable, Usage, Value
 
 _MOST_DRAFTS = 200
 # A step in one of these is being worked at.
@@ -34,12 +34,22 @@ class TakenError(SparekeyError):
         self.run = run
 
 
-class Desk:
-    """The state of one console."""
+class Ways(Value, frozen=True):
+    """How a console reads: the accounts, and who uses a key (a usage source such as history)."""
 
-    def __init__(self, here: App, mode: ReadMode) -> None:
+    mode: ReadMode = "auto"
+    usage: str = "history"
+
+
+class Desk:
+    """The state of one console; `wanted` is what a usage source is asked for."""
+
+    def __init__(self, here: App, ways: Ways, wanted: Request) -> None:
         self.here = here
-        self._mode: ReadMode = mode
+        self.ways = ways
+        self._wanted = wanted
+        self.unproven: dict[UserId, SparekeyError] = {}
+        self._proving: dict[UserId, asyncio.Task[None]] = {}
         self.view: View | None = None
         self.progress: tuple[int, int | None] = (0, None)
         self.failure: SparekeyError | None = None
@@ -75,7 +85,7 @@ class Desk:
 
         try:
             self.view = await anyio.to_thread.run_sync(
-                lambda: _look(self, app.study(self.here, mode=self._mode, on_progress=tell))
+                lambda: _look(self, app.study(self.here, mode=self.ways.mode, on_progress=tell))
             )
         except SparekeyError as error:
             self.failure = error
@@ -97,21 +107,46 @@ class Desk:
             raise BadInputError("nothing has been read yet", "Open the overview: it reads the accounts.")
         return self.view
 
+    # Who uses a key
+
+    def proving(self, who: UserId) -> bool:
+        """True while it is read who uses this user's keys."""
+        return who in self._proving and not self._proving[who].done()
+
+    def prove(self, who: UserId) -> None:
+        """Begin to read who uses a user's keys, unless that is under way; raises BadInputError."""
+        keys = self.seen().user(who).keys
+        if isinstance(keys, Unreadable):
+            raise BadInputError(f"the keys of {who[1]} could not be read", "Read again first.")
+        if not self.proving(who):
+            self.unproven.pop(who, None)
+            self._proving[who] = asyncio.create_task(self._prove(who, [key.id for key in keys if key.id]))
+
+    async def _prove(self, who: UserId, keys: list[str]) -> None:
+        try:
+            found = await anyio.to_thread.run_sync(
+                lambda: app.usage_of_accounts(self.ways.usage, {who[0]: keys}, self._wanted, self.here)
+            )
+            self.usages.update({usage.key: usage for usage in found})
+            await self.refresh([who])
+        except SparekeyError as error:
+            self.unproven[who] = error
+
     # Plans
 
     async def draft(self, users: Collection[UserId], asked: Asked = NOTHING_ASKED) -> Plan:
         """Decide on these users, and keep the plan until it is applied; raises BadInputError."""
         if not users:
             raise BadInputError("no user is chosen", "Choose at least one user with a spare key.")
-        for who in users:
-            self.seen().user(who)
+        keys = {key.id for who in users for key in listed(self.seen().user(who))}
+        usages = tuple(usage for key, usage in self.usages.items() if key in keys)
         snapshot, wanted = self.seen().audit.snapshot, frozenset(users)
         plan = await anyio.to_thread.run_sync(
             lambda: app.decide(
                 self.here,
                 snapshot,
                 asked=asked,
-                usages=tuple(self.usages.values()),
+                usages=usages,
                 wanted=lambda account, name: (account, name) in wanted,
             )
         )

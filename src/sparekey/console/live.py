@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from sparekey.console.desk import Desk
 from sparekey.console.pages import desk, is_live, is_moving, run_values
 from sparekey.console.render import html
+from sparekey.console.rows import UserId
 
 _SOON, _LATER = 0.3, 3.0
 _ALIVE = ": still here\n\n"  # makes a closed connection show
@@ -61,6 +62,19 @@ async def _reading(request: Request, here: Desk) -> AsyncIterator[str]:
         if said != shown:
             shown = said
             yield event("progress", said)
+        await asyncio.sleep(_SOON)
+    yield event("end", "")
+
+
+async def proof_events(request: Request) -> StreamingResponse:
+    """Tells once it was read who uses a user's keys."""
+    who = (request.query_params.get("account", ""), request.query_params.get("name", ""))
+    return _stream(_proof(request, desk(request), who))
+
+
+async def _proof(request: Request, here: Desk, who: UserId) -> AsyncIterator[str]:
+    while here.proving(who) and not await request.is_disconnected():
+        yield _ALIVE
         await asyncio.sleep(_SOON)
     yield event("end", "")
 

@@ -26,7 +26,7 @@ from sparekey.console.rows import (
 )
 from sparekey.console.timeline import HEIGHT, WIDTH, timelines
 from sparekey.errors import BadInputError, SparekeyError
-from sparekey.model import AccessKey, RunRecord, StepRecord, Unreadable
+from sparekey.model import AccessKey, RunRecord, StepRecord
 
 _LARGEST_FORM = 2 * 1024 * 1024
 _MOST_FIELDS = 50_000
@@ -160,7 +160,6 @@ async def user(request: Request) -> Response:
     here.seen().user(who)
     view = await here.refresh([who])
     found, row = view.user(who), view.by_user[who]
-    keys = () if isinstance(found.keys, Unreadable) else found.keys
     return _show(
         request,
         "user.html",
@@ -171,12 +170,23 @@ async def user(request: Request) -> Response:
         steps={step.key: step for step in row.steps},
         keep=next((step.keep for step in row.steps if step.keep), None),
         undoable=_undoable(await here.runs(), who),
-        timelines=timelines(keys, here.usages, here.here.clock.now()),
+        timelines=timelines(row.keys, here.usages, here.here.clock.now()),
         height=HEIGHT,
         usages=here.usages,
+        source=here.ways.usage,
+        proving=here.proving(who),
+        unproven=here.unproven.get(who),
         width=WIDTH,
         exempt=next((entry for entry in view.plan.exempt if (entry.account, entry.user) == who), None),
     )
+
+
+async def prove(request: Request) -> Response:
+    """Begin to read who uses a user's keys."""
+    form = await _form(request)
+    who = (_one(form, "account"), _one(form, "name"))
+    desk(request).prove(who)
+    return _to(user_url(*who))
 
 
 def _undoable(runs: Sequence[RunRecord], who: UserId) -> dict[str, tuple[RunRecord, StepRecord]]:

@@ -116,6 +116,11 @@ class View(Value, frozen=True, gc=True):
         )
 
 
+def listed(user: User) -> tuple[AccessKey, ...]:
+    """A user's keys; none where they could not be read."""
+    return () if isinstance(user.keys, Unreadable) else user.keys
+
+
 def view(audit: Audit, plan: Plan) -> View:
     """Lay out an audit and the plan for all of it."""
     steps: dict[UserId, list[Step]] = defaultdict(list)
@@ -138,7 +143,7 @@ def _row(account: Account, verdict: UserVerdict, steps: tuple[Step, ...]) -> Row
         alias=account.alias,
         name=user.name,
         status=verdict.status,
-        keys=() if isinstance(user.keys, Unreadable) else user.keys,
+        keys=listed(user),
         active=len(active),
         oldest=min((key.created for key in active if key.created), default=None),
         steps=steps,

@@ -10,11 +10,13 @@ from typing import NamedTuple, TextIO
 import uvicorn
 from starlette.types import ASGIApp
 
-from sparekey.app import App, ReadMode
-from sparekey.console.desk import Desk
+from sparekey.app import App, Request
+from sparekey.console.desk import Desk, Ways
 from sparekey.console.gate import OPEN, Session
 from sparekey.console.site import site
 from sparekey.errors import BadInputError
+
+_WAYS, _WANTED = Ways(), Request()
 
 
 class Opened(NamedTuple):
@@ -26,13 +28,15 @@ class Opened(NamedTuple):
     desk: Desk
 
 
-def opened(here: App, *, host: str = "127.0.0.1", port: int = 0, mode: ReadMode = "auto") -> Opened:
+def opened(
+    here: App, *, host: str = "127.0.0.1", port: int = 0, ways: Ways = _WAYS, wanted: Request = _WANTED
+) -> Opened:
     """Listen; raises BadInputError where that cannot be."""
     listener = _listen(host, port)
     port = listener.getsockname()[1]
     names, session = _names(host), Session(port)
     address = f"http://{names[0]}:{port}{OPEN}?token={session.token}"
-    desk = Desk(here, mode)
+    desk = Desk(here, ways, wanted)
     made = site(desk, session, [f"{name}:{port}" for name in names])
     return Opened(address, _server(made), listener, desk)
 
@@ -42,13 +46,14 @@ def serve(
     *,
     host: str,
     port: int,
-    mode: ReadMode,
+    ways: Ways,
+    wanted: Request,
     out: TextIO,
     tell: Callable[[str], None],
     browser: bool,
 ) -> None:
     """Serve until interrupted; raises BadInputError where it cannot listen."""
-    address, server, listener, desk = opened(here, host=host, port=port, mode=mode)
+    address, server, listener, desk = opened(here, host=host, port=port, ways=ways, wanted=wanted)
     if not _is_loopback(host):
         tell(f"warning: {host} is not loopback: whoever reads the network can read and use these pages")
     out.write(f"{address}\n")
@@ -81,7 +86,8 @@ def _listen(host: str, port: int) -> socket.socket:
     hint = "Name another port, or 0 for any free one."
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        listener = socket.socket(found[0][0], socket.SOCK_STREAM)
+        # With the protocol named, asyncio turns Nagle's algorithm off: else each answer waits for 40 ms.
+        listener = socket.socket(found[0][0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise BadInputError(
             f"the console cannot listen on {host}: {error.strerror}", "Check --host."

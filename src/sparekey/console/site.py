@@ -26,6 +26,8 @@ _ROUTES = (
     Route("/users", pages.users),
     Route("/chosen", pages.choose_users, methods=["POST"]),
     Route("/user", pages.user),
+    Route("/usage", pages.prove, methods=["POST"]),
+    Route("/usage/events", live.proof_events),
     Route("/plans", pages.make_plan, methods=["POST"]),
     Route("/plans/{digest}", pages.plan),
     Route("/plans/{digest}/plan.json", pages.plan_file),

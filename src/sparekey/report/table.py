@@ -58,6 +58,11 @@ def coverage(audit: Audit) -> str:
             f"{number(told.accounts_read)} of {plural(accounts, 'account')} read; "
             f"{number(told.accounts_unreadable)} could not be read"
         )
+    if told.accounts_as_of:
+        lines.append(
+            f"{plural(told.accounts_as_of, 'account')} only as of a credential report: "
+            "later changes could not be looked for"
+        )
     return "\n".join(lines)
 
 
@@ -185,7 +190,7 @@ def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:
 
 
 def _seen(step: StepRecord) -> list[str]:
-    lines = [step.decided, *([step.why] if step.why else [])]
+    lines = [step.decided, *([step.why] if step.why and step.why not in step.decided else [])]
     if step.release:
         lines.append(f"released by: {step.release}")
     if step.after:

@@ -41,7 +41,7 @@ class Rule(Value, frozen=True):
     id: str
     title: str
     cis: Mapping[str, str]
-    needs: Literal["keys", "last_use", "summary"] = "keys"
+    needs: Literal["keys", "age", "last_use", "summary"] = "keys"
     severity: Literal["low", "medium", "high", "critical"] = "medium"
     remedy: str = ""
     prowler: str = ""
@@ -125,6 +125,7 @@ def _coverage(accounts: tuple[AccountVerdict, ...]) -> Coverage:
         users_spare=sum(len(verdict.user.active_keys) > 1 for verdict in users),
         users_exempt=sum(verdict.status == "EXEMPT" for verdict in users),
         findings_failed=sum(finding.status == "FAIL" for finding in every),
+        accounts_as_of=sum(verdict.account.history is not None for verdict in accounts),
     )
 
 

@@ -17,6 +17,7 @@ RULE = Rule(
         "6.0": "2.13",
         "7.0": "2.12",
     },
+    needs="age",
     remedy="Create a new access key, move the application to it, then run `sparekey plan`.",
     prowler="iam_rotate_access_key_90_days",
 )

@@ -152,6 +152,7 @@ class Foreign(OfKey, frozen=True, tag="foreign"):
 class Watching(OfKey, frozen=True, tag="watching"):
     """The watch over a deactivated key began."""
 
+    since: datetime
     until: datetime
     probes: tuple[str, ...]
 
@@ -168,6 +169,42 @@ class Verdict(OfKey, frozen=True, tag="verdict"):
 
     verdict: Literal["settled", "unwatched"]
     why: str
+
+
+class Deleting(OfKey, frozen=True, tag="deleting"):
+    """The key is about to be deleted for good; `before` is the listing it was decided on."""
+
+    worker: str
+    before: Listing
+
+
+class Deleted(OfKey, frozen=True, tag="deleted"):
+    """The key no longer exists; no request id where the answer was lost."""
+
+    request_id: str
+
+
+class Kept(OfKey, frozen=True, tag="kept"):
+    """The key was not deleted after all."""
+
+    why: str
+
+
+class RootDeleting(Value, frozen=True, tag="root-deleting"):
+    """A member account's root key is about to be deleted; `last` is when it was last used or created."""
+
+    account: str
+    root_key: str
+    last: datetime
+    who: str
+
+
+class RootDeleted(Value, frozen=True, tag="root-deleted"):
+    """A member account's root key was deleted."""
+
+    account: str
+    root_key: str
+    request_id: str
 
 
 class Probed(Value, frozen=True, tag="probed"):
@@ -189,9 +226,12 @@ class Unobserved(Value, frozen=True, tag="unobserved"):
 
 SaidOfKey = (
     Held | Already | Gone | Intent | Written | Unsure | Resolved | Failed | Confirmed | Foreign
-    | Watching | Seen | Verdict
+    | Watching | Seen | Verdict | Deleting | Deleted | Kept
 )  # fmt: skip
-Said = Opened | Resumed | Stopped | Undoing | WaveStarted | Probed | Unobserved | SaidOfKey
+SaidOfRun = (
+    Opened | Resumed | Stopped | Undoing | WaveStarted | Probed | Unobserved | RootDeleting | RootDeleted
+)  # fmt: skip
+Said = SaidOfRun | SaidOfKey
 
 # A key may be deactivated only while the last of these in the run's chain is one of STARTS.
 STARTS = ("opened", "resumed")

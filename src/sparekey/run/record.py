@@ -15,11 +15,14 @@ from sparekey.policy import Policy, decode_policy
 from sparekey.run.entries import (
     Already,
     Confirmed,
+    Deleted,
+    Deleting,
     Failed,
     Foreign,
     Gone,
     Held,
     Intent,
+    Kept,
     Opened,
     Options,
     Probed,
@@ -136,12 +139,7 @@ class KeyFacts(Value, frozen=True):
 
 def fold_keys(entries: Iterable[Entry]) -> dict[KeyId, KeyFacts]:
     """The facts of every key that the entries speak of."""
-    facts: dict[KeyId, KeyFacts] = {}
-    for entry, said in read_all(entries):
-        if isinstance(said, SaidOfKey):
-            key = (said.account, said.user, said.key)
-            facts[key] = _fold(facts.get(key, KeyFacts()), said, entry.at)
-    return facts
+    return RunFold(entries).facts
 
 
 _AFTER: dict[str, tuple[StepState, str]] = {
@@ -153,7 +151,7 @@ _AFTER: dict[str, tuple[StepState, str]] = {
 }
 
 
-def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901, PLR0912  # one flat table of kinds
+def _fold(facts: KeyFacts, said: SaidOfKey, at: datetime) -> KeyFacts:  # noqa: C901, PLR0912  # one flat table of kinds
     change = msgspec.structs.replace
     match said:
         case Held():
@@ -191,6 +189,9 @@ def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901,
             return _resolved(facts, said, at)
         case Failed():
             return _failed(facts, said, at)
+        case Confirmed() if said.status == "Active" and facts.intent is None:
+            # The undo and the read-back that it overtook both saw the key come back: the second tells nothing new.
+            return facts
         case Confirmed():
             because = facts.intent.because if facts.intent else "apply"
             state, why = _AFTER[because]
@@ -216,10 +217,18 @@ def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901,
             return change(facts, state="watching", watch=said, changed_at=at)
         case Seen():
             return change(facts, why=f"{said.keep}, which stays, was used at {short(said.last_used)}")
+        case Verdict() if facts.state in ("reactivating", "undone", "rolled_back"):
+            return facts  # the watch that an undo overtook
         case Verdict():
             return change(facts, state=said.verdict, why=said.why, changed_at=at)
-        case Opened() | Resumed() | Stopped() | Undoing() | WaveStarted() | Probed() | Unobserved():
-            return facts
+        case Deleting():
+            return change(facts, state="deleting", changed_at=at)
+        case Deleted():
+            ids = (*facts.request_ids, said.request_id)
+            why = "deleted for good"
+            return change(facts, state="deleted", ours=False, why=why, request_ids=ids, changed_at=at)
+        case Kept():
+            return change(facts, why=f"not deleted: {said.why}")
         case _:
             assert_never(said)
 
@@ -227,10 +236,7 @@ def _fold(facts: KeyFacts, said: Said, at: datetime) -> KeyFacts:  # noqa: C901,
 def _resolved(facts: KeyFacts, said: Resolved, at: datetime) -> KeyFacts:
     change = msgspec.structs.replace
     if said.says == said.status:
-        state = "applied" if said.status == "Inactive" else "reactivating"
-        return change(facts, state=state, written=True, changed_at=at)
-    if said.status == "Active":
-        return change(facts, intent=None, written=False, retry=True, changed_at=at)
+        return change(facts, state="applied", written=True, changed_at=at)
     return change(facts, intent=None, state="planned", ours=False, changed_at=at)
 
 
@@ -411,7 +417,7 @@ def _ended(states: set[StepState]) -> RunState:
     for state in ("watching", "failed", "rolled_back", "unwatched"):
         if state in states:
             return state
-    ended = states - {"held", "already_inactive", "gone", "changed"}
+    ended = states - {"held", "already_inactive", "gone", "changed", "deleting", "deleted"}
     return "undone" if ended == {"undone"} else "settled"
 
 

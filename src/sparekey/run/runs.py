@@ -6,14 +6,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparekey.aws.deleting import KeyDeleter
 from sparekey.clock import Clock
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.ledger import Entry, FencedError, StateError, WorkerSeen
-from sparekey.model import Caller, RunRecord
+from sparekey.model import AccessKey, Caller, RunRecord
 from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
+from sparekey.run import deleting
+from sparekey.run.deleting import Deletable
 from sparekey.run.drive import drive
-from sparekey.run.entries import Opened, Options, Resumed, Stopped, Undoing, kind_of, write
+from sparekey.run.entries import Opened, Options, Resumed, SaidOfKey, Stopped, Undoing, kind_of, write
 from sparekey.run.record import RunFold, UserId, as_policy
 from sparekey.run.state import State, new_id
 from sparekey.run.steps import reactivate
@@ -78,7 +81,9 @@ class Runs:
         options = options or Options()
         run = self.run_id(plan)
         self._state.check_room(len(plan.steps))
-        self._refuse_unwatched(plan, policy, options, wait=wait)
+        begun = self.begun(plan)
+        if begun is None or begun.state != "watching":
+            self._refuse_unwatched(plan, policy, options, wait=wait)
         self._write_reverse(run, reverse)
         self._open(run, plan, policy, options, reverse)
         return self._go_on(run, on_event, wait=wait, detach=detach)
@@ -182,12 +187,10 @@ class Runs:
 
     def run_id(self, plan: Plan) -> str:
         """The id of a plan's run: short, and the same for the same plan."""
-        for length in (8, 16, 64):
-            run = f"r-{plan.digest[:length]}"
-            first = self._state.ledger.entries(run, limit=1)
-            if not first or first[0].body["plan_digest"] == plan.digest:
-                return run
-        raise BadInputError("the plan has no digest", "Make a new one: sparekey plan -o plan.json")
+        short = f"r-{plan.digest[:8]}"
+        first = self._state.ledger.entries(short, limit=1)
+        mine = not first or first[0].body["plan_digest"] == plan.digest
+        return short if mine else f"r-{plan.digest[:32]}"
 
     def _open(self, run: str, plan: Plan, policy: Policy, options: Options, reverse: tuple[str, ...]) -> None:
         opened = Opened(
@@ -301,7 +304,22 @@ class Runs:
 
     def list(self) -> tuple[RunRecord, ...]:
         """Every run, oldest first."""
-        return tuple(self.show(run) for run in self._state.ledger.runs())
+        return tuple(self.show(run) for run in self._runs())
+
+    def _runs(self) -> tuple[str, ...]:
+        return tuple(run for run in self._state.ledger.runs() if run.startswith("r-"))
+
+    def deletable(self, older_than: timedelta) -> tuple[Deletable, ...]:
+        """The keys that our runs deactivated at least that long ago; AWS is asked when each is deleted."""
+        return deleting.deletable(self._state.ledger, self._runs(), self._clock.now(), older_than)
+
+    def delete(self, what: Deletable, deleter: KeyDeleter) -> SaidOfKey:
+        """Delete one of them if AWS still says the same; returns `Deleted` or `Kept`. Raises AwsError."""
+        return deleting.delete(self._hands, what, deleter)
+
+    def delete_root(self, account: str, key: AccessKey, deleter: KeyDeleter, older_than: timedelta) -> str:
+        """Delete a member account's root key whose last use is old enough; returns the request id."""
+        return deleting.delete_root(self._hands, account, key, deleter, older_than)
 
     def show(self, run_id: str) -> RunRecord:
         """One run as its ledger tells it; an id may be cut short where it stays unique."""
@@ -309,7 +327,7 @@ class Runs:
 
     def find(self, run_id: str) -> str:
         """The whole id of a run; raises BadInputError where none or several match."""
-        found = [run for run in self._state.ledger.runs() if run.startswith(run_id)]
+        found = [run for run in self._runs() if run.startswith(run_id)]
         if run_id in found:
             return run_id
         if len(found) != 1:

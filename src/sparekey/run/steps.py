@@ -5,7 +5,7 @@ thread overlaps the waits of many users, a test interleaves them in virtual time
 that is never resumed: everything it needs to go on stands in the ledger and in AWS.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from sparekey.aws.errors import AwsError, NotFoundError
@@ -31,7 +31,7 @@ from sparekey.run.entries import (
     Watching,
     Written,
 )
-from sparekey.run.record import KeyFacts, Run, UserId
+from sparekey.run.record import Run, UserId
 from sparekey.run.turn import AgainError, Hands, Turn, Work, is_passing, is_unsure, listing_of
 from sparekey.run.windows import is_open
 
@@ -98,7 +98,8 @@ def _begin_watch(turn: Turn, step: Step) -> None:
     seconds = turn.run.options.watch
     probes = turn.hands.probes.speaking_for(turn.run.policy, *turn.user)
     if probes and seconds > 0:
-        turn.say(Watching(*of, turn.hands.clock.now() + timedelta(seconds=seconds), probes))
+        now = turn.hands.clock.now()
+        turn.say(Watching(*of, now, now + timedelta(seconds=seconds), probes))
     else:
         why = (
             "it was asked not to watch"
@@ -304,7 +305,7 @@ def note_foreign(turn: Turn, seen: User) -> None:
             turn.say_last(Foreign(*turn.user, key, why, listing))
 
 
-def look_at(turn: Turn, steps: tuple[tuple[Step, KeyFacts], ...]) -> Work[None]:
+def look_at(turn: Turn, steps: tuple[tuple[Step, datetime], ...]) -> Work[None]:
     """List a watched user's keys: repair, see what others changed, and whether the key that stays is used."""
     try:
         seen = yield from turn.list_keys()
@@ -315,6 +316,6 @@ def look_at(turn: Turn, steps: tuple[tuple[Step, KeyFacts], ...]) -> Work[None]:
         used = yield from turn.patiently(lambda: turn.gateway.last_used(keep))
     except AwsError:
         return  # the next look will tell; what the probes say counts meanwhile
-    for step, facts in steps:
-        if used.at is not None and facts.confirmed_at is not None and used.at > facts.confirmed_at:
+    for step, since in steps:
+        if used.at is not None and used.at > since:
             turn.say_last(Seen(*turn.user, step.key, keep, used.at))

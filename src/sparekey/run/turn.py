@@ -25,6 +25,7 @@ from sparekey.run.entries import (
     STARTS,
     STOPS,
     Because,
+    Deleting,
     Failed,
     Gone,
     Intent,
@@ -154,6 +155,11 @@ class Turn:
         self._append(intent, take=True)
         self.claim = Claim(*self.user, intent.epoch)
         return intent
+
+    def begin_deletion(self, said: Deleting) -> None:
+        """Store that a key is about to be deleted, which ends every other turn; raises FencedError."""
+        self._append(said, take=True)
+        self.claim = Claim(*self.user, self.claim.epoch + 1)
 
     def check(self) -> None:
         """Raise FencedError where the turn is over."""

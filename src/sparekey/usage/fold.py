@@ -32,13 +32,22 @@ Cell = tuple[str, Where]
 
 @dataclass(slots=True)
 class Seen:
-    """What one part saw of a cell: per day the hours (a bit each) and the digests of calls and errors."""
+    """What one part saw of a cell."""
 
     first: int
     last: int
     own_last: int | None = None
     actions: set[str] = field(default_factory=set)
-    days: dict[int, tuple[int, set[bytes], set[bytes]]] = field(default_factory=dict)
+    days: "dict[int, Day]" = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Day:
+    """The hours (a bit each) and the digests of a day's calls."""
+
+    hours: int = 0
+    calls: set[bytes] = field(default_factory=set)
+    errors: set[bytes] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -63,17 +72,18 @@ class Part:
 
     def add(self, use: Event, key: str) -> None:
         """Count one use for the key behind it."""
-        if use.at is None:
+        at = use.at
+        if at is None:
             self.unread.append(Unreadable(self.place, f"{use.action}: a record with no readable eventTime"))
             return
         if use.minted is not None:
-            self.minted.setdefault(use.minted, (key, use.at))
-        if not self.covers(use.at):
+            self.minted.setdefault(use.minted, (key, at))
+        if not ((self.since is None or at >= self.since) and (self.until is None or at < self.until)):
             return
-        at = use.at
-        seen = self.cells.get((key, use.where))
+        cell = key, use.where
+        seen = self.cells.get(cell)
         if seen is None:
-            seen = self.cells[key, use.where] = Seen(at, at)
+            seen = self.cells[cell] = Seen(at, at)
         elif at < seen.first:
             seen.first = at
         elif at > seen.last:
@@ -82,9 +92,10 @@ class Part:
             seen.own_last = at
         seen.actions.add(use.action)
         day, second = divmod(at, _DAY)
-        hours, calls, errors = seen.days.get(day) or (0, set(), set())
-        (errors if use.failed else calls).add(use.digest)
-        seen.days[day] = hours | 1 << second // _HOUR, calls, errors
+        if (told := seen.days.get(day)) is None:
+            told = seen.days[day] = Day()
+        told.hours |= 1 << second // _HOUR
+        (told.errors if use.failed else told.calls).add(use.digest)
 
 
 @dataclass(slots=True)
@@ -112,10 +123,10 @@ class Fold:
         """Take in a part; events and sessions that were counted before count no more."""
         self._unread.update(part.unread)
         for cell, seen in part.cells.items():
-            for day, (hours, calls, errors) in seen.days.items():
-                ok = self._once.fresh(calls, seen.first, seen.last)
-                bad = self._once.fresh(errors, seen.first, seen.last)
-                self.count(cell, seen, {day: (ok + bad, hours)}, bad)
+            for day, told in seen.days.items():
+                ok = self._once.fresh(told.calls, seen.first, seen.last)
+                bad = self._once.fresh(told.errors, seen.first, seen.last)
+                self.count(cell, seen, {day: (ok + bad, told.hours)}, bad)
 
     def session(self, key: str, session: str, at: int) -> None:
         """Count a session that the key (or a session of it) minted."""

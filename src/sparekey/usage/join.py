@@ -46,20 +46,19 @@ def attribute(uses: Iterable[Event], known: Mapping[str, str], part: Part) -> di
     """
     waiting: dict[str, list[Event]] = {}
     found: dict[str, str] = {}
-    fresh: dict[str, str] = {}
-
-    def take(use: Event, key: str) -> None:
-        part.add(use, key)
-        if use.minted is not None and use.minted not in known and use.minted not in found:
-            found[use.minted] = fresh[use.minted] = key
-
     for use in uses:
-        if (key := known.get(use.principal)) is not None:
-            take(use, key)
-        else:
+        if (key := known.get(use.principal)) is None:
             waiting.setdefault(use.principal, []).append(use)
+            continue
+        part.add(use, key)
+        if use.minted is not None and use.minted not in known:
+            found.setdefault(use.minted, key)
+    fresh = list(found)
     while fresh:
-        session, key = fresh.popitem()
+        session = fresh.pop()
         for use in waiting.pop(session, ()):
-            take(use, key)
+            part.add(use, found[session])
+            if use.minted is not None and use.minted not in known and use.minted not in found:
+                found[use.minted] = found[session]
+                fresh.append(use.minted)
     return found

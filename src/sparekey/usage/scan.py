@@ -10,7 +10,7 @@ import json
 import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import accumulate, count
 from operator import add
 from typing import Any, NamedTuple
@@ -60,6 +60,13 @@ def keep_buffers() -> None:
         mallopt(trim_threshold, 1 << 30)
 
 
+def release_buffers() -> None:
+    """Give the kept heap back, where others read from now on."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
 def inflate(data: bytes) -> bytes:
     """The content of a gzip file with any number of members, or the data itself; raises ForeignError."""
     if not data.startswith(_GZIP):
@@ -69,10 +76,14 @@ def inflate(data: bytes) -> bytes:
     while data:
         member = isal_zlib.decompressobj(wbits=31)
         try:
-            parts.append(member.decompress(data, room))
+            # The last member's size stands at the end: with it the buffer need not double beyond the text.
+            told = int.from_bytes(data[-4:], "little") + 1
+            parts.append(member.decompress(data, min(told, room)))
+            if not member.eof:
+                parts.append(member.decompress(member.unconsumed_tail, room - len(parts[-1])))
         except _bad_gzip() as error:
             raise ForeignError(f"not a gzip file: {error}") from error
-        room -= len(parts[-1])
+        room = _MOST - sum(map(len, parts))
         if not member.eof:
             raise ForeignError("larger than 512 MiB" if room <= 0 else "the gzip data is cut short")
         data = member.unused_data.lstrip(b"\0")
@@ -101,17 +112,29 @@ class Needles:
 
     def hits(self, text: bytes) -> "_Hits":
         """Where ids stand in a text: anyone's sessions, and keys of the wanted prefixes."""
-        sessions = _found(_SESSIONS, text)
-        return _Hits(sessions, [hit for search in self._searches for hit in _found(search, text)])
+        sessions = [at for _, at, _ in _SESSIONS.find_matches_as_indexes(text)]
+        keys = [at for search in self._searches for _, at, _ in search.find_matches_as_indexes(text)]
+        return _Hits(sessions, _cut_stems(text, sessions), keys, _cut_stems(text, keys))
 
 
 class _Hits(NamedTuple):
-    sessions: list[tuple[bytes, int]]
-    keys: list[tuple[bytes, int]]
+    """Places in a text, and the stems that stand there: of sessions, and of long-term keys."""
+
+    sessions: list[int]
+    session_stems: list[bytes]
+    keys: list[int]
+    key_stems: list[bytes]
+
+    def of(self, wanted: Set[bytes]) -> Iterator[int]:
+        """The places of some stems."""
+        for places, stems in ((self.sessions, self.session_stems), (self.keys, self.key_stems)):
+            for at, stem in zip(places, stems, strict=True):
+                if stem in wanted:
+                    yield at
 
 
-def _found(search: BytesAhoCorasick, text: bytes) -> list[tuple[bytes, int]]:
-    return [(text[at : at + STEM], at) for _, at, _ in search.find_matches_as_indexes(text)]
+def _cut_stems(text: bytes, places: list[int]) -> list[bytes]:
+    return [text[at : at + STEM] for at in places]
 
 
 def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
@@ -126,8 +149,8 @@ def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
         _scan_all(text, needles, part)
         return None
     hits = needles.hits(text)
-    others = {stem for stem, _ in hits.sessions}
-    if not needles.stems.isdisjoint(others) or any(stem in needles.stems for stem, _ in hits.keys):
+    others = set(hits.session_stems)
+    if not (needles.stems.isdisjoint(others) and needles.stems.isdisjoint(hits.key_stems)):
         return frozenset(others) - needles.stems - _scan_hits(text, hits, needles, part)
     if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
         deque(_tolerant(text), 0)
@@ -144,7 +167,7 @@ def _scan_hits(text: bytes, hits: _Hits, needles: Needles, part: Part) -> frozen
     done: set[int] = set()
     wanted = needles.stems
     tried = frozenset[bytes]()
-    while held := {bisect_right(ends, at) for found in hits for stem, at in found if stem in wanted}:
+    while held := {bisect_right(ends, at) for at in hits.of(wanted)}:
         tried |= wanted
         if len(records) in held:  # an id that stands after the records
             return _scan_all(text, needles, part)

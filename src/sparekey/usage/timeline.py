@@ -12,7 +12,7 @@ _NOTHING = "·"
 
 
 class Line(Value, frozen=True):
-    """One consumer of one key: `bar` has one character for each slice of time, from the common first day on."""
+    """One consumer of one key: `bar` has one character for each slice of time, from `first` on."""
 
     key: str
     agent: str

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import connecting, read_option, tell
+from sparekey.cli.shell import connecting, read_option, tell, usage_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App, ReadMode
+    from sparekey.app import App, ReadMode, Request
 
 
 @click.command("console", short_help="Open a page to work in.")
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 @click.option("--no-browser", is_flag=True, help="Print the address, open no browser.")
 @click.option("--demo", is_flag=True, help="Work on the practice company instead of AWS.")
 @read_option
+@click.option(
+    "--usage",
+    default="history",
+    show_default=True,
+    metavar="SOURCE",
+    help="Where it is read who uses a key: history, archive=PLACE or athena=TABLE.",
+)
+@usage_options
 @connecting(many=True)
 def COMMAND(  # noqa: N802
     port: int,
@@ -35,6 +43,8 @@ def COMMAND(  # noqa: N802
     no_browser: bool,
     demo: bool,
     mode: "ReadMode",
+    usage: str,
+    wanted_usage: "Callable[..., Request]",
     connect: "Callable[[], App]",
 ) -> None:
     """Open a page to work in: who has spare keys, why a key stays, deactivate, watch, reactivate.
@@ -45,6 +55,7 @@ def COMMAND(  # noqa: N802
     from sparekey.errors import BadInputError
 
     try:
+        from sparekey.console.desk import Ways
         from sparekey.console.serve import serve
     except ImportError as error:
         raise BadInputError(
@@ -54,4 +65,13 @@ def COMMAND(  # noqa: N802
         if demo:
             tell("practice company: nothing here is real, and nothing is left when it ends (Ctrl-C)")
         here = connect()
-        serve(here, host=host, port=port, mode=mode, out=sys.stdout, tell=tell, browser=not no_browser)
+        serve(
+            here,
+            host=host,
+            port=port,
+            ways=Ways(mode, usage),
+            wanted=wanted_usage(),
+            out=sys.stdout,
+            tell=tell,
+            browser=not no_browser,
+        )

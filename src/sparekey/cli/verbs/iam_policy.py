@@ -8,10 +8,10 @@ from sparekey.cli.shell import show
 
 
 @click.command("iam-policy", short_help="Print the least IAM policy for a job.")
-@click.argument("kind", type=click.Choice(("audit", "apply", "stackset")))
+@click.argument("kind", type=click.Choice(("audit", "apply", "delete", "stackset")))
 @click.option("--org", is_flag=True, help="For the account from which others are entered.")
 def COMMAND(kind: str, org: bool) -> None:  # noqa: N802
-    """Print the least IAM policy that audit or apply needs.
+    """Print the least IAM policy that audit, apply or delete needs.
 
     `stackset` prints a CloudFormation template of two member roles: SparekeyAudit reads, SparekeyApply also
     switches keys off and on.

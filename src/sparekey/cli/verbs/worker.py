@@ -6,21 +6,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import connecting, tell
+from sparekey.cli.shell import connecting, notify_option, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sparekey.app import App
+    from sparekey.model import RunRecord, StepRecord
 
 
 @click.command("worker", short_help="Carry and watch runs.")
+@notify_option
 @connecting()
-def COMMAND(connect: "Callable[[], App]") -> None:  # noqa: N802
+def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # noqa: N802
     """Carry the runs that were handed over, and watch those that were applied; until Ctrl-C or SIGTERM.
 
     Any number of workers share the runs of one PostgreSQL database (SPAREKEY_DATABASE_URL); with SQLite, one
-    at a time. A worker needs credentials that it can renew.
+    at a time. A worker needs credentials that it can renew. --notify is told of each automatic rollback.
     """
     from sparekey import app
 
@@ -29,5 +31,12 @@ def COMMAND(connect: "Callable[[], App]") -> None:  # noqa: N802
         signal.signal(name, lambda *_: over.set())
     here = connect()
     tell(f"working as {here.gateway.caller().arn}; Ctrl-C ends")
-    app.work(here, over.is_set)
+    app.check_targets(here, targets)
+
+    def told(record: "RunRecord", step: "StepRecord") -> None:
+        tell(f"rolled back: {step.account}  {step.user}  {step.key} (run {record.id})")
+        failures = app.tell_of_rollback(here, record, step, targets)
+        tell(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
+
+    app.work(here, over.is_set, told)
     tell("ended; what is not finished waits for the next worker")

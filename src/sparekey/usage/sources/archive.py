@@ -23,7 +23,7 @@ from sparekey.usage.join import Sessions
 from sparekey.usage.layout import Scope, delivered, in_order, stamp
 from sparekey.usage.places import Entry, Place, place
 from sparekey.usage.request import Progress, Request
-from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
+from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, release_buffers, scan
 
 _CHUNK_BYTES = 4 << 20
 _CHUNK_FILES = 1_000
@@ -243,6 +243,7 @@ class _Workers(ExitStack):
         self._pool: ProcessPoolExecutor | None = None
         self._bytes = 0
         self.ahead = 1
+        keep_buffers()
 
     def submit(self, task: _Task) -> Future[_Result]:
         """Start a task."""
@@ -254,10 +255,9 @@ class _Workers(ExitStack):
                 )
             )
             self.ahead = self._processes + 2
+            release_buffers()
         if self._pool is not None:
             return self._pool.submit(work, task)
-        if self._bytes == 0:
-            keep_buffers()
         done: Future[_Result] = Future()
         done.set_result(work(task))
         return done

@@ -1,0 +1,35 @@
+"""Runs behind a bad line, seed by seed; each must end as a run that is left alone. A failing seed replays."""
+
+import argparse
+import sys
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from run.chaos import play  # the tests' own players
+
+
+def main() -> int:
+    """Play the seeds; 1 if any fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0)
+    options = parser.parse_args()
+    began, failed = time.perf_counter(), []
+    for seed in range(options.first, options.first + options.seeds):
+        try:
+            play(seed)
+        except Exception:  # noqa: BLE001  # whatever it is, the seed is what counts
+            traceback.print_exc()
+            failed.append(seed)
+    took = time.perf_counter() - began
+    print(f"{options.seeds} seeds in {took:.0f} s, {len(failed)} failed: {failed}")
+    for seed in failed:
+        print(f"replay: {Path(__file__).name} --first {seed} --seeds 1")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
