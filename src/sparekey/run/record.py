@@ -297,6 +297,11 @@ class RunFold:
         return self._flags.stopped or self._flags.undoing
 
     @property
+    def undoing(self) -> bool:
+        """True once an undo of the whole run was asked for."""
+        return self._flags.undoing
+
+    @property
     def run(self) -> str:
         """The run's id; empty where there are no entries."""
         return self._last.run if self._last else ""
