@@ -193,6 +193,9 @@ def _fold(facts: KeyFacts, said: SaidOfKey, at: datetime) -> KeyFacts:  # noqa: 
             return _resolved(facts, said, at)
         case Failed():
             return _failed(facts, said, at)
+        case Confirmed() if said.status == "Active" and facts.intent is None:
+            # The undo and the read-back that it overtook both saw the key come back: the second tells nothing new.
+            return facts
         case Confirmed():
             because = facts.intent.because if facts.intent else "apply"
             state, why = _AFTER[because]
@@ -218,6 +221,8 @@ def _fold(facts: KeyFacts, said: SaidOfKey, at: datetime) -> KeyFacts:  # noqa: 
             return change(facts, state="watching", watch=said, changed_at=at)
         case Seen():
             return change(facts, why=f"{said.keep}, which stays, was used at {short(said.last_used)}")
+        case Verdict() if facts.state in ("reactivating", "undone", "rolled_back"):
+            return facts  # the watch that an undo overtook
         case Verdict():
             return change(facts, state=said.verdict, why=said.why, changed_at=at)
         case Deleting():
