@@ -34,7 +34,7 @@ _PARTS: tuple[tuple[str, str, str, str, frozenset[StepState]], ...] = (
         "Needs a person",
         "These steps failed, or it is not known whether AWS acted. Resuming the run reads AWS again.",
         "bad",
-        frozenset({"failed", "in_doubt"}),
+        frozenset({"failed", "in_doubt", "deleting"}),
     ),
     (
         "done",
@@ -42,6 +42,13 @@ _PARTS: tuple[tuple[str, str, str, str, frozenset[StepState]], ...] = (
         "These keys were made inactive; the key that stays was active in a listing just before.",
         "good",
         frozenset({"applied", "confirmed", "watching", "settled", "unwatched"}),
+    ),
+    (
+        "deleted",
+        "Deleted",
+        "These keys were retired by this run and deleted by hand since.",
+        "plain",
+        frozenset({"deleted"}),
     ),
     (
         "back",

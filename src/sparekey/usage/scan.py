@@ -60,6 +60,13 @@ def keep_buffers() -> None:
         mallopt(trim_threshold, 1 << 30)
 
 
+def release_buffers() -> None:
+    """Give the kept heap back, where others read from now on."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
 def inflate(data: bytes) -> bytes:
     """The content of a gzip file with any number of members, or the data itself; raises ForeignError."""
     if not data.startswith(_GZIP):
@@ -69,10 +76,14 @@ def inflate(data: bytes) -> bytes:
     while data:
         member = isal_zlib.decompressobj(wbits=31)
         try:
-            parts.append(member.decompress(data, room))
+            # The last member's size stands at the end: with it the buffer need not double beyond the text.
+            told = int.from_bytes(data[-4:], "little") + 1
+            parts.append(member.decompress(data, min(told, room)))
+            if not member.eof:
+                parts.append(member.decompress(member.unconsumed_tail, room - len(parts[-1])))
         except _bad_gzip() as error:
             raise ForeignError(f"not a gzip file: {error}") from error
-        room -= len(parts[-1])
+        room = _MOST - sum(map(len, parts))
         if not member.eof:
             raise ForeignError("larger than 512 MiB" if room <= 0 else "the gzip data is cut short")
         data = member.unused_data.lstrip(b"\0")

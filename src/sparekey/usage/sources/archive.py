@@ -23,7 +23,7 @@ from sparekey.usage.join import Sessions
 from sparekey.usage.layout import Scope, delivered, in_order, stamp
 from sparekey.usage.places import Entry, Place, place
 from sparekey.usage.request import Progress, Request
-from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
+from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, release_buffers, scan
 
 _CHUNK_BYTES = 4 << 20
 _CHUNK_FILES = 1_000
@@ -255,6 +255,7 @@ class _Workers(ExitStack):
                 )
             )
             self.ahead = self._processes + 2
+            release_buffers()
         if self._pool is not None:
             return self._pool.submit(work, task)
         done: Future[_Result] = Future()
