@@ -149,7 +149,7 @@ def parse_policy(text: str) -> Policy:
     """Read a policy from TOML; raises PolicyError with the field that is wrong."""
     try:
         policy = msgspec.convert(tomllib.loads(text), Policy, dec_hook=decode_span)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyError(f"the policy is not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise PolicyError(f"the policy has a wrong field: {error}") from error
