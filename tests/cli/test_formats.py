@@ -48,10 +48,10 @@ def test_json_is_as_documented(sk: Desk) -> None:
     assert {"state", "at", "service", "region"} == set(web["keys"][0]["last_used"])
     assert web["findings"] == [{"rule": "two-active-keys", "status": "FAIL", "message": "2 active keys"}]
     coverage = {"accounts_read": 1, "accounts_unreadable": 0, "users_read": 5, "users_unreadable": 0}
-    assert coverage.items() <= audit["coverage"].items()  # type: ignore[attr-defined]  # JSON has no types
+    assert coverage.items() <= audit["coverage"].items()
 
     plan = _valid("plan", sk("plan", "-o", sk.plan, "--format", "json").out)
-    step = plan["steps"][0]  # type: ignore[index]  # JSON has no types
+    step = plan["steps"][0]
     assert {"account", "user", "keep", "key", "action", "reason", "why", "release"} <= set(step)
     assert {"evidence", "preconditions"} <= set(step)
 
