@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from sparekey import app
-from sparekey.aws.client import Wire
+from sparekey.aws.wire import Wire
 from sparekey.cli import cli
 from sparekey.cli.shell import guarded
 from sparekey.sandbox import Sandbox
