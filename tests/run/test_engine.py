@@ -209,6 +209,36 @@ def test_a_worker_watches_and_rolls_back_after_the_command_has_ended(world: Worl
     assert runs.live_workers() == ()
 
 
+def test_a_fault_of_our_own_does_not_end_the_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_AFTER_FAILURE", timedelta(seconds=0.2))
+    probes = FakeProbes({"web": ("api",)})
+    probes.every = timedelta(seconds=0.2)
+    faults: list[str] = []
+
+    def carry(call: str) -> None:
+        api = world.aws.status("api", "AKIAAPIOLD")
+        if call == "set_status" and api == "Inactive" and not faults:
+            faults.append("carry")
+            raise ZeroDivisionError
+
+    def ask(_name: str) -> Reading:
+        if faults and "ask" not in faults:
+            faults.append("ask")
+            raise ZeroDivisionError
+        return Reading(green="ask" not in faults, output="")
+
+    world.aws.before, probes.says = carry, ask
+    runs = world.runs(probes)
+    record = runs.apply(world.plan, Policy(), options=Options(watch=60.0), detach=True, wait=True)
+    limit = time.monotonic() + 20
+    runs.work(
+        lambda: runs.show(record.id).steps[0].state == "rolled_back" or time.monotonic() > limit, every=0.05
+    )
+    assert runs.show(record.id).steps[0].state == "rolled_back"
+    assert world.aws.status("api", "AKIAAPIOLD") == "Active"
+    assert faults == ["carry", "ask"]
+
+
 def test_a_run_begun_by_one_version_is_finished_by_the_next(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
