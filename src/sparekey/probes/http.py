@@ -34,7 +34,11 @@ class Probe(Common, frozen=True, kw_only=True):
         del tools
         try:
             status, body = _fetch(self.url, self.timeout)
-        except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: a host that is no name
+        except (
+            OSError,
+            ValueError,
+            http.client.HTTPException,
+        ) as error:  # ValueError: a host that is no name
             return Reading(green=False, output=cut(f"no answer: {error}"))
         text = body.decode(errors="replace")
         if status != self.status:
