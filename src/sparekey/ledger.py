@@ -79,6 +79,8 @@ _workers = sa.Table(
 class StateError(SparekeyError):
     """The state cannot be used as it is."""
 
+    default_hint = "Check the state directory: SPAREKEY_HOME, else the platform's own."
+
 
 class StateFullError(StateError):
     """Nothing more can be written to the state."""

@@ -18,7 +18,7 @@ from sparekey.model import Value
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SHORTEST_QUIET = timedelta(days=31)
 
 
@@ -29,22 +29,22 @@ class PolicyError(BadInputError):
 
 
 class Span(timedelta):
-    """A length of time that is written "90d", "12h" or "30m"."""
+    """A length of time that is written "90d", "12h", "30m" or "10s"."""
 
     @classmethod
     def parse(cls, text: str) -> "Span":
         """Read one; raises ValueError."""
-        match = re.fullmatch(r"(\d{1,6})([mhd])", text)
+        match = re.fullmatch(r"(\d{1,6})([smhd])", text)
         if not match:
             raise ValueError(f'{text!r} is not a duration such as "90d", "12h" or "30m"')
         return cls(**{_UNITS[match[2]]: int(match[1])})
 
     def __str__(self) -> str:
-        minutes = int(self.total_seconds() // 60)
-        for unit, size in (("d", 1440), ("h", 60)):
-            if minutes and minutes % size == 0:
-                return f"{minutes // size}{unit}"
-        return f"{minutes}m"
+        seconds = int(self.total_seconds())
+        for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+            if seconds and seconds % size == 0:
+                return f"{seconds // size}{unit}"
+        return f"{seconds}s"
 
 
 class Scope(Value, frozen=True, kw_only=True):
@@ -149,7 +149,7 @@ def parse_policy(text: str) -> Policy:
     """Read a policy from TOML; raises PolicyError with the field that is wrong."""
     try:
         policy = msgspec.convert(tomllib.loads(text), Policy, dec_hook=decode_span)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyError(f"the policy is not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise PolicyError(f"the policy has a wrong field: {error}") from error

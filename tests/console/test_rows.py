@@ -1,13 +1,26 @@
 """Lists of thousands: narrowed and paged on the server, so that a page never grows with the company."""
 
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 
 from sparekey import plan, rules
+from sparekey.console.render import RUN_STATES, STATES, STATUSES
 from sparekey.console.rows import PAGE, Filter, View, paged, parse_filter, select, user_ids, view
 from sparekey.console.timeline import timelines
-from sparekey.model import AccessKey, Account, Caller, LastUsed, Snapshot, Unreadable, User
+from sparekey.model import (
+    AccessKey,
+    Account,
+    Caller,
+    FindingStatus,
+    LastUsed,
+    RunState,
+    Snapshot,
+    StepState,
+    Unreadable,
+    User,
+)
 from sparekey.policy import Policy
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -93,6 +106,12 @@ def test_an_address_that_makes_no_sense_asks_for_everything(given: dict[str, str
 
 def test_users_are_named_with_their_account() -> None:
     assert user_ids(["1/a", "2/a", "a"]) == {("1", "a"), ("2", "a")}
+
+
+def test_every_state_has_its_words() -> None:
+    assert set(STATES) == set(get_args(StepState))
+    assert set(RUN_STATES) == set(get_args(RunState))
+    assert set(STATUSES) == set(get_args(FindingStatus))
 
 
 def test_a_timeline_puts_all_keys_on_one_axis() -> None:

@@ -57,11 +57,12 @@ def server(directory: Path) -> Iterator[str]:
         process.wait(20)
 
 
-def database(url: str, name: str) -> str:
-    """A further, empty database on the same server."""
-    port = url.rsplit(":", 1)[1].split("/", maxsplit=1)[0]
-    _run(_other_user(), "createdb", "-h", "127.0.0.1", "-p", port, "-U", "sparekey", name)
-    return url.rsplit("/", 1)[0] + f"/{name}"
+def database(url: str, name: str, template: str = "template1") -> str:
+    """A further database on the same server, empty or a copy of another."""
+    server = url.rsplit("/", 1)[0]
+    where = ("-h", "127.0.0.1", "-p", server.rsplit(":", 1)[1], "-U", "sparekey")
+    _run(_other_user(), "createdb", *where, "-T", template, name)
+    return f"{server}/{name}"
 
 
 def _run(user: int | None, program: str, *arguments: str) -> None:

@@ -1,21 +1,37 @@
 """A fake AWS behind a socket, a plan and a state directory: what killed processes work at."""
 
+import shutil
 from multiprocessing.connection import Listener
 from pathlib import Path
 
-from run.fake import FakeAws, RunningClock, key, plan_for, used
+from run.fake import CALLER, FakeAws, RunningClock, key, plan_for, used
 from run.killed import Job, serve
 from run.promises import kept
 from sparekey.plan import encode
 from sparekey.run.record import RunFold
+from sparekey.run.runs import Runs
 from sparekey.run.state import State
+
+
+def prepare(home: Path, url: str = "") -> Path:
+    """A state with all of its tables in it, to be copied: making them takes longer than a small run."""
+    state = State(home, url)
+    aws = FakeAws(RunningClock())
+    engine = Runs(state, aws.clock, aws.gateway, CALLER)._engine()
+    engine.prepare()
+    engine.stop()
+    state.close()
+    return home
 
 
 class Stage:
     """Three keys to deactivate, of a user with two keys and one with three; or as many pairs as asked for."""
 
-    def __init__(self, directory: Path, url: str = "", pairs: int = 0) -> None:
+    def __init__(self, directory: Path, url: str = "", pairs: int = 0, template: Path | None = None) -> None:
         directory.mkdir()
+        if template:
+            (directory / "home").mkdir(mode=0o700)
+            shutil.copy(template / "sparekey.db", directory / "home")
         self.directory, self.url = directory, url
         self.aws = FakeAws(RunningClock())
         if not pairs:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from run.stage import Stage
+from run.stage import Stage, prepare
 from run.zygote import Zygote
 
 
@@ -20,6 +20,7 @@ def zygotes() -> Iterator[list[Zygote]]:
 
 
 def test_killed_at_every_point_of_a_run_on_sqlite(zygotes: list[Zygote], tmp_path: Path) -> None:
+    template = prepare(tmp_path / "template")
     alone = Stage(tmp_path / "alone")
     counted = tmp_path / "points"
     assert zygotes[0].run(alone.job(points=str(counted))) == 0
@@ -30,7 +31,7 @@ def test_killed_at_every_point_of_a_run_on_sqlite(zygotes: list[Zygote], tmp_pat
 
     def kill_at(point: int) -> None:
         zygote = zygotes[point % len(zygotes)]
-        stage = Stage(tmp_path / f"point{point}")
+        stage = Stage(tmp_path / f"point{point}", template=template)
         status = zygote.run(stage.job(kill_at=point))
         # Two ticks may be merged or not, so the last points are not passed in every run.
         assert status == -signal.SIGKILL or (status == 0 and point > len(names) - 4), names[point - 1]

@@ -10,7 +10,7 @@ import pytest
 
 from run import postgres
 from run.fake import CALLER, RunningClock, plan_for, small_company
-from run.stage import Stage
+from run.stage import Stage, prepare
 from run.zygote import Zygote
 from sparekey.ledger import Ledger
 from sparekey.policy import Policy
@@ -62,9 +62,11 @@ def test_apply_undo_and_ledger_by_url(url: str, tmp_path: Path) -> None:
 
 
 def test_killed_at_each_kind_of_point(url: str, zygotes: list[Zygote], tmp_path: Path) -> None:
+    prepare(tmp_path / "template", postgres.database(url, "template"))
+
     def kill_at(number: int) -> None:
         zygote = zygotes[number % len(zygotes)]
-        stage = Stage(tmp_path / f"kind{number}", postgres.database(url, f"kind{number}"))
+        stage = Stage(tmp_path / f"kind{number}", postgres.database(url, f"kind{number}", "template"))
         assert zygote.run(stage.job(kind=KINDS[number])) == -signal.SIGKILL, KINDS[number]
         assert zygote.run(stage.job()) == 0
         stage.check()

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from sparekey.app.running import runs_of
 from sparekey.app.session import App
+from sparekey.aws.deleting import Deleter
 from sparekey.errors import BadInputError
 from sparekey.model import AccessKey
 from sparekey.policy import Span
@@ -31,7 +32,7 @@ def delete(app: App, what: Deletable) -> str:
     Raises AwsError.
     """
     with runs_of(app) as runs:
-        return _why_kept(runs.delete(what, app.account(what.account).deleter()))
+        return _why_kept(runs.delete(what, Deleter.of_account(app.account(what.account))))
 
 
 def _why_kept(said: SaidOfKey) -> str:

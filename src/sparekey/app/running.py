@@ -96,7 +96,7 @@ def options(
     try:
         green = Span.parse(green_for).total_seconds() if green_for else None
     except ValueError as error:
-        raise BadInputError(f"--green-for: {error}") from None
+        raise BadInputError(f"--green-for: {error}", 'Such as "8h".') from None
     return Options(
         waves=sizes if sizes[-1] is None else (*sizes, None),
         green_for=green,

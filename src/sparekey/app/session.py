@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from sparekey import rules as judging
 from sparekey.aws.accounts import Entry as RoleEntry
 from sparekey.aws.accounts import Selection, Target
 from sparekey.aws.gateway import AccountGateway, Gateway
@@ -10,7 +11,7 @@ from sparekey.clock import Clock, SystemClock
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.home import load_policy
 from sparekey.model import Value
-from sparekey.policy import Policy, Span
+from sparekey.policy import Policy, PolicyError, Span
 
 OnProgress = Callable[[int, int | None], None]
 
@@ -107,11 +108,21 @@ def where(
     try:
         seconds = int(Span.parse(session_duration).total_seconds()) if session_duration else 0
     except ValueError as error:
-        raise BadInputError(f"--session-duration: {error}") from None
+        raise BadInputError(f"--session-duration: {error}", 'Such as "1h".') from None
     entry = RoleEntry(role=role, external_id=external_id, session_duration=seconds)
     return Where(
         org=org, accounts_file=accounts_file, units=units, include=include, exclude=exclude, entry=entry
     )
+
+
+def _check_exemptions(policy: Policy) -> None:
+    """An exemption from a rule that does not exist would exempt nobody, and nobody would notice."""
+    for entry in policy.exempt:
+        if entry.rule not in judging.registry():
+            raise PolicyError(
+                f"the policy exempts {entry.user!r} from {entry.rule!r}, and there is no such rule",
+                f"Rules: {', '.join(judging.registry())}.",
+            )
 
 
 def connect(
@@ -124,6 +135,7 @@ def connect(
 ) -> App:
     """Read the policy and find the credentials; nothing is asked of AWS yet."""
     policy = load_policy(config)
+    _check_exemptions(policy)
     clock = clock or SystemClock()
     gateway = Gateway.connect(profile=profile, region=region, clock=clock)
     return App(gateway, policy, clock, where, profile=profile or "", region=region or "")

@@ -241,9 +241,11 @@ def read_file(path: Path, own: str, partition: str) -> tuple[Target, ...]:
         read = _from_yaml if path.suffix in {".yml", ".yaml"} else _from_toml
         targets = read(text, partition)
     except OSError as error:
-        raise BadInputError(f"the accounts file {path} cannot be read: {error.strerror}") from error
-    except (ValueError, msgspec.ValidationError) as error:
-        raise BadInputError(f"the accounts file {path} has a wrong field: {_first_line(error)}") from error
+        why = f"the accounts file {path} cannot be read: {error.strerror}"
+        raise BadInputError(why, "Check --accounts.") from error
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
+        why = f"the accounts file {path} has a wrong field: {_first_line(error)}"
+        raise BadInputError(why, "Write it as TOML, or name a c7n-org accounts.yml.") from error
     for target in targets:
         _check_target(target, own)
     ids = [target.id for target in targets]

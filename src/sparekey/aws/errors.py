@@ -157,6 +157,8 @@ def _read(status: int, code: str, said: str, where: str) -> tuple[type[AwsError]
         kind, message = ThrottledError, f"too many requests: {where}"
     elif code == "NoSuchEntity" or code.endswith("NotFoundException"):
         kind, message = NotFoundError, f"not found: {where}{_said(said)}"
+    elif code == "AWSOrganizationsNotInUseException":
+        hint = "Use credentials of the organization's management account, or leave out --org."
     elif status >= 500:
         kind, message = FailedServiceError, f"AWS failed: {where} (HTTP {status}{code and ' ' + code})"
     return kind, message, hint

@@ -111,10 +111,6 @@ class AccountGateway(Keys):
         region = topic.split(":")[3]
         self._client.call(self._principal, "sns", "Publish", params, region=region, idempotent=False)
 
-    def deleter(self) -> Deleter:
-        """The door through which this account's users' keys are deleted."""
-        return Deleter(self._client, self._principal)
-
     def release(self) -> None:
         """Drop what is kept for speed: the pace, and a role's session, which is taken again when needed."""
         self._client.forget(self.account_id)

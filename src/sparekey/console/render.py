@@ -30,6 +30,8 @@ STATES = {
     "undone": ("Active again", "back"),
     "changed": ("changed by somebody else", "warn"),
     "failed": ("failed", "bad"),
+    "deleting": ("being deleted", "wait"),
+    "deleted": ("deleted", "off"),
 }
 RUN_STATES = {
     "applying": ("under way", "wait"),

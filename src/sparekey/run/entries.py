@@ -1,6 +1,6 @@
 """What a run's ledger may say: one frozen type for each kind of entry."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -254,8 +254,3 @@ def read(entry: Entry) -> Said:
     """An entry as its type."""
     said: Said = msgspec.convert({**entry.body, "type": entry.kind}, Said)
     return said
-
-
-def read_all(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Said]]:
-    """Each entry beside its type."""
-    return ((entry, read(entry)) for entry in entries)

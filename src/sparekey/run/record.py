@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from functools import lru_cache
+from threading import Lock
 from typing import Any, assert_never
 
 import msgspec
@@ -40,7 +40,6 @@ from sparekey.run.entries import (
     WaveStarted,
     Written,
     read,
-    read_all,
 )
 
 UserId = tuple[str, str]
@@ -82,19 +81,27 @@ def _waves(users: tuple[UserId, ...], sizes: tuple[int | None, ...]) -> dict[Use
     return found
 
 
+_KEPT_OPEN = 8
+_opened: dict[str, Run] = {}
+_opening = Lock()
+
+
 def open_run(entry: Entry) -> Run:
-    """A run from its first entry."""
-    return _open_run(entry.run, entry.hash, msgspec.json.encode(entry))
+    """A run from its first entry; the last few are kept, for a plan may be large."""
+    with _opening:  # the console reads of runs in many threads
+        if entry.hash not in _opened:
+            while len(_opened) >= _KEPT_OPEN:
+                del _opened[next(iter(_opened))]
+            _opened[entry.hash] = _read_opening(entry)
+        return _opened[entry.hash]
 
 
-@lru_cache(maxsize=8)
-def _open_run(run: str, _hash: str, content: bytes) -> Run:
-    entry = msgspec.json.decode(content, type=Entry)
-    said = next(said for _, said in read_all([entry]))
+def _read_opening(entry: Entry) -> Run:
+    said = read(entry)
     if not isinstance(said, Opened):
-        raise BadInputError(f"the ledger of run {run} does not begin with its opening")
+        raise BadInputError(f"the ledger of run {entry.run} does not begin with its opening")
     return Run(
-        id=run,
+        id=entry.run,
         plan=decode(said.plan.encode()),
         caller=said.caller,
         policy=decode_policy(said.policy),
@@ -296,6 +303,11 @@ class RunFold:
     def halted(self) -> bool:
         """True where nothing more is deactivated: stopped or undone."""
         return self._flags.stopped or self._flags.undoing
+
+    @property
+    def undoing(self) -> bool:
+        """True once an undo of the whole run was asked for."""
+        return self._flags.undoing
 
     @property
     def run(self) -> str:

@@ -17,6 +17,8 @@ def reverse_commands(
         if step.account != account:
             account = step.account
             lines.append(f"# account {account}")
-        words = ["aws", "iam", "update-access-key", "--user-name", step.user, "--access-key-id", step.key]
+        # A name may begin with "-", an option to the AWS CLI, or with "=", a command to zsh.
+        user = [f"--user-name={step.user}"] if step.user[0] in "-=" else ["--user-name", step.user]
+        words = ["aws", "iam", "update-access-key", *user, "--access-key-id", step.key]
         lines.append(shlex.join([*words, "--status", "Active", *options]))
     return tuple(lines)

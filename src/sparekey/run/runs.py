@@ -297,20 +297,19 @@ class Runs:
         A key that somebody else changed since is left alone and reported as `changed`.
         """
         run = self.find(run_id)
-        opened, before = load_run(self._hands, run), load_fold(self._hands, run).last
+        opened = load_run(self._hands, run)
         if key and not any(step.key == key for step in opened.plan.steps):
             raise BadInputError(f"run {run} has no key {key}", f"`sparekey show {run}` lists its keys.")
+        last = load_fold(self._hands, run).last
         who = self._hands.caller.arn
         if not key:
             self._hands.note(run, Undoing(who))
-        # Read only now: what a worker intended until then must come back, and it intends nothing more.
-        wanted = {name for name in load_fold(self._hands, run).facts if key in ("", name[2])}
+        # Read after the run was stopped: no intent can slip in between.
+        wanted = sorted(name for name in load_fold(self._hands, run).facts if key in ("", name[2]))
         why = f"reactivated on request of {who}"
-        drive(
-            (reactivate(self._hands, opened, name[:2], name[2], "undo", why) for name in sorted(wanted)),
-            self._clock,
-        )
-        for entry in self._state.ledger.entries(run, after=before):
+        works = (reactivate(self._hands, opened, name[:2], name[2], "undo", why) for name in wanted)
+        drive(works, self._clock)
+        for entry in self._state.ledger.entries(run, after=last):
             on_event(entry)
         return self.show(run)
 

@@ -8,7 +8,7 @@ from sparekey.model import RunRecord
 from sparekey.run import watch, waves
 from sparekey.run.drive import drive
 from sparekey.run.record import Run, RunFold, UserId, open_run
-from sparekey.run.steps import carry_user, finish_reactivations
+from sparekey.run.steps import carry_user, finish_reactivations, reactivate
 from sparekey.run.turn import Hands
 from sparekey.run.turn import Work as Job
 
@@ -51,6 +51,9 @@ class RunWork:
         hands, opened, fold = self._hands, load_run(self._hands, run), load_fold(self._hands, run)
         coming = sorted({key[:2] for key, facts in fold.facts.items() if facts.coming_back is not None})
         drive((finish_reactivations(hands, opened, user) for user in coming), hands.clock)
+        if fold.undoing:
+            ours = [key for key, facts in watch.reload(hands, fold).facts.items() if facts.ours]
+            drive((reactivate(hands, opened, key[:2], key[2], "undo") for key in ours), hands.clock)
         watch.look_after(hands, opened, watch.reload(hands, fold))
         again = waves.start_next(hands, opened, watch.reload(hands, fold))
         watch.reload(hands, fold)

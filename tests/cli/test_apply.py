@@ -1,0 +1,215 @@
+"""What happens between plan and apply, and when AWS misbehaves meanwhile."""
+
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from cli.desk import ACCOUNT, Desk
+from sparekey.sandbox.scenario import Fail, Ignored, Stale, Throttle
+from sparekey.sandbox.state import LastUse
+
+
+def _delete_user(sk: Desk) -> None:
+    with sk.aws.state.lock:
+        user = sk.aws.state.accounts[ACCOUNT].users.pop("web")
+        user.deleted = sk.aws.clock.now()
+
+
+def _deactivate_the_key(sk: Desk) -> None:
+    sk.aws.key("web", account=ACCOUNT, number=1).change("Inactive", sk.aws.clock.now())
+
+
+def _deactivate_the_kept_key(sk: Desk) -> None:
+    sk.aws.key("web", account=ACCOUNT, number=2).change("Inactive", sk.aws.clock.now())
+
+
+def _delete_the_key(sk: Desk) -> None:
+    sk.aws.key("web", account=ACCOUNT, number=1).deleted = sk.aws.clock.now()
+
+
+def _use_the_key(sk: Desk) -> None:
+    key = sk.aws.key("web", account=ACCOUNT, number=1)
+    key.uses = [LastUse(sk.aws.clock.now() - timedelta(minutes=20), "s3", "us-east-1")]
+
+
+def _use_the_kept_key(sk: Desk) -> None:
+    key = sk.aws.key("web", account=ACCOUNT, number=2)
+    key.uses = [LastUse(sk.aws.clock.now() - timedelta(minutes=20), "s3", "us-east-1")]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "state", "inactive"),
+    [
+        (_delete_user, 0, "GONE", set()),
+        (_delete_the_key, 0, "GONE", set()),
+        (_deactivate_the_key, 0, "WAS INACTIVE ALREADY", {"web/1"}),
+        (_deactivate_the_kept_key, 3, "HELD", {"web/2"}),
+        (_use_the_key, 3, "HELD", set()),
+        (_use_the_kept_key, 0, "DEACTIVATED", {"web/1"}),
+    ],
+    ids=[
+        *("user-gone", "key-gone", "key-inactive-already", "kept-key-inactive"),
+        *("key-used-since", "kept-key-used-since"),
+    ],
+)
+def test_what_changed_since_the_plan(
+    sk: Desk, change: Callable[[Desk], None], code: int, state: str, inactive: set[str]
+) -> None:
+    sk.planned("--user", "web", expect=0)
+    goes = sk.key("web", 1)
+    change(sk)
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == code, said.err
+    assert f"{goes}: {state}" in said.out
+    assert sk.inactive == inactive
+    assert sk.writes == (1 if state == "DEACTIVATED" else 0)
+
+
+def test_an_update_that_never_takes_effect_is_an_error(sk: Desk) -> None:
+    sk.planned("--user", "web", expect=0)
+    sk.fault(Ignored())
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 1
+    assert f"{sk.key('web', 1)}: FAILED" in said.out
+    assert "60 s after it was set Inactive, listings still show it Active" in said.out
+    assert sk.inactive == set()
+
+
+def test_an_update_that_aws_refuses_is_an_error_and_the_rest_goes_on(sk: Desk) -> None:
+    sk.planned()
+    sk.fault(Fail(action="iam:UpdateAccessKey", target="web", code="ServiceFailure", status=500))
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 1
+    assert f"{sk.key('web', 1)}: FAILED" in said.out
+    assert sk.inactive == {"batch/1", "batch/2"}
+
+
+def test_reads_that_lag_behind_are_waited_for(sk: Desk) -> None:
+    sk.planned("--user", "web", expect=0)
+    sk.fault(Stale(action="iam:ListAccessKeys", seconds=7))
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 0
+    assert sk.inactive == {"web/1"}
+    assert "read back, several readings agree" in said.err
+
+
+def test_lost_answers_are_resolved_by_reading(sk: Desk) -> None:
+    sk.planned("--user", "web", expect=0)
+    sk.fault(Fail(action="iam:UpdateAccessKey", times=1, after=True))
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 0
+    assert sk.inactive == {"web/1"}
+
+
+def test_a_throttled_account_is_read_whole(sk: Desk) -> None:
+    sk.fault(Throttle(action="iam:*", rate=20, burst=2))
+    said = sk("audit")
+    assert said.code == 3
+    assert "3 have spare keys; 0 could not be read" in said.out
+    assert any(call.error == "Throttling" for call in sk.aws.state.calls)
+    sk.planned()
+    assert sk("apply", sk.plan, "--yes").code == 3
+    assert sk.inactive == {"batch/1", "batch/2", "web/1"}
+
+
+def test_an_account_that_is_throttled_for_good_is_unreadable(sk: Desk) -> None:
+    sk.fault(Fail(action="iam:ListUsers", code="Throttling", status=400, message="Rate exceeded"))
+    said = sk("audit")
+    assert said.code == 4
+    assert "UNREADABLE: too many requests: iam:ListUsers" in said.out
+
+
+def test_a_full_disk_is_noticed_before_the_first_write(sk: Desk) -> None:
+    sk.planned()
+    sk.patch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=100 * 1024))
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 1
+    assert said.error.startswith(f"100 KiB are free under {sk.home}")
+    assert sk.writes == 0
+    assert "No run yet" in sk("runs").out
+
+
+@pytest.mark.parametrize("home", ["file", "file/below", "/proc/nowhere"])
+def test_a_state_directory_that_cannot_be(sk: Desk, home: str) -> None:
+    sk.planned()
+    (sk.folder / "file").touch()
+    sk.patch.setenv("SPAREKEY_HOME", str(sk.folder / home))
+    for command in (("apply", str(sk.plan), "--yes"), ("runs",), ("undo", "r-1"), ("show", "r-1")):
+        said = sk(*command)
+        assert said.code in (1, 2), command
+        assert said.error
+    assert sk.writes == 0
+
+
+def test_a_state_that_is_no_database(sk: Desk) -> None:
+    sk.planned()
+    sk.home.mkdir(mode=0o700, exist_ok=True)
+    (sk.home / "sparekey.db").write_bytes(b"this is no database, and was never meant to be one" * 100)
+    for command in (("apply", str(sk.plan), "--yes"), ("runs",)):
+        said = sk(*command)
+        assert (said.code, said.out) == (1, ""), command
+        assert said.error
+    assert sk.writes == 0
+
+
+def test_the_state_is_closed_to_others(sk: Desk) -> None:
+    sk.planned("--user", "web", expect=0)
+    assert sk("apply", sk.plan, "--yes").code == 0
+    for path in sk.home.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_the_way_back_is_on_paper_before_the_first_write(sk: Desk) -> None:
+    sk.planned("--user", "web", expect=0)
+    seen: list[str] = []
+    sk.before_each("UpdateAccessKey", lambda: seen.extend(_paper(sk)))
+    assert sk("apply", sk.plan, "--yes").code == 0
+    assert len(seen) == 1
+    assert f"--user-name web --access-key-id {sk.key('web', 1)} --status Active" in seen[0]
+
+
+def _paper(sk: Desk) -> list[str]:
+    assert sk.inactive == set()
+    return [path.read_text() for path in (sk.home / "reverse").iterdir()]
+
+
+def test_a_settled_or_undone_plan_needs_a_new_one(sk: Desk) -> None:
+    sk.planned("--user", "web", expect=0)
+    assert sk("apply", sk.plan, "--yes").code == 0
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 1
+    assert "it needs a new plan" in said.error
+    assert sk("undo", "r-").code == 0
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 1
+    assert "which is undone: it needs a new plan" in said.error
+    assert sk.writes == 2
+
+
+def test_undo_leaves_alone_what_somebody_else_has_changed_since(sk: Desk) -> None:
+    sk.planned()
+    assert sk("apply", sk.plan, "--yes").code == 3
+    _delete_the_key(sk)
+    said = sk("undo", "r-")
+    assert said.code == 0
+    assert f"{sk.key('web', 1)}: GONE" in said.out
+    assert sk.inactive == set()
+
+
+def test_runs_are_named_and_explained(sk: Desk) -> None:
+    assert "No run yet" in sk("runs").out
+    sk.planned("--user", "web", expect=0)
+    sk("apply", sk.plan, "--yes")
+    listed = sk("runs")
+    assert listed.code == 0
+    assert "1 deactivated, unwatched" in listed.out
+    for verb in ("show", "undo", "stop", "resume"):
+        said = sk(verb, "r-zzz")
+        assert (said.code, said.out) == (2, "")
+        assert said.error == "no run matches 'r-zzz'"
+    assert sk("ledger", "verify").out.split()[1] == "whole"
+    assert sk("undo", "r-", "--key", "AKIANOTHINGLIKETHAT0").code == 2
+    assert sk.inactive == {"web/1"}

@@ -1,0 +1,155 @@
+"""Whoever cannot ask AWS is told why in one sentence, whichever command it was; nothing is changed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from cli.desk import ACCOUNT, ELSEWHERE, Desk
+from e2e.servers import free_port
+from sparekey.sandbox.scenario import Deny, Fail
+
+COMMANDS = (
+    ("audit",),
+    ("plan", "-o", "new.json"),
+    ("apply", "plan.json", "--yes"),
+    ("undo", "r-1"),
+)
+
+
+@contextmanager
+def unchanged(sk: Desk) -> Iterator[None]:
+    before, writes = sk.statuses, sk.writes
+    yield
+    assert (sk.statuses, sk.writes) == (before, writes)
+    assert not (sk.folder / "new.json").exists()
+
+
+def _no_credentials(sk: Desk) -> None:
+    sk.patch.delenv("AWS_ACCESS_KEY_ID")
+    sk.patch.delenv("AWS_SECRET_ACCESS_KEY")
+
+
+def _half_credentials(sk: Desk) -> None:
+    sk.patch.delenv("AWS_SECRET_ACCESS_KEY")
+
+
+def _unknown_profile(sk: Desk) -> None:
+    sk.patch.setenv("AWS_PROFILE", "nobody")
+
+
+def _expired(sk: Desk) -> None:
+    sk.fault(Fail(code="ExpiredToken", status=403, message="The security token included is expired"))
+
+
+def _wrong_secret(sk: Desk) -> None:
+    sk.patch.setenv("AWS_SECRET_ACCESS_KEY", sk.aws.key("web").secret)
+
+
+def _inactive_key(sk: Desk) -> None:
+    sk.aws.key("ops").status = "Inactive"
+
+
+def _refusing_endpoint(sk: Desk) -> None:
+    sk.patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+
+
+def _no_endpoint(sk: Desk) -> None:
+    sk.patch.setenv("AWS_ENDPOINT_URL", "nonsense")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "told"),
+    [
+        (_no_credentials, "no AWS credentials were found"),
+        (_half_credentials, "no usable AWS credentials"),
+        (_unknown_profile, "no usable AWS credentials: The config profile (nobody) could not be found"),
+        (_expired, "the credentials have expired"),
+        (_wrong_secret, "AWS rejects the credentials: SignatureDoesNotMatch"),
+        (_inactive_key, "AWS rejects the credentials: InvalidClientTokenId"),
+        (_refusing_endpoint, "no answer to sts:GetCallerIdentity"),
+        (_no_endpoint, "Invalid endpoint: nonsense"),
+    ],
+    ids=[
+        *("no-credentials", "half-credentials", "unknown-profile", "expired", "wrong-secret"),
+        *("inactive-key", "refusing-endpoint", "no-endpoint"),
+    ],
+)
+def test_no_way_in(sk: Desk, break_it: Callable[[Desk], None], told: str) -> None:
+    sk.planned()
+    break_it(sk)
+    with unchanged(sk):
+        for command in COMMANDS:
+            said = sk(*command)
+            assert (said.code, said.out) == (1, ""), command
+            assert told in said.error, command
+
+
+def test_a_profile_named_by_hand_that_does_not_exist(sk: Desk) -> None:
+    assert "(nobody)" in sk("audit", "--profile", "nobody").error
+
+
+def test_denied_on_the_list_of_users(sk: Desk) -> None:
+    sk.deny("iam:ListUsers")
+    said = sk("audit")
+    assert said.code == 4
+    assert f"Account {ACCOUNT}" in said.out
+    assert "UNREADABLE: access denied: iam:ListUsers" in said.out
+    assert "0 of 1 account read; 1 could not be read" in said.out
+    said = sk("plan", "-o", sk.plan)
+    assert said.code == 4
+    assert "unread  account" in said.out
+    assert sk("apply", sk.plan, "--yes").code == 4
+    assert sk.writes == 0
+
+
+def test_denied_on_one_users_keys(sk: Desk) -> None:
+    sk.deny("iam:ListAccessKeys", target="web")
+    said = sk("audit")
+    assert said.code == 4
+    assert "UNREADABLE  web" in said.out
+    assert "FAIL        batch" in said.out
+    assert "2 of 5 users have at most one active key; 2 have spare keys; 1 could not be read" in said.out
+    said = sk("plan")
+    assert said.code == 4
+    assert "unread  user web" in said.out
+    assert "batch: " in said.out
+
+
+@pytest.mark.parametrize("target", ["*", "web"])
+def test_a_last_use_that_cannot_be_read_is_never_taken_for_never_used(sk: Desk, target: str) -> None:
+    denied = sk.key("web", 1)
+    sk.deny("iam:GetAccessKeyLastUsed", target=target)
+    said = sk("audit", "--format", "json")
+    assert said.code == 3
+    assert f'"id":"{denied}"' in said.out
+    assert '"state":"unreadable"' in said.out
+    assert '"state":"never"' not in said.out.split('"name":"web"')[1]
+    said = sk("plan", "--user", "web")
+    assert said.code == 3
+    assert "0 keys to deactivate" in said.out
+
+
+def test_denied_everything_but_who_one_is(sk: Desk) -> None:
+    sk.deny("iam:*")
+    assert sk("audit").code == 4
+    assert sk("root-keys").code == 4
+    assert sk("audit", "--rule", "root-key").code == 4
+
+
+def test_missing_permissions_are_named_before_anything_is_written(sk: Desk) -> None:
+    sk.planned()
+    sk.fault(Deny(action="iam:UpdateAccessKey"))
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 1
+    assert sk.writes == 0
+    assert "iam:UpdateAccessKey" in said.error
+
+
+def test_other_peoples_credentials(sk: Desk) -> None:
+    sk.planned()
+    sk.act_as("guest", ELSEWHERE)
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 1
+    assert f"the plan was made in {ACCOUNT}, these credentials belong to {ELSEWHERE}" in said.error
+    assert sk.writes == 0

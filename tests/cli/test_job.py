@@ -1,0 +1,28 @@
+"""The job by the commands, in this process: what each prints, where, and its exit code."""
+
+from cli.desk import Desk
+
+
+def test_audit_plan_apply_undo(sk: Desk) -> None:
+    said = sk("audit")
+    assert said.code == 3
+    assert said.err == ""
+    assert "2 of 5 users have at most one active key; 3 have spare keys; 0 could not be read" in said.out
+
+    said = sk("plan", "-o", sk.plan)
+    assert said.code == 3
+    assert "3 keys to deactivate, 1 held" in said.out
+    assert sk.plan.stat().st_mode & 0o777 == 0o600
+    assert sk("plan", "--format", "json").out.startswith('{\n  "schema": "sparekey/plan/1"')
+
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 3
+    assert sk.inactive == {"batch/1", "batch/2", "web/1"}
+    assert said.err.index("aws iam update-access-key") < said.err.index("about to change it")
+    assert "DEACTIVATED" in said.out
+
+    said = sk("undo", "r-", "--key", sk.key("web", 1))
+    assert said.code == 0
+    assert sk.inactive == {"batch/1", "batch/2"}
+    assert sk("undo", "r-").code == 0
+    assert sk.inactive == set()

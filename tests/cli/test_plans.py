@@ -1,0 +1,175 @@
+"""A plan that cannot be used is refused in one sentence before anything is written."""
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from cli.desk import ACCOUNT, Desk
+from sparekey.plan import decode
+
+Change = Callable[[bytes], bytes]
+
+
+def _edited(content: bytes) -> bytes:
+    plan = json.loads(content)
+    held = next(step for step in plan["steps"] if step["action"] == "held")
+    held["action"] = "deactivate"
+    return json.dumps(plan).encode()
+
+
+def _with(**fields: Any) -> Change:
+    return lambda content: json.dumps(json.loads(content) | fields).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_edited, "the plan was edited: its digest does not match its content"),
+        (lambda content: content[:-200], "the plan is not whole"),
+        (lambda _: b"", "the plan is not whole"),
+        (lambda _: b"hello", "the plan is not whole"),
+        (lambda _: b"null", "the plan is not whole"),
+        (lambda _: b"\xff\xfe", "the plan is not whole"),
+        (lambda _: b"[" * 1_000_000, "the plan is not whole"),
+        (lambda _: b'{"schema":' + b"[" * 1_000_000, "the plan is not whole"),
+        (lambda _: b'{"x":' * 100_000 + b"1" + b"}" * 100_000, "the plan is not whole"),
+        (_with(schema="sparekey/plan/2"), "this version of sparekey reads 'sparekey/plan/1'"),
+        (_with(schema="sparekey/audit/1"), "this version of sparekey reads 'sparekey/plan/1'"),
+        (_with(more=1), "the plan was edited or made by another version"),
+        (_with(steps=[]), "the plan was edited: its digest does not match its content"),
+        (_with(digest=""), "the plan was edited: its digest does not match its content"),
+        (lambda content: content.replace(b"deactivate", b"delete"), "the plan was edited"),
+    ],
+    ids=[
+        *(
+            "edited",
+            "truncated",
+            "empty",
+            "no-json",
+            "null",
+            "no-text",
+            "deep",
+            "deep-inside",
+            "deep-objects",
+        ),
+        *("next-version", "audit", "more-fields", "no-steps", "no-digest", "other-action"),
+    ],
+)
+def test_a_plan_that_is_not_as_it_was_made(sk: Desk, change: Change, told: str) -> None:
+    path = sk.planned()
+    path.write_bytes(change(path.read_bytes()))
+    said = sk("apply", path, "--yes")
+    assert (said.code, said.out) == (1, "")
+    assert told in said.error
+    assert sk.writes == 0
+    assert not (sk.home / "sparekey.db").exists()
+
+
+def test_no_plan(sk: Desk) -> None:
+    said = sk("apply", "nowhere.json", "--yes")
+    assert said.code == 2
+    assert said.error == "the plan nowhere.json cannot be read: No such file or directory"
+
+
+def test_a_plan_is_good_for_a_day(sk: Desk) -> None:
+    plan = decode(sk.planned().read_bytes())
+    assert plan.expires - plan.generated == timedelta(hours=24)
+    sk.aws.clock.advance(timedelta(hours=24, minutes=1))
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 1
+    assert "the plan expired at" in said.error
+    assert sk.writes == 0
+
+
+def test_a_plan_under_another_policy(sk: Desk) -> None:
+    sk.planned()
+    sk.policy('quiet = "60d"\n')
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 1
+    assert said.error == "the policy is not the one that the plan was made under"
+    assert sk.writes == 0
+
+
+def test_too_many_keys_for_one_run(sk: Desk) -> None:
+    sk.planned()
+    said = sk("apply", sk.plan, "--yes", "--max-keys", "2", "--max-share", "0.1")
+    assert said.code == 1
+    assert "the plan deactivates 3 of 9 active keys; at most 2 are allowed" in said.error
+    assert sk.writes == 0
+
+
+def test_the_callers_own_key_never_goes(sk: Desk) -> None:
+    sk.planned()
+    sk.act_as("web")
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 1
+    assert f"{ACCOUNT}/web" in said.error
+    assert sk.writes == 0
+
+
+def test_without_a_terminal_somebody_must_say_yes(sk: Desk) -> None:
+    sk.planned()
+    said = sk("apply", sk.plan)
+    assert said.code == 2
+    assert said.error == "there is no terminal to ask on"
+    assert "Nothing was changed." in said.err
+    assert sk.writes == 0
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("\n", 1), ("hello\nno\n", 1), ("", 130)])
+def test_who_does_not_say_yes_has_said_no(sk: Desk, answer: str, code: int) -> None:
+    sk.planned()
+    sk.answer(answer)
+    said = sk("apply", sk.plan)
+    assert said.code == code
+    assert "Deactivate 3 keys? [y/N]" in said.err
+    assert said.out == ""
+    assert "the answer was no" in said.err if code == 1 else "interrupted" in said.err
+    assert sk.writes == 0
+    assert "No run yet" in sk("runs").out
+
+
+def test_yes_at_the_terminal(sk: Desk) -> None:
+    sk.planned("--user", "web", expect=0)
+    sk.answer("y\n")
+    assert sk("apply", sk.plan).code == 0
+    assert sk.inactive == {"web/1"}
+
+
+@pytest.mark.parametrize("verb", ["apply", "plan", "audit", "runs", "show", "undo", "stop", "root-keys"])
+def test_an_unknown_format_is_refused_before_anything_is_done(sk: Desk, verb: str) -> None:
+    sk.planned()
+    calls = len(sk.aws.state.calls)
+    args = {"apply": [str(sk.plan), "--yes"], "show": ["r-"], "undo": ["r-"], "stop": ["r-"]}.get(verb, [])
+    said = sk(verb, *args, "--format", "yaml")
+    assert (said.code, said.out) == (2, "")
+    assert "there is no format 'yaml' for " in said.error
+    assert "Formats: " in said.err
+    assert len(sk.aws.state.calls) == calls
+
+
+def test_a_plan_is_written_whole_or_not_at_all(sk: Desk) -> None:
+    said = sk("plan", "-o", sk.folder / "missing" / "plan.json")
+    assert (said.code, said.out) == (1, "")
+    assert said.error.endswith("cannot be written: No such file or directory")
+    said = sk("plan", "-o", sk.folder)
+    assert said.code == 2
+    (sk.folder / "file").touch()
+    assert sk("plan", "-o", sk.folder / "file" / "plan.json").code == 1
+    assert sorted(path.name for path in sk.folder.iterdir()) == ["file"]
+
+
+def test_the_file_is_the_plan_as_json_shows_it(sk: Desk) -> None:
+    said = sk("plan", "-o", sk.plan, "--format", "json")
+    assert said.out.encode() == sk.plan.read_bytes()
+
+
+def test_a_plan_from_a_pipe_cannot_be_confirmed(sk: Desk) -> None:
+    """Nobody may take the plan on stdin for the answer."""
+    sk.planned()
+    assert not sys.stdin.isatty()
+    assert sk("apply", "/dev/null", "--yes").code == 1

@@ -1,0 +1,84 @@
+"""The policy: refused as a whole where it is wrong or open to others, never half obeyed."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cli.desk import Desk
+
+TODAY = datetime.now(UTC).date()
+
+
+def _exempt(user: str, expires: object, **more: str) -> str:
+    further = "".join(f'{name} = "{value}"\n' for name, value in more.items())
+    return f'[[exempt]]\nuser = "{user}"\nowner = "team"\nreason = "moving"\nexpires = {expires}\n{further}'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('quite = "50d"\n', "quite"),
+        ('quiet = "soon"\n', "quiet"),
+        ('quiet = "20d"\n', "too short to see a monthly job"),
+        ("quiet = 50\n", "quiet"),
+        ("quiet", "not TOML"),
+        ("[[exempt]]\nuser = 'web'\n", "owner"),
+        (_exempt("web", TODAY, rule="no-such-rule"), "no-such-rule"),
+        (_exempt("web", '"soon"'), "expires"),
+        (_exempt("", TODAY), "user"),
+        ("x = " + "[" * 100_000, "not TOML"),
+    ],
+    ids=[
+        *("unknown-field", "no-duration", "too-short", "number", "no-toml", "no-owner", "unknown-rule"),
+        *("no-date", "no-user", "deep"),
+    ],
+)
+def test_a_policy_that_is_wrong(sk: Desk, text: str, told: str) -> None:
+    sk.planned()
+    calls = len(sk.aws.state.calls)
+    sk.policy(text)
+    for command in (("audit",), ("plan",), ("apply", str(sk.plan), "--yes")):
+        said = sk(*command)
+        assert (said.code, said.out) == (2, ""), command
+        assert told in said.error
+    assert len(sk.aws.state.calls) == calls
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_policy_that_others_may_write(sk: Desk, mode: int) -> None:
+    path = sk.policy("", mode)
+    said = sk("audit")
+    assert (said.code, said.out) == (1, "")
+    assert said.error == f"others may write the policy file {path}"
+    assert f"chmod go-w {path}" in said.err
+
+
+def test_the_current_directory_has_no_say(sk: Desk) -> None:
+    (sk.folder / "sparekey.toml").write_text(_exempt("*", TODAY + timedelta(days=30)))
+    assert "exempt" not in sk("audit").out
+
+
+def test_a_policy_by_name(sk: Desk) -> None:
+    path = sk.folder / "mine.toml"
+    said = sk("audit", "--config", path)
+    assert (said.code, said.error) == (2, f"there is no policy file {path}")
+    path.write_text(_exempt("web", TODAY + timedelta(days=30)))
+    path.chmod(0o600)
+    assert "(1 exempt)" in sk("audit", "--config", path).out
+    path.write_bytes(b"\xff")
+    assert sk("audit", "--config", path).code == 2
+    assert sk("audit", "--config", Path("/")).code == 2
+
+
+def test_an_exemption_holds_until_the_end_of_its_day_and_then_says_that_it_is_over(sk: Desk) -> None:
+    sk.policy(_exempt("web", TODAY) + _exempt("b*", TODAY - timedelta(days=1)))
+    said = sk("audit")
+    assert said.code == 3
+    assert "EXEMPT  web" in said.out
+    assert f"until {TODAY}" in said.out
+    assert "FAIL    batch" in said.out
+    assert f"its exemption ended on {TODAY - timedelta(days=1)}" in said.out
+    said = sk("plan")
+    assert f"exempt  111122223333 web until {TODAY} (team: moving)" in said.out
+    assert "batch: " in said.out

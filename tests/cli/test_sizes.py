@@ -1,0 +1,78 @@
+"""Accounts of every size: nobody at all, keys of every number, more users than one page holds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.desk import ACCOUNT, Desk, desk
+
+_CALLER = f'caller = {{ account = "{ACCOUNT}", user = "ops" }}\n[[account]]\nid = "{ACCOUNT}"\n'
+_OPS = '[[account.user]]\nname = "ops"\nkey = [{ age = "20d" }]\n'
+_PAIR = 'key = [{ age = "200d", used = { ago = "80d" } }, { age = "50d", used = { ago = "1h" } }]\n'
+CROWD = _CALLER + 'many = [{ prefix = "u", count = 999, key = [{ age = "30d" }] }]\n' + _OPS
+CROWD += f'[[account.user]]\nname = "zz-last"\n{_PAIR}'
+NAMES = ("app", "app-2", "application")
+ALIKE = _CALLER + _OPS + "".join(f'[[account.user]]\nname = "{name}"\n{_PAIR}' for name in NAMES)
+
+
+@pytest.fixture
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: "pytest.CaptureFixture[str]"
+) -> Iterator[Desk]:
+    with desk(tmp_path, capsys, request.param) as made:
+        yield made
+
+
+@pytest.mark.parametrize("place", [CROWD], indirect=True, ids=["crowd"])
+@pytest.mark.parametrize("mode", ["list", "report"])
+def test_a_thousand_and_one_users_stand_on_two_pages(place: Desk, mode: str) -> None:
+    said = place("audit", "--read", mode)
+    assert said.code == 3
+    assert "1,000 of 1,001 users have at most one active key; 1 has spare keys; 0 could not" in said.out
+    assert "FAIL    zz-last" in said.out
+    pages = [call for call in place.aws.state.calls if call.action == "iam:ListUsers"]
+    assert len(pages) == 2 if mode == "list" else not pages
+    place.planned("--user", "zz-last", "--read", mode, expect=0)
+
+
+@pytest.mark.parametrize("place", [_CALLER + _OPS], indirect=True, ids=["nobody"])
+def test_nobody_but_the_caller(place: Desk) -> None:
+    said = place("audit")
+    assert (said.code, said.err) == (0, "")
+    assert "1 of 1 user has at most one active key; 0 have spare keys" in said.out
+    said = place("plan", "-o", place.plan)
+    assert said.code == 0
+    assert "0 keys to deactivate" in said.out
+    said = place("apply", place.plan)
+    assert said.code == 0
+    assert place.writes == 0
+
+
+def test_no_users_at_all(sk: Desk) -> None:
+    with sk.aws.state.lock:
+        sk.aws.state.accounts[ACCOUNT].users.clear()
+        sk.aws.state.accounts[ACCOUNT].root_keys.append(sk.aws.operator)
+        sk.aws.operator.user = ""
+    said = sk("audit")
+    assert (said.code, said.err) == (0, "")
+    assert "0 of 0 users have at most one active key" in said.out
+    assert sk("audit", "--rule", "root-key").code == 3
+    assert sk("plan").code == 0
+
+
+@pytest.mark.parametrize("place", [ALIKE], indirect=True, ids=["alike"])
+def test_a_user_whose_name_begins_as_anothers_does(place: Desk) -> None:
+    place.planned("--user", "app", expect=0)
+    assert place("apply", place.plan, "--yes").code == 0
+    assert place.inactive == {"app/1"}
+
+
+def test_three_active_keys_of_one_user(sk: Desk) -> None:
+    assert "FAIL    batch" in sk("audit").out
+    sk.planned("--user", "batch", expect=0)
+    assert sk("apply", sk.plan, "--yes").code == 0
+    assert sk.inactive == {"batch/1", "batch/2"}
+    said = sk("plan", "--user", "batch")
+    assert said.code == 0
+    assert "0 keys to deactivate, 0 held" in said.out
