@@ -83,7 +83,7 @@ def COMMAND(  # noqa: N802
     here = connect()
     app.check_targets(here, targets)
     how = app.options(here, waves=waves, green_for=green_for, watch=not no_watch)
-    checked = app.preflight(here, wanted, limits, how)
+    checked = app.preflight(here, wanted, limits, how, detach=detach)
     tell(f"as {checked.caller.arn}")
     tell(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
     tell("".join(report.render("plan", wanted, "table", look())))
@@ -94,7 +94,7 @@ def COMMAND(  # noqa: N802
     record = app.apply(here, wanted, limits=limits, options=how, on_event=say, wait=wait, detach=detach)
     show(report.render("run", record, format_, look()))
     tell(*(f"not told: {failed.target}: {failed.why}" for failed in app.tell_of_run(here, record, targets)))
-    code = run_exit_code(record)
+    code = run_exit_code(record, handed_over=detach)
     return 4 if wanted.unread and code != 1 else code
 
 

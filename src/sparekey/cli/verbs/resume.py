@@ -25,4 +25,4 @@ def COMMAND(run: str, wait: bool, detach: bool, format_: str, connect: "Callable
 
     record = app.resume(connect(), run, on_event=say, wait=wait, detach=detach)
     show(report.render("run", record, format_, look()))
-    return run_exit_code(record)
+    return run_exit_code(record, handed_over=detach)
