@@ -5,13 +5,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import botocore.loaders
 import msgspec
 import pytest
 
@@ -19,7 +20,7 @@ from sparekey import app
 from sparekey.aws.wire import Wire
 from sparekey.cli import cli
 from sparekey.cli.shell import guarded
-from sparekey.sandbox import Sandbox
+from sparekey.sandbox import Sandbox, SandboxClock
 from sparekey.sandbox.scenario import Deny, Fault
 
 ACCOUNT = "111122223333"
@@ -63,10 +64,10 @@ _NO_AWS = {
 
 
 class HurriedClock:
-    """The sandbox's clock; whoever waits for long waits at most a tenth of a second, and the clock jumps."""
+    """A sandbox's clock; whoever waits for long waits at most a tenth of a second, and the clock jumps."""
 
-    def __init__(self, aws: Sandbox) -> None:
-        self._clock = aws.clock
+    def __init__(self, clock: SandboxClock) -> None:
+        self._clock = clock
 
     def now(self) -> datetime:
         return self._clock.now()
@@ -186,32 +187,43 @@ class _Terminal(io.StringIO):
         return True
 
 
+# What botocore knows of AWS is read once, not again for each command.
+_LOADER = botocore.loaders.create_loader()
+
+
 @contextmanager
-def desk(
-    folder: Path, capsys: "pytest.CaptureFixture[str]", scenario: str | None = COMPANY
-) -> Iterator[Desk]:
-    """A desk with nothing of this machine's own AWS on it."""
+def alone(env: Mapping[str, str], clock: SandboxClock) -> Iterator[pytest.MonkeyPatch]:
+    """Nothing of this machine's own AWS, and no wait that is only a wait; commands run in this process."""
     wires: list[Wire] = []
 
     def wire(*given: Any) -> Wire:
         wires.append(Wire(*given))
         return wires[-1]
 
-    with pytest.MonkeyPatch.context() as patch, Sandbox(scenario) as aws:
+    with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("AWS_", "SPAREKEY_"))]:
             patch.delenv(name)
-        for name, value in {**_NO_AWS, **aws.env(), "SPAREKEY_HOME": str(folder / "home")}.items():
+        for name, value in {**_NO_AWS, **env}.items():
             patch.setenv(name, value)
         patch.delenv("COLUMNS", raising=False)
-        patch.chdir(folder)
+        patch.setattr("botocore.loaders.create_loader", lambda _path=None: _LOADER)
         patch.setattr("sparekey.aws.client.Wire", wire)  # closed below, which a process that ends need not do
-        patch.setattr(
-            "sparekey.sandbox.auth._SKEW", timedelta(days=3)
-        )  # botocore signs by the machine's clock
-        patch.setattr(app, "connect", partial(app.connect, clock=HurriedClock(aws)))
+        patch.setattr(app, "connect", partial(app.connect, clock=HurriedClock(clock)))
         try:
-            yield Desk(aws, folder, patch, capsys)
+            yield patch
         finally:
             for used in wires:
                 used.close()
             logging.getLogger("dbos").handlers.clear()  # they hold the stderr of this test
+
+
+@contextmanager
+def desk(folder: Path, capsys: "pytest.CaptureFixture[str]", scenario: str = COMPANY) -> Iterator[Desk]:
+    """A desk beside a sandbox of its own."""
+    home = {"SPAREKEY_HOME": str(folder / "home")}
+    with Sandbox(scenario) as aws, alone({**aws.env(), **home}, aws.clock) as patch:
+        patch.chdir(folder)
+        patch.setattr(
+            "sparekey.sandbox.auth._SKEW", timedelta(days=3)
+        )  # botocore signs by the machine's clock
+        yield Desk(aws, folder, patch, capsys)

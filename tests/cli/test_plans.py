@@ -9,16 +9,23 @@ from typing import Any
 import pytest
 
 from cli.desk import ACCOUNT, Desk
-from sparekey.plan import decode
+from run.fake import plan_for, small_company
+from sparekey.plan import decode, encode
 
 Change = Callable[[bytes], bytes]
 
 
 def _edited(content: bytes) -> bytes:
     plan = json.loads(content)
-    held = next(step for step in plan["steps"] if step["action"] == "held")
-    held["action"] = "deactivate"
+    step = plan["steps"][0]
+    step["key"], step["keep"] = step["keep"], step["key"]
     return json.dumps(plan).encode()
+
+
+@pytest.fixture(scope="module")
+def whole() -> bytes:
+    """A plan as it was made, by the engine that the command calls."""
+    return encode(plan_for(small_company()))
 
 
 def _with(**fields: Any) -> Change:
@@ -59,10 +66,9 @@ def _with(**fields: Any) -> Change:
         *("next-version", "audit", "more-fields", "no-steps", "no-digest", "other-action"),
     ],
 )
-def test_a_plan_that_is_not_as_it_was_made(sk: Desk, change: Change, told: str) -> None:
-    path = sk.planned()
-    path.write_bytes(change(path.read_bytes()))
-    said = sk("apply", path, "--yes")
+def test_a_plan_that_is_not_as_it_was_made(sk: Desk, whole: bytes, change: Change, told: str) -> None:
+    sk.plan.write_bytes(change(whole))
+    said = sk("apply", sk.plan, "--yes")
     assert (said.code, said.out) == (1, "")
     assert told in said.error
     assert sk.writes == 0

@@ -1,10 +1,10 @@
-"""The whole job by the command line, against three servers: audit, plan, apply, read back, undo."""
+"""The whole job by the command line, against three servers: audit, plan, apply, read back, undo.
+
+The commands run in this process; test_demo.py and test_interrupted.py start them as a person does.
+"""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from cli.desk import Said, alone
 from e2e.servers import Server, ministack, moto, sandbox
+from sparekey.cli import cli
+from sparekey.cli.shell import guarded
+from sparekey.sandbox import SandboxClock
 
 SERVERS = {"sandbox": sandbox, "moto": moto, "ministack": ministack}
 
@@ -24,26 +28,24 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture
-def sparekey(server: Server, tmp_path: Path) -> "Sparekey":
-    return Sparekey(server, tmp_path)
+def sparekey(server: Server, tmp_path: Path, capsys: "pytest.CaptureFixture[str]") -> Iterator["Sparekey"]:
+    with alone({**server.env, "SPAREKEY_HOME": str(tmp_path / "home")}, SandboxClock()) as patch:
+        patch.chdir(tmp_path)
+        yield Sparekey(capsys)
 
 
 class Sparekey:
-    """The command as a person runs it, in a process of its own."""
+    """The command as a person types it."""
 
-    def __init__(self, server: Server, home: Path) -> None:
-        self._env = {**os.environ, **server.env, "SPAREKEY_HOME": str(home / "home"), "NO_COLOR": "1"}
-        self._env.pop("AWS_PROFILE", None)
-        self._cwd = home
+    def __init__(self, capsys: "pytest.CaptureFixture[str]") -> None:
+        self._capsys = capsys
 
-    def __call__(self, *args: str, expect: int = 0) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "sparekey", *args]
-        done = subprocess.run(
-            command, env=self._env, cwd=self._cwd, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == expect, f"{args} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stdout + done.stderr
-        return done
+    def __call__(self, *args: str, expect: int = 0) -> Said:
+        code = guarded(cli, args)
+        out, err = self._capsys.readouterr()
+        assert code == expect, f"{args} ended with {code}\n{out}\n{err}"
+        assert "Traceback" not in out + err
+        return Said(code, out, err)
 
 
 class Pair:
@@ -73,23 +75,23 @@ def test_a_spare_key_is_found_switched_off_read_back_and_put_back(server: Server
     pair = Pair(server, "app-orders")
     goes, stays = pair.goes["AccessKeyId"], pair.stays["AccessKeyId"]
 
-    audit = json.loads(sparekey("audit", "--format", "json", expect=3).stdout)
+    audit = json.loads(sparekey("audit", "--format", "json", expect=3).out)
     assert audit["schema"] == "sparekey/audit/1"
     [user] = [user for user in audit["accounts"][0]["users"] if user["name"] == pair.name]
     assert (user["status"], user["active_keys"]) == ("FAIL", 2)
     assert {key["id"] for key in user["keys"]} == {goes, stays}
 
-    held = json.loads(sparekey("plan", "--format", "json", expect=3).stdout)
+    held = json.loads(sparekey("plan", "--format", "json", expect=3).out)
     assert {step["action"] for step in held["steps"]} == {"held"}
 
     because = "the application was moved by hand"
     sparekey("plan", "--force", goes, "--because", because, "--keep", stays, "-o", "plan.json")
     refused = sparekey("apply", "plan.json", expect=2)
-    assert "--yes" in refused.stderr
+    assert "--yes" in refused.err
     assert set(pair.statuses().values()) == {"Active"}
 
     applied = sparekey("apply", "plan.json", "--yes")
-    assert "aws iam update-access-key" in applied.stdout + applied.stderr
+    assert "aws iam update-access-key" in applied.out + applied.err
     assert pair.statuses() == {goes: "Inactive", stays: "Active"}
     assert pair.works(pair.stays)
     if server.name != "moto":  # moto's server verifies nothing
@@ -97,15 +99,15 @@ def test_a_spare_key_is_found_switched_off_read_back_and_put_back(server: Server
     sparekey("audit")
 
     again = sparekey("apply", "plan.json", "--yes", expect=1)
-    assert "new plan" in again.stderr
+    assert "new plan" in again.err
 
     runs = sparekey("runs")
-    [run] = re.findall(r"\br-[0-9a-z]+\b", runs.stdout)
-    shown = sparekey("show", run).stdout
+    [run] = re.findall(r"\br-[0-9a-z]+\b", runs.out)
+    shown = sparekey("show", run).out
     assert goes in shown
     assert because in shown
 
     sparekey("undo", run)
     assert pair.statuses() == {goes: "Active", stays: "Active"}
     assert pair.works(pair.goes)
-    assert "new plan" in sparekey("apply", "plan.json", "--yes", expect=1).stderr
+    assert "new plan" in sparekey("apply", "plan.json", "--yes", expect=1).err
