@@ -38,7 +38,7 @@ def test_only_the_apply_policy_writes_and_only_a_keys_status() -> None:
         for statement in apply_policy(organization=True)["Statement"]
         for action in statement["Action"]
         if not action.partition(":")[2].startswith(
-            ("Get", "List", "Lookup", "Generate", "Simulate", "Assume")
+            ("Get", "List", "Describe", "Lookup", "Generate", "Simulate", "Assume")
         )
     }
     assert writes == {"iam:UpdateAccessKey"}

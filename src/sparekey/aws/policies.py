@@ -6,6 +6,7 @@ Document = dict[str, Any]
 
 _READS = (
     "cloudtrail:LookupEvents",
+    "ec2:DescribeRegions",  # --usage history asks every region that the account has switched on
     "iam:GenerateCredentialReport",
     "iam:GetAccessKeyLastUsed",
     "iam:GetAccountSummary",

@@ -1,0 +1,31 @@
+"""`sparekey demo`: the whole job, told stage by stage, with nothing but this machine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+STAGES = ("1. Audit", "2. Plan", "3. Apply", "4. Read back", "5. Undo one key", "6. Evidence")
+LAST = "    sparekey audit\n    sparekey plan -o plan.json\n    sparekey apply plan.json\n"
+
+
+def test_the_demo_runs_to_its_end(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPAREKEY_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "sparekey", "demo"],
+        env={**kept, "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    at = [done.stdout.index(f"\n{stage}\n{'-' * len(stage)}\n") for stage in STAGES]
+    assert at == sorted(at)
+    for said in ("DEACTIVATED", "partner-sftp", "UNDONE (", "[exit code 3]", "[exit code 0]"):
+        assert said in done.stdout
+    assert done.stdout.endswith(LAST)
+    assert "Traceback" not in done.stdout
+    assert list(tmp_path.iterdir()) == []
