@@ -98,6 +98,10 @@ def options(
     Between waves either every key of a wave has settled, or it has been green for `green_for`.
     """
     sizes = tuple(_wave(size.strip()) for size in waves.split(",")) if waves else (None,)
+    if green_for and not waves:
+        raise BadInputError(
+            "--green-for says when the next wave begins, and there is one", "Name the waves, too: 1,10,rest."
+        )
     if None in sizes[:-1]:
         raise BadInputError(f"--waves {waves}: nothing can follow the rest", "Write 1,10,rest.")
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sparekey.cli.events import run_exit_code, say
-from sparekey.cli.shell import connecting, format_option, look, notify_option, show, tell
+from sparekey.cli.shell import connecting, database_option, format_option, look, notify_option, show, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 @click.option("--no-watch", is_flag=True, help="Do not watch: the keys end as unwatched.")
 @notify_option
 @format_option("run")
+@database_option
 @connecting()
 def COMMAND(  # noqa: N802
     plan: Path,
