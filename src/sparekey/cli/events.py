@@ -48,6 +48,14 @@ def say(entry: "Entry") -> None:
         tell(f"{at}  {_OF_RUN[entry.kind]}")
 
 
+def refuse_both(wait: bool, detach: bool) -> None:
+    """--wait stays, --detach leaves."""
+    from sparekey.errors import BadInputError
+
+    if wait and detach:
+        raise BadInputError("--wait and --detach say opposite things", "Stay with one, leave with the other.")
+
+
 def run_exit_code(record: "RunRecord", *, handed_over: bool = False) -> int:
     """1 where a key is not where it should be, 3 where steps are held, else 0.
 

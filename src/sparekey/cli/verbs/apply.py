@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.events import run_exit_code, say
+from sparekey.cli.events import refuse_both, run_exit_code, say
 from sparekey.cli.shell import connecting, database_option, format_option, look, notify_option, show, tell
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def COMMAND(  # noqa: N802
     """
     from sparekey import app, report
 
+    refuse_both(wait, detach)
+
     limits = app.Limits(
         max_keys=max_keys,
         max_share=max_share,
@@ -89,7 +91,7 @@ def COMMAND(  # noqa: N802
     tell(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
     tell("".join(report.render("plan", wanted, "table", look())))
     if wanted.deactivations:
-        tell(*(f"note: {warning}" for warning in checked.warnings))
+        tell(*(f"note: {warning}" for warning in checked.warnings if warning not in wanted.notes))
         tell("This is how to reverse it by hand:", *(f"  {line}" for line in checked.reverse), "")
         _ask(len(wanted.deactivations), resumes=checked.resumes, yes=yes)
     record = app.apply(here, wanted, limits=limits, options=how, on_event=say, wait=wait, detach=detach)

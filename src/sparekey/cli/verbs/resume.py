@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.events import run_exit_code, say
+from sparekey.cli.events import refuse_both, run_exit_code, say
 from sparekey.cli.shell import connecting, database_option, format_option, look, show
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def COMMAND(run: str, wait: bool, detach: bool, format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802
     """Let a stopped run go on."""
     from sparekey import app, report
+
+    refuse_both(wait, detach)
 
     record = app.resume(connect(), run, on_event=say, wait=wait, detach=detach)
     show(report.render("run", record, format_, look()))
