@@ -1,6 +1,5 @@
 """The HTML report: read by a parser, it holds what it must and nothing that runs or loads."""
 
-import builtins
 from html.parser import HTMLParser
 from typing import Any, get_args
 
@@ -8,9 +7,8 @@ import msgspec
 import pytest
 
 import company
-from sparekey.errors import BadInputError
 from sparekey.model import RunState, StepState
-from sparekey.report import Look, _states, html, render
+from sparekey.report import Look, _states, render
 from sparekey.words import step_state
 
 VOID = {"meta", "col", "rect", "line", "br"}
@@ -190,18 +188,3 @@ def test_every_text_has_the_contrast_that_wcag_asks() -> None:
             assert contrast(colours[tone], colours[f"{tone}-bg"]) >= 4.5
         for bar in ("bar", "old"):
             assert contrast(colours[bar], colours["card"]) >= 3
-
-
-def test_without_jinja_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any, **more: Any) -> Any:
-        if name == "jinja2":
-            raise ImportError(name)
-        return real(name, *rest, **more)
-
-    html._environment.cache_clear()
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(BadInputError) as caught:
-        list(html.audit(company.audit(), Look()))
-    assert "sparekey[console]" in caught.value.hint

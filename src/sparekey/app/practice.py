@@ -22,8 +22,12 @@ def sandbox(scenario: Path | None, port: int, out: TextIO) -> None:
 def demo() -> Iterator[str]:
     """The whole job on the practice AWS, stage by stage."""
     from sparekey.demo import demo as stages  # noqa: PLC0415  # needs the sandbox's extra
+    from sparekey.sandbox import SandboxError  # noqa: PLC0415
 
-    yield from stages()
+    try:
+        yield from stages()
+    except SandboxError as error:
+        raise BadInputError(error.message, error.hint) from error
 
 
 @contextmanager

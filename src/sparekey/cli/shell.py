@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from sparekey.report import Look, Subject
 
 INTERRUPTED = 130
+# What is installed only where it is asked for, and by which name.
+_EXTRAS = {
+    **dict.fromkeys(("ahocorasick_rs", "isal", "obstore"), "archive"),
+    "httptools": "sandbox",
+    "psycopg": "postgres",
+    "starlette": "console",
+    "uvicorn": "sandbox",
+}
 # Whoever reads from a pipe wants whole lines.
 _UNBROKEN = 1000
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -52,6 +60,14 @@ def _explain(error: Exception) -> int:
         import traceback
 
         traceback.print_exception(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        extra = _EXTRAS.get(error.name.partition(".")[0])
+        if extra:
+            tell(
+                f"error: this needs a package that is not installed: {error.name}",
+                f"hint: pip install 'sparekey[{extra}]'",
+            )
+            return 2
     if isinstance(error, SparekeyError):
         tell(f"error: {error.message}", f"hint: {error.hint}" if error.hint else "")
         return error.exit_code

@@ -11,7 +11,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sparekey import __version__
-from sparekey.errors import BadInputError
 from sparekey.model import (
     Account,
     AccountVerdict,
@@ -101,12 +100,8 @@ def _page(template: str, **told: Any) -> Iterator[str]:
 
 @cache
 def _environment() -> "Environment":
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415  # an extra
-    except ImportError as error:
-        raise BadInputError(
-            "HTML needs the package Jinja2", "Install it: pip install 'sparekey[console]'"
-        ) from error
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415  # late: other formats need it not
+
     environment = Environment(
         loader=PackageLoader("sparekey.report", "_html"),
         autoescape=True,

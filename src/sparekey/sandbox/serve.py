@@ -96,8 +96,8 @@ class Sandbox:
 
     def listen(self) -> "uvicorn.Server":
         """Open the socket; from here on connections wait for the server."""
+        self._server = _server(self.app)  # first: it may be missing, and nothing is open yet
         self._socket = _listen(self._port)
-        self._server = _server(self.app)
         return self._server
 
     def start(self) -> Self:

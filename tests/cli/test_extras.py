@@ -1,0 +1,36 @@
+"""What is installed only where it is asked for is named where it is missing."""
+
+import sys
+
+import pytest
+
+from sparekey.cli import cli
+from sparekey.cli.shell import guarded
+
+
+@pytest.mark.parametrize(
+    ("missing", "args", "extra"),
+    [
+        ("uvicorn", ["sandbox"], "sandbox"),
+        ("uvicorn", ["demo"], "sandbox"),
+        ("starlette", ["console", "--demo", "--no-browser"], "console"),
+        ("ahocorasick_rs", ["usage", "AKIAIOSFODNN7EXAMPLE", "--source", "archive=."], "archive"),
+        ("isal", ["usage", "AKIAIOSFODNN7EXAMPLE", "--source", "archive=."], "archive"),
+    ],
+)
+def test_a_missing_extra_is_named(
+    missing: str,
+    args: list[str],
+    extra: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: "pytest.CaptureFixture[str]",
+) -> None:
+    for name in [
+        name for name in sys.modules if name.startswith(("sparekey.console", "sparekey.usage", missing))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert guarded(cli, args) == 2
+    said = capsys.readouterr()
+    assert f"sparekey[{extra}]" in said.err
+    assert "Traceback" not in said.err
