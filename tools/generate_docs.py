@@ -47,17 +47,18 @@ def guards() -> str:
 def cli() -> str:
     """Every command's own help, as a terminal of a hundred columns shows it."""
     page = [_CLI_HEAD]
-    for name, command in sorted(_commands(commands, "sparekey")):
-        context = click.Context(command, info_name=name, terminal_width=100)
-        page.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```\n")
+    whole = click.Context(commands, info_name="sparekey", terminal_width=100, **commands.context_settings)
+    for name, context in sorted(_contexts(commands, whole)):
+        page.append(f"## {name}\n\n```text\n{context.command.get_help(context)}\n```\n")
     return "\n".join(page)
 
 
-def _commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+def _contexts(group: click.Group, parent: click.Context) -> Iterator[tuple[str, click.Context]]:
     for short, command in group.commands.items():
-        yield f"{name} {short}", command
+        context = click.Context(command, info_name=short, parent=parent)
+        yield context.command_path, context
         if isinstance(command, click.Group):
-            yield from _commands(command, f"{name} {short}")
+            yield from _contexts(command, context)
 
 
 _CLI_HEAD = """\

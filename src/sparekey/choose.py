@@ -69,6 +69,10 @@ HOLDS: Mapping[str, tuple[str, str]] = {
         "sparekey is running with credentials of this user",
         "run it with credentials of another identity (a role, or another user)",
     ),
+    "no-probe": (
+        "no probe speaks for this user, and policy requires one",
+        "add a probe that covers the user to the policy",
+    ),
     "rotator": (
         "policy says that {tool} manages this user's keys and needs two of them",
         "remove the rotator entry for {pattern} from the policy, or --force one key",
@@ -157,6 +161,26 @@ def choose(
     usages: Mapping[str, Usage],
 ) -> Choice | None:
     """Decide on one user whose keys were listed; None where fewer than two keys are active."""
+    choice = _choose(account, user, policy, now, asked, caller, usages)
+    if choice is None or not policy.require_probe or policy.probed(account, user.name):
+        return choice
+    # Policy wants somebody to notice a breakage, whatever a person forces.
+    unprobed = _hold("no-probe")
+    outcomes = (
+        one if isinstance(one, Held) else unprobed.on(one.key, one.evidence) for one in choice.outcomes
+    )
+    return Choice(choice.user, choice.keep, tuple(outcomes))
+
+
+def _choose(
+    account: str,
+    user: User,
+    policy: Policy,
+    now: datetime,
+    asked: Asked,
+    caller: Caller,
+    usages: Mapping[str, Usage],
+) -> Choice | None:
     active = tuple(sorted(user.active_keys, key=_order))
     if len(active) < 2:
         return None

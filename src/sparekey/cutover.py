@@ -128,14 +128,18 @@ def _partial(usages: Iterable[Usage], policy: Policy, now: datetime) -> NotMoved
 
 
 def _behind(old: Usage, kept: Usage) -> NotMoved | None:
-    """Condition 4: each consumer was seen on the kept key after its last call with the old one."""
+    """Condition 4: each consumer was seen on the kept key after its last call with the old one, and it worked."""
     there = _applications(kept)
     behind = [
-        (app, uses) for app, uses in _applications(old).items() if _last(uses) >= _last(there.get(app, ()))
+        (app, uses) for app, uses in _applications(old).items() if not _arrived(uses, there.get(app, []))
     ]
     if not behind:
         return None
-    names = [f"{_name(app)}, last seen {_at(_last(uses))}" for app, uses in behind]
+    names = [
+        f"{_name(app)}, last seen {_at(_last(uses))}"
+        + (" (all its calls there failed)" if _last(there.get(app, ())) > _last(uses) else "")
+        for app, uses in behind
+    ]
     return NotMoved(
         "not-moved",
         f"not seen on {kept.key} since: {_some(names)}",
@@ -145,6 +149,15 @@ def _behind(old: Usage, kept: Usage) -> NotMoved | None:
             for name, (_, uses) in zip(names, behind, strict=True)
         ),
     )
+
+
+def _arrived(before: list[ServiceUse], there: list[ServiceUse]) -> bool:
+    """Seen since, and shown to work there where it worked before."""
+    return _last(there) > _last(before) and (_works(there) or not _works(before))
+
+
+def _works(uses: Iterable[ServiceUse]) -> bool:
+    return any(use.calls > use.errors for use in uses)
 
 
 def _gap(old: Usage, kept: Usage, now: datetime) -> NotMoved | None:

@@ -435,11 +435,13 @@ def connect(url: str) -> sa.Engine:
     """An engine for a database URL; on SQLite: WAL, full sync, write transactions that wait their turn."""
     try:
         engine = sa.create_engine(_with_driver(url), pool_pre_ping=True)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
+        # What a password with a bare "@" or ":" in it does to a URL must not be told: it would show the rest.
         raise StateError(
             f"the database URL cannot be used: {type(error).__name__}",
-            "Write postgresql://user@host/database, and install sparekey[postgres].",
-        ) from error
+            "Write postgresql://user:password@host/database with %40 for @ and %3A for : in the password, and "
+            "install sparekey[postgres].",
+        ) from None
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _configure_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
@@ -448,6 +450,8 @@ def connect(url: str) -> sa.Engine:
 
 def _with_driver(url: str) -> sa.URL:
     parsed = sa.make_url(url)
+    if "@" in (parsed.host or ""):
+        raise ValueError
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
     return parsed

@@ -82,6 +82,7 @@ class Plan(Value, frozen=True):
     steps: tuple[Step, ...]
     exempt: tuple[Exempted, ...] = ()
     unread: tuple[Unreadable, ...] = ()
+    notes: tuple[str, ...] = ()
     usages: tuple[Usage, ...] = ()
 
     @property
@@ -130,9 +131,18 @@ def make(
         steps=tuple(sorted(steps, key=lambda step: (step.account, step.user, step.key))),
         exempt=tuple(sorted(exempt, key=lambda entry: (entry.account, entry.user))),
         unread=tuple(sorted(_unread(snapshot, chosen), key=lambda entry: (entry.what, entry.why))),
+        notes=tuple(_notes(steps, policy)),
         usages=tuple(usage for _key, usage in sorted(by_key.items())),
     )
     return msgspec.structs.replace(plan, digest=_digest(msgspec.json.decode(msgspec.json.encode(plan))))
+
+
+def _notes(steps: Iterable[Step], policy: Policy) -> Iterator[str]:
+    """What a person should know before agreeing."""
+    users = {(step.account, step.user) for step in steps if step.action == "deactivate"}
+    blind = sum(not policy.probed(*user) for user in users)
+    if blind:
+        yield f"nothing will notice a breakage for {blind} of {len(users)} users: no probe"
 
 
 def _by_key(usages: Iterable[Usage]) -> dict[str, Usage]:

@@ -135,6 +135,13 @@ class Policy(Value, frozen=True, kw_only=True):
         """The rotator that manages this user's keys."""
         return next((entry for entry in self.rotators if entry.covers(account, user)), None)
 
+    def probed(self, account: str, user: str) -> bool:
+        """True where a probe speaks for this user: something would notice a breakage."""
+        scopes = (
+            {name: probe[name] for name in Scope.__struct_fields__ if name in probe} for probe in self.probes
+        )
+        return any(msgspec.convert(scope, Scope).covers(account, user) for scope in scopes)
+
     def _covering(self, rule: str, account: str, user: str) -> Iterable[Exemption]:
         return (entry for entry in self.exempt if entry.rule == rule and entry.covers(account, user))
 

@@ -191,6 +191,15 @@ def test_moved(case: Case) -> None:
     assert {entry.key for entry in verdict.evidence} == {OLD, KEPT}
 
 
+def test_a_consumer_whose_calls_with_the_kept_key_all_fail_has_not_moved() -> None:
+    failing = usage(KEPT, app(use(9.9, 0.1, errors=100)))
+    held = Case(kept=failing).verdict()
+    assert isinstance(held, NotMoved)
+    assert held.reason == "not-moved"
+    assert "all its calls there failed" in held.why
+    assert isinstance(Case(old=usage(OLD, app(use(60, 10, errors=100))), kept=failing).verdict(), Moved)
+
+
 def test_a_held_step_names_exactly_those_that_have_not_moved() -> None:
     stayed = app(use(60, 12), agent="terraform", source="10.0.0.2")
     verdict = replace(BASE, old=usage(OLD, app(use(60, 10)), stayed)).verdict()

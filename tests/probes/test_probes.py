@@ -61,9 +61,16 @@ def test_a_command_that_cannot_be_started_says_nothing() -> None:
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        answers = {"/ok": (200, "healthy: yes"), "/bad": (500, "down"), "/moved": (302, "elsewhere")}
+        answers = {
+            "/ok": (200, "healthy: yes"),
+            "/bad": (500, "down"),
+            "/moved": (302, "elsewhere"),
+            "/cut": (500, "down"),
+        }
         status, body = answers.get(self.path, (404, ""))
         self.send_response(status)
+        if self.path == "/cut":
+            self.send_header("Transfer-Encoding", "chunked")  # and then it is not
         if status == 302:
             self.send_header("Location", "/ok")
         self.end_headers()
@@ -94,6 +101,7 @@ def site() -> Iterator[str]:
         ("/bad", {"status": 500}, True, "HTTP 500"),
         ("/moved", {"status": 302}, True, "HTTP 302"),
         ("/moved", {}, False, "HTTP 302, not 200"),
+        ("/cut", {}, False, "no answer"),
     ],
 )
 def test_http(site: str, path: str, fields: dict[str, Any], green: bool, output: str) -> None:
@@ -107,6 +115,12 @@ def test_no_answer_is_red() -> None:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
         found = probe(kind="http", url=url, timeout=1).ask(Tools())
+    assert found.green is False
+    assert found.output.startswith("no answer")
+
+
+def test_a_host_that_is_no_name_is_red() -> None:
+    found = probe(kind="http", url=f"http://{'x' * 64}.example/").ask(Tools())
     assert found.green is False
     assert found.output.startswith("no answer")
 

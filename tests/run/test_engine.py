@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,11 +23,13 @@ from sparekey.plan import Plan
 from sparekey.policy import Policy
 from sparekey.probes import Reading
 from sparekey.run import engine as engine_module
-from sparekey.run.entries import Deleted, Options
+from sparekey.run.entries import Deleted, Options, Stopped
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
+from sparekey.run.steps import carry_user
 from sparekey.run.turn import Patience, Prober
+from sparekey.run.work import load_run
 
 QUICK = Patience(pause=0.02, give_up=2.0, backoff=(0.02, 0.02, 0.02))
 
@@ -138,6 +141,32 @@ def test_stop_and_resume(world: World) -> None:
         world.runs().resume("r-none")
 
 
+def test_an_undo_reaches_what_is_intended_while_it_begins_and_is_for_good(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halted = Options(windows=("Mon 00:00-00:01",)) if NOW.weekday() else Options(windows=("Tue 00:00-00:01",))
+    record = world.runs().apply(world.plan, Policy(), options=halted)
+    assert world.aws.writes == []
+    append = world.state.ledger.append
+
+    def late(run: str, kind: str, *args: Any, **more: Any) -> Entry:
+        if kind == "undoing":
+            hands = world.runs()._hands
+            carry = carry_user(hands, msgspec.structs.replace(load_run(hands, run), options=Options()), *user)
+            while world.aws.writes == []:
+                next(carry)
+        return append(run, kind, *args, **more)
+
+    user = next(iter(load_run(world.runs()._hands, record.id).users().items()))
+    monkeypatch.setattr(world.state.ledger, "append", late)
+    world.runs().undo(record.id)
+    assert world.aws.status("api", "AKIAAPIOLD") == "Active"
+    assert [write[2] for write in world.aws.writes] == ["Inactive", "Active"]
+    world.runs()._hands.note(record.id, Stopped("somebody", "later"))
+    with pytest.raises(RefusedError, match=r"undone"):
+        world.runs()._say_resumed(record.id)
+
+
 def test_one_users_failure_stops_no_other_and_is_tried_again(world: World) -> None:
     world.aws.users.pop(("111122223333", "idle"))
 
@@ -207,6 +236,36 @@ def test_a_worker_watches_and_rolls_back_after_the_command_has_ended(world: Worl
         ended.set()
         worker.join()
     assert runs.live_workers() == ()
+
+
+def test_a_fault_of_our_own_does_not_end_the_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_AFTER_FAILURE", timedelta(seconds=0.2))
+    probes = FakeProbes({"web": ("api",)})
+    probes.every = timedelta(seconds=0.2)
+    faults: list[str] = []
+
+    def carry(call: str) -> None:
+        api = world.aws.status("api", "AKIAAPIOLD")
+        if call == "set_status" and api == "Inactive" and not faults:
+            faults.append("carry")
+            raise ZeroDivisionError
+
+    def ask(_name: str) -> Reading:
+        if faults and "ask" not in faults:
+            faults.append("ask")
+            raise ZeroDivisionError
+        return Reading(green="ask" not in faults, output="")
+
+    world.aws.before, probes.says = carry, ask
+    runs = world.runs(probes)
+    record = runs.apply(world.plan, Policy(), options=Options(watch=60.0), detach=True, wait=True)
+    limit = time.monotonic() + 20
+    runs.work(
+        lambda: runs.show(record.id).steps[0].state == "rolled_back" or time.monotonic() > limit, every=0.05
+    )
+    assert runs.show(record.id).steps[0].state == "rolled_back"
+    assert world.aws.status("api", "AKIAAPIOLD") == "Active"
+    assert faults == ["carry", "ask"]
 
 
 def test_a_run_begun_by_one_version_is_finished_by_the_next(

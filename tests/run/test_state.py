@@ -2,6 +2,7 @@
 
 import os
 import stat
+import traceback
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,24 @@ def test_only_postgresql_by_url(tmp_path: Path) -> None:
     shared.check_room(10**9)
     with pytest.raises(StateError, match="cannot be reached"):
         shared.try_lock("x")
+
+
+@pytest.mark.parametrize("url", ["pa@ss:word@127.0.0.1/none", "pa@ss-word@127.0.0.1/none", "pa@ss]word/none"])
+def test_a_password_that_breaks_the_url_is_not_told(tmp_path: Path, url: str) -> None:
+    with pytest.raises(StateError) as told:
+        State(tmp_path, f"postgresql://sparekey:{url}").ledger.runs()
+    shown = "".join(traceback.format_exception(told.value))
+    assert "cannot be used" in shown
+    assert "word@" not in shown
+    assert "word/" not in shown
+
+
+def test_a_directory_that_others_use_is_not_closed_to_them(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "theirs").touch()
+    with pytest.raises(StateError, match="holds more than sparekey's own files"):
+        State(tmp_path)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
 def test_a_lock_is_held_once_and_leaves_nothing(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from run.fake import ACCOUNT, NOW, FakeAws, key, plan_for, small_company, snapshot, used
+from run.fake import ACCOUNT, NOW, FakeAws, VirtualClock, key, plan_for, small_company, snapshot, used
 from run.virtual import VirtualEngine
 from sparekey.aws.errors import (
     AwsError,
@@ -25,7 +25,7 @@ from sparekey.run.drive import drive
 from sparekey.run.entries import Failed, Resumed
 from sparekey.run.record import RunFold, open_run
 from sparekey.run.steps import carry_user, reactivate
-from sparekey.run.turn import Hands, NoProbes, Turn
+from sparekey.run.turn import Hands, NoProbes, Turn, Work
 from sparekey.run.work import load_run
 
 DENIED = DeniedError("access denied: iam:UpdateAccessKey", code="AccessDenied", request_id="no-1")
@@ -615,3 +615,17 @@ def test_an_intent_that_another_run_has_overtaken_is_passed_on() -> None:
     carry(engine, run)
     assert outcome(engine, run)[0] == "changed"
     assert outcome(engine, second)[0] == "unwatched"
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up_for_as_long() -> None:
+    clock = VirtualClock()
+
+    def waits() -> Work[None]:
+        yield 1.0
+
+    def sets_back() -> Work[None]:
+        clock.time -= timedelta(hours=1)
+        yield 0
+
+    drive([waits(), sets_back()], clock)
+    assert clock.now() <= NOW - timedelta(hours=1) + timedelta(minutes=1)

@@ -127,7 +127,7 @@ def test_without_a_probe_it_is_unwatched_at_once_or_held_where_policy_wants_one(
     run = engine.open(plan_for(aws), Options(watch=3 * DAY))
     engine.run()
     assert engine.record(run).state == "unwatched"
-    strict = Policy(require_probe=True)
+    strict = Policy(require_probe=True, probes=({"user": "api"},))
     aws = small_company()
     engine = VirtualEngine(aws, FakeProbes({"web": ("api",)}))
     run = engine.open(plan_for(aws, strict), Options(watch=3 * DAY), strict)

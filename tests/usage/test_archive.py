@@ -204,6 +204,10 @@ def test_files_that_cannot_matter_are_not_opened(root: Path) -> None:
         accounts=frozenset({ACCOUNT}),
     )
     assert (found.calls, found.unread) == (1, ())
+    assert found.partial == (
+        "only region eu-central-1 was asked for",
+        f"only account {ACCOUNT} was asked for",
+    )
 
 
 CHAIN = [

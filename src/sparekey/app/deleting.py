@@ -62,4 +62,5 @@ def delete_root(app: App, account: str, key: AccessKey, age: timedelta) -> str:
     Returns the request id; raises RefusedError and AwsError.
     """
     with runs_of(app) as runs:
-        return runs.delete_root(account, key, app.gateway.root_deleter(account), age)
+        now = root_key(app, account, key.id or "")  # it may have been used while the person typed
+        return runs.delete_root(account, now, app.gateway.root_deleter(account), age)

@@ -88,13 +88,13 @@ def _with_calls(app: App, account: str, wanted: Request) -> Request:
 
 
 def contested_keys(
-    app: App, snapshot: Snapshot, asked: Asked, names: Collection[str]
+    app: App, snapshot: Snapshot, asked: Asked, named: Collection[tuple[str, str]]
 ) -> dict[str, list[str]]:
-    """By account, the active keys of each named user for whom a usage could change the choice."""
+    """By account, the active keys of each user (account, name) for whom a usage could change the choice."""
     found: dict[str, list[str]] = defaultdict(list)
     now = app.clock.now()
     for account, user in snapshot.users():
-        if user.name not in names or isinstance(user.keys, Unreadable):
+        if (account.id, user.name) not in named or isinstance(user.keys, Unreadable):
             continue
         choice = choose(account.id, user, app.policy, now, asked=asked, caller=snapshot.caller, usages={})
         if choice and _usage_matters(choice):

@@ -106,12 +106,7 @@ def plan(
     `usage` is the usage source that contested keys are looked up in: history, archive=PLACE, athena=TABLE.
     """
     snapshot = read(app, mode=mode, on_progress=on_progress)
-    known = {user.name for _, user in snapshot.users()}
-    unread = any(isinstance(account.users, Unreadable) for account in snapshot.accounts)
-    for name in (*users, *exclude):
-        if name not in known and not unread:
-            raise BadInputError(f"there is no IAM user {name!r}", "Names are case-sensitive; without a path.")
-    named = (frozenset(users) or known) - frozenset(exclude)
+    named = _named(snapshot, users, exclude)
     usages: tuple[Usage, ...] = ()
     if usage:
         keys = contested_keys(app, snapshot, asked, named)
@@ -122,8 +117,28 @@ def plan(
         app.clock.now(),
         asked=asked,
         usages=usages,
-        wanted=lambda _account, name: name in named,
+        wanted=lambda account, name: (account, name) in named,
     )
+
+
+def _named(
+    snapshot: Snapshot, users: Collection[str], exclude: Collection[str]
+) -> frozenset[tuple[str, str]]:
+    """Who is meant, as (account, name), by NAME or ACCOUNT/NAME; raises BadInputError for who is nobody."""
+    known = [(account.id, user.name) for account, user in snapshot.users()]
+    unread = any(isinstance(account.users, Unreadable) for account in snapshot.accounts)
+    said = {name for _, name in known} | {f"{account}/{name}" for account, name in known}
+    for name in (*users, *exclude):
+        if name not in said and not unread:
+            raise BadInputError(
+                f"there is no IAM user {name!r}",
+                "Names are case-sensitive, without a path; NAME or ACCOUNT/NAME.",
+            )
+
+    def among(names: Collection[str], account: str, name: str) -> bool:
+        return name in names or f"{account}/{name}" in names
+
+    return frozenset(one for one in known if (not users or among(users, *one)) and not among(exclude, *one))
 
 
 def root_keys(app: App) -> tuple[RootKeys, ...]:

@@ -45,7 +45,12 @@ _WRITER_NEEDS = ("iam:GetAccessKeyLastUsed", "iam:ListAccessKeys", "iam:UpdateAc
 
 
 def preflight(
-    app: App, plan: Plan, limits: Limits = DEFAULT_LIMITS, options: Options | None = None
+    app: App,
+    plan: Plan,
+    limits: Limits = DEFAULT_LIMITS,
+    options: Options | None = None,
+    *,
+    detach: bool = False,
 ) -> Preflight:
     """Ask everything that would stop a plan; raises PlanError or RefusedError, and writes nothing.
 
@@ -56,6 +61,8 @@ def preflight(
     with _runs(app, caller) as runs:
         record = runs.begun(plan)
         warnings = runs.warnings(plan, app.policy, options or Options())
+        if detach and not runs.live_workers():
+            warnings += ("no worker is alive: the run begins when `sparekey worker` is started",)
     if record is None:
         planning.check_usable(plan, caller, app.policy, app.clock.now())
     guards.refuse(plan, caller, limits)
@@ -91,6 +98,10 @@ def options(
     Between waves either every key of a wave has settled, or it has been green for `green_for`.
     """
     sizes = tuple(_wave(size.strip()) for size in waves.split(",")) if waves else (None,)
+    if green_for and not waves:
+        raise BadInputError(
+            "--green-for says when the next wave begins, and there is one", "Name the waves, too: 1,10,rest."
+        )
     if None in sizes[:-1]:
         raise BadInputError(f"--waves {waves}: nothing can follow the rest", "Write 1,10,rest.")
     try:

@@ -27,7 +27,8 @@ _OF_RUN = {
     "stopped": "the run is stopped: no further key is deactivated",
     "undoing": "the run is undone",
 }
-_NOT_DONE = frozenset({"failed", "in_doubt", "applied", "planned", "reactivating"})
+_WRONG = frozenset({"failed", "in_doubt", "reactivating"})
+_NOT_YET = frozenset({"applied", "planned"})
 
 
 def say(entry: "Entry") -> None:
@@ -47,9 +48,21 @@ def say(entry: "Entry") -> None:
         tell(f"{at}  {_OF_RUN[entry.kind]}")
 
 
-def run_exit_code(record: "RunRecord") -> int:
-    """1 where a key is not where it should be, 3 where steps are held, else 0."""
+def refuse_both(wait: bool, detach: bool) -> None:
+    """--wait stays, --detach leaves."""
+    from sparekey.errors import BadInputError
+
+    if wait and detach:
+        raise BadInputError("--wait and --detach say opposite things", "Stay with one, leave with the other.")
+
+
+def run_exit_code(record: "RunRecord", *, handed_over: bool = False) -> int:
+    """1 where a key is not where it should be, 3 where steps are held, else 0.
+
+    Steps of a run that was handed over or stopped, or whose later waves wait for a watch, may be outstanding.
+    """
     states = {step.state for step in record.steps}
-    if states & _NOT_DONE and record.state not in ("watching", "stopped"):
+    waits = handed_over or record.state in ("watching", "stopped")
+    if states & _WRONG or (states & _NOT_YET and not waits):
         return 1
     return 3 if "held" in states else 0

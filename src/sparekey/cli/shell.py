@@ -108,6 +108,19 @@ def look(*, show_all: bool = False) -> "Look":
     return Look(width=width, color=console.is_terminal and not console.no_color, show_all=show_all)
 
 
+def _use_database(_context: click.Context, _option: click.Parameter, url: str) -> None:
+    if url:
+        os.environ["SPAREKEY_DATABASE_URL"] = url
+
+
+database_option = click.option(
+    "--database-url",
+    default="",
+    metavar="URL",
+    expose_value=False,
+    callback=_use_database,
+    help="Runs are kept in this PostgreSQL; else SPAREKEY_DATABASE_URL, where no other account sees a password.",
+)
 _CALLER = (
     click.option("--profile", metavar="NAME", help="AWS profile; else the usual credential chain."),
     click.option("--region", metavar="NAME", help="AWS region; picks the partition where it matters."),

@@ -32,14 +32,13 @@ class Probe(Common, frozen=True, kw_only=True):
     def ask(self, tools: Tools) -> Reading:
         """Fetch it; no answer is red, too: that is what a broken application looks like."""
         del tools
-        opener = urllib.request.build_opener(_NoRedirect)
         try:
-            with opener.open(self.url, timeout=self.timeout) as answer:
-                status, body = answer.status, answer.read(_BODY_LIMIT)
-        except urllib.error.HTTPError as error:
-            with error:
-                status, body = error.code, error.read(_BODY_LIMIT)
-        except (OSError, http.client.HTTPException) as error:
+            status, body = _fetch(self.url, self.timeout)
+        except (
+            OSError,
+            ValueError,
+            http.client.HTTPException,
+        ) as error:  # ValueError: a host that is no name
             return Reading(green=False, output=cut(f"no answer: {error}"))
         text = body.decode(errors="replace")
         if status != self.status:
@@ -49,6 +48,17 @@ class Probe(Common, frozen=True, kw_only=True):
                 green=False, output=cut(f"HTTP {status}, but nothing matches {self.body!r}: {text}")
             )
         return Reading(green=True, output=f"HTTP {status}")
+
+
+def _fetch(url: str, timeout: float) -> tuple[int, bytes]:
+    """Status and body, whatever the status; the body of an error may stall or break off, too."""
+    opener = urllib.request.build_opener(_NoRedirect)
+    try:
+        with opener.open(url, timeout=timeout) as answer:
+            return answer.status, answer.read(_BODY_LIMIT)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(_BODY_LIMIT)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -82,6 +82,8 @@ def plan(plan: Plan, look: Look) -> Iterator[str]:
         yield clean(
             f"exempt  {entry.account} {entry.user} until {entry.expires} ({entry.owner}: {entry.reason})\n"
         )
+    for note in plan.notes:
+        yield clean(f"note    {note}\n")
     for unread in plan.unread:
         yield clean(f"unread  {unread.what}: {unread.why}\n")
     yield (

@@ -5,7 +5,7 @@ Import it late: it costs half a second. DBOS is one per process, so this module 
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ _NAME = "sparekey"
 _WRITES, _TICKS = "sparekey-writes", "sparekey-ticks"
 _POLL = 0.1
 _ACTIVE = ["ENQUEUED", "PENDING"]
+_AFTER_FAILURE = timedelta(minutes=1)
 
 
 class Work(Protocol):
@@ -136,6 +137,10 @@ class Engine:
         # Named by its time: whoever asks for the same time asks for the same tick, so chains of ticks merge.
         self._enqueue(_TICKS, "sparekey.tick", f"{run}/at/{due.isoformat()}", run, delay, run)
 
+    def look_after_failure(self, run: str) -> None:
+        """Let a run be supervised again although that has just failed: a watch must not end with it."""
+        self.look_after_at(run, self.clock.now() + _AFTER_FAILURE)
+
     def _enqueue(
         self, queue: str, workflow: str, name: str, partition: str, delay: float | None, *args: str
     ) -> None:
@@ -191,15 +196,24 @@ def _engine_url(state: State) -> str:
 
 @DBOS.workflow(name="sparekey.account")
 def _account(run: str, account: str) -> None:
-    work = _engine().work
-    for chunk in range(DBOS.run_step({"name": "chunks"}, work.chunks, run, account)):
-        DBOS.run_step({"name": "carry"}, work.carry, run, account, chunk)
-    DBOS.run_step({"name": "call"}, _engine().look_after, run, f"after/{DBOS.workflow_id}")
+    engine, after = _engine(), f"after/{DBOS.workflow_id}"
+    try:
+        for chunk in range(DBOS.run_step({"name": "chunks"}, engine.work.chunks, run, account)):
+            DBOS.run_step({"name": "carry"}, engine.work.carry, run, account, chunk)
+    except Exception:
+        # One user's failure comes after the others are through, and they must be watched.
+        DBOS.run_step({"name": "call"}, engine.look_after, run, after)
+        raise
+    DBOS.run_step({"name": "call"}, engine.look_after, run, after)
 
 
 @DBOS.workflow(name="sparekey.tick")
 def _tick(run: str) -> None:
     engine = _engine()
-    due = DBOS.run_step({"name": "supervise"}, engine.work.supervise, run)
+    try:
+        due = DBOS.run_step({"name": "supervise"}, engine.work.supervise, run)
+    except Exception:
+        DBOS.run_step({"name": "call"}, engine.look_after_failure, run)
+        raise
     if due is not None:
         DBOS.run_step({"name": "call"}, engine.look_after_at, run, due)

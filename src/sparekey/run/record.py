@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from threading import Lock
 from typing import Any, assert_never
 
 import msgspec
@@ -82,15 +83,17 @@ def _waves(users: tuple[UserId, ...], sizes: tuple[int | None, ...]) -> dict[Use
 
 _KEPT_OPEN = 8
 _opened: dict[str, Run] = {}
+_opening = Lock()
 
 
 def open_run(entry: Entry) -> Run:
     """A run from its first entry; the last few are kept, for a plan may be large."""
-    if entry.hash not in _opened:
-        while len(_opened) >= _KEPT_OPEN:
-            del _opened[next(iter(_opened))]
-        _opened[entry.hash] = _read_opening(entry)
-    return _opened[entry.hash]
+    with _opening:  # the console reads of runs in many threads
+        if entry.hash not in _opened:
+            while len(_opened) >= _KEPT_OPEN:
+                del _opened[next(iter(_opened))]
+            _opened[entry.hash] = _read_opening(entry)
+        return _opened[entry.hash]
 
 
 def _read_opening(entry: Entry) -> Run:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sparekey.aws.deleting import KeyDeleter
 from sparekey.clock import Clock
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.ledger import Entry, FencedError, StateError, WorkerSeen
+from sparekey.ledger import Entry, FencedError, StateError, StoppedError, WorkerSeen
 from sparekey.model import AccessKey, Caller, RunRecord
 from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
@@ -93,7 +93,7 @@ class Runs:
     ) -> RunRecord:
         """Let a stopped run go on."""
         run = self._unfinished(run_id)
-        self._hands.note(run, Resumed(self._hands.caller.arn))
+        self._say_resumed(run)
         return self._go_on(run, on_event, wait=wait, detach=detach)
 
     def stop(self, run_id: str, why: str = "asked") -> RunRecord:
@@ -206,7 +206,18 @@ class Runs:
         except FencedError:
             record = self.begun(plan)
             if record and record.state != "watching":
-                self._hands.note(run, Resumed(self._hands.caller.arn))
+                self._say_resumed(run)
+
+    def _say_resumed(self, run: str) -> None:
+        """Let keys be deactivated again; raises RefusedError for a run that is undone, which is for good."""
+        said, undone = Resumed(self._hands.caller.arn), (("undoing",), ("opened",))
+        try:
+            self._state.ledger.append(run, kind_of(said), write(said), at=self._clock.now(), unless=undone)
+        except StoppedError:
+            raise RefusedError(
+                f"run {run} is being undone: it deactivates nothing more",
+                f"`sparekey undo {run}` goes on with that; `sparekey plan -o plan.json` makes a new plan.",
+            ) from None
 
     def begun(self, plan: Plan) -> RunRecord | None:
         """The run of a plan that was begun and can go on; RefusedError where it is finished."""

@@ -16,6 +16,7 @@ from sparekey.errors import BadInputError
 from sparekey.ledger import Ledger, StateError, StateFullError, connect
 
 _FILE = "sparekey.db"
+_OWN = ("sparekey.", "locks", "reverse")
 # What a run may write: a plan twice, then some entries and engine rows for each step.
 _ROOM_FIXED, _ROOM_PER_STEP = 4 * 1024 * 1024, 16 * 1024
 
@@ -104,11 +105,21 @@ def _private_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.stat().st_mode & 0o077:
+            _refuse_what_others_use(path)
             path.chmod(0o700)
     except OSError as error:
         raise StateError(
             f"the state directory {path} cannot be used: {error.strerror}", "Check it, or set SPAREKEY_HOME."
         ) from error
+
+
+def _refuse_what_others_use(path: Path) -> None:
+    """Leave a directory such as /tmp as it is: closing it would lock out whoever else works in it."""
+    if any(not entry.name.startswith(_OWN) for entry in path.iterdir()):
+        raise StateError(
+            f"others may look into the state directory {path}, and it holds more than sparekey's own files",
+            f"Name an empty one with SPAREKEY_HOME; or, if nobody else needs it: chmod 700 {path}",
+        )
 
 
 def _private_file(path: Path) -> None:

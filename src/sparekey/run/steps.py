@@ -131,12 +131,8 @@ def _switch_off(turn: Turn, step: Step) -> Work[None]:
 
 
 def _probes_hold(turn: Turn, step: Step) -> Held | None:
-    """A step starts only where its probes are green, and where policy wants one, only where it has one."""
+    """A step starts only where its probes are green."""
     of = (step.account, step.user, step.key)
-    policy = turn.run.policy
-    if policy.require_probe and not turn.hands.probes.speaking_for(policy, *turn.user):
-        why = "no probe speaks for this user, and policy requires one"
-        return Held(*of, "no-probe", why, "add a probe that covers the user to the policy")
     found = not_green(turn.hands, turn.run, turn.user)
     if found is None:
         return None

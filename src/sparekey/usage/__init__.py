@@ -45,7 +45,15 @@ def read(source: str, keys: Collection[str], request: Request | None = None) -> 
     for key in keys:
         if not _KEY.fullmatch(key):
             raise BadInputError(f"{key[:130]!r} is no access key id", "It looks like AKIAIOSFODNN7EXAMPLE.")
-    return _module(name).read(spec, sorted(set(keys)), request or Request())
+    request = request or Request()
+    usages, limits = _module(name).read(spec, sorted(set(keys)), request), _limits(request)
+    return tuple(msgspec.structs.replace(one, partial=(*one.partial, *limits)) for one in usages)
+
+
+def _limits(request: Request) -> tuple[str, ...]:
+    """What a person left out by choice: who calls elsewhere is not seen, so the usage is not whole."""
+    asked = (("region", request.regions), ("account", request.accounts))
+    return tuple(f"only {name} {', '.join(sorted(told))} was asked for" for name, told in asked if told)
 
 
 def document(usages: Collection[Usage]) -> bytes:

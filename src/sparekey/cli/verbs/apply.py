@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.events import run_exit_code, say
-from sparekey.cli.shell import connecting, format_option, look, notify_option, show, tell
+from sparekey.cli.events import refuse_both, run_exit_code, say
+from sparekey.cli.shell import connecting, database_option, format_option, look, notify_option, show, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 @click.option("--no-watch", is_flag=True, help="Do not watch: the keys end as unwatched.")
 @notify_option
 @format_option("run")
+@database_option
 @connecting()
 def COMMAND(  # noqa: N802
     plan: Path,
@@ -73,6 +74,8 @@ def COMMAND(  # noqa: N802
     """
     from sparekey import app, report
 
+    refuse_both(wait, detach)
+
     limits = app.Limits(
         max_keys=max_keys,
         max_share=max_share,
@@ -83,18 +86,18 @@ def COMMAND(  # noqa: N802
     here = connect()
     app.check_targets(here, targets)
     how = app.options(here, waves=waves, green_for=green_for, watch=not no_watch)
-    checked = app.preflight(here, wanted, limits, how)
+    checked = app.preflight(here, wanted, limits, how, detach=detach)
     tell(f"as {checked.caller.arn}")
     tell(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
     tell("".join(report.render("plan", wanted, "table", look())))
     if wanted.deactivations:
-        tell(*(f"note: {warning}" for warning in checked.warnings))
+        tell(*(f"note: {warning}" for warning in checked.warnings if warning not in wanted.notes))
         tell("This is how to reverse it by hand:", *(f"  {line}" for line in checked.reverse), "")
         _ask(len(wanted.deactivations), resumes=checked.resumes, yes=yes)
     record = app.apply(here, wanted, limits=limits, options=how, on_event=say, wait=wait, detach=detach)
     show(report.render("run", record, format_, look()))
     tell(*(f"not told: {failed.target}: {failed.why}" for failed in app.tell_of_run(here, record, targets)))
-    code = run_exit_code(record)
+    code = run_exit_code(record, handed_over=detach)
     return 4 if wanted.unread and code != 1 else code
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import connecting, read_option, tell, usage_options
+from sparekey.cli.shell import connecting, database_option, read_option, tell, usage_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     help="Where it is read who uses a key: history, archive=PLACE or athena=TABLE.",
 )
 @usage_options
+@database_option
 @connecting(many=True)
 def COMMAND(  # noqa: N802
     port: int,

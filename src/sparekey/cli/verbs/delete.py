@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import connecting, show, tell
+from sparekey.cli.shell import connecting, database_option, show, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     "--root", "root_key", default="", metavar="KEY", help="A root user's key instead, of the account named."
 )
 @click.option("--account", default="", metavar="ID", help="The member account whose root key it is.")
+@database_option
 @connecting()
 def COMMAND(age: str, root_key: str, account: str, connect: "Callable[[], App]") -> int:  # noqa: N802
     """Delete keys that a run deactivated that long ago, that are still inactive and were not used since.

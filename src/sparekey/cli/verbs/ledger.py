@@ -2,7 +2,7 @@
 
 import click
 
-from sparekey.cli.shell import show, tell
+from sparekey.cli.shell import database_option, show, tell
 
 
 @click.group("ledger", short_help="Verify or export what was done.")
@@ -12,6 +12,7 @@ def COMMAND() -> None:  # noqa: N802
 
 @COMMAND.command("verify")
 @click.argument("run", metavar="[RUN]", default="")
+@database_option
 @click.option("--head", default="", metavar="HASH", help="A head that was kept elsewhere; needs RUN.")
 def verify(run: str, head: str) -> int:
     """Find an entry that was edited, removed or reordered, and say which.
@@ -35,6 +36,7 @@ def verify(run: str, head: str) -> int:
 
 @COMMAND.command("export")
 @click.argument("run", metavar="[RUN]", default="")
+@database_option
 def export(run: str) -> None:
     """Write every entry, or those of one run, as JSON lines to stdout."""
     from sparekey import app

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write the plan here.",
 )
-@click.option("--user", "users", multiple=True, metavar="NAME", help="Only this user (repeatable).")
-@click.option("--exclude", multiple=True, metavar="NAME", help="Not this user (repeatable).")
+@click.option("--user", "users", multiple=True, metavar="NAME", help="Only this user, NAME or ACCOUNT/NAME.")
+@click.option("--exclude", multiple=True, metavar="NAME", help="Not this user.")
 @click.option("--keep", multiple=True, metavar="KEY", help="This key of its user stays (repeatable).")
 @click.option(
     "--force", multiple=True, metavar="KEY", help="Retire this key even if it is held; needs --because."

@@ -2,7 +2,7 @@
 
 import click
 
-from sparekey.cli.shell import look, show
+from sparekey.cli.shell import database_option, look, show
 
 
 @click.command("report", short_help="Report on a run or an audit.")
@@ -15,6 +15,7 @@ from sparekey.cli.shell import look, show
     metavar="NAME",
     help="An unknown name tells which there are.",
 )
+@database_option
 def COMMAND(what: str, format_: str) -> None:  # noqa: N802
     """Report on a run (its id), or on an audit (the file with its JSON), to stdout. Asks nothing of AWS."""
     from sparekey import app

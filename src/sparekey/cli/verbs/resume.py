@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.events import run_exit_code, say
-from sparekey.cli.shell import connecting, format_option, look, show
+from sparekey.cli.events import refuse_both, run_exit_code, say
+from sparekey.cli.shell import connecting, database_option, format_option, look, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 @click.option("--wait", is_flag=True, help="Stay until the watch is over.")
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
 @format_option("run")
+@database_option
 @connecting()
 def COMMAND(run: str, wait: bool, detach: bool, format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802
     """Let a stopped run go on."""
     from sparekey import app, report
 
+    refuse_both(wait, detach)
+
     record = app.resume(connect(), run, on_event=say, wait=wait, detach=detach)
     show(report.render("run", record, format_, look()))
-    return run_exit_code(record)
+    return run_exit_code(record, handed_over=detach)

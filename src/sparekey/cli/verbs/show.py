@@ -3,12 +3,13 @@
 import click
 
 from sparekey.cli.events import say
-from sparekey.cli.shell import format_option, look, show
+from sparekey.cli.shell import database_option, format_option, look, show
 
 
 @click.command("show", short_help="Say what one run did.")
 @click.argument("run", metavar="RUN")
 @click.option("--follow", is_flag=True, help="Tell what happens until the run is over.")
+@database_option
 @format_option("run")
 def COMMAND(run: str, follow: bool, format_: str) -> None:  # noqa: N802
     """Say what one run did, step by step, with AWS's request ids. Asks nothing of AWS.

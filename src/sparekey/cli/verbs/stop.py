@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import connecting, format_option, look, show
+from sparekey.cli.shell import connecting, database_option, format_option, look, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @click.command("stop", short_help="Deactivate no further key of a run.")
 @click.argument("run", metavar="RUN")
 @format_option("run")
+@database_option
 @connecting()
 def COMMAND(run: str, format_: str, connect: "Callable[[], App]") -> None:  # noqa: N802
     """Stop a run from any machine that shares its state: no further key is deactivated.

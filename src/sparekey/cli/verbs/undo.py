@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import connecting, format_option, look, show
+from sparekey.cli.shell import connecting, database_option, format_option, look, show
 
 _NOT_BACK = ("failed", "in_doubt", "reactivating", "applied", "confirmed", "watching", "settled", "unwatched")
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     "--key", default="", metavar="ID", help="Only this key; else every key that the run deactivated."
 )
 @format_option("run")
+@database_option
 @connecting()
 def COMMAND(  # noqa: N802
     run: str, key: str, format_: str, connect: "Callable[[], App]"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.shell import connecting, notify_option, tell
+from sparekey.cli.shell import connecting, database_option, notify_option, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("worker", short_help="Carry and watch runs.")
 @notify_option
+@database_option
 @connecting()
 def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # noqa: N802
     """Carry the runs that were handed over, and watch those that were applied; until Ctrl-C or SIGTERM.
