@@ -6,7 +6,7 @@ One plan serves all: a dry run renders it, apply consumes it. The file is exactl
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 import msgspec
 
@@ -134,7 +134,7 @@ def make(
         notes=tuple(_notes(steps, policy)),
         usages=tuple(usage for _key, usage in sorted(by_key.items())),
     )
-    return msgspec.structs.replace(plan, digest=_digest(plan))
+    return msgspec.structs.replace(plan, digest=_digest(msgspec.json.decode(msgspec.json.encode(plan))))
 
 
 def _notes(steps: Iterable[Step], policy: Policy) -> Iterator[str]:
@@ -224,12 +224,9 @@ def _check_asked(asked: Asked, chosen: Iterable[tuple[Account, User]]) -> None:
             raise BadInputError(f"--force {key} needs a reason", "Say it with --because TEXT.")
 
 
-def _digest(plan: Plan) -> str:
-    return hashlib.sha256(_canonical(msgspec.structs.replace(plan, digest=""))).hexdigest()
-
-
-def _canonical(plan: Plan) -> bytes:
-    return msgspec.json.encode(plan, order="sorted")
+def _digest(document: Mapping[str, Any]) -> str:
+    """Over the document as it stands: a later version, which knows more fields, must come to the same."""
+    return hashlib.sha256(msgspec.json.encode({**document, "digest": ""}, order="sorted")).hexdigest()
 
 
 def encode(plan: Plan) -> bytes:
@@ -249,7 +246,7 @@ def decode(content: bytes) -> Plan:
         plan = msgspec.json.decode(content, type=Plan)
     except _NOT_JSON as error:
         raise PlanError(f"the plan was edited or made by another version: {error}") from error
-    if _digest(plan) != plan.digest:
+    if _digest(msgspec.json.decode(content)) != plan.digest:
         raise PlanError("the plan was edited: its digest does not match its content")
     return plan
 

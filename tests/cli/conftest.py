@@ -5,11 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from cli.desk import Desk, desk
+from cli.desk import Desk, Door, desk, opened
+
+
+@pytest.fixture(scope="session")
+def door() -> Iterator[Door]:
+    """The address of every desk's AWS."""
+    with opened() as made:
+        yield made
 
 
 @pytest.fixture
-def sk(tmp_path: Path, capsys: "pytest.CaptureFixture[str]") -> Iterator[Desk]:
+def sk(tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: Door) -> Iterator[Desk]:
     """A desk beside a company of five users, three with spare keys."""
-    with desk(tmp_path, capsys) as made:
+    with desk(tmp_path, capsys, door) as made:
         yield made

@@ -21,7 +21,9 @@ from sparekey.aws.wire import Wire
 from sparekey.cli import cli
 from sparekey.cli.shell import guarded
 from sparekey.sandbox import Sandbox, SandboxClock
+from sparekey.sandbox.app import PracticeAws, Receive, Scope, Send
 from sparekey.sandbox.scenario import Deny, Fault
+from sparekey.sandbox.state import Company, Key
 
 ACCOUNT = "111122223333"
 ELSEWHERE = "444455556666"
@@ -93,13 +95,51 @@ class Said(msgspec.Struct, frozen=True):
         return lines[0].removeprefix("error: ")
 
 
+class Door(PracticeAws):
+    """One address for many sandboxes, one after the other: opening and closing a socket takes its time."""
+
+    def __init__(self, company: Company) -> None:
+        super().__init__(company)
+        self.url = ""
+        self.behind: PracticeAws | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.behind:
+            await self.behind(scope, receive, send)
+
+    def env(self, key: Key) -> dict[str, str]:
+        """What points an AWS client here, with somebody's key."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": key.id,
+            "AWS_SECRET_ACCESS_KEY": key.secret,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+
+@contextmanager
+def opened() -> Iterator[Door]:
+    """A door that is open."""
+    host = Sandbox(COMPANY)
+    host.app = door = Door(host.state)
+    with host:
+        door.url = host.url
+        yield door
+
+
 class Desk:
     """One person's desk."""
 
     def __init__(
-        self, aws: Sandbox, folder: Path, patch: pytest.MonkeyPatch, capsys: "pytest.CaptureFixture[str]"
+        self,
+        aws: Sandbox,
+        door: Door,
+        folder: Path,
+        patch: pytest.MonkeyPatch,
+        capsys: "pytest.CaptureFixture[str]",
     ) -> None:
         self.aws, self.folder, self.home = aws, folder, folder / "home"
+        self._door = door
         self.patch, self._capsys = patch, capsys
         self.plan = folder / "plan.json"
 
@@ -140,7 +180,7 @@ class Desk:
 
     def act_as(self, user: str, account: str = "") -> None:
         """Take another user's credentials."""
-        for name, value in self.aws.env(user, account=account).items():
+        for name, value in self._door.env(self.aws.key(user, account=account)).items():
             self.patch.setenv(name, value)
 
     def key(self, user: str, number: int) -> str:
@@ -218,12 +258,15 @@ def alone(env: Mapping[str, str], clock: SandboxClock) -> Iterator[pytest.Monkey
 
 
 @contextmanager
-def desk(folder: Path, capsys: "pytest.CaptureFixture[str]", scenario: str = COMPANY) -> Iterator[Desk]:
+def desk(
+    folder: Path, capsys: "pytest.CaptureFixture[str]", door: Door, scenario: str = COMPANY
+) -> Iterator[Desk]:
     """A desk beside a sandbox of its own."""
-    home = {"SPAREKEY_HOME": str(folder / "home")}
-    with Sandbox(scenario) as aws, alone({**aws.env(), **home}, aws.clock) as patch:
+    aws = Sandbox(scenario)
+    env = {**door.env(aws.operator), "SPAREKEY_HOME": str(folder / "home")}
+    with alone(env, aws.clock) as patch:
         patch.chdir(folder)
-        patch.setattr(
-            "sparekey.sandbox.auth._SKEW", timedelta(days=3)
-        )  # botocore signs by the machine's clock
-        yield Desk(aws, folder, patch, capsys)
+        # botocore signs by the machine's clock, which stays behind the sandbox's.
+        patch.setattr("sparekey.sandbox.auth._SKEW", timedelta(days=3))
+        patch.setattr(door, "behind", aws.app)
+        yield Desk(aws, door, folder, patch, capsys)

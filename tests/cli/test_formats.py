@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from cli.desk import ACCOUNT, Desk, desk
+from cli.desk import ACCOUNT, Desk, Door, desk
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 NASTY = ("=cmd", "+1", "@x", "-x", "=1+1@evil,x")
@@ -26,8 +26,8 @@ NASTY_COMPANY = "\n".join(
 
 
 @pytest.fixture
-def nasty(tmp_path: Path, capsys: "pytest.CaptureFixture[str]") -> Iterator[Desk]:
-    with desk(tmp_path, capsys, NASTY_COMPANY) as made:
+def nasty(tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: Door) -> Iterator[Desk]:
+    with desk(tmp_path, capsys, door, NASTY_COMPANY) as made:
         yield made
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.desk import ACCOUNT, Desk, desk
+from cli.desk import ACCOUNT, Desk, Door, desk
 
 _CALLER = f'caller = {{ account = "{ACCOUNT}", user = "ops" }}\n[[account]]\nid = "{ACCOUNT}"\n'
 _OPS = '[[account.user]]\nname = "ops"\nkey = [{ age = "20d" }]\n'
@@ -18,9 +18,9 @@ ALIKE = _CALLER + _OPS + "".join(f'[[account.user]]\nname = "{name}"\n{_PAIR}' f
 
 @pytest.fixture
 def place(
-    request: pytest.FixtureRequest, tmp_path: Path, capsys: "pytest.CaptureFixture[str]"
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: Door
 ) -> Iterator[Desk]:
-    with desk(tmp_path, capsys, request.param) as made:
+    with desk(tmp_path, capsys, door, request.param) as made:
         yield made
 
 
