@@ -166,11 +166,15 @@ def resume(
 
 
 def work(
-    app: App, until: Callable[[], bool], on_rollback: Callable[[RunRecord, StepRecord], None] | None = None
+    app: App,
+    until: Callable[[], bool],
+    on_rollback: Callable[[RunRecord, StepRecord], None] | None = None,
+    on_failure: Callable[[str, str], None] = lambda _run, _why: None,
 ) -> None:
     """Carry and watch runs until `until` says so: what `sparekey worker` does.
 
-    `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it.
+    `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it;
+    `on_failure` of a run and why the work on it failed.
     """
     ends = app.gateway.credentials_end()
     with runs_of(app) as runs:
@@ -181,7 +185,7 @@ def work(
                 heard.look()
             return until()
 
-        runs.work(over, credentials_until=ends)
+        runs.work(over, credentials_until=ends, on_failure=on_failure)
 
 
 class _Rollbacks:
