@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from aws.support import ACCOUNT, ScriptedAws, key_xml, ok, own_account, page, user_xml
-from sparekey.aws.errors import BadAnswerError
-from sparekey.aws.wire import Response
+from aws.support import ACCOUNT, ScriptedAws, failure, key_xml, ok, own_account, page, user_xml
+from sparekey.aws.errors import AwsError, BadAnswerError
+from sparekey.aws.wire import CutError, Response
 from sparekey.model import NEVER_USED, LastUsed
 
 
@@ -96,3 +96,20 @@ def test_the_one_write_names_user_key_and_status() -> None:
         "AccessKeyId": "AKIA1",
         "Status": "Inactive",
     }
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        failure("Throttling"),
+        failure("RequestTimeout"),
+        failure("InternalFailure", 500),
+        CutError("reset", sent=True),
+        CutError("refused", sent=False),
+    ],
+)
+def test_the_one_write_is_sent_once_for_the_turn_may_be_over(trouble: Response | Exception) -> None:
+    aws = ScriptedAws(UpdateAccessKey=lambda _: trouble)
+    with pytest.raises(AwsError):
+        own_account(aws).set_status("ann", "AKIA1", "Inactive")
+    assert aws.count("UpdateAccessKey") == 1

@@ -7,6 +7,7 @@ import pytest
 
 from cli.desk import ACCOUNT, ELSEWHERE, Desk
 from e2e.servers import free_port
+from sparekey import app
 from sparekey.sandbox.scenario import Deny, Fail
 
 COMMANDS = (
@@ -83,6 +84,19 @@ def test_no_way_in(sk: Desk, break_it: Callable[[Desk], None], told: str) -> Non
             said = sk(*command)
             assert (said.code, said.out) == (1, ""), command
             assert told in said.error, command
+
+
+@pytest.mark.parametrize("break_it", [_no_credentials, _unknown_profile, _expired, _refusing_endpoint])
+def test_a_run_is_stopped_without_any_way_in(sk: Desk, break_it: Callable[[Desk], None]) -> None:
+    sk.planned("--user", "web", expect=0)
+    said = sk("apply", sk.plan, "--yes", "--detach")
+    assert said.code == 0, said.err
+    break_it(sk)
+    said = sk("stop", "r-")
+    assert (said.code, said.err) == (0, "")
+    note = next(note for note in app.runs()[0].notes if note.startswith("stopped by "))
+    assert note.endswith("(not known to AWS): asked")
+    assert sk.inactive == set()
 
 
 def test_a_profile_named_by_hand_that_does_not_exist(sk: Desk) -> None:

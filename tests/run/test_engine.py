@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOS
 
-from run.fake import ACCOUNT, CALLER, NOW, FakeAws, RunningClock, plan_for, small_company
+from run.fake import ACCOUNT, CALLER, NOW, FakeAws, FakeGateway, RunningClock, plan_for, small_company
 from run.virtual import FakeProbes
 from sparekey.aws.errors import DeniedError
 from sparekey.errors import BadInputError, RefusedError
@@ -314,6 +314,23 @@ def test_what_cut_the_engine_off_is_told(world: World) -> None:
         world.runs().apply(world.plan, Policy())
     world.aws.before = lambda _call: None
     assert world.runs().apply(world.plan, Policy()).state == "unwatched"
+
+
+def test_a_worker_that_cannot_enter_an_account_says_so_once(world: World) -> None:
+    def closed(account: str) -> FakeGateway:
+        raise RefusedError(f"account {account} cannot be reached")
+
+    world.runs().apply(world.plan, Policy(), detach=True)
+    runs = Runs(world.state, world.aws.clock, closed, CALLER, patience=QUICK)
+    told: list[tuple[str, str]] = []
+    limit, looks = time.monotonic() + 20, iter(range(5))
+
+    def over() -> bool:
+        return (bool(told) and next(looks, None) is None) or time.monotonic() > limit
+
+    runs.work(over, every=0.05, on_failure=lambda run, why: told.append((run, why)))
+    assert told == [(world.runs().run_id(world.plan), f"account {ACCOUNT} cannot be reached")]
+    assert world.aws.writes == []
 
 
 def test_interrupted_in_the_watch_it_goes_on_watching(world: World) -> None:

@@ -1,6 +1,7 @@
 """The verbs that run: preflight, apply, undo, and what is told of runs."""
 
 import os
+import pwd
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -8,6 +9,7 @@ from datetime import timedelta
 from sparekey import guards
 from sparekey import plan as planning
 from sparekey.app.session import App
+from sparekey.aws.errors import AwsError
 from sparekey.aws.gateway import AccountGateway
 from sparekey.clock import Clock, SystemClock
 from sparekey.errors import BadInputError, RefusedError, SparekeyError
@@ -25,6 +27,7 @@ from sparekey.run.state import State
 
 OnEvent = Callable[[Entry], None]
 DEFAULT_LIMITS = Limits()
+_NOBODY = Caller("", "")
 
 
 def unheard(_entry: Entry) -> None:
@@ -151,10 +154,26 @@ def apply(
         )
 
 
-def stop(app: App, run: str) -> RunRecord:
-    """Let no further key of a run be deactivated; the step in hand is finished, the watch goes on."""
-    with runs_of(app) as runs:
+def stop(connect: Callable[[], App], run: str) -> RunRecord:
+    """Let no further key of a run be deactivated; the step in hand is finished, the watch goes on.
+
+    Where AWS does not say who asks, it is put down to the user of this machine: stopping needs no AWS.
+    """
+    clock: Clock | None = None
+    try:
+        here = connect()
+        clock, caller = here.clock, here.gateway.caller()
+    except AwsError:
+        caller = Caller("", f"{_user_of_this_machine()} (not known to AWS)")
+    with _told(clock, caller) as runs:
         return runs.stop(run)
+
+
+def _user_of_this_machine() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"  # as in a container
 
 
 def resume(
@@ -166,11 +185,15 @@ def resume(
 
 
 def work(
-    app: App, until: Callable[[], bool], on_rollback: Callable[[RunRecord, StepRecord], None] | None = None
+    app: App,
+    until: Callable[[], bool],
+    on_rollback: Callable[[RunRecord, StepRecord], None] | None = None,
+    on_failure: Callable[[str, str], None] = lambda _run, _why: None,
 ) -> None:
     """Carry and watch runs until `until` says so: what `sparekey worker` does.
 
-    `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it.
+    `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it;
+    `on_failure` of a run and why the work on it failed.
     """
     ends = app.gateway.credentials_end()
     with runs_of(app) as runs:
@@ -181,7 +204,7 @@ def work(
                 heard.look()
             return until()
 
-        runs.work(over, credentials_until=ends)
+        runs.work(over, credentials_until=ends, on_failure=on_failure)
 
 
 class _Rollbacks:
@@ -264,14 +287,14 @@ def _runs(app: App, caller: Caller) -> Iterator[Runs]:
 
 
 @contextmanager
-def _told(clock: Clock | None) -> Iterator[Runs]:
-    """The runs for who only reads of them: no credentials, and no account that could be entered."""
+def _told(clock: Clock | None, caller: Caller = _NOBODY) -> Iterator[Runs]:
+    """The runs for who asks nothing of AWS: no credentials, and no account that could be entered."""
 
     def no_account(account: str) -> AccountGateway:
-        raise SparekeyError(f"account {account} is not needed to read of a run")
+        raise SparekeyError(f"account {account} is not needed here")
 
     with closing(_state()) as state:
-        yield Runs(state, clock or SystemClock(), no_account, Caller("", ""))
+        yield Runs(state, clock or SystemClock(), no_account, caller)
 
 
 def _whole_id(run: str) -> str:

@@ -223,9 +223,14 @@ class Client:
         *,
         region: str | None = None,
         idempotent: bool = True,
+        attempts: int = 0,
     ) -> dict[str, Any]:
-        """Call and return botocore's output; raises AwsError."""
-        response = self._answer(principal, self.service(service, region), action, params or {}, idempotent)
+        """Call and return botocore's output; raises AwsError.
+
+        At most `attempts` requests are sent, whatever they come to; 0 leaves it to the usual rules.
+        """
+        asked = self.service(service, region)
+        response = self._answer(principal, asked, action, params or {}, idempotent, attempts)
         return _parse(self.service(service, region), action, response)
 
     def query(
@@ -274,7 +279,13 @@ class Client:
             return paces.latest
 
     def _answer(
-        self, principal: Principal, service: Service, action: str, params: Mapping[str, Any], idempotent: bool
+        self,
+        principal: Principal,
+        service: Service,
+        action: str,
+        params: Mapping[str, Any],
+        idempotent: bool,
+        attempts: int = 0,
     ) -> Response:
         """Send until an answer is good, an error is final, or the attempts are used up."""
         pace = self._pace(principal.account, f"{service.name}:{action}")
@@ -294,7 +305,7 @@ class Client:
             else:
                 failures += 1
                 again, pause = failures < self._attempts and outcome.may_repeat, 2.0 ** (failures - 1)
-            if not (again and (idempotent or not outcome.acted)):
+            if failures + throttles == attempts or not (again and (idempotent or not outcome.acted)):
                 raise outcome.error
             self._wait(min(_LONGEST_BACKOFF, random.random() * pause))
 

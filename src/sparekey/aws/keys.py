@@ -97,12 +97,13 @@ class Keys:
         return NEVER_USED
 
     def set_status(self, user: str, key_id: str, status: Literal["Active", "Inactive"]) -> str:
-        """Set a key's status; returns the AWS request id. The same status again changes nothing.
+        """Set a key's status with a single request; returns its AWS request id.
 
+        Whoever may write now may not a second later: only the caller can say whether to send it again.
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateAccessKey.html
         """
         params = {"UserName": user, "AccessKeyId": key_id, "Status": status}
-        answer = self._client.call(self._principal, "iam", "UpdateAccessKey", params)
+        answer = self._client.call(self._principal, "iam", "UpdateAccessKey", params, attempts=1)
         return str(answer["ResponseMetadata"].get("RequestId", ""))
 
     def _pages(self, action: str, params: Mapping[str, Any], items: str) -> Iterator[Element]:

@@ -197,7 +197,7 @@ class Desk:
 
     async def stop(self, run: str) -> None:
         """Let no further key of a run be deactivated; raises SparekeyError."""
-        await anyio.to_thread.run_sync(lambda: app.stop(self.here, run))
+        await anyio.to_thread.run_sync(lambda: app.stop(lambda: self.here, run))
 
     async def resume(self, run: str) -> str:
         """Let a stopped run go on. Raises SparekeyError."""
@@ -267,7 +267,7 @@ class Desk:
         """End as Ctrl-C ends `apply`: the step in hand is finished and recorded, no further one begins."""
         for run in self.at_work:
             with contextlib.suppress(RefusedError):  # it has ended meanwhile
-                app.stop(self.here, run)
+                app.stop(lambda: self.here, run)
         self._applying.shutdown(cancel_futures=True)
         self._undoing.shutdown()
 

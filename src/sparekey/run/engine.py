@@ -165,7 +165,14 @@ class Engine:
     def failures(self, run: str) -> list[str]:
         """What went wrong in the engine's own work on this run."""
         found = self.client.list_workflows(workflow_id_prefix=f"{run}/", status="ERROR", load_input=False)
-        return [str(status.error) for status in found]
+        return [_why(status.error) for status in found]
+
+    def failures_since(self, moment: datetime) -> list[tuple[str, str]]:
+        """The runs that the engine's own work failed on since then by this machine's time, and why."""
+        found = self.client.list_workflows(
+            completed_after=moment.isoformat(), status="ERROR", load_input=False
+        )
+        return [(status.workflow_id.split("/")[0], _why(status.error)) for status in found]
 
     def sweep(self) -> None:
         """Resume the work of processes that have died: exactly those whose lock is free."""
@@ -179,6 +186,10 @@ class Engine:
                     DBOS._recover_pending_workflows([executor])
                 finally:
                     lock.release()
+
+
+def _why(error: Exception | None) -> str:
+    return str(error) or type(error).__name__
 
 
 _current: Engine | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparekey.aws.deleting import KeyDeleter
-from sparekey.clock import Clock
+from sparekey.clock import Clock, SystemClock
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.ledger import Entry, FencedError, StateError, StoppedError, WorkerSeen
 from sparekey.model import AccessKey, Caller, RunRecord
@@ -27,12 +27,18 @@ if TYPE_CHECKING:
     from sparekey.run.engine import Engine
 
 OnEvent = Callable[[Entry], None]
+OnFailure = Callable[[str, str], None]
 _POLL = 0.1
+_CLOCKS_DIFFER = timedelta(minutes=1)
 _SHORTEST_WATCH = timedelta(hours=48)
 _FINISHED = ("settled", "unwatched", "rolled_back", "undone")
 
 
 def _ignore(_entry: Entry) -> None:
+    return
+
+
+def _ignore_failure(_run: str, _why: str) -> None:
     return
 
 
@@ -126,21 +132,31 @@ class Runs:
         return Engine(self._state, self._clock, lambda hub: RunWork(self._hands, hub))
 
     def work(
-        self, until: Callable[[], bool], *, credentials_until: datetime | None = None, every: float = 1.0
+        self,
+        until: Callable[[], bool],
+        *,
+        credentials_until: datetime | None = None,
+        every: float = 1.0,
+        on_failure: OnFailure = _ignore_failure,
     ) -> None:
         """Watch and carry runs until told to stop; on SQLite it waits for its turn at the queues.
 
         `credentials_until` is when the worker's credentials end for good, None where it can renew them.
+        `on_failure` is told once, as (run, why), of each thing that work on a run has failed with since.
         """
         me = WorkerSeen(new_id("worker"), os.uname().nodename, self._clock.now(), credentials_until)
         engine = self._engine()
+        failures = _Failures(engine, on_failure)
         with self._state.held(me.id):
             self._state.ledger.sign_on(me)
             try:
                 while not until():
                     if engine.listen():
                         engine.sweep()
+                        failures.tell()
                     self._clock.sleep(every)
+                if engine.listening:
+                    failures.tell()
             finally:
                 engine.stop()
                 self._state.ledger.sign_off(me.id)
@@ -345,3 +361,22 @@ class Runs:
             what = "no run matches" if not found else f"{len(found)} runs match"
             raise BadInputError(f"{what} {run_id!r}", "`sparekey runs` lists them.")
         return found[0]
+
+
+class _Failures:
+    """What the engine's work has failed with, each thing once."""
+
+    def __init__(self, engine: "Engine", tell: OnFailure) -> None:
+        self._engine, self._tell = engine, tell
+        # The engine stamps its work with the machine's time, in whole seconds, whatever clock the runs go by.
+        self._since = SystemClock().now() - timedelta(seconds=1)
+        self._told: set[tuple[str, str]] = set()
+
+    def tell(self) -> None:
+        """Tell what is new; a failure is seen twice rather than missed, for workers' clocks differ."""
+        began = SystemClock().now()
+        for found in self._engine.failures_since(self._since):
+            if found not in self._told:
+                self._told.add(found)
+                self._tell(*found)
+        self._since = max(self._since, began - _CLOCKS_DIFFER)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def COMMAND(run: str, format_: str, connect: "Callable[[], App]") -> None:  # noqa: N802
     """Stop a run from any machine that shares its state: no further key is deactivated.
 
-    The step in hand is finished. Rollbacks and the watch go on.
+    The step in hand is finished. Rollbacks and the watch go on. Works without AWS credentials, too.
     """
     from sparekey import app, report
 
-    show(report.render("run", app.stop(connect(), run), format_, look()))
+    show(report.render("run", app.stop(connect, run), format_, look()))

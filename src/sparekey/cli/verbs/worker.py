@@ -39,5 +39,8 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
         failures = app.tell_of_rollback(here, record, step, targets)
         tell(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
 
-    app.work(here, over.is_set, told)
+    def failed(run: str, why: str) -> None:
+        tell(f"run {run}: work on it failed: {why}", f"`sparekey show {run}` tells how far it has come.")
+
+    app.work(here, over.is_set, told, failed)
     tell("ended; what is not finished waits for the next worker")
