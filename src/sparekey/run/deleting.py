@@ -54,7 +54,7 @@ def delete(hands: Hands, what: Deletable, deleter: KeyDeleter) -> SaidOfKey:
     why = _why_not(turn, seen, what)
     if why:
         return _say(turn, Kept(*of, why))
-    turn.begin_deletion(Deleting(*of, hands.worker, listing_of(seen)))
+    turn.take_over(Deleting(*of, hands.worker, listing_of(seen)))
     try:
         request = deleter.delete_key(what.user, what.key)
     except NotFoundError:

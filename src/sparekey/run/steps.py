@@ -274,6 +274,26 @@ def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because,
         turn.say_last(Failed(*user, key, "write", "", "no try to reactivate it succeeded"))
 
 
+def hold_back(hands: Hands, run: Run, user: UserId, key: str, why: str) -> Work[None]:
+    """Let a run never deactivate a key that it has not deactivated yet; raises FencedError."""
+    release = "make a new plan"
+    for wait in (*hands.patience.backoff, 0):
+        turn = Turn(hands, run, user)
+        facts = turn.facts(key)
+        if facts.ours or facts.state not in ("planned", "failed"):
+            return
+        try:
+            turn.take_over(Held(*user, key, "undo", why, release))
+        except FencedError:
+            yield wait
+        else:
+            return
+    raise FencedError(
+        f"others were at work on user {user[1]} all the time: it is not certain that {key} stays active",
+        f"`sparekey stop {run.id}`, then undo it again.",
+    )
+
+
 def _switch_on(turn: Turn, key: str, because: Because, why: str) -> Work[None]:
     facts = turn.facts(key)
     if (not facts.ours and because != "late-write") or _passed_on(turn, key):
