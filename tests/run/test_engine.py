@@ -92,6 +92,18 @@ def test_apply_then_undo_one_key_then_all(world: World) -> None:
         runs.stop(record.id)
 
 
+def test_a_key_undone_before_its_turn_never_goes(world: World) -> None:
+    runs = world.runs()
+    record = runs.apply(world.plan, Policy(), detach=True)
+    undone = runs.undo(record.id, "AKIAAPIOLD")
+    assert undone.steps[0].state == "held"
+    assert undone.steps[0].why == f"undone by {CALLER.arn} before it was deactivated"
+    assert runs.undo(record.id, "AKIAAPIOLD") == undone
+    assert runs.resume(record.id).state == "unwatched"
+    assert world.aws.status("api", "AKIAAPIOLD") == "Active"
+    assert {write[0] for write in world.aws.writes} == {"batch", "idle"}
+
+
 def test_nothing_is_said_on_stdout_or_stderr_by_the_engine(
     world: World, capfd: pytest.CaptureFixture[str]
 ) -> None:

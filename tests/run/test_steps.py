@@ -17,14 +17,14 @@ from sparekey.aws.errors import (
 )
 from sparekey.choose import Asked
 from sparekey.errors import BadInputError
-from sparekey.ledger import StateFullError
+from sparekey.ledger import FencedError, StateFullError
 from sparekey.model import Caller, LastUsed
 from sparekey.plan import make
 from sparekey.policy import Policy
 from sparekey.run.drive import drive
 from sparekey.run.entries import Failed, Resumed
-from sparekey.run.record import RunFold, open_run
-from sparekey.run.steps import carry_user, reactivate
+from sparekey.run.record import KeyFacts, RunFold, open_run
+from sparekey.run.steps import carry_user, hold_back, reactivate
 from sparekey.run.turn import Hands, NoProbes, Turn, Work
 from sparekey.run.work import load_run
 
@@ -604,6 +604,37 @@ def test_an_undo_that_others_never_let_through_changes_nothing() -> None:
     undo(engine, run)
     assert outcome(engine, run)[0] == "unwatched"
     assert engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
+
+
+def test_an_undo_ends_the_turn_of_a_step_that_is_about_to_be_taken() -> None:
+    engine = VirtualEngine(pair())
+    run = engine.open(plan_for(engine.aws))
+    opened, user = load_run(engine.hands, run), (ACCOUNT, "api")
+    work = carry_user(engine.hands, opened, user, opened.users()[user])
+    asked: list[str] = []
+    engine.aws.before = asked.append
+    while "last_used" not in asked:
+        next(work)
+    list(hold_back(engine.hands, opened, user, "AKIAAPIOLD", "undone"))
+    list(work)
+    assert engine.states(run)["AKIAAPIOLD"] == "held"
+    assert engine.aws.writes == []
+
+
+def test_an_undo_that_others_never_let_hold_a_key_back_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = VirtualEngine(pair())
+    run = engine.open(plan_for(engine.aws))
+    facts = Turn.facts
+
+    def meanwhile(turn: Turn, key: str) -> KeyFacts:
+        known = facts(turn, key)
+        bump(engine)
+        return known
+
+    monkeypatch.setattr(Turn, "facts", meanwhile)
+    opened = load_run(engine.hands, run)
+    with pytest.raises(FencedError, match="not certain that AKIAAPIOLD stays active"):
+        list(hold_back(engine.hands, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undone"))
 
 
 def test_an_intent_that_another_run_has_overtaken_is_passed_on() -> None:

@@ -19,7 +19,7 @@ from sparekey.run.drive import drive
 from sparekey.run.entries import Opened, Options, Resumed, SaidOfKey, Stopped, Undoing, kind_of, write
 from sparekey.run.record import RunFold, UserId, as_policy
 from sparekey.run.state import State, new_id
-from sparekey.run.steps import reactivate
+from sparekey.run.steps import hold_back, reactivate
 from sparekey.run.turn import Gateway, Hands, NoProbes, Patience, Prober
 from sparekey.run.work import RunWork, load_fold, load_run
 
@@ -310,7 +310,8 @@ class Runs:
     def undo(self, run_id: str, key: str = "", *, on_event: OnEvent = _ignore) -> RunRecord:
         """Reactivate what a run deactivated, all of it or one key; waits for nothing and stops the run.
 
-        A key that somebody else changed since is left alone and reported as `changed`.
+        A key that somebody else changed since is left alone and reported as `changed`; the one key, where the
+        run has not deactivated it yet, is held, so that it never will.
         """
         run = self.find(run_id)
         opened = load_run(self._hands, run)
@@ -318,7 +319,11 @@ class Runs:
             raise BadInputError(f"run {run} has no key {key}", f"`sparekey show {run}` lists its keys.")
         last = load_fold(self._hands, run).last
         who = self._hands.caller.arn
-        if not key:
+        if key:
+            early = f"undone by {who} before it was deactivated"
+            users = sorted({(s.account, s.user) for s in opened.plan.deactivations if s.key == key})
+            drive((hold_back(self._hands, opened, user, key, early) for user in users), self._clock)
+        else:
             self._hands.note(run, Undoing(who))
         # Read after the run was stopped: no intent can slip in between.
         wanted = sorted(name for name in load_fold(self._hands, run).facts if key in ("", name[2]))

@@ -85,7 +85,7 @@ def _go_on(turn: Turn, step: Step) -> Work[None]:
 
 def _passed_on(turn: Turn, key: str) -> bool:
     """True where a later run of ours has written the key: it is that run's now, and the ledger says so."""
-    other = written_since(turn.run, turn.user, key, turn.hands.ledger)
+    other = written_since(turn.run.id, turn.user, key, turn.hands.ledger)
     if not other or not turn.facts(key).ours:
         return False
     turn.say(Foreign(*turn.user, key, f"run {other} has set it since: it is that run's now", {}))
@@ -268,6 +268,26 @@ def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because,
     turn = Turn(hands, run, user)
     if turn.facts(key).coming_back is not None:
         turn.say_last(Failed(*user, key, "write", "", "no try to reactivate it succeeded"))
+
+
+def hold_back(hands: Hands, run: Run, user: UserId, key: str, why: str) -> Work[None]:
+    """Let a run never deactivate a key that it has not deactivated yet; raises FencedError."""
+    release = "make a new plan"
+    for wait in (*hands.patience.backoff, 0):
+        turn = Turn(hands, run, user)
+        facts = turn.facts(key)
+        if facts.ours or facts.state not in ("planned", "failed"):
+            return
+        try:
+            turn.take_over(Held(*user, key, "undo", why, release))
+        except FencedError:
+            yield wait
+        else:
+            return
+    raise FencedError(
+        f"others were at work on user {user[1]} all the time: it is not certain that {key} stays active",
+        f"`sparekey stop {run.id}`, then undo it again.",
+    )
 
 
 def _switch_on(turn: Turn, key: str, because: Because, why: str) -> Work[None]:

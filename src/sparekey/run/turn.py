@@ -28,6 +28,7 @@ from sparekey.run.entries import (
     Deleting,
     Failed,
     Gone,
+    Held,
     Intent,
     Listing,
     Said,
@@ -156,8 +157,8 @@ class Turn:
         self.claim = Claim(*self.user, intent.epoch)
         return intent
 
-    def begin_deletion(self, said: Deleting) -> None:
-        """Store that a key is about to be deleted, which ends every other turn; raises FencedError."""
+    def take_over(self, said: Deleting | Held) -> None:
+        """Store what becomes of a key from here on, which ends every other turn; raises FencedError."""
         self._append(said, take=True)
         self.claim = Claim(*self.user, self.claim.epoch + 1)
 
