@@ -47,6 +47,27 @@ def test_only_what_our_run_retired_long_enough_ago() -> None:
     assert [entry.key for entry in left] == ["AKIABATCH1", "AKIABATCH2", "AKIAIDLE1"]
 
 
+def test_a_key_that_a_later_run_retired_again_is_as_old_as_that() -> None:
+    engine, run = retired()
+    first = of(engine, run)
+    engine.aws.set("api", "AKIAAPIOLD", "Active")
+    engine.aws.users = {(ACCOUNT, "api"): engine.aws.users[ACCOUNT, "api"]}
+    new = engine.aws.users[ACCOUNT, "api"][1]
+    now = engine.clock.now()
+    new.created, new.last_used = now - timedelta(days=30), used(1, now=now)
+    later = engine.open(plan_for(engine.aws))
+    engine.run()
+    assert engine.states(later) == {"AKIAAPIOLD": "unwatched"}
+    runs = (run, later)
+    young = deletable(engine.ledger, runs, engine.clock.now(), LONG)
+    assert "AKIAAPIOLD" not in {entry.key for entry in young}
+    said = delete(engine.hands, first, engine.aws.gateway(ACCOUNT))
+    assert said == Kept(ACCOUNT, "api", "AKIAAPIOLD", f"run {later} has set it since")
+    engine.clock.sleep(100 * 86400)
+    found = [e for e in deletable(engine.ledger, runs, engine.clock.now(), LONG) if e.user == "api"]
+    assert [(entry.run, entry.key) for entry in found] == [(later, "AKIAAPIOLD")]
+
+
 def _last(aws: FakeAws, index: int, found: LastUsed) -> None:
     aws.users[ACCOUNT, "api"][index].last_used = found
 

@@ -50,11 +50,11 @@ def _held_by_another_run(run: Run, step: Step, now: datetime, ledger: Ledger) ->
     return None
 
 
-def written_since(run: Run, user: UserId, key: str, ledger: Ledger) -> str:
+def written_since(run: str, user: UserId, key: str, ledger: Ledger) -> str:
     """The other run of ours that was the last to intend a write of this key; empty where this run was."""
     said = ledger.entries_of_user(*user, ("intent",))
     last = [entry.run for entry in said if entry.body["key"] == key][-1:]
-    return last[0] if last and last[0] != run.id else ""
+    return last[0] if last and last[0] != run else ""
 
 
 def _chosen_again(run: Run, step: Step, seen: User, now: datetime, caller: Caller) -> Held | None:

@@ -7,6 +7,7 @@ from sparekey.aws.errors import NotFoundError
 from sparekey.errors import RefusedError
 from sparekey.ledger import Ledger
 from sparekey.model import AccessKey, LastUsed, User, Value
+from sparekey.run.again import written_since
 from sparekey.run.entries import Deleted, Deleting, Kept, RootDeleted, RootDeleting, SaidOfKey
 from sparekey.run.record import KeyFacts, RunFold, short
 from sparekey.run.turn import Hands, Turn, listing_of
@@ -28,12 +29,14 @@ class Deletable(Value, frozen=True):
 def deletable(
     ledger: Ledger, runs: tuple[str, ...], now: datetime, older_than: timedelta
 ) -> tuple[Deletable, ...]:
-    """What our runs deactivated at least that long ago and have not brought back, sorted."""
+    """What our runs deactivated at least that long ago and have not written since, sorted."""
     found = [
         Deletable(run, *key, since)
         for run in runs
         for key, facts in RunFold(ledger.entries(run)).facts.items()
         if (since := _since(facts)) is not None and now - since >= older_than
+        # A later run's date counts: the key may have been in use again in between.
+        if not written_since(run, key[:2], key[2], ledger)
     ]
     return tuple(sorted(found, key=lambda entry: (entry.account, entry.user, entry.key, entry.run)))
 
@@ -75,6 +78,9 @@ def _say(turn: Turn, said: SaidOfKey) -> SaidOfKey:
 
 
 def _why_not(turn: Turn, seen: User, what: Deletable) -> str:
+    other = written_since(what.run, turn.user, what.key, turn.hands.ledger)
+    if other:
+        return f"run {other} has set it since"
     status = listing_of(seen).get(what.key)
     if status is None:
         return "it no longer exists"

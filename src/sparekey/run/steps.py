@@ -85,7 +85,7 @@ def _go_on(turn: Turn, step: Step) -> Work[None]:
 
 def _passed_on(turn: Turn, key: str) -> bool:
     """True where a later run of ours has written the key: it is that run's now, and the ledger says so."""
-    other = written_since(turn.run, turn.user, key, turn.hands.ledger)
+    other = written_since(turn.run.id, turn.user, key, turn.hands.ledger)
     if not other or not turn.facts(key).ours:
         return False
     turn.say(Foreign(*turn.user, key, f"run {other} has set it since: it is that run's now", {}))
