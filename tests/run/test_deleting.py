@@ -12,7 +12,7 @@ from sparekey.errors import RefusedError
 from sparekey.ledger import FencedError
 from sparekey.model import NEVER_USED, NOT_READ, AccessKey, LastUsed
 from sparekey.run.deleting import Deletable, deletable, delete, delete_root
-from sparekey.run.entries import Deleted, Kept
+from sparekey.run.entries import Deleted, Kept, RootFailed, read
 
 LONG = timedelta(days=90)
 
@@ -184,3 +184,19 @@ def test_a_root_key_goes_only_where_its_last_use_is_known_and_old() -> None:
     chain = "root-999988887777"
     assert [entry.kind for entry in engine.ledger.entries(chain)] == ["root-deleting", "root-deleted"] * 2
     assert engine.ledger.verify(chain).broken == ()
+
+
+def test_a_root_key_that_could_not_be_deleted_is_on_record() -> None:
+    engine, _ = retired()
+
+    class Refused:
+        def delete_key(self, user: str, key_id: str) -> str:
+            raise DeniedError(f"access denied: {key_id}{user}", code="AccessDenied", request_id="no-1")
+
+    key = AccessKey("AKIAROOT", "Active", engine.clock.now() - timedelta(days=400), NEVER_USED)
+    with pytest.raises(DeniedError):
+        delete_root(engine.hands, "999988887777", key, Refused(), LONG)
+    entries = engine.ledger.entries("root-999988887777")
+    assert [read(entry) for entry in entries][1:] == [
+        RootFailed("999988887777", "AKIAROOT", "AccessDenied", "access denied: AKIAROOT", "no-1")
+    ]
