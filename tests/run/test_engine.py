@@ -381,6 +381,14 @@ def test_following_from_anywhere_ends_with_the_run(world: World) -> None:
     assert len(seen) == record.entries
 
 
+def test_following_ends_with_a_stop(world: World) -> None:
+    runs, seen = world.runs(), list[Entry]()
+    record = runs.apply(world.plan, Policy(), detach=True)
+    runs.stop(record.id)
+    assert runs.follow(record.id, seen.append, lambda _record: len(seen) > 2).state == "stopped"
+    assert [entry.kind for entry in seen] == ["opened", "stopped"]
+
+
 def test_old_keys_of_ours_are_deleted_through_runs(world: World) -> None:
     runs = world.runs()
     record = runs.apply(world.plan, Policy())
