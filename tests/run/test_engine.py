@@ -486,3 +486,11 @@ def test_reversing_by_hand_is_quoted_for_a_shell(world: World) -> None:
         "--profile 'a b' --region eu-central-1 --endpoint-url http://127.0.0.1:1"
     )
     assert len(lines) == 5
+
+
+def test_reversing_by_hand_runs_nothing_that_a_forged_plan_says(world: World) -> None:
+    step = world.plan.steps[0]
+    forged = msgspec.structs.replace(step, account="1\ntouch forged\r\u2028touch forged", user="")
+    lines = reverse_commands(msgspec.structs.replace(world.plan, steps=(forged,)))
+    assert lines[0] == r"# account 1 touch forged\u000d\u2028touch forged"
+    assert lines[1].startswith("aws iam update-access-key --user-name '' ")
