@@ -5,7 +5,9 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +46,27 @@ def test_a_command_that_does_not_end_is_red_and_its_children_end_with_it() -> No
     told = command(f"import subprocess, sys, time; {child}; time.sleep(60)", timeout=0.5)
     assert told.green is False
     assert told.output.startswith("no end after 0.5 s")
+
+
+@pytest.mark.parametrize(("ends", "green"), [("", True), ("time.sleep(60)", False)])
+def test_a_child_that_left_the_group_and_holds_the_pipe_is_not_waited_for(
+    ends: str, green: bool, tmp_path: Path
+) -> None:
+    until = tmp_path / "until"
+    loop = f"import os, time\nfor _ in range(900):\n if not os.path.exists({str(until)!r}): time.sleep(0.1)"
+    child = f"subprocess.Popen([sys.executable, '-c', {loop!r}], start_new_session=True)"
+    told = command(
+        f"import subprocess, sys, time; {child}; print('up', flush=True); {ends}", timeout=30 if green else 1
+    )
+    assert told.green is green
+    assert told.output.startswith("exit status 0: up" if green else "no end after 1 s")
+    until.touch()  # the child has lived all the time
+
+
+def test_a_command_that_closes_its_output_is_waited_for() -> None:
+    told = command("import os, time; os.close(1); os.close(2); time.sleep(0.2); os._exit(3)")
+    assert told == Reading(green=False, output="exit status 3")
+    assert command("import os, time; os.close(1); os.close(2); time.sleep(60)", timeout=0.5).green is False
 
 
 def test_a_commands_endless_output_is_cut() -> None:
@@ -108,6 +131,26 @@ def test_http(site: str, path: str, fields: dict[str, Any], green: bool, output:
     found = probe(kind="http", url=f"{site}{path}", **fields).ask(Tools())
     assert found.green is green
     assert output in found.output
+
+
+def test_an_answer_that_comes_drop_by_drop_has_one_deadline_for_all_of_it() -> None:
+    over = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        answer, _ = listener.accept()
+        with answer, suppress(ConnectionError):
+            answer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not over.wait(0.05):
+                answer.sendall(b".")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=drip, args=(listener,))
+        server.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        found = probe(kind="http", url=url, timeout=0.5).ask(Tools())
+        over.set()
+        server.join()
+    assert found == Reading(green=False, output="no answer: no end after 0.5 s")
 
 
 def test_no_answer_is_red() -> None:

@@ -12,7 +12,7 @@ from sparekey.errors import RefusedError
 from sparekey.ledger import FencedError
 from sparekey.model import NEVER_USED, NOT_READ, AccessKey, LastUsed
 from sparekey.run.deleting import Deletable, deletable, delete, delete_root
-from sparekey.run.entries import Deleted, Kept
+from sparekey.run.entries import Deleted, Kept, RootFailed, read
 
 LONG = timedelta(days=90)
 
@@ -52,7 +52,9 @@ def test_a_key_that_a_later_run_retired_again_is_as_old_as_that() -> None:
     first = of(engine, run)
     engine.aws.set("api", "AKIAAPIOLD", "Active")
     engine.aws.users = {(ACCOUNT, "api"): engine.aws.users[ACCOUNT, "api"]}
-    _last(engine.aws, 1, used(1, now=engine.clock.now()))
+    new = engine.aws.users[ACCOUNT, "api"][1]
+    now = engine.clock.now()
+    new.created, new.last_used = now - timedelta(days=30), used(1, now=now)
     later = engine.open(plan_for(engine.aws))
     engine.run()
     assert engine.states(later) == {"AKIAAPIOLD": "unwatched"}
@@ -182,3 +184,19 @@ def test_a_root_key_goes_only_where_its_last_use_is_known_and_old() -> None:
     chain = "root-999988887777"
     assert [entry.kind for entry in engine.ledger.entries(chain)] == ["root-deleting", "root-deleted"] * 2
     assert engine.ledger.verify(chain).broken == ()
+
+
+def test_a_root_key_that_could_not_be_deleted_is_on_record() -> None:
+    engine, _ = retired()
+
+    class Refused:
+        def delete_key(self, user: str, key_id: str) -> str:
+            raise DeniedError(f"access denied: {key_id}{user}", code="AccessDenied", request_id="no-1")
+
+    key = AccessKey("AKIAROOT", "Active", engine.clock.now() - timedelta(days=400), NEVER_USED)
+    with pytest.raises(DeniedError):
+        delete_root(engine.hands, "999988887777", key, Refused(), LONG)
+    entries = engine.ledger.entries("root-999988887777")
+    assert [read(entry) for entry in entries][1:] == [
+        RootFailed("999988887777", "AKIAROOT", "AccessDenied", "access denied: AKIAROOT", "no-1")
+    ]

@@ -381,6 +381,14 @@ def test_following_from_anywhere_ends_with_the_run(world: World) -> None:
     assert len(seen) == record.entries
 
 
+def test_following_ends_with_a_stop(world: World) -> None:
+    runs, seen = world.runs(), list[Entry]()
+    record = runs.apply(world.plan, Policy(), detach=True)
+    runs.stop(record.id)
+    assert runs.follow(record.id, seen.append, lambda _record: len(seen) > 2).state == "stopped"
+    assert [entry.kind for entry in seen] == ["opened", "stopped"]
+
+
 def test_old_keys_of_ours_are_deleted_through_runs(world: World) -> None:
     runs = world.runs()
     record = runs.apply(world.plan, Policy())
@@ -478,3 +486,11 @@ def test_reversing_by_hand_is_quoted_for_a_shell(world: World) -> None:
         "--profile 'a b' --region eu-central-1 --endpoint-url http://127.0.0.1:1"
     )
     assert len(lines) == 5
+
+
+def test_reversing_by_hand_runs_nothing_that_a_forged_plan_says(world: World) -> None:
+    step = world.plan.steps[0]
+    forged = msgspec.structs.replace(step, account="1\ntouch forged\r\u2028touch forged", user="")
+    lines = reverse_commands(msgspec.structs.replace(world.plan, steps=(forged,)))
+    assert lines[0] == r"# account 1 touch forged\u000d\u2028touch forged"
+    assert lines[1].startswith("aws iam update-access-key --user-name '' ")

@@ -22,7 +22,7 @@ from sparekey.model import Caller, LastUsed
 from sparekey.plan import make
 from sparekey.policy import Policy
 from sparekey.run.drive import drive
-from sparekey.run.entries import Failed, Resumed
+from sparekey.run.entries import Confirmed, Failed, Resumed, Verdict, kind_of, write
 from sparekey.run.record import KeyFacts, RunFold, open_run
 from sparekey.run.steps import carry_user, hold_back, reactivate
 from sparekey.run.turn import Hands, NoProbes, Turn, Work
@@ -472,6 +472,17 @@ def test_no_entries_no_run() -> None:
     engine.ledger.append("r-odd", "stopped", {"who": "x", "why": "y"}, at=NOW)
     with pytest.raises(BadInputError, match="does not begin with its opening"):
         open_run(engine.ledger.entries("r-odd")[0])
+
+
+def test_what_an_undo_overtook_says_nothing_new() -> None:
+    engine, run = after(lambda _aws: None)
+    undo(engine, run)
+    before = RunFold(engine.ledger.entries(run)).facts
+    of = (ACCOUNT, "api", "AKIAAPIOLD")
+    for late in (Verdict(*of, "settled", "fine"), Confirmed(*of, "Active", 3, {})):
+        engine.ledger.append(run, kind_of(late), write(late), at=engine.clock.now())
+        assert RunFold(engine.ledger.entries(run)).facts == before
+    assert before[of].state == "undone"
 
 
 def test_without_probes_there_is_nothing_to_ask() -> None:

@@ -233,7 +233,7 @@ class _Rollbacks:
 
 
 def follow(run: str, on_event: OnEvent, until: Callable[[RunRecord], bool] = lambda _: False) -> RunRecord:
-    """Tell what happens in a run until it is over; from anywhere, without credentials."""
+    """Tell what happens in a run until it is over or stopped; from anywhere, without credentials."""
     with _told(None) as told:
         return told.follow(run, on_event, until)
 

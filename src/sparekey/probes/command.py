@@ -1,14 +1,18 @@
 """A command: green where it ends with status 0 within its time limit."""
 
 import os
+import selectors
 import signal
 import subprocess
-import threading
+import time
 from contextlib import suppress
 from typing import BinaryIO, cast
 
 from sparekey.policy import PolicyError
 from sparekey.probes import OUTPUT_LIMIT, Common, Reading, Tools, cut
+
+_POLL = 0.05  # seconds: only where something else holds the pipe is the command's end not heard at once
+_PIPE, _CHUNK = 1024 * 1024, 65536
 
 
 class Probe(Common, frozen=True, kw_only=True):
@@ -43,26 +47,49 @@ class Probe(Common, frozen=True, kw_only=True):
         return self._wait(process)
 
     def _wait(self, process: "subprocess.Popen[bytes]") -> Reading:
-        head = bytearray()
-        stream = cast("BinaryIO", process.stdout)
-        reader = threading.Thread(target=_keep_head, args=(stream, head), daemon=True)
-        reader.start()
-        try:
-            status = process.wait(self.timeout)
+        with cast("BinaryIO", process.stdout) as stream:
+            output = _Output(stream)
+            ended = self._ends(process, output)
+            # What it started itself may live on: it ends with its group, where it has not left that.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            status = process.wait()
+            output.take(0.0)
+        if not ended:
+            said = f"no end after {self.timeout:g} s"
+        else:
             said = f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
-        except subprocess.TimeoutExpired:
-            status, said = 1, f"no end after {self.timeout:g} s"
-        # What it started itself may live on and hold the pipe open: it ends with its group.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        reader.join()
-        stream.close()
-        output = bytes(head).decode(errors="replace").strip()
-        return Reading(status == 0, cut(f"{said}: {output}" if output else said))
+        text = bytes(output.head).decode(errors="replace").strip()
+        return Reading(ended and status == 0, cut(f"{said}: {text}" if text else said))
+
+    def _ends(self, process: "subprocess.Popen[bytes]", output: "_Output") -> bool:
+        """Read its output until it ends, False where that takes too long; others may hold the pipe for longer."""
+        deadline = time.monotonic() + self.timeout
+        while process.poll() is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if not output.take(min(left, _POLL)):
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(min(left, _POLL))
+        return True
 
 
-def _keep_head(stream: BinaryIO, head: bytearray) -> None:
-    """Read all of the output, so that the command does not block, and keep its beginning."""
-    while chunk := stream.read(65536):
-        head += chunk[: max(0, 4 * OUTPUT_LIMIT - len(head))]
+class _Output:
+    """The beginning of what comes out of a pipe; all of it is read, so that nobody blocks on it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.head = bytearray()
+        self._stream, self._open = stream, True
+
+    def take(self, seconds: float) -> bool:
+        """Wait for output and read what there is, no more than a pipe holds; False once nobody can write."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._stream, selectors.EVENT_READ)
+            for _ in range(_PIPE // _CHUNK):
+                if not self._open or not selector.select(seconds):
+                    break
+                chunk = self._stream.read(_CHUNK)
+                self.head += chunk[: max(0, 4 * OUTPUT_LIMIT - len(self.head))]
+                self._open, seconds = bool(chunk), 0.0
+        return self._open

@@ -3,12 +3,12 @@
 from datetime import datetime, timedelta
 
 from sparekey.aws.deleting import KeyDeleter
-from sparekey.aws.errors import NotFoundError
+from sparekey.aws.errors import AwsError, NotFoundError
 from sparekey.errors import RefusedError
 from sparekey.ledger import Ledger
 from sparekey.model import AccessKey, LastUsed, User, Value
 from sparekey.run.again import written_since
-from sparekey.run.entries import Deleted, Deleting, Kept, RootDeleted, RootDeleting, SaidOfKey
+from sparekey.run.entries import Deleted, Deleting, Kept, RootDeleted, RootDeleting, RootFailed, SaidOfKey
 from sparekey.run.record import KeyFacts, RunFold, short
 from sparekey.run.turn import Hands, Turn, listing_of
 from sparekey.run.work import load_run
@@ -113,7 +113,11 @@ def delete_root(
         raise RefusedError(f"root key {name} of account {account} was created or used at {short(last)}")
     chain = f"root-{account}"
     hands.note(chain, RootDeleting(account, name, last, hands.caller.arn))
-    request = deleter.delete_key("", name)
+    try:
+        request = deleter.delete_key("", name)
+    except AwsError as error:
+        hands.note(chain, RootFailed(account, name, error.code, error.message, error.request_id))
+        raise
     hands.note(chain, RootDeleted(account, name, request))
     return request
 

@@ -207,6 +207,16 @@ class RootDeleted(Value, frozen=True, tag="root-deleted"):
     request_id: str
 
 
+class RootFailed(Value, frozen=True, tag="root-failed"):
+    """The deletion of a root key was refused, or its answer was lost and it may have happened."""
+
+    account: str
+    root_key: str
+    code: str
+    why: str
+    request_id: str
+
+
 class Probed(Value, frozen=True, tag="probed"):
     """A probe turned: green, red, or None where it could not be asked; `again` is a second try."""
 
@@ -229,7 +239,8 @@ SaidOfKey = (
     | Watching | Seen | Verdict | Deleting | Deleted | Kept
 )  # fmt: skip
 SaidOfRun = (
-    Opened | Resumed | Stopped | Undoing | WaveStarted | Probed | Unobserved | RootDeleting | RootDeleted
+    Opened | Resumed | Stopped | Undoing | WaveStarted | Probed | Unobserved
+    | RootDeleting | RootDeleted | RootFailed
 )  # fmt: skip
 Said = SaidOfRun | SaidOfKey
 

@@ -3,6 +3,7 @@
 import shlex
 
 from sparekey.plan import Plan
+from sparekey.words import clean
 
 
 def reverse_commands(
@@ -16,9 +17,12 @@ def reverse_commands(
     for step in plan.deactivations:
         if step.account != account:
             account = step.account
-            lines.append(f"# account {account}")
+            # A forged plan's account could end the comment and begin a command.
+            lines.append(clean(f"# account {account}").replace("\n", " "))
         # A name may begin with "-", an option to the AWS CLI, or with "=", a command to zsh.
-        user = [f"--user-name={step.user}"] if step.user[0] in "-=" else ["--user-name", step.user]
+        user = (
+            [f"--user-name={step.user}"] if step.user.startswith(("-", "=")) else ["--user-name", step.user]
+        )
         words = ["aws", "iam", "update-access-key", *user, "--access-key-id", step.key]
         lines.append(shlex.join([*words, "--status", "Active", *options]))
     return tuple(lines)

@@ -295,7 +295,7 @@ class Runs:
             self._clock.sleep(_POLL)
 
     def follow(self, run_id: str, on_event: OnEvent, until: Callable[[RunRecord], bool]) -> RunRecord:
-        """Tell what happens in a run, from anywhere, until it is over or `until` says so."""
+        """Tell what happens in a run, from anywhere, until it is over or stopped, or `until` says so."""
         run = self.find(run_id)
         fold = RunFold()
         while True:
@@ -303,7 +303,7 @@ class Runs:
                 fold.add(entry)
                 on_event(entry)
             record = fold.record()
-            if until(record) or record.state in (*_FINISHED, "failed"):
+            if until(record) or record.state in (*_FINISHED, "failed", "stopped"):
                 return record
             self._clock.sleep(1.0)
 

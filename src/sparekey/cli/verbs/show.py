@@ -8,7 +8,7 @@ from sparekey.cli.shell import database_option, format_option, look, show
 
 @click.command("show", short_help="Say what one run did.")
 @click.argument("run", metavar="RUN")
-@click.option("--follow", is_flag=True, help="Tell what happens until the run is over.")
+@click.option("--follow", is_flag=True, help="Tell what happens until the run is over or stopped.")
 @database_option
 @format_option("run")
 def COMMAND(run: str, follow: bool, format_: str) -> None:  # noqa: N802
