@@ -24,6 +24,8 @@ from sparekey.run.entries import Options
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
+from sparekey.run.windows import is_open, next_opening
+from sparekey.words import moment
 
 OnEvent = Callable[[Entry], None]
 DEFAULT_LIMITS = Limits()
@@ -66,6 +68,12 @@ def preflight(
         warnings = runs.warnings(plan, app.policy, options or Options())
         if detach and not runs.live_workers():
             warnings += ("no worker is alive: the run begins when `sparekey worker` is started",)
+    windows, now = (options or Options()).windows, app.clock.now()
+    if not is_open(windows, now):
+        opens = moment(next_opening(windows, now))
+        warnings += (
+            f"no change window is open: the first key goes from {opens} on, with a worker or --wait",
+        )
     if record is None:
         planning.check_usable(plan, caller, app.policy, app.clock.now())
     guards.refuse(plan, caller, limits)
