@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from run.fake import ACCOUNT, CALLER, NOW, FakeAws, FakeGateway, RunningClock, p
 from run.virtual import FakeProbes
 from sparekey.aws.errors import DeniedError
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.ledger import Entry, StateError, StateFullError
-from sparekey.model import NEVER_USED, AccessKey
+from sparekey.ledger import Entry, StateError, StateFullError, WorkerSeen
+from sparekey.model import NEVER_USED, AccessKey, RunRecord
 from sparekey.plan import Plan
 from sparekey.policy import Policy
 from sparekey.probes import Reading
 from sparekey.run import engine as engine_module
-from sparekey.run.entries import Deleted, Options, Stopped
+from sparekey.run.entries import Deleted, Failed, Intent, Options, Said, Stopped
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
@@ -381,12 +382,28 @@ def test_following_from_anywhere_ends_with_the_run(world: World) -> None:
     assert len(seen) == record.entries
 
 
-def test_following_ends_with_a_stop(world: World) -> None:
+def test_following_ends_with_a_stop_once_the_step_in_hand_is_finished(world: World) -> None:
+    world.aws.clock = RunningClock(speed=50)  # it looks once a second
     runs, seen = world.runs(), list[Entry]()
     record = runs.apply(world.plan, Policy(), detach=True)
-    runs.stop(record.id)
-    assert runs.follow(record.id, seen.append, lambda _record: len(seen) > 2).state == "stopped"
-    assert [entry.kind for entry in seen] == ["opened", "stopped"]
+    begun = Intent(ACCOUNT, "api", "AKIAAPIOLD", "Inactive", "apply", 1, "w", {})
+    done = Failed(ACCOUNT, "api", "AKIAAPIOLD", "write", "AccessDenied", "denied")
+    said: Iterator[Said] = iter((begun, Stopped("x", "asked"), done))
+
+    def until(_record: RunRecord) -> bool:
+        for entry in islice(said, 1):
+            runs._hands.note(record.id, entry)
+        return False
+
+    assert runs.follow(record.id, seen.append, until).state == "stopped"
+    assert [entry.kind for entry in seen] == ["opened", "intent", "stopped", "failed"]
+
+
+def test_a_worker_that_died_is_not_alive_and_is_forgotten(world: World) -> None:
+    runs = world.runs()
+    world.state.ledger.sign_on(WorkerSeen("worker-dead", "there", NOW, None))
+    assert runs.live_workers() == ()
+    assert world.state.ledger.workers() == ()
 
 
 def test_old_keys_of_ours_are_deleted_through_runs(world: World) -> None:

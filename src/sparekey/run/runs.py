@@ -32,6 +32,7 @@ _POLL = 0.1
 _CLOCKS_DIFFER = timedelta(minutes=1)
 _SHORTEST_WATCH = timedelta(hours=48)
 _FINISHED = ("settled", "unwatched", "rolled_back", "undone")
+_UNDER_WAY = ("in_doubt", "applied", "confirmed", "reactivating")
 
 
 def _ignore(_entry: Entry) -> None:
@@ -303,7 +304,7 @@ class Runs:
                 fold.add(entry)
                 on_event(entry)
             record = fold.record()
-            if until(record) or record.state in (*_FINISHED, "failed", "stopped"):
+            if until(record) or _is_over(record):
                 return record
             self._clock.sleep(1.0)
 
@@ -366,6 +367,13 @@ class Runs:
             what = "no run matches" if not found else f"{len(found)} runs match"
             raise BadInputError(f"{what} {run_id!r}", "`sparekey runs` lists them.")
         return found[0]
+
+
+def _is_over(record: RunRecord) -> bool:
+    """True where nothing more is to be told: a stopped run finishes the step in hand and its rollbacks."""
+    if record.state == "stopped":
+        return not any(step.state in _UNDER_WAY for step in record.steps)
+    return record.state in (*_FINISHED, "failed")
 
 
 class _Failures:
