@@ -220,6 +220,11 @@ class Ledger:
         """True while nobody has taken the user over since."""
         return self.claim(claim.account, claim.user) == claim
 
+    def check_going(self, run: str, unless: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+        """Raise StoppedError where the last of these kinds in a run's chain is one of the first."""
+        with _guarded(self.engine, read=True) as connection:
+            _check_last(connection, run, *unless)
+
     def entries(
         self,
         run: str,

@@ -110,6 +110,7 @@ def _begin_watch(turn: Turn, step: Step) -> None:
 
 
 def _switch_off(turn: Turn, step: Step) -> Work[None]:
+    turn.check_going()
     seen = yield from turn.read()
     if (yield from _repair(turn, seen)):
         return

@@ -167,6 +167,10 @@ class Turn:
         if not self.hands.ledger.holds(self.claim):
             raise FencedError(f"user {self.user[1]} was taken over by another worker")
 
+    def check_going(self) -> None:
+        """Raise StoppedError where nothing more of this run is to be deactivated: AWS need not be asked."""
+        self.hands.ledger.check_going(self.run.id, (STOPS, STARTS))
+
     def list_keys(self) -> Work[User]:
         """The user's keys, last use not read."""
         keys = yield from self.patiently(lambda: self.gateway.list_keys(self.user[1]))
