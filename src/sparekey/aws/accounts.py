@@ -18,7 +18,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from sparekey.aws.client import Client, Credentials, Principal
-from sparekey.aws.errors import AwsError, NoCredentialsError, NotEnteredError, from_botocore
+from sparekey.aws.errors import (
+    AwsError,
+    BadAnswerError,
+    FailedServiceError,
+    NoCredentialsError,
+    NotEnteredError,
+    ThrottledError,
+    UnreachableError,
+    from_botocore,
+)
 from sparekey.clock import Clock
 from sparekey.errors import BadInputError
 from sparekey.model import SkippedAccount, Value
@@ -27,6 +36,7 @@ _ACTIVE = "ACTIVE"
 _SESSION = "sparekey"
 _EARLY = timedelta(minutes=5)  # before a session ends, another is taken
 _AGAIN = timedelta(minutes=1)
+_PASSING = (BadAnswerError, FailedServiceError, ThrottledError, UnreachableError)
 
 Call = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -308,7 +318,7 @@ def _first_line(error: Exception) -> str:
 class SessionCredentials:
     """A session's credentials, taken when they are first asked for and again before they end.
 
-    An account that could not be entered is not tried again for a minute: every call in it would ask.
+    An account that may not be entered is not tried again for a minute: every call in it would ask.
     """
 
     def __init__(self, clock: Clock, take: Callable[[], Mapping[str, Any]]) -> None:
@@ -352,7 +362,9 @@ def by_role(client: Client, base: Principal, target: Target, role: str) -> Sessi
             return client.call(base, "sts", "AssumeRole", params)
         except AwsError as error:
             why = f"account {target.id} cannot be entered by {role}: {error.message}"
-            raise NotEnteredError(why, code=error.code, action="sts:AssumeRole") from error
+            # What may pass stays what it is, so that it is tried again like any other call.
+            kind = type(error) if isinstance(error, _PASSING) else NotEnteredError
+            raise kind(why, code=error.code, action="sts:AssumeRole") from error
 
     return SessionCredentials(client.clock, take)
 
