@@ -334,7 +334,7 @@ class SessionCredentials:
             self._held = None
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """The credentials of this moment; raises NotEnteredError."""
+        """The credentials of this moment; raises AwsError."""
         with self._lock:
             if self._failed and self._clock.now() < self._failed[1] + _AGAIN:
                 raise self._failed[0]
@@ -362,11 +362,15 @@ def by_role(client: Client, base: Principal, target: Target, role: str) -> Sessi
             return client.call(base, "sts", "AssumeRole", params)
         except AwsError as error:
             why = f"account {target.id} cannot be entered by {role}: {error.message}"
-            # What may pass stays what it is, so that it is tried again like any other call.
-            kind = type(error) if isinstance(error, _PASSING) else NotEnteredError
-            raise kind(why, code=error.code, action="sts:AssumeRole") from error
+            raise _not_entered(error, why, "sts:AssumeRole") from error
 
     return SessionCredentials(client.clock, take)
+
+
+def _not_entered(error: AwsError, why: str, action: str) -> AwsError:
+    """What may pass stays what it is, so that it is tried again like any other call."""
+    kind = type(error) if isinstance(error, _PASSING) else NotEnteredError
+    return kind(why, code=error.code, action=action)
 
 
 class ProfileCredentials:
@@ -379,7 +383,7 @@ class ProfileCredentials:
         self._checked: Credentials | None = None
 
     def get_frozen_credentials(self) -> Any:
-        """The credentials of this moment; raises NotEnteredError."""
+        """The credentials of this moment; raises AwsError."""
         with self._lock:
             if self._checked is None:
                 self._checked = self._find()
@@ -397,7 +401,7 @@ class ProfileCredentials:
             raise NotEnteredError(f"account {account} cannot be entered: {why}") from error
         except AwsError as error:
             why = f"account {account} cannot be entered by the profile {profile}: {error.message}"
-            raise NotEnteredError(why, code=error.code, action="sts:GetCallerIdentity") from error
+            raise _not_entered(error, why, "sts:GetCallerIdentity") from error
         if told != account:
             raise NotEnteredError(f"the profile {profile} is of account {told}, not of {account}")
         return found
