@@ -28,6 +28,7 @@ from sparekey.plan import Plan, make
 from sparekey.policy import Policy
 from sparekey.probes import Reading
 from sparekey.run.entries import Options, Resumed
+from sparekey.run.work import load_fold
 from sparekey.sandbox import Sandbox, SandboxClock
 
 OWN, MEMBER = "999988887777", "111122223333"
@@ -58,7 +59,7 @@ key = [
 """
 USERS = ((OWN, "idle"), (MEMBER, "api"), (MEMBER, "batch"))
 HOUR = 3600.0
-WATCH = timedelta(days=3)
+WATCH = timedelta(days=2)
 _KINDS: tuple[Kind, ...] = (
     *("throttled", "busy", "failed after", "gateway", "cut before", "cut after", "cut within", "late"),
 )
@@ -96,13 +97,18 @@ class Weather:
         self.lag = self.random.uniform(0, 10)
         self.flapping = self.random.random() < 0.7
         # The application notices that its key is gone, in one seed of three, and only after a while.
-        self.red_after = self.random.uniform(1, 60) * HOUR if self.random.random() < 0.33 else None
+        self.red_after = self.random.uniform(1, 40) * HOUR if self.random.random() < 0.33 else None
+        self._dark_until = NOW
         self._flaked = False
 
     def fate(self, _action: str) -> Fate:
         chance = self.random
         if chance.random() < 0.01:
             self._jump()
+        if chance.random() < self.badness / 50:
+            self._dark_until = self.clock.world.now() + timedelta(seconds=chance.uniform(10, 600))
+        if self.clock.world.now() < self._dark_until:
+            return Fate("cut before")
         slow = chance.random() < self.badness
         there, back = (chance.uniform(0, 3), chance.uniform(0, 3)) if slow else (0.0, 0.0)
         kind: Kind = chance.choice(_KINDS) if chance.random() < self.badness else "fine"
@@ -205,8 +211,8 @@ class Lab:
         self._begin_anew(weather)
         aws = Accounts(self.clock, self.accounts())
         probes = FakeProbes({"api works": ("api",)})
-        probes.every = timedelta(hours=3)
-        probes.says = lambda _name: self._says(weather)
+        probes.every = timedelta(hours=6)
+        probes.says = self._says
         url = f"sqlite:///{self.directory / name}.db"
         engine = QueueEngine(aws, probes, url, self.caller)
         with _chances(name):
@@ -221,6 +227,7 @@ class Lab:
         return played
 
     def _begin_anew(self, weather: Weather) -> None:
+        self.weather = weather
         self.sandbox.begin_anew(COMPANY, clock=SandboxClock(NOW))
         self.clock.world, self.clock.off = self.sandbox.clock, 0.0
         for account in ("", OWN, MEMBER):
@@ -232,6 +239,7 @@ class Lab:
         for _ in range(_ATTEMPTS):
             engine.run()
             assert not self.line.broken, self.line.broken
+            self._check_rollback(engine, run)
             if engine.record(run).state in ("settled", "unwatched", "rolled_back"):
                 return
             weather.badness *= 0.8
@@ -239,13 +247,21 @@ class Lab:
             engine.look_after(run, f"again {engine.resumed(run)}")
         raise AssertionError(f"no end: {engine.states(run)}")
 
-    def _says(self, weather: Weather) -> Reading:
-        """The application stands still while its old key is inactive, if it notices."""
-        late = weather.red_after is not None and self.sandbox.clock.now() >= NOW + timedelta(
-            seconds=weather.red_after
-        )
-        stands = late and self.sandbox.state.keys["AKIAAPIOLD"].status == "Inactive"
-        if stands or weather.flakes():
+    def _check_rollback(self, engine: QueueEngine, run: str) -> None:
+        """What comes back by itself needs nobody: no reactivation is left for whoever resumes the run."""
+        facts = load_fold(engine.hands, run).facts[MEMBER, "api", "AKIAAPIOLD"]
+        assert facts.coming_back is None, f"a rollback was left unfinished: {facts.why}"
+        if facts.watch is not None:
+            assert not self._stands_still(), f"the key is not back although the probe is red: {facts.why}"
+
+    def _stands_still(self) -> bool:
+        """Whether the application misses its old key."""
+        red = self.weather.red_after
+        late = red is not None and self.sandbox.clock.now() >= NOW + timedelta(seconds=red)
+        return late and self.sandbox.state.keys["AKIAAPIOLD"].status == "Inactive"
+
+    def _says(self, _name: str) -> Reading:
+        if self._stands_still() or self.weather.flakes():
             return Reading(green=False, output="no answer")
         return Reading(green=True, output="fine")
 
