@@ -15,6 +15,7 @@ from sparekey.plan import Step
 from sparekey.run.again import STALE, reason_not_to, written_since
 from sparekey.run.asking import not_green
 from sparekey.run.entries import (
+    UNASKED,
     Because,
     Confirmed,
     Failed,
@@ -198,7 +199,8 @@ def _confirm(turn: Turn, intent: Intent) -> Work[None]:
         said = _what_is_confirmed(intent, listing_of(seen), agreed, patience.agree)
         if said is None and agreed == 0 and waited >= patience.give_up:
             why = f"{patience.give_up:g} s after it was set {intent.status}, listings still show it {status}"
-            said = Failed(*turn.user, intent.key, "confirm", "", why)
+            final = intent.because not in UNASKED
+            said = Failed(*turn.user, intent.key, "confirm", "", why, final=final)
         if said is not None:
             turn.say(said)
             return
@@ -266,13 +268,14 @@ def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because,
         except (AgainError, FencedError):
             yield wait
         except AwsError as error:
-            turn.say_last(turn.failed(key, error))
+            turn.say_last(turn.failed(key, error, final=because not in UNASKED or not is_passing(error)))
             return
         else:
             return
     turn = Turn(hands, run, user)
     if turn.facts(key).coming_back is not None:
-        turn.say_last(Failed(*user, key, "write", "", "no try to reactivate it succeeded"))
+        final, why = because not in UNASKED, "no try to reactivate it succeeded"
+        turn.say_last(Failed(*user, key, "write", "", why, final=final))
 
 
 def hold_back(hands: Hands, run: Run, user: UserId, key: str, why: str) -> Work[None]:

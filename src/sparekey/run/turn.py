@@ -203,11 +203,11 @@ class Turn:
             yield wait
         return call()
 
-    def failed(self, key: str, error: AwsError) -> SaidOfKey:
-        """What a call that is no use repeating comes to."""
+    def failed(self, key: str, error: AwsError, *, final: bool = True) -> SaidOfKey:
+        """What a call that is no use repeating (now, where it is not final) comes to."""
         if isinstance(error, NotFoundError):
             return Gone(*self.user, key, error.message)
-        return Failed(*self.user, key, "read", error.code, error.message, error.request_id)
+        return Failed(*self.user, key, "read", error.code, error.message, error.request_id, final=final)
 
     def _append(self, said: SaidOfKey, *, take: bool) -> None:
         deactivates = isinstance(said, Intent) and said.status == "Inactive"
