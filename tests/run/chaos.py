@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from aws.support import session
 from run.fake import NOW
-from run.line import TIMEOUT, Fate, Kind, Line
+from run.line import Fate, Kind, Line
 from run.promises import kept
 from run.virtual import FakeProbes, QueueEngine
 from sparekey.audit import audit
@@ -60,7 +60,7 @@ key = [
 USERS = ((OWN, "idle"), (MEMBER, "api"), (MEMBER, "batch"))
 HOUR = 3600.0
 WATCH = timedelta(days=2)
-_KINDS: tuple[Kind, ...] = (
+KINDS: tuple[Kind, ...] = (
     *("throttled", "busy", "failed after", "gateway", "cut before", "cut after", "cut within", "late"),
 )
 _ATTEMPTS = 40
@@ -111,7 +111,7 @@ class Weather:
             return Fate("cut before")
         slow = chance.random() < self.badness
         there, back = (chance.uniform(0, 3), chance.uniform(0, 3)) if slow else (0.0, 0.0)
-        kind: Kind = chance.choice(_KINDS) if chance.random() < self.badness else "fine"
+        kind: Kind = chance.choice(KINDS) if chance.random() < self.badness else "fine"
         stale = chance.choice([0, 0, chance.uniform(0, 10)]) if self.flapping else self.lag
         return Fate(kind, there, back, stale)
 
@@ -213,8 +213,8 @@ class Lab:
         probes = FakeProbes({"api works": ("api",)})
         probes.every = timedelta(hours=6)
         probes.says = self._says
-        url = f"sqlite:///{self.directory / name}.db"
-        engine = QueueEngine(aws, probes, url, self.caller)
+        file = self.directory / f"{name}.db"
+        engine = QueueEngine(aws, probes, f"sqlite:///{file}", self.caller)
         with _chances(name):
             run = engine.open(self.plan, Options(watch=WATCH.total_seconds()))
             self._to_the_end(engine, run, weather)
@@ -224,6 +224,7 @@ class Lab:
             self._statuses(), engine.states(run), tuple(self.line.log), self.sandbox.clock.now() - NOW
         )
         engine.ledger.close()
+        file.unlink()
         return played
 
     def _begin_anew(self, weather: Weather) -> None:
@@ -234,6 +235,7 @@ class Lab:
             self.gateway.client.forget(account)
         self.line.decide, self.line.acted = weather.fate, self._check_users
         self.line.log.clear()
+        self.line.broken.clear()
 
     def _to_the_end(self, engine: QueueEngine, run: str, weather: Weather) -> None:
         for _ in range(_ATTEMPTS):
