@@ -9,7 +9,12 @@ import pytest
 from aws.support import ACCOUNT, FakeClock, ScriptedAws, connect, failure, identity, ok, page, user_xml
 from sparekey.audit import audit
 from sparekey.aws.accounts import Entry, Selection, Target, choose, organization, read_file
-from sparekey.aws.errors import ExpiredCredentialsError, NotEnteredError, UnreachableError
+from sparekey.aws.errors import (
+    ExpiredCredentialsError,
+    NotEnteredError,
+    SessionEndedError,
+    UnreachableError,
+)
 from sparekey.aws.wire import CutError
 from sparekey.errors import BadInputError
 from sparekey.model import SkippedAccount, Unreadable
@@ -289,6 +294,19 @@ def test_a_session_that_has_ended_by_awss_clock_alone_is_taken_anew() -> None:
         ListUsers=[failure("ExpiredToken", 403), ok("ListUsers", page("Users", ""))],
     )
     assert list(connect(aws).enter(TARGET).list_users()) == []
+    assert aws.count("AssumeRole") == 2
+
+
+def test_a_write_in_a_session_that_has_ended_is_left_to_the_caller_to_send_again() -> None:
+    aws = ScriptedAws(
+        AssumeRole=lambda _: ok("AssumeRole", assumed()),
+        UpdateAccessKey=[failure("ExpiredToken", 403), ok("UpdateAccessKey", "")],
+    )
+    account = connect(aws).enter(TARGET)
+    with pytest.raises(SessionEndedError):
+        account.set_status("api", "AKIA", "Active")
+    assert aws.count("UpdateAccessKey") == 1
+    account.set_status("api", "AKIA", "Active")
     assert aws.count("AssumeRole") == 2
 
 

@@ -26,7 +26,10 @@ _MIDDLE = '{ id = "AKIABATCH2", age = "200d", used = { ago = "100d" } }'
 
 def company(pairs: int = 0) -> str:
     """Three keys to deactivate, of a user with two keys and one with three; or as many pairs as asked for."""
-    users = {f"user{n:05}": (_OLD % f"AKIAOLD{n:05}", _NEW % f"AKIANEW{n:05}") for n in range(pairs)} or {
+    users: dict[str, tuple[str, ...]] = {
+        f"user{n:05}": (_OLD % f"AKIAOLD{n:05}", _NEW % f"AKIANEW{n:05}") for n in range(pairs)
+    }
+    users = users or {
         "api": (_OLD % "AKIAAPIOLD", _NEW % "AKIAAPINEW"),
         "batch": ('{ id = "AKIABATCH1", age = "300d" }', _MIDDLE, _NEW % "AKIABATCH3"),
     }

@@ -26,6 +26,7 @@ from sparekey.aws.errors import (
     AwsError,
     BadAnswerError,
     ExpiredCredentialsError,
+    SessionEndedError,
     ThrottledError,
     UnreachableError,
     from_answer,
@@ -335,12 +336,14 @@ class Client:
             return response
         error = _error(principal, service, action, response)
         transient = response.status in _TRANSIENT_STATUS or error.code in TRANSIENT
-        ended = isinstance(error, ExpiredCredentialsError)
-        if ended and isinstance(principal.credentials, Renewable):
+        if isinstance(error, ExpiredCredentialsError) and isinstance(principal.credentials, Renewable):
             # AWS's clock counts: by ours, which may have been set, the session would go on.
             principal.credentials.drop()
-            transient = True
-        return _Failure(error, may_repeat=transient, acted=not (ended or isinstance(error, ThrottledError)))
+            ended = SessionEndedError(
+                error.message, code=error.code, action=error.action, request_id=error.request_id
+            )
+            return _Failure(ended, may_repeat=True, acted=False)
+        return _Failure(error, may_repeat=transient, acted=not isinstance(error, ThrottledError))
 
     def _sign(self, principal: Principal, service: Service, request: _Unsigned, action: str) -> Request:
         try:

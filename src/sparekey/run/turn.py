@@ -12,6 +12,7 @@ from sparekey.aws.errors import (
     BadAnswerError,
     FailedServiceError,
     NotFoundError,
+    SessionEndedError,
     ThrottledError,
     UnreachableError,
 )
@@ -229,7 +230,7 @@ def listing_of(user: User) -> Listing:
 
 def is_passing(error: AwsError) -> bool:
     """True where the same call may succeed in a while."""
-    return isinstance(error, ThrottledError) or is_unsure(error)
+    return isinstance(error, SessionEndedError | ThrottledError) or is_unsure(error)
 
 
 def is_unsure(error: AwsError) -> bool:
