@@ -6,7 +6,7 @@ SQLite. A seed that fails is played again with `Lab.play(seed)`: the same faults
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ from sparekey.aws.wire import Wire
 from sparekey.plan import Plan, make
 from sparekey.policy import Policy
 from sparekey.probes import Reading
-from sparekey.run.entries import Options, Resumed
+from sparekey.run.entries import Options, Resumed, Undoing
 from sparekey.run.work import load_fold
 from sparekey.sandbox import Sandbox, SandboxClock
 
@@ -89,7 +89,7 @@ class MachineClock:
 
 
 class Weather:
-    """What the line does, by seed; it tires, so that every run ends."""
+    """What the line and the people do, by seed; it tires, so that every run ends."""
 
     def __init__(self, seed: int, clock: MachineClock) -> None:
         self.random, self.clock = random.Random(seed), clock
@@ -98,11 +98,15 @@ class Weather:
         self.flapping = self.random.random() < 0.7
         # The application notices that its key is gone, in one seed of three, and only after a while.
         self.red_after = self.random.uniform(1, 40) * HOUR if self.random.random() < 0.33 else None
+        # One run in four is undone by somebody else, in the middle of whatever request it is at.
+        self.undo_at = self.random.randint(3, 60) if self.random.random() < 0.25 else 0
+        self.undo: Callable[[], None] = lambda: None
         self._dark_until = NOW
         self._flaked = False
 
     def fate(self, _action: str) -> Fate:
         chance = self.random
+        self._perhaps_undo()
         if chance.random() < 0.01:
             self._jump()
         if chance.random() < self.badness / 50:
@@ -114,6 +118,11 @@ class Weather:
         kind: Kind = chance.choice(KINDS) if chance.random() < self.badness else "fine"
         stale = chance.choice([0, 0, chance.uniform(0, 10)]) if self.flapping else self.lag
         return Fate(kind, there, back, stale)
+
+    def _perhaps_undo(self) -> None:
+        self.undo_at -= 1
+        if self.undo_at == 0:
+            self.undo()
 
     def _jump(self) -> None:
         if self.random.random() < 0.5:
@@ -130,11 +139,12 @@ class Weather:
 class Calm(Weather):
     """No weather at all: how a run goes that is left alone."""
 
-    def __init__(self, clock: MachineClock, red_after: float | None) -> None:
+    def __init__(self, clock: MachineClock, red_after: float | None = None, undo_at: int = 0) -> None:
         super().__init__(0, clock)
-        self.red_after = red_after
+        self.red_after, self.undo_at = red_after, undo_at
 
     def fate(self, _action: str) -> Fate:
+        self._perhaps_undo()
         return Fate()
 
     def flakes(self) -> bool:
@@ -143,8 +153,9 @@ class Calm(Weather):
 
 @dataclass(frozen=True)
 class Played:
-    """How a seed ended: the status of every key, the state of every step; and what the line did."""
+    """How a seed ended: the run's state, the status of every key, the state of every step; and the faults."""
 
+    run: str
     keys: Keys
     states: dict[str, str]
     faults: tuple[tuple[str, Fate], ...]
@@ -172,7 +183,11 @@ class Lab:
             self.caller = self.gateway.caller()
             self.gateway.client.service("iam")
         self.plan = self._plan()
-        self.alone = {red: self._alone(red) for red in (False, True)}
+        self.alone = {
+            "green": self._alone("unwatched", Calm(self.clock)),
+            "red": self._alone("rolled_back", Calm(self.clock, red_after=HOUR)),
+            "undone": self._alone("undone", Calm(self.clock, undo_at=40)),
+        }
         return self
 
     def __exit__(
@@ -192,19 +207,18 @@ class Lab:
         snapshot = audit(accounts, self.clock, caller=self.caller, workers=1)
         return make(snapshot, Policy(), self.clock.now())
 
-    def _alone(self, red: bool) -> Played:
-        played = self._run(f"alone, {red}", Calm(self.clock, HOUR if red else None))
-        assert set(played.states.values()) <= {"settled", "rolled_back", "unwatched"}
-        assert (played.states["AKIAAPIOLD"] == "rolled_back") is red
+    def _alone(self, end: str, calm: "Calm") -> Played:
+        played = self._run(f"alone, {end}", calm)
+        assert played.run == end, played.states
         return played
 
     def play(self, seed: int) -> Played:
         """Play one seed to its end and hold it against a run left alone; raises AssertionError."""
         weather = Weather(seed, self.clock)
         played = self._run(str(seed), weather)
-        alone = self.alone[weather.red_after is not None]
+        alone = self.alone["undone" if played.run == "undone" else "red" if weather.red_after else "green"]
         assert played.keys == alone.keys, f"seed {seed}: {played.states}"
-        assert played.states == alone.states, f"seed {seed}"
+        assert played.run == "undone" or played.states == alone.states, f"seed {seed}: {played.states}"
         return played
 
     def _run(self, name: str, weather: Weather) -> Played:
@@ -217,11 +231,16 @@ class Lab:
         engine = QueueEngine(aws, probes, f"sqlite:///{file}", self.caller)
         with _chances(name):
             run = engine.open(self.plan, Options(watch=WATCH.total_seconds()))
+            weather.undo = lambda: self._undo(engine, run)
             self._to_the_end(engine, run, weather)
         self.line.decide = lambda _action: Fate()
         kept(engine.ledger, [run], self._writes())
         played = Played(
-            self._statuses(), engine.states(run), tuple(self.line.log), self.sandbox.clock.now() - NOW
+            engine.record(run).state,
+            self._statuses(),
+            engine.states(run),
+            tuple(self.line.log),
+            self.sandbox.clock.now() - NOW,
         )
         engine.ledger.close()
         file.unlink()
@@ -242,16 +261,27 @@ class Lab:
             engine.run()
             assert not self.line.broken, self.line.broken
             self._check_rollback(engine, run)
-            if engine.record(run).state in ("settled", "unwatched", "rolled_back"):
+            if engine.record(run).state in ("unwatched", "rolled_back", "undone"):
                 return
             weather.badness *= 0.8
-            engine.hands.note(run, Resumed("somebody"))
-            engine.look_after(run, f"again {engine.resumed(run)}")
+            if load_fold(engine.hands, run).undoing:
+                self._undo(engine, run)
+            else:
+                engine.hands.note(run, Resumed("somebody"))
+                engine.look_after(run, f"again {engine.resumed(run)}")
         raise AssertionError(f"no end: {engine.states(run)}")
+
+    @staticmethod
+    def _undo(engine: QueueEngine, run: str) -> None:
+        engine.hands.note(run, Undoing("somebody else"))
+        engine.look_after(run, f"undo {engine.record(run).entries}")
 
     def _check_rollback(self, engine: QueueEngine, run: str) -> None:
         """What comes back by itself needs nobody: no reactivation is left for whoever resumes the run."""
-        facts = load_fold(engine.hands, run).facts[MEMBER, "api", "AKIAAPIOLD"]
+        fold = load_fold(engine.hands, run)
+        if fold.undoing:
+            return
+        facts = fold.facts[MEMBER, "api", "AKIAAPIOLD"]
         assert facts.coming_back is None, f"a rollback was left unfinished: {facts.why}"
         if facts.watch is not None:
             assert not self._stands_still(), f"the key is not back although the probe is red: {facts.why}"
