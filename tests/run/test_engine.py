@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from run.fake import ACCOUNT, CALLER, NOW, FakeAws, FakeGateway, RunningClock, plan_for, small_company
-from run.virtual import FakeProbes
+from run.virtual import FakeProbes, stepped
 from sparekey.aws.errors import DeniedError
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.ledger import Entry, StateError, StateFullError, WorkerSeen
@@ -165,7 +165,9 @@ def test_an_undo_reaches_what_is_intended_while_it_begins_and_is_for_good(
     def late(run: str, kind: str, *args: Any, **more: Any) -> Entry:
         if kind == "undoing":
             hands = world.runs()._hands
-            carry = carry_user(hands, msgspec.structs.replace(load_run(hands, run), options=Options()), *user)
+            carry = stepped(
+                carry_user(hands, msgspec.structs.replace(load_run(hands, run), options=Options()), *user)
+            )
             while world.aws.writes == []:
                 next(carry)
         return append(run, kind, *args, **more)

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from run.fake import NOW, FakeAws, key, plan_for, small_company, used
-from run.virtual import FakeProbes, VirtualEngine
+from run.virtual import FakeProbes, VirtualEngine, stepped
 from sparekey.aws.errors import DeniedError
 from sparekey.errors import BadInputError
 from sparekey.policy import Policy
@@ -261,9 +261,8 @@ def test_an_undo_that_was_cut_off_is_finished_by_the_supervision() -> None:
     engine.run(until=NOW + timedelta(hours=1))
     engine.hands.note(run, Undoing("a person"))
     for user, name in (("api", "AKIAAPIOLD"), ("idle", "AKIAIDLE1")):
-        cut = reactivate(
-            engine.hands, load_run(engine.hands, run), ("111122223333", user), name, "undo", "asked"
-        )
+        opened = load_run(engine.hands, run)
+        cut = stepped(reactivate(engine.hands, opened, ("111122223333", user), name, "undo", "asked"))
         for _ in range(4):
             next(cut)
         cut.close()

@@ -87,6 +87,7 @@ def roll_back(hands: Hands, run: Run, fold: RunFold, red: dict[str, str]) -> Non
             if set(watch.probes) & set(red)
         ),
         hands.clock,
+        at_once=hands.calls,
     )
 
 
@@ -112,6 +113,7 @@ def _look_at_users(hands: Hands, run: Run, watched: dict[KeyId, Watching]) -> No
             for user, keys in users.items()
         ),
         hands.clock,
+        at_once=hands.calls,
     )
 
 

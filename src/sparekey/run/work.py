@@ -40,7 +40,7 @@ class RunWork:
         opened = load_run(self._hands, run)
         users = _users(opened, account)[chunk * CHUNK : (chunk + 1) * CHUNK]
         wave = load_record(self._hands, run).wave
-        drive(self._carry(opened, users, wave), self._hands.clock)
+        drive(self._carry(opened, users, wave), self._hands.clock, at_once=self._hands.calls)
 
     def _carry(self, run: Run, users: Iterable[UserId], wave: int) -> Iterable[Job[None]]:
         steps, waves = run.users(), run.wave_of()
@@ -50,10 +50,16 @@ class RunWork:
         """Look after a run; returns when it must be looked after again, None for never."""
         hands, opened, fold = self._hands, load_run(self._hands, run), load_fold(self._hands, run)
         coming = sorted({key[:2] for key, facts in fold.facts.items() if facts.coming_back is not None})
-        drive((finish_reactivations(hands, opened, user) for user in coming), hands.clock)
+        drive(
+            (finish_reactivations(hands, opened, user) for user in coming), hands.clock, at_once=hands.calls
+        )
         if fold.undoing:
             ours = [key for key, facts in watch.reload(hands, fold).facts.items() if facts.ours]
-            drive((reactivate(hands, opened, key[:2], key[2], "undo") for key in ours), hands.clock)
+            drive(
+                (reactivate(hands, opened, key[:2], key[2], "undo") for key in ours),
+                hands.clock,
+                at_once=hands.calls,
+            )
         watch.look_after(hands, opened, watch.reload(hands, fold))
         again = waves.start_next(hands, opened, watch.reload(hands, fold))
         watch.reload(hands, fold)
