@@ -344,8 +344,16 @@ def test_a_worker_that_cannot_enter_an_account_says_so_once(world: World) -> Non
         return (bool(told) and next(looks, None) is None) or time.monotonic() > limit
 
     runs.work(over, every=0.05, on_failure=lambda run, why: told.append((run, why)))
-    assert told == [(world.runs().run_id(world.plan), f"account {ACCOUNT} cannot be reached")]
+    why = f"account {ACCOUNT} cannot be reached"
+    assert told == [(world.runs().run_id(world.plan), why)]
     assert world.aws.writes == []
+    record = world.runs().show(told[0][0])
+    assert [note for note in record.notes if "could not" in note] == [
+        f"worker {runs._hands.worker} could not carry account {ACCOUNT}: {why}"
+    ]
+    assert {step.state for step in record.steps} == {"planned"}
+    # From where the account can be reached, the run goes on.
+    assert world.runs().resume(record.id).state == "unwatched"
 
 
 def test_interrupted_in_the_watch_it_goes_on_watching(world: World) -> None:

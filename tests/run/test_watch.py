@@ -316,8 +316,16 @@ def test_a_look_that_cannot_read_is_no_verdict() -> None:
         raise DeniedError(f"access denied: {call}", code="AccessDenied")
 
     engine.aws.before = denied
+    engine.run(until=NOW + timedelta(hours=20))
+    (step,) = (step for step in engine.record(run).steps if step.key == "AKIAAPIOLD")
+    assert "3 looks at its user's keys were refused" in step.why
     engine.run()
-    assert engine.states(run)["AKIAAPIOLD"] == "settled"
+    (step,) = (step for step in engine.record(run).steps if step.key == "AKIAAPIOLD")
+    assert step.state == "settled"
+    # The probes carried it, and whoever reads the verdict is told that they did alone.
+    assert step.why.startswith("web stayed green; ")
+    assert "12 looks at its user's keys were refused, last at 2026-03-05 09:00:00 UTC" in step.why
+    assert step.why.endswith("access denied: list_keys")
 
 
 def test_a_probe_that_is_silent_in_the_last_moment_may_answer_a_little_later() -> None:

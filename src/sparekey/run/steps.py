@@ -27,6 +27,7 @@ from sparekey.run.entries import (
     Resolved,
     SaidOfKey,
     Seen,
+    Unseen,
     Unsure,
     Verdict,
     Watching,
@@ -326,8 +327,9 @@ def note_foreign(turn: Turn, seen: User) -> None:
             turn.say_last(Foreign(*turn.user, key, why, listing))
 
 
-def look_at(turn: Turn, steps: tuple[tuple[Step, datetime], ...]) -> Work[None]:
+def look_at(hands: Hands, run: Run, user: UserId, steps: tuple[tuple[Step, datetime], ...]) -> Work[None]:
     """List a watched user's keys: repair, see what others changed, and whether the key that stays is used."""
+    turn = Turn(hands, run, user)
     try:
         seen = yield from turn.list_keys()
         if (yield from _repair(turn, seen)):
@@ -335,8 +337,11 @@ def look_at(turn: Turn, steps: tuple[tuple[Step, datetime], ...]) -> Work[None]:
         note_foreign(turn, seen)
         keep = steps[0][0].keep or ""
         used = yield from turn.patiently(lambda: turn.gateway.last_used(keep))
-    except AwsError:
-        return  # the next look will tell; what the probes say counts meanwhile
+    except AwsError as error:
+        # The next look may tell; meanwhile what the probes say counts.
+        for step, _ in steps:
+            turn.say_last(Unseen(*turn.user, step.key, error.code, error.message))
+        return
     for step, since in steps:
         if used.at is not None and used.at > since:
             turn.say_last(Seen(*turn.user, step.key, keep, used.at))
