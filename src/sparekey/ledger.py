@@ -7,9 +7,10 @@ hash that was kept elsewhere.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -104,6 +105,7 @@ _last_of_kinds = (
     )
     .group_by(_entries.c.kind)
 )
+_wait_for_chain = sa.text("SELECT pg_advisory_xact_lock(7305802, hashtext(:run))")
 _add_entry = sa.insert(_entries)
 _entries_of_user = (
     sa.select(_entries)
@@ -217,6 +219,9 @@ class Ledger:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         # Each reading is one statement, which sees one moment without a transaction around it.
+        self._one_writer = engine.dialect.name == "sqlite"
+        # This process's writers to a file wait for each other here: SQLite would have them look again and again.
+        self._turn: AbstractContextManager[Any] = Lock() if self._one_writer else nullcontext()
         self._reader = engine.execution_options(**_ALONE[engine.dialect.name])
 
     @classmethod
@@ -231,8 +236,13 @@ class Ledger:
         """Give the connections back."""
         self.engine.dispose()
 
-    def _write(self) -> AbstractContextManager[sa.Connection]:
-        return _guarded(self.engine, "BEGIN IMMEDIATE")
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        with self._turn, _guarded(self.engine) as connection:
+            if self._one_writer:
+                # One that reads first and writes later fails at once when another wrote in between.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
 
     def _read(self) -> AbstractContextManager[sa.Connection]:
         return _guarded(self._reader)
@@ -436,6 +446,9 @@ def _head(connection: sa.Connection, run: str) -> tuple[int, str]:
 
 
 def _add(connection: sa.Connection, run: str, kind: str, body: Mapping[str, Any], at: datetime) -> Entry:
+    if connection.dialect.name == "postgresql":
+        # Whoever appends to the same chain waits here, rather than tries again; SQLite has one writer anyway.
+        connection.execute(_wait_for_chain, {"run": run})
     last, prev = _head(connection, run)
     text, moment, seq = canonical(body), at.isoformat(), last + 1
     account, user = _whose(body)
@@ -512,15 +525,10 @@ _ALONE: dict[str, dict[str, Any]] = {"sqlite": {}, "postgresql": {"isolation_lev
 
 
 @contextmanager
-def _guarded(engine: sa.Engine, begin_sqlite: str = "") -> Iterator[sa.Connection]:
-    """One transaction whose database errors are told in words; a clash of keys is left to the caller.
-
-    On SQLite it is begun as a writing one: one that reads first fails at once when another wrote in between.
-    """
+def _guarded(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction whose database errors are told in words; a clash of keys is left to the caller."""
     try:
         with engine.begin() as connection:
-            if begin_sqlite and engine.dialect.name == "sqlite":
-                connection.exec_driver_sql(begin_sqlite)
             yield connection
     except sa.exc.IntegrityError:
         raise

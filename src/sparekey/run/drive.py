@@ -15,7 +15,7 @@ from typing import Any
 from sparekey.clock import Clock
 from sparekey.run.turn import Asked, Work
 
-IN_FLIGHT = 64
+IN_FLIGHT = 256
 # No work asks for more; without it a clock that is set back would hold everything up for as long.
 _LONGEST = 60.0
 

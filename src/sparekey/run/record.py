@@ -285,17 +285,19 @@ class RunFold:
         self.unobserved: list[Unobserved] = []
         self.resumed_at: datetime | None = None
         self._flags = _Flags()
-        self._first: Entry | None = None
+        self._run: Run | None = None  # not its entry: a plan may be large, and the run is shared
         self._last: Entry | None = None
         for entry in entries:
             self.add(entry)
 
     def add(self, entry: Entry) -> None:
         """Take in the next entry."""
-        self._first, self._last = self._first or entry, entry
+        self._last = entry
         said = read(entry)
         self._flags = self._flags.seen(said)
-        if isinstance(said, Unobserved):
+        if isinstance(said, Opened):
+            self._run = open_run(entry)
+        elif isinstance(said, Unobserved):
             self.unobserved.append(said)
         elif isinstance(said, Resumed):
             self.resumed_at = entry.at
@@ -335,9 +337,9 @@ class RunFold:
 
     def record(self) -> RunRecord:
         """The run as far as its entries tell it; raises BadInputError where there are none."""
-        if self._first is None or self._last is None:
+        run = self._run
+        if run is None or self._last is None:
             raise BadInputError("there is no such run", "`sparekey runs` lists them.")
-        run = open_run(self._first)
         waves = run.wave_of()
         steps = tuple(_step(step, self.facts, self._flags.wave, waves) for step in run.plan.steps)
         until = [known.watch.until for known in self.facts.values() if known.watch]
