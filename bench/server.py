@@ -35,12 +35,19 @@ class Fleet:
         self.names = [f"user{number:05d}" for number in range(users)]
         self.accounts = [f"{number:012d}" for number in range(1, accounts + 1)]
         self.spare = spare
+        self.inactive: set[tuple[str, str]] = set()  # (account, key)
+
+    @staticmethod
+    def idle(key: str) -> timedelta:
+        """How long ago a key was last used: the older one of a pair long ago."""
+        return timedelta(days=100 if key[4] == "1" else 2)
 
     def keys(self, name: str) -> list[tuple[str, timedelta]]:
-        """(id, age) of a user's active keys."""
+        """(id, age) of a user's keys, all of them active to begin with."""
         number = int(name[4:])
         ages = [timedelta(days=200), timedelta(days=30)] if number % self.spare == 0 else [timedelta(days=60)]
-        return [(f"AKIA{slot}{number:015d}", age) for slot, age in enumerate(ages)]
+        # The oldest of a pair ends in 1, a key without a second in 0.
+        return [(f"AKIA{len(ages) - 1 - slot}{number:015d}", age) for slot, age in enumerate(ages)]
 
 
 class Answers:
@@ -51,8 +58,9 @@ class Answers:
         self._models = {name: _model(name) for name in ("iam", "sts")}
         self._report = base64.b64encode(self._report_csv().encode()).decode()
 
-    def xml(self, params: dict[str, str]) -> str:
+    def xml(self, params: dict[str, str], account: str) -> str:
         """An answer of IAM or STS."""
+        params["account"] = account
         action = params["Action"]
         known = getattr(self, f"_{action}", None)
         inner = known(params) if known else self._empty(action)
@@ -124,18 +132,32 @@ class Answers:
     def _ListAccessKeys(self, params: dict[str, str]) -> str:  # noqa: N802
         name = params.get("UserName", self._fleet.names[1])
         members = "".join(
-            f"<member><UserName>{name}</UserName><AccessKeyId>{key}</AccessKeyId><Status>Active</Status>"
+            f"<member><UserName>{name}</UserName><AccessKeyId>{key}</AccessKeyId>"
+            f"<Status>{'Ina' if (params['account'], key) in self._fleet.inactive else 'A'}ctive</Status>"
             f"<CreateDate>{_time(age)}</CreateDate></member>"
             for key, age in self._fleet.keys(name)
         )
         return f"<AccessKeyMetadata>{members}</AccessKeyMetadata><IsTruncated>false</IsTruncated>"
 
+    def _UpdateAccessKey(self, params: dict[str, str]) -> str:  # noqa: N802
+        key = (params["account"], params["AccessKeyId"])
+        (self._fleet.inactive.add if params["Status"] == "Inactive" else self._fleet.inactive.discard)(key)
+        return ""
+
     def _GetAccessKeyLastUsed(self, params: dict[str, str]) -> str:  # noqa: N802
         return (
             f"<UserName>user{params['AccessKeyId'][-5:]}</UserName><AccessKeyLastUsed>"
-            f"<LastUsedDate>{_time(timedelta(days=2))}</LastUsedDate>"
+            f"<LastUsedDate>{_time(self._fleet.idle(params['AccessKeyId']))}</LastUsedDate>"
             "<ServiceName>s3</ServiceName><Region>us-east-1</Region></AccessKeyLastUsed>"
         )
+
+    def _SimulatePrincipalPolicy(self, params: dict[str, str]) -> str:  # noqa: N802
+        asked = [value for name, value in params.items() if name.startswith("ActionNames.member.")]
+        members = "".join(
+            f"<member><EvalActionName>{action}</EvalActionName><EvalDecision>allowed</EvalDecision></member>"
+            for action in asked
+        )
+        return f"<EvaluationResults>{members}</EvaluationResults><IsTruncated>false</IsTruncated>"
 
     def _GetAccountSummary(self, _: dict[str, str]) -> str:  # noqa: N802
         entry = "<entry><key>AccountAccessKeysPresent</key><value>0</value></entry>"
@@ -166,7 +188,13 @@ class Answers:
             keys = self._fleet.keys(name)
             for slot in (0, 1):
                 if slot < len(keys):
-                    cells += ["true", _time(keys[slot][1]), _time(timedelta(days=2)), "us-east-1", "s3"]
+                    cells += [
+                        "true",
+                        _time(keys[slot][1]),
+                        _time(self._fleet.idle(keys[slot][0])),
+                        "us-east-1",
+                        "s3",
+                    ]
                 else:
                     cells += ["false", "N/A", "N/A", "N/A", "N/A"]
             rows.append(",".join([*cells, "false", "N/A", "false", "N/A"]))
@@ -235,7 +263,7 @@ class State:
         if target:
             told = self.answers.json(target, params)
             return _http("200 OK", "application/x-amz-json-1.1", told.encode())
-        return _http("200 OK", "text/xml", self.answers.xml(params).replace(_MARK, account).encode())
+        return _http("200 OK", "text/xml", self.answers.xml(params, account).replace(_MARK, account).encode())
 
     def _grants(self, account: str, action: str) -> bool:
         key = (account, action)

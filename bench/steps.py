@@ -1,125 +1,264 @@
-"""Steps a second on SQLite, and on PostgreSQL with 1, 2 and 4 workers, against an AWS of constant time.
+"""Runs by the command line itself: keys a second, processor time a key, memory; as tables for the docs.
 
-`engine_ms` is the processor time that everything but AWS costs for each key: engine, ledger, ourselves.
+`sparekey plan`, `apply` and `worker` run as processes of their own against `bench/server.py`, which answers each
+call after a constant time; runs are kept in SQLite, or in a PostgreSQL that is started for it. `--write` puts the
+tables into docs/benchmarks.md.
 """
 
 import argparse
 import json
-import resource
+import os
+import signal
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from run import postgres  # the tests' own stage
-from run.fake import CALLER, FakeAws, RunningClock, key, plan_for, used
-from run.killed import Job, serve
-from run.zygote import Zygote
-from sparekey.plan import encode
-from sparekey.policy import Policy
-from sparekey.run.runs import Runs
-from sparekey.run.state import State
-from sparekey.run.turn import Patience
+import sqlalchemy as sa
+from read import counts, environment, server
 
-ACCOUNTS = 8
+from run import postgres  # the tests' own server
+from sparekey.aws.gateway import Gateway
+from sparekey.ledger import Ledger
+
+ACCOUNTS = 32
+SPAREKEY = [sys.executable, "-m", "sparekey"]
+ROLE = ("--role", "SparekeyApply")
 CALLS = 7  # a key costs one listing, two last uses, one write, three listings
+_VERDICTS = sa.text("SELECT count(*) FROM sparekey_entries WHERE run = :run AND kind = 'verdict'")
+DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+INTRODUCTION = """
+`sparekey plan`, `apply` and `worker` run as processes of their own against `bench/server.py`, which answers every
+call after a constant time and checks no signature; every user has a spare key to retire. A key costs seven calls:
+a listing, two last uses, the write, three listings to confirm it, two seconds apart. Keys a second are by the wall
+clock from the start of `apply` to the last verdict, the confirming pauses and the start of the processes included.
+The processor time of a key is that of all processes of sparekey, less what a run of a tenth of the keys takes:
+starting costs nothing a key. What is left out: PostgreSQL's own processor time, and everything that a real network
+does. No limit of IAM's applies here; a real account allows fewer writes a second than any of these.
+"""
 
 
-class Bare(FakeAws):
-    """Remembers no history, so that only what is measured grows."""
+class Measured(NamedTuple):
+    """One run: seconds by the wall clock, seconds of processor time, peak megabytes of the largest process."""
 
-    def set(self, user: str, key: str, status: str, account: str = "") -> None:
-        """Change a key."""
-        for found in self.users[account, user]:
-            if found.id == key:
-                found.status = status
-
-
-def world(keys: int, accounts: int) -> FakeAws:
-    """So many users with two keys each, in so many accounts."""
-    aws = Bare(RunningClock())
-    for number in range(keys):
-        pair = key(f"AKIAOLD{number:06}", 400, used(80)), key(f"AKIANEW{number:06}", 30, used(1))
-        aws.add(f"user{number:06}", *pair, account=f"{100000000000 + number % accounts}")
-    return aws
+    keys: int
+    seconds: float
+    cpu: float
+    megabytes: float
 
 
-def in_this_process(state: State, keys: int, latency: float, pause: float) -> dict[str, float]:
-    """One run of one account, as `sparekey apply` does it."""
-    aws = world(keys, 1)
-    plan = plan_for(aws)
-    aws.before = lambda _call: time.sleep(latency)
-    runs = Runs(state, aws.clock, aws.gateway, CALLER, patience=Patience(pause=pause))
-    began, cpu = time.perf_counter(), time.process_time()
-    record = runs.apply(plan, Policy())
-    took, cpu = time.perf_counter() - began, time.process_time() - cpu
-    if {step.state for step in record.steps} != {"unwatched"}:
-        raise AssertionError(record.state)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return told(keys, took, latency) | {"engine_ms": round(1000 * cpu / keys, 1), "megabytes": round(peak)}
+class Ended(NamedTuple):
+    """What a process took."""
+
+    cpu: float
+    megabytes: float
 
 
-def told(keys: int, took: float, latency: float) -> dict[str, float]:
-    """The figures of one run."""
-    aws_ms = 1000 * CALLS * latency
-    return {"keys": keys, "seconds": round(took, 2), "per_second": round(keys / took, 1), "aws_ms": aws_ms}
+class World:
+    """A server, a home and a plan for so many keys."""
+
+    def __init__(self, url: str, home: Path, keys: int, accounts: int) -> None:
+        self.url, self.home, self.keys, self.accounts = url, home, keys, accounts
+        self.plan = home / "plan.json"
+        home.mkdir(parents=True)
+        self.limits = ["--max-keys", str(keys), "--max-account-keys", str(keys)]
+
+    def environment(self, database: str) -> dict[str, str]:
+        """What a command of sparekey finds."""
+        state = {"SPAREKEY_HOME": str(self.home / "state"), "PYTHONPATH": "src", **environment(self.url)}
+        return {**os.environ, **state, **({"SPAREKEY_DATABASE_URL": database} if database else {})}
+
+    def start(self, *words: str, database: str = "") -> "subprocess.Popen[bytes]":
+        """Start a command of sparekey; what it says goes to a file."""
+        with (self.home / "said").open("ab") as said:
+            command = [*SPAREKEY, *words]
+            return subprocess.Popen(command, env=self.environment(database), stdout=said, stderr=said)
+
+    def run(self, *words: str, database: str = "") -> Ended:
+        """Run a command to its end."""
+        return self.end(self.start(*words, database=database))
+
+    def end(self, process: "subprocess.Popen[bytes]") -> Ended:
+        """Wait for a process; raises AssertionError where it failed."""
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in (0, 130, -signal.SIGTERM):
+            raise AssertionError(
+                f"{process.args}: {process.returncode}\n{(self.home / 'said').read_text()[-2000:]}"
+            )
+        return Ended(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+    def make_plan(self) -> None:
+        """Plan for all of them."""
+        where = ("--org", *ROLE) if self.accounts > 1 else ()
+        self.run("plan", "-o", str(self.plan), *where, "--format", "json")
+        found = json.loads(self.plan.read_bytes())["steps"]
+        assert len(found) == self.keys, f"{len(found)} steps for {self.keys} keys"
+        counts(self.url)
+
+    def apply(self, *words: str, database: str = "") -> Ended:
+        """Apply the plan."""
+        where = ROLE if self.accounts > 1 else ()
+        return self.run("apply", str(self.plan), "--yes", *self.limits, *where, *words, database=database)
+
+    def check(self, url: str) -> None:
+        """Every key must have been written once, and its outcome be on record."""
+        ledger = Ledger.open(url)
+        (run,) = ledger.runs()
+        kinds = [entry.kind for entry in ledger.entries(run)]
+        ledger.close()
+        assert kinds.count("verdict") == kinds.count("intent") == self.keys, "not every key is through"
+        assert counts(self.url)["requests"] >= CALLS * self.keys, "too few calls"
 
 
-def by_workers(directory: Path, url: str, workers: int, keys: int, latency: float) -> dict[str, float]:
-    """One run of several accounts, shared by worker processes."""
-    directory.mkdir()
-    aws = world(keys, ACCOUNTS)
-    plan = plan_for(aws)
-    (directory / "plan.json").write_bytes(encode(plan))
-    listener = serve(aws, str(directory / "aws"), latency)
-    zygote = Zygote()
-    job = Job(
-        str(directory / "home"), str(directory / "plan.json"), str(directory / "aws"), url, work=True
-    )  # fmt: skip
-    state = State(directory / "home", url)
-    runs = Runs(state, aws.clock, aws.gateway, CALLER)
-    pids = [zygote.start(job) for _ in range(workers)]
-    while len(runs.live_workers()) < workers:
-        time.sleep(0.05)
-    began = time.perf_counter()
-    run = runs.apply(plan, Policy(), detach=True).id
-    while runs.show(run).state != "unwatched":
-        time.sleep(0.2)
-    took = time.perf_counter() - began
-    (directory / "home" / "enough").touch()
-    for pid in pids:
-        zygote.wait(pid)
-    zygote.close()
-    listener.close()
-    state.close()
-    return {"workers": workers, **told(keys, took, latency)}
+@contextmanager
+def world(keys: int, accounts: int, latency: float) -> Iterator[World]:
+    """Everything for one run, removed afterwards."""
+    users = keys // accounts
+    told = ("--users", str(users), "--accounts", str(accounts), "--spare", "1", "--latency", str(latency))
+    with tempfile.TemporaryDirectory() as name, server(*told) as url:
+        made = World(url, Path(name, "home"), users * accounts, accounts)
+        made.make_plan()
+        yield made
+
+
+def in_one_process(keys: int, accounts: int, latency: float, database: str = "") -> Measured:
+    """One run, as `sparekey apply` does it by itself."""
+    with world(keys, accounts, latency) as made:
+        began = time.perf_counter()
+        used = made.apply(database=database)
+        took = time.perf_counter() - began
+        made.check(database or f"sqlite:///{made.home}/state/sparekey.db")
+        return Measured(made.keys, took, used.cpu, used.megabytes)
+
+
+def by_workers(keys: int, latency: float, workers: int, database: str) -> Measured:
+    """One run of several accounts, handed over to worker processes that were there before."""
+    with world(keys, ACCOUNTS, latency) as made:
+        started = [made.start("worker", *ROLE, database=database) for _ in range(workers)]
+        ledger = Ledger.open(database)
+        while len(ledger.workers()) < workers:
+            time.sleep(0.1)
+        began = time.perf_counter()
+        used = [made.apply("--detach", database=database)]
+        (run,) = ledger.runs()
+        with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            while connection.execute(_VERDICTS, {"run": run}).scalar() < made.keys:
+                time.sleep(0.1)
+        took = time.perf_counter() - began
+        ledger.close()
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+        used += [made.end(process) for process in started]
+        made.check(database)
+        return Measured(made.keys, took, sum(one.cpu for one in used), max(one.megabytes for one in used))
+
+
+def call_cost(calls: int = 3000) -> float:
+    """Milliseconds of processor time that one listing by our own client takes."""
+    with server("--users", "100") as url:
+        os.environ.update(environment(url))
+        account = Gateway.connect().own_account()
+        account.list_keys("user00001")
+        began = time.process_time()
+        for number in range(calls):
+            account.list_keys(f"user{number % 100:05d}")
+        return 1000 * (time.process_time() - began) / calls
+
+
+def spread(values: list[float], digits: int = 1) -> str:
+    """Median, smallest and largest."""
+    told = (statistics.median(values), min(values), max(values))
+    return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(*told, d=digits)
+
+
+def speeds(keys: int, latency: float, rounds: int, directory: Path) -> list[str]:
+    """The table of keys a second, and what a key costs."""
+    names = ("SQLite, `apply` alone", "PostgreSQL, `apply` alone")
+    found: dict[str, list[Measured]] = {name: [] for name in names}
+    small: dict[str, list[Measured]] = {name: [] for name in names}
+    costs = [call_cost() for _ in range(rounds)]
+    with postgres.server(directory) as url:
+        for turn in range(rounds):
+            for number, name in enumerate(names):
+                for into, size in ((small, keys // 10), (found, keys)):
+                    database = postgres.database(url, f"alone{turn}of{size}") if number else ""
+                    into[name].append(in_one_process(size, ACCOUNTS, latency, database))
+            for workers in (1, 2, 4):
+                name = f"PostgreSQL, {workers} worker{'s' if workers > 1 else ''}"
+                for into, size in ((small, keys // 10), (found, keys)):
+                    database = postgres.database(url, f"by{workers}turn{turn}of{size}")
+                    into.setdefault(name, []).append(by_workers(size, latency, workers, database))
+                    print(name, into[name][-1], file=sys.stderr, flush=True)
+    one = statistics.median(run.keys / run.seconds for run in found["PostgreSQL, 1 worker"])
+    lines = [
+        f"{keys} keys in {ACCOUNTS} accounts, {latency:g} ms a call, {rounds} rounds.",
+        f"A call of our client costs {spread(costs, 2)} ms of processor time.",
+        "",
+        "| | keys a second (min to max) | to one worker | ms of processor time a key | of the calls' |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, runs in found.items():
+        rate = [run.keys / run.seconds for run in runs]
+        marginal = [
+            1000 * (run.cpu - less.cpu) / (run.keys - less.keys)
+            for run, less in zip(runs, small[name], strict=True)
+        ]
+        times = statistics.median(marginal) / (CALLS * statistics.median(costs))
+        lines.append(
+            f"| {name} | {spread(rate)} | {statistics.median(rate) / one:.2f} | {spread(marginal)} | {times:.1f} times |"
+        )
+    return [*lines, ""]
+
+
+def memories(sizes: list[int]) -> list[str]:
+    """The table of peak memory."""
+    lines = [
+        "| keys in one account | peak MB of `apply` | seconds | KB a key beyond the smallest |",
+        "|---:|---:|---:|---:|",
+    ]
+    first: Measured | None = None
+    for size in sizes:
+        run = in_one_process(size, 1, 0)
+        first = first or run
+        more = 1024 * (run.megabytes - first.megabytes) / max(run.keys - first.keys, 1)
+        print(run, file=sys.stderr, flush=True)
+        lines.append(f"| {run.keys} | {run.megabytes:.0f} | {run.seconds:.0f} | {more:.0f} |")
+    return [*lines, ""]
+
+
+def write(lines: list[str]) -> None:
+    """Put the section into the docs."""
+    begin, end = "<!-- bench-run begins -->", "<!-- bench-run ends -->"
+    text = DOCS.read_text()
+    if begin not in text:
+        text = f"{text.rstrip()}\n{begin}\n{end}\n"
+    head, rest = text.split(begin, 1)
+    DOCS.write_text(head + "\n".join([begin, *lines, end]) + rest.split(end, 1)[1])
 
 
 def main() -> None:
-    """Measure and tell, a line each."""
+    """Measure and tell."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keys", type=int, default=500)
-    parser.add_argument("--latency", type=float, default=0.02, help="seconds that each call of AWS takes")
-    parser.add_argument("--pause", type=float, default=2.0, help="seconds between confirming listings")
-    parser.add_argument("--only", choices=["sqlite", "postgresql"], default="")
+    parser.add_argument("--keys", type=int, default=960)
+    parser.add_argument("--latency", type=float, default=100, help="milliseconds that each call of AWS takes")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[100, 1000, 10_000], help="for memory")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     options = parser.parse_args()
-    measured = (options.keys, options.latency, options.pause)
     with tempfile.TemporaryDirectory() as name:
-        if options.only != "postgresql":
-            print("sqlite", json.dumps(in_this_process(State(Path(name, "home")), *measured)), flush=True)
-        if options.only != "sqlite":
-            directory = Path(name, "postgresql")
-            directory.mkdir()
-            with postgres.server(directory) as url:
-                state = State(directory / "home", url)
-                print("postgresql", json.dumps(in_this_process(state, *measured)), flush=True)
-                state.close()
-                for workers in (1, 2, 4):
-                    of = postgres.database(url, f"workers{workers}")
-                    figures = by_workers(directory / str(workers), of, workers, options.keys, options.latency)
-                    print("postgresql", json.dumps(figures), flush=True)
+        lines = speeds(options.keys, options.latency, options.rounds, Path(name)) if options.rounds else []
+    lines += memories(options.sizes) if options.sizes else []
+    print("\n".join(lines))
+    if options.write:
+        write(["\n## Runs (`make bench-run`)", INTRODUCTION, *lines])
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ hash that was kept elsewhere.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
+from functools import cache
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -74,6 +76,62 @@ _workers = sa.Table(
     sa.Column("since", sa.Text, nullable=False),
     sa.Column("credentials_until", sa.Text, nullable=True),
 )
+
+# Statements are built once: building one costs several times what SQLite takes to answer it.
+_epoch_of = sa.select(_claims.c.epoch).where(
+    _claims.c.account == sa.bindparam("account"), _claims.c.user_name == sa.bindparam("user")
+)
+_move_claim = (
+    sa.update(_claims)
+    .where(
+        _claims.c.account == sa.bindparam("claimed"),
+        _claims.c.user_name == sa.bindparam("by"),
+        _claims.c.epoch == sa.bindparam("held"),
+    )
+    .values(epoch=sa.bindparam("epoch"), run=sa.bindparam("run"))
+)
+_head_of = (
+    sa.select(_entries.c.seq, _entries.c.hash)
+    .where(_entries.c.run == sa.bindparam("run"))
+    .order_by(_entries.c.seq.desc())
+    .limit(1)
+)
+# Not ordered by number with a limit of one: for that, databases walk back through the whole chain.
+_last_of_kinds = (
+    sa.select(_entries.c.kind, sa.func.max(_entries.c.seq).label("last"))
+    .where(
+        _entries.c.run == sa.bindparam("run"),
+        _entries.c.kind.in_(sa.bindparam("kinds", expanding=True)),
+    )
+    .group_by(_entries.c.kind)
+)
+_wait_for_chain = sa.text("SELECT pg_advisory_xact_lock(7305802, hashtext(:run))")
+_add_entry = sa.insert(_entries)
+_entries_of_user = (
+    sa.select(_entries)
+    .where(
+        _entries.c.account == sa.bindparam("account"),
+        _entries.c.user_name == sa.bindparam("user"),
+        _entries.c.kind.in_(sa.bindparam("kinds", expanding=True)),
+    )
+    .order_by(_entries.c.at, _entries.c.run, _entries.c.seq)
+)
+
+
+@cache
+def _entries_of_run(*, one_user: bool, some_kinds: bool, limited: bool) -> sa.Select[Any]:
+    query = (
+        sa.select(_entries)
+        .where(_entries.c.run == sa.bindparam("run"), _entries.c.seq > sa.bindparam("after"))
+        .order_by(_entries.c.seq)
+    )
+    if one_user:
+        query = query.where(
+            _entries.c.account == sa.bindparam("account"), _entries.c.user_name == sa.bindparam("user")
+        )
+    if some_kinds:
+        query = query.where(_entries.c.kind.in_(sa.bindparam("kinds", expanding=True)))
+    return query.limit(sa.bindparam("limit", type_=sa.Integer)) if limited else query
 
 
 class StateError(SparekeyError):
@@ -160,6 +218,11 @@ class Ledger:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
+        # Each reading is one statement, which sees one moment without a transaction around it.
+        self._one_writer = engine.dialect.name == "sqlite"
+        # This process's writers to a file wait for each other here: SQLite would have them look again and again.
+        self._turn: AbstractContextManager[Any] = Lock() if self._one_writer else nullcontext()
+        self._reader = engine.execution_options(**_ALONE[engine.dialect.name])
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
@@ -173,8 +236,16 @@ class Ledger:
         """Give the connections back."""
         self.engine.dispose()
 
-    def _write(self) -> AbstractContextManager[sa.Connection]:
-        return _guarded(self.engine)
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        with self._turn, _guarded(self.engine) as connection:
+            if self._one_writer:
+                # One that reads first and writes later fails at once when another wrote in between.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    def _read(self) -> AbstractContextManager[sa.Connection]:
+        return _guarded(self._reader)
 
     def append(
         self,
@@ -212,9 +283,9 @@ class Ledger:
 
     def claim(self, account: str, user: str) -> Claim:
         """The claim that holds now; read it before reading AWS."""
-        query = sa.select(_claims.c.epoch).where(_claims.c.account == account, _claims.c.user_name == user)
-        with _guarded(self.engine, read=True) as connection:
-            return Claim(account, user, connection.execute(query).scalar() or 0)
+        with self._read() as connection:
+            epoch = connection.execute(_epoch_of, {"account": account, "user": user}).scalar()
+            return Claim(account, user, epoch or 0)
 
     def holds(self, claim: Claim) -> bool:
         """True while nobody has taken the user over since."""
@@ -222,7 +293,7 @@ class Ledger:
 
     def check_going(self, run: str, unless: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
         """Raise StoppedError where the last of these kinds in a run's chain is one of the first."""
-        with _guarded(self.engine, read=True) as connection:
+        with self._read() as connection:
             _check_last(connection, run, *unless)
 
     def entries(
@@ -236,38 +307,28 @@ class Ledger:
         limit: int | None = None,
     ) -> tuple[Entry, ...]:
         """A run's entries in order: all, one user's, some kinds, or those after a sequence number."""
-        query = sa.select(_entries).where(_entries.c.run == run, _entries.c.seq > after)
-        if account is not None:
-            query = query.where(_entries.c.account == account)
-        if user is not None:
-            query = query.where(_entries.c.user_name == user)
-        if kinds:
-            query = query.where(_entries.c.kind.in_(kinds))
-        query = query.order_by(_entries.c.seq)
-        if limit is not None:
-            query = query.limit(limit)
-        with _guarded(self.engine, read=True) as connection:
-            return tuple(_entry(row) for row in connection.execute(query))
+        query = _entries_of_run(
+            one_user=user is not None, some_kinds=bool(kinds), limited=limit is not None
+        )  # fmt: skip
+        asked = {"run": run, "after": after, "account": account, "user": user, "kinds": kinds, "limit": limit}
+        with self._read() as connection:
+            return tuple(map(_entry, connection.execute(query, asked)))
 
     def entries_of_user(self, account: str, user: str, kinds: tuple[str, ...]) -> tuple[Entry, ...]:
         """What any run says of one user, in order of time."""
-        query = (
-            sa.select(_entries)
-            .where(_entries.c.account == account, _entries.c.user_name == user, _entries.c.kind.in_(kinds))
-            .order_by(_entries.c.at, _entries.c.run, _entries.c.seq)
-        )
-        with _guarded(self.engine, read=True) as connection:
-            return tuple(_entry(row) for row in connection.execute(query))
+        asked = {"account": account, "user": user, "kinds": kinds}
+        with self._read() as connection:
+            return tuple(map(_entry, connection.execute(_entries_of_user, asked)))
 
     def head(self, run: str) -> str:
         """The hash of a run's last entry; GENESIS where the run has none."""
-        with _guarded(self.engine, read=True) as connection:
+        with self._read() as connection:
             return _head(connection, run)[1]
 
     def runs(self) -> tuple[str, ...]:
         """Every run, by the time of its first entry."""
         query = sa.select(_entries.c.run).where(_entries.c.seq == 1).order_by(_entries.c.at, _entries.c.run)
-        with _guarded(self.engine, read=True) as connection:
+        with self._read() as connection:
             return tuple(connection.execute(query).scalars())
 
     def export(self, run: str | None = None) -> Iterator[str]:
@@ -293,7 +354,7 @@ class Ledger:
     def observations(self, run: str) -> dict[str, Observation]:
         """The latest word of each probe of a run."""
         query = sa.select(_observations).where(_observations.c.run == run)
-        with _guarded(self.engine, read=True) as connection:
+        with self._read() as connection:
             return {
                 row.name: Observation(
                     datetime.fromisoformat(row.asked), datetime.fromisoformat(row.seen), row.green
@@ -315,7 +376,7 @@ class Ledger:
 
     def workers(self) -> tuple[WorkerSeen, ...]:
         """Every worker that signed on, dead ones included."""
-        with _guarded(self.engine, read=True) as connection:
+        with self._read() as connection:
             return tuple(
                 WorkerSeen(
                     row.id,
@@ -334,7 +395,7 @@ class Ledger:
         broken: list[str] = []
         seq, prev, seen = 0, GENESIS, False
         query = sa.select(_entries).where(_entries.c.run == run).order_by(_entries.c.seq)
-        with _guarded(self.engine, read=True) as connection:
+        with self._read() as connection:
             for row in connection.execute(query).yield_per(1000):
                 broken += _check_entry(row, seq, prev)
                 seq, prev = row.seq, row.hash
@@ -380,27 +441,23 @@ def _entry(row: Any) -> Entry:
 
 
 def _head(connection: sa.Connection, run: str) -> tuple[int, str]:
-    query = (
-        sa.select(_entries.c.seq, _entries.c.hash)
-        .where(_entries.c.run == run)
-        .order_by(_entries.c.seq.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).first()
+    row = connection.execute(_head_of, {"run": run}).first()
     return (row.seq, row.hash) if row else (0, GENESIS)
 
 
 def _add(connection: sa.Connection, run: str, kind: str, body: Mapping[str, Any], at: datetime) -> Entry:
+    if connection.dialect.name == "postgresql":
+        # Whoever appends to the same chain waits here, rather than tries again; SQLite has one writer anyway.
+        connection.execute(_wait_for_chain, {"run": run})
     last, prev = _head(connection, run)
     text, moment, seq = canonical(body), at.isoformat(), last + 1
     account, user = _whose(body)
     entry = Entry(run, seq, at, kind, body, prev, _hash(run, seq, moment, kind, text, prev))
-    connection.execute(
-        sa.insert(_entries).values(
-            run=run, seq=seq, at=moment, kind=kind, body=text, prev=prev, hash=entry.hash,
-            account=account, user_name=user,
-        )
-    )  # fmt: skip
+    row = {
+        "run": run, "seq": seq, "at": moment, "kind": kind, "body": text, "prev": prev, "hash": entry.hash,
+        "account": account, "user_name": user,
+    }  # fmt: skip
+    connection.execute(_add_entry, row)
     return entry
 
 
@@ -411,35 +468,31 @@ def _insert(connection: sa.Connection, table: sa.Table) -> Any:
 
 def _check_claim(connection: sa.Connection, run: str, claim: Claim, *, take: bool) -> None:
     """Hold the claim's row until the commit, so that the entry and the claim are one."""
-    mine = (_claims.c.account == claim.account, _claims.c.user_name == claim.user)
     if claim.epoch == 0:
         first = _insert(connection, _claims).values(
             account=claim.account, user_name=claim.user, epoch=0, run=run
         )
         connection.execute(first.on_conflict_do_nothing())
     epoch = claim.epoch + 1 if take else claim.epoch
-    updated = connection.execute(
-        sa.update(_claims).where(*mine, _claims.c.epoch == claim.epoch).values(epoch=epoch, run=run)
-    )
+    held = {"claimed": claim.account, "by": claim.user, "held": claim.epoch, "epoch": epoch, "run": run}
+    updated = connection.execute(_move_claim, held)
     if updated.rowcount != 1:
         raise FencedError(f"user {claim.user} in account {claim.account} was taken over by another worker")
 
 
 def _check_last(connection: sa.Connection, run: str, stops: tuple[str, ...], starts: tuple[str, ...]) -> None:
-    query = (
-        sa.select(_entries.c.kind)
-        .where(_entries.c.run == run, _entries.c.kind.in_(stops + starts))
-        .order_by(_entries.c.seq.desc())
-        .limit(1)
-    )
-    if connection.execute(query).scalar() not in starts:
+    found = connection.execute(_last_of_kinds, {"run": run, "kinds": stops + starts})
+    last = max(found, key=lambda row: row.last, default=None)
+    if last is None or last.kind not in starts:
         raise StoppedError(f"run {run} was stopped")
 
 
 def connect(url: str) -> sa.Engine:
-    """An engine for a database URL; on SQLite: WAL, full sync, write transactions that wait their turn."""
+    """An engine for a database URL; on SQLite: WAL, full sync, and writers that wait their turn."""
     try:
-        engine = sa.create_engine(_with_driver(url), pool_pre_ping=True)
+        parsed = _with_driver(url)
+        # A server may have gone since a connection was last used; a file has not.
+        engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         # What a password with a bare "@" or ":" in it does to a URL must not be told: it would show the rest.
         raise StateError(
@@ -449,7 +502,6 @@ def connect(url: str) -> sa.Engine:
         ) from None
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _configure_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -468,17 +520,15 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
-    # A deferred transaction that reads first and writes later fails at once when another wrote in between.
-    reading = connection.get_execution_options().get("sparekey_read")
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+# How a statement is its own transaction: SQLite's driver begins none, see _configure_sqlite.
+_ALONE: dict[str, dict[str, Any]] = {"sqlite": {}, "postgresql": {"isolation_level": "AUTOCOMMIT"}}
 
 
 @contextmanager
-def _guarded(engine: sa.Engine, *, read: bool = False) -> Iterator[sa.Connection]:
+def _guarded(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One transaction whose database errors are told in words; a clash of keys is left to the caller."""
     try:
-        with (engine.execution_options(sparekey_read=True) if read else engine).begin() as connection:
+        with engine.begin() as connection:
             yield connection
     except sa.exc.IntegrityError:
         raise

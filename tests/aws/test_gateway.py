@@ -191,6 +191,20 @@ def _decision(*pairs: tuple[str, str], marker: str = "") -> str:
     return f"<EvaluationResults>{members}</EvaluationResults>{tail}"
 
 
+def test_many_users_are_simulated_in_parts() -> None:
+    aws = ScriptedAws(
+        SimulatePrincipalPolicy=[
+            ok("SimulatePrincipalPolicy", _decision(("iam:ListUsers", "allowed"))),
+            ok("SimulatePrincipalPolicy", _decision(("iam:ListUsers", "implicitDeny"))),
+        ]
+    )
+    arns = [f"arn:aws:iam::111122223333:user/{number:03}" for number in range(150)]
+    assert own_account(aws).simulate(["iam:ListUsers"], arns) == ("iam:ListUsers",)
+    asked = [value for call in aws.asked for name, value in call.items() if name.startswith("ResourceArns")]
+    assert sorted(asked) == arns
+    assert len(aws.asked) == 2
+
+
 def test_what_is_denied_is_simulated_over_two_pages() -> None:
     aws = ScriptedAws(
         SimulatePrincipalPolicy=[

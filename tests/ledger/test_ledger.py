@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -269,3 +270,18 @@ def test_too_many_at_once_give_up_in_words(ledger: Ledger, monkeypatch: pytest.M
     monkeypatch.setattr(ledger_module, "_add", busy)
     with pytest.raises(StateError, match="too many at once"):
         ledger.append("r-1", "opened", {}, at=NOW)
+
+
+def test_whether_a_run_goes_on_is_answered_without_walking_through_its_chain(ledger: Ledger) -> None:
+    asked: list[tuple[str, Any]] = []
+    sa.event.listen(
+        ledger.engine,
+        "before_cursor_execute",
+        lambda _c, _cursor, text, given, *_: asked.append((text, given)),
+    )
+    ledger.append("r-1", "opened", {}, at=NOW)
+    ledger.check_going("r-1", (("stopped",), ("opened",)))
+    with ledger.engine.connect() as connection:
+        text, given = asked[-1]
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", given).fetchall()
+    assert ["(run=? AND kind=?)" in row.detail for row in plan] == [True]

@@ -4,15 +4,17 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from unittest.mock import patch
 
 from aws.sandboxed import Sandboxed
 from run.fake import CALLER, FakeAws, RunningClock
-from run.killed import Job
+from run.killed import POLL, Job
 from run.promises import kept
 from run.zygote import Zygote
 from sparekey.audit import audit
 from sparekey.plan import encode, make
 from sparekey.policy import Policy
+from sparekey.run import engine
 from sparekey.run.record import RunFold
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
@@ -43,9 +45,10 @@ def prepare(home: Path, url: str = "") -> Path:
     """A state with all of its tables in it, to be copied: making them takes longer than a small run."""
     state = State(home, url)
     aws = FakeAws(RunningClock())
-    engine = Runs(state, aws.clock, aws.gateway, CALLER)._engine()
-    engine.prepare()
-    engine.stop()
+    found = Runs(state, aws.clock, aws.gateway, CALLER)._engine()
+    with patch.object(engine, "_POLL", POLL):  # the queues keep it
+        found.prepare()
+    found.stop()
     state.close()
     return home
 

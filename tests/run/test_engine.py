@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from run.fake import ACCOUNT, CALLER, NOW, FakeAws, FakeGateway, RunningClock, plan_for, small_company
-from run.virtual import FakeProbes
+from run.virtual import FakeProbes, stepped
 from sparekey.aws.errors import DeniedError
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.ledger import Entry, StateError, StateFullError, WorkerSeen
@@ -165,7 +165,9 @@ def test_an_undo_reaches_what_is_intended_while_it_begins_and_is_for_good(
     def late(run: str, kind: str, *args: Any, **more: Any) -> Entry:
         if kind == "undoing":
             hands = world.runs()._hands
-            carry = carry_user(hands, msgspec.structs.replace(load_run(hands, run), options=Options()), *user)
+            carry = stepped(
+                carry_user(hands, msgspec.structs.replace(load_run(hands, run), options=Options()), *user)
+            )
             while world.aws.writes == []:
                 next(carry)
         return append(run, kind, *args, **more)
@@ -342,8 +344,16 @@ def test_a_worker_that_cannot_enter_an_account_says_so_once(world: World) -> Non
         return (bool(told) and next(looks, None) is None) or time.monotonic() > limit
 
     runs.work(over, every=0.05, on_failure=lambda run, why: told.append((run, why)))
-    assert told == [(world.runs().run_id(world.plan), f"account {ACCOUNT} cannot be reached")]
+    why = f"account {ACCOUNT} cannot be reached"
+    assert told == [(world.runs().run_id(world.plan), why)]
     assert world.aws.writes == []
+    record = world.runs().show(told[0][0])
+    assert [note for note in record.notes if "could not" in note] == [
+        f"worker {runs._hands.worker} could not carry account {ACCOUNT}: {why}"
+    ]
+    assert {step.state for step in record.steps} == {"planned"}
+    # From where the account can be reached, the run goes on.
+    assert world.runs().resume(record.id).state == "unwatched"
 
 
 def test_interrupted_in_the_watch_it_goes_on_watching(world: World) -> None:

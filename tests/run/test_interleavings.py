@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from run.fake import CALLER, FakeAws, VirtualClock, key, plan_for, used
 from run.promises import reasons
+from run.virtual import stepped
 from sparekey.aws.errors import AwsError, FailedServiceError, ThrottledError, UnreachableError
 from sparekey.ledger import Ledger
 from sparekey.plan import encode
@@ -87,7 +88,7 @@ class Interleavings(RuleBasedStateMachine):
 
     def _carry(self, run: Run) -> None:
         for user, steps in run.users().items():
-            self.works.append((self.clock.now(), carry_user(self.hands, run, user, steps)))
+            self.works.append((self.clock.now(), stepped(carry_user(self.hands, run, user, steps))))
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data())
@@ -111,7 +112,7 @@ class Interleavings(RuleBasedStateMachine):
         for step in run.plan.deactivations:
             if whole or data.draw(st.booleans()):
                 user = (step.account, step.user)
-                work = reactivate(self.hands, run, user, step.key, "undo", "asked")
+                work = stepped(reactivate(self.hands, run, user, step.key, "undo", "asked"))
                 self.works.append((self.clock.now(), work))
 
     @precondition(lambda self: self.works)
@@ -129,6 +130,7 @@ class Interleavings(RuleBasedStateMachine):
             wait = next(work)
         except (StopIteration, CrashError):
             return False
+        assert not callable(wait)
         self.works.insert(index, (self.clock.now() + timedelta(seconds=wait), work))
         return True
 

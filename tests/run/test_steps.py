@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from run.fake import ACCOUNT, NOW, FakeAws, VirtualClock, key, plan_for, small_company, snapshot, used
-from run.virtual import VirtualEngine
+from run.virtual import VirtualEngine, stepped
 from sparekey.aws.errors import (
     AwsError,
     DeniedError,
@@ -302,7 +302,7 @@ def begun(steps: int) -> tuple[VirtualEngine, str]:
     run = engine.open(plan_for(engine.aws))
     opened = load_run(engine.hands, run)
     ((user, planned),) = opened.users().items()
-    work = carry_user(engine.hands, opened, user, planned)
+    work = stepped(carry_user(engine.hands, opened, user, planned))
     for _ in range(steps):
         next(work)
     work.close()
@@ -379,7 +379,7 @@ def test_an_undo_cut_off_at_any_point_is_finished() -> None:
     for steps in range(1, 9):
         engine, run = after(lambda _aws: None)
         opened = load_run(engine.hands, run)
-        work = reactivate(engine.hands, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undo", "asked")
+        work = stepped(reactivate(engine.hands, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undo", "asked"))
         for _ in range(steps):
             next(work, None)
         work.close()
@@ -394,7 +394,7 @@ def test_a_worker_thought_dead_does_not_deactivate_after_a_rollback() -> None:
         run = engine.open(plan_for(engine.aws))
         opened = load_run(engine.hands, run)
         ((user, planned),) = opened.users().items()
-        late = carry_user(engine.hands, opened, user, planned)
+        late = stepped(carry_user(engine.hands, opened, user, planned))
         for _ in range(steps):
             next(late)
         if "intent" not in engine.kinds(run):
@@ -549,7 +549,7 @@ def test_what_is_said_last_is_dropped_where_others_took_over() -> None:
 def test_a_key_that_another_run_took_during_an_undo_is_left_to_it() -> None:
     engine, run = after(lambda _aws: None)
     opened = load_run(engine.hands, run)
-    work = reactivate(engine.hands, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undo", "asked")
+    work = stepped(reactivate(engine.hands, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undo", "asked"))
     for _ in range(4):
         next(work)
     work.close()
@@ -639,7 +639,7 @@ def test_an_undo_ends_the_turn_of_a_step_that_is_about_to_be_taken() -> None:
     engine = VirtualEngine(pair())
     run = engine.open(plan_for(engine.aws))
     opened, user = load_run(engine.hands, run), (ACCOUNT, "api")
-    work = carry_user(engine.hands, opened, user, opened.users()[user])
+    work = stepped(carry_user(engine.hands, opened, user, opened.users()[user]))
     asked: list[str] = []
     engine.aws.before = asked.append
     while "last_used" not in asked:

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from run.fake import NOW, FakeAws, key, plan_for, small_company, used
-from run.virtual import FakeProbes, VirtualEngine
+from run.virtual import FakeProbes, VirtualEngine, stepped
 from sparekey.aws.errors import DeniedError, UnreachableError
 from sparekey.errors import BadInputError
 from sparekey.policy import Policy
@@ -74,11 +74,11 @@ def test_a_red_probe_brings_back_what_it_speaks_for_and_stops_the_waves() -> Non
 
 
 @pytest.mark.parametrize("call", ["list_keys", "set_status"])
-@pytest.mark.parametrize("hours", [30.0, 71.99])
-def test_a_rollback_that_the_line_is_cut_for_goes_on_by_itself(call: str, hours: float) -> None:
+@pytest.mark.parametrize("hours", [30, 72])
+def test_a_rollback_that_the_line_is_cut_for_goes_on_by_itself(call: str, hours: int) -> None:
     engine, probes, run = watched({"web": ("api",)})
-    broken_at = NOW + timedelta(hours=hours)
-    back_at = broken_at + timedelta(hours=1, minutes=10)
+    broken_at = NOW + timedelta(hours=hours, minutes=-1)  # just before a probe is asked, or the watch ends
+    back_at = broken_at + timedelta(minutes=7)
     probes.says = lambda _name: RED if broken_at <= engine.clock.now() and is_off() else GREEN
 
     def is_off() -> bool:
@@ -300,9 +300,8 @@ def test_an_undo_that_was_cut_off_is_finished_by_the_supervision() -> None:
     engine.run(until=NOW + timedelta(hours=1))
     engine.hands.note(run, Undoing("a person"))
     for user, name in (("api", "AKIAAPIOLD"), ("idle", "AKIAIDLE1")):
-        cut = reactivate(
-            engine.hands, load_run(engine.hands, run), ("111122223333", user), name, "undo", "asked"
-        )
+        opened = load_run(engine.hands, run)
+        cut = stepped(reactivate(engine.hands, opened, ("111122223333", user), name, "undo", "asked"))
         for _ in range(4):
             next(cut)
         cut.close()
@@ -356,8 +355,16 @@ def test_a_look_that_cannot_read_is_no_verdict() -> None:
         raise DeniedError(f"access denied: {call}", code="AccessDenied")
 
     engine.aws.before = denied
+    engine.run(until=NOW + timedelta(hours=20))
+    (step,) = (step for step in engine.record(run).steps if step.key == "AKIAAPIOLD")
+    assert "3 looks at its user's keys were refused" in step.why
     engine.run()
-    assert engine.states(run)["AKIAAPIOLD"] == "settled"
+    (step,) = (step for step in engine.record(run).steps if step.key == "AKIAAPIOLD")
+    assert step.state == "settled"
+    # The probes carried it, and whoever reads the verdict is told that they did alone.
+    assert step.why.startswith("web stayed green; ")
+    assert "12 looks at its user's keys were refused, last at 2026-03-05 09:00:00 UTC" in step.why
+    assert step.why.endswith("access denied: list_keys")
 
 
 def test_a_probe_that_is_silent_in_the_last_moment_may_answer_a_little_later() -> None:

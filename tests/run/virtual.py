@@ -13,10 +13,23 @@ from sparekey.model import Caller, RunRecord
 from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
 from sparekey.probes import Reading
+from sparekey.run.drive import Outcome, made, resume
 from sparekey.run.entries import Opened, Options, kind_of, write
 from sparekey.run.record import as_policy
-from sparekey.run.turn import Gateway, Hands, NoProbes
+from sparekey.run.turn import Gateway, Hands, NoProbes, Work
 from sparekey.run.work import RunWork, load_fold, load_record
+
+
+def stepped(work: Work[None]) -> Work[None]:
+    """The same work, to be advanced with `next`: each call is made where it is asked for."""
+    outcome: Outcome | None = None
+    while True:
+        try:
+            asked = resume(work, outcome)
+        except StopIteration:
+            return
+        outcome = made(asked) if callable(asked) else None
+        yield 0 if callable(asked) else asked
 
 
 class FakeProbes:

@@ -17,15 +17,15 @@ ROOT = Path(__file__).parent
 
 
 class Zygote:
-    """The process, seen from a test; `env` says where AWS is and who asks, where that is a server."""
+    """The process, seen from a test; `env` says where AWS is and who asks."""
 
-    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, env: Mapping[str, str]) -> None:
         path = os.pathsep.join([str(ROOT.parent), str(ROOT.parent.parent / "src")])
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "zygote.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **(env or {}), "PYTHONPATH": path},
+            env={**os.environ, **env, "PYTHONPATH": path},
         )
         self.lock = threading.Lock()
 
@@ -67,7 +67,7 @@ def main() -> None:
     """Fork a process for each job."""
     from run.killed import Job, connected, run
 
-    gateway = connected() if "AWS_ENDPOINT_URL" in os.environ else None
+    gateway = connected()
     for line in sys.stdin.buffer:
         word, rest = line.split(b" ", 1)
         if word == b"start":

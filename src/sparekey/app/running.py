@@ -3,6 +3,7 @@
 import os
 import pwd
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
@@ -46,6 +47,8 @@ class Preflight(Value, frozen=True):
     resumes: bool
 
 
+# Accounts whose permissions are asked about at once.
+_ASKED_AT_ONCE = 16
 _WRITER_NEEDS = ("iam:GetAccessKeyLastUsed", "iam:ListAccessKeys", "iam:UpdateAccessKey")
 
 
@@ -87,12 +90,14 @@ def _permissions(app: App, plan: Plan) -> tuple[Unreadable, ...]:
     by_account: dict[str, set[str]] = {}
     for step in plan.deactivations:
         by_account.setdefault(step.account, set()).add(step.preconditions.arn)
-    for account, arns in sorted(by_account.items()):
-        match app.account(account).simulate(_WRITER_NEEDS, sorted(arns)):
-            case Unreadable() as unread:
-                unchecked.append(unread)
-            case actions:
-                denied += [f"{action} in account {account}" for action in actions]
+    asked = [(app.account(account), sorted(arns)) for account, arns in sorted(by_account.items())]
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        answers = pool.map(lambda one: one[0].simulate(_WRITER_NEEDS, one[1]), asked)
+        for (account, _), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Unreadable):
+                unchecked.append(answer)
+            else:
+                denied += [f"{action} in account {account.account_id}" for action in answer]
     if denied:
         raise RefusedError(
             f"these credentials lack {', '.join(denied)}",

@@ -29,6 +29,9 @@ from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
 from sparekey.model import AccessKey, Caller, Unreadable, Value
 
+# Users asked about in one simulation: a request has room for many names, but not for ten thousand.
+_SIMULATED = 100
+
 
 class Summary(Value, frozen=True):
     """What IAM counts in an account."""
@@ -125,7 +128,9 @@ class AccountGateway(Keys):
         try:
             if self.arn.endswith(":root"):
                 return ()  # only the organization limits the root user, and nothing simulates that
-            return self._simulate(self._policy_source(), actions, resources)
+            source, asked = self._policy_source(), list(resources)
+            parts = [asked[at : at + _SIMULATED] for at in range(0, len(asked), _SIMULATED)] or [asked]
+            return tuple(sorted({no for part in parts for no in self._simulate(source, actions, part)}))
         except AwsError as error:
             return Unreadable("iam:SimulatePrincipalPolicy", error.message, error.code)
 

@@ -17,6 +17,7 @@ _SAID = {
     "held": "held",
     "intent": "about to change it",
     "resolved": "read what became of it",
+    "unseen": "AWS refused to show its user's keys",
     "unsure": "AWS's answer was lost: reading what became of it",
     "verdict": "the watch is over",
     "watching": "watched",
@@ -42,6 +43,8 @@ def say(entry: "Entry") -> None:
     elif entry.kind == "probed":
         color = {True: "green", False: "RED", None: "could not be asked"}[told.get("green")]
         tell(f"{at}  probe {told['probe']}: {color}")
+    elif entry.kind == "stumbled":
+        tell(f"{at}  worker {told['worker']} could not do its work: {told['why']}")
     elif entry.kind == "wave":
         tell(f"{at}  wave {told.get('number', '')} begins")
     elif entry.kind in _OF_RUN:

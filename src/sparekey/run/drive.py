@@ -1,43 +1,147 @@
-"""Carrying many users' work at once: their waits overlap in one thread, and memory stays bounded."""
+"""Carrying many users' work at once: their waits and calls overlap, and memory stays bounded.
+
+One thread does all the deciding; only calls of AWS are made in others, `at_once` at a time.
+"""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime, timedelta
-from itertools import count, islice
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import Any
 
 from sparekey.clock import Clock
-from sparekey.run.turn import Work
+from sparekey.run.turn import Asked, Work
 
-IN_FLIGHT = 64
+IN_FLIGHT = 256
 # No work asks for more; without it a clock that is set back would hold everything up for as long.
 _LONGEST = 60.0
 
+Outcome = Future[Any]
+Call = Callable[[], Any]
 
-def drive(works: Iterable[Work[None]], clock: Clock, in_flight: int = IN_FLIGHT) -> None:
-    """Run all of them to their end, at most `in_flight` at a time.
+
+def drive(works: Iterable[Work[None]], clock: Clock, *, at_once: int = 1, in_flight: int = IN_FLIGHT) -> None:
+    """Run all of them to their end, at most `in_flight` at a time, the earlier ones first.
 
     The first exception is raised when the rest are through: one user's failure stops no other.
     """
-    source: Iterator[Work[None]] = iter(works)
-    order = count()
-    waiting: list[tuple[datetime, int, Work[None]]] = []
-    errors: list[Exception] = []
-    while True:
-        for work in islice(source, in_flight - len(waiting)):
-            heapq.heappush(waiting, (clock.now(), next(order), work))
-        if not waiting:
-            break
-        due, _, work = heapq.heappop(waiting)
-        pause = (due - clock.now()).total_seconds()
-        if pause > 0:
-            clock.sleep(min(pause, _LONGEST))
-        try:
-            wait = next(work)
-        except StopIteration:
-            continue
-        except Exception as error:  # noqa: BLE001  # raised below, when the other users are through
-            errors.append(error)
-            continue
-        heapq.heappush(waiting, (clock.now() + timedelta(seconds=wait), next(order), work))
+    with ExitStack() as stack:
+        make: Callable[[Call], Outcome] = made
+        if at_once > 1:
+            make = stack.enter_context(ThreadPoolExecutor(at_once, "aws")).submit
+        errors = _Drive(enumerate(works), clock, make, at_once, in_flight).run()
     if errors:
         raise errors[0]
+
+
+def resume(work: Work[None], outcome: Outcome | None) -> Asked:
+    """Let a work go on, with what came of the call it asked for; returns what it asks for next."""
+    if outcome is None:
+        return next(work)
+    error = outcome.exception()
+    return work.send(outcome.result()) if error is None else work.throw(error)
+
+
+def made(call: Call) -> Outcome:
+    """Make a call here and now."""
+    outcome = Outcome()
+    try:
+        outcome.set_result(call())
+    except Exception as error:  # noqa: BLE001  # the work that asked is told
+        outcome.set_exception(error)
+    return outcome
+
+
+class _Drive:
+    """Works by their number: those that wait for a time, that can go on, whose call is to be made or is made.
+
+    What is begun is finished first, so that little lies between reading a user's keys and setting one.
+    """
+
+    def __init__(
+        self,
+        works: Iterator[tuple[int, Work[None]]],
+        clock: Clock,
+        make: Callable[[Call], Outcome],
+        at_once: int,
+        in_flight: int,
+    ) -> None:
+        self._works, self._clock, self._make = works, clock, make
+        self._at_once, self._in_flight = at_once, in_flight
+        self._resting: list[tuple[datetime, int, Work[None]]] = []
+        self._ready: list[tuple[int, Work[None], Outcome | None]] = []
+        self._asking: list[tuple[int, Work[None], Call]] = []
+        self._calling = 0
+        self._called = SimpleQueue[tuple[int, Work[None], Outcome]]()
+        self._errors: list[Exception] = []
+
+    def run(self) -> list[Exception]:
+        """Go on until all have ended; what they failed with."""
+        while True:
+            self._admit()
+            if self._ready:
+                self._go_on(*heapq.heappop(self._ready))
+            elif self._calling:
+                self._take_called(self._until_due())
+            elif self._resting:
+                self._clock.sleep(self._until_due())
+                self._wake(1)
+            else:
+                return self._errors
+
+    def _admit(self) -> None:
+        """Let in who may go on now."""
+        under_way = len(self._resting) + len(self._ready) + len(self._asking) + self._calling
+        for number, work in islice(self._works, self._in_flight - under_way):
+            heapq.heappush(self._ready, (number, work, None))
+        self._wake()
+        while self._asking and self._calling < self._at_once:
+            self._call(*heapq.heappop(self._asking))
+        self._take_called(0)
+
+    def _wake(self, at_least: int = 0) -> None:
+        """Let those go on whose time has come, or so many: a clock that was set back holds up nobody."""
+        while self._resting and (at_least > 0 or self._resting[0][0] <= self._clock.now()):
+            _, number, work = heapq.heappop(self._resting)
+            heapq.heappush(self._ready, (number, work, None))
+            at_least -= 1
+
+    def _until_due(self) -> float:
+        """Seconds until the first one's time comes, as far as a clock that may be set can tell."""
+        if not self._resting:
+            return _LONGEST
+        return min(max((self._resting[0][0] - self._clock.now()).total_seconds(), 0.0), _LONGEST)
+
+    def _call(self, number: int, work: Work[None], call: Call) -> None:
+        self._calling += 1
+        self._make(call).add_done_callback(lambda outcome: self._called.put((number, work, outcome)))
+
+    def _take_called(self, patience: float) -> None:
+        """Let those go on whose call has ended; waits so many seconds for the first."""
+        while True:
+            try:
+                found = self._called.get(timeout=patience)
+            except Empty:
+                return
+            self._calling -= 1
+            heapq.heappush(self._ready, found)
+            patience = 0
+
+    def _go_on(self, number: int, work: Work[None], outcome: Outcome | None) -> None:
+        try:
+            asked = resume(work, outcome)
+        except StopIteration:
+            return
+        except Exception as error:  # noqa: BLE001  # raised when the other works are through
+            self._errors.append(error)
+            return
+        if callable(asked):
+            heapq.heappush(self._asking, (number, work, asked))
+        elif asked:
+            due = self._clock.now() + timedelta(seconds=asked)
+            heapq.heappush(self._resting, (due, number, work))
+        else:
+            heapq.heappush(self._ready, (number, work, None))

@@ -20,7 +20,7 @@ from sparekey.run.state import Held, State, new_id
 REVISION = "1"
 _NAME = "sparekey"
 _WRITES, _TICKS = "sparekey-writes", "sparekey-ticks"
-_POLL = 0.1
+_POLL = 0.5
 _ACTIVE = ["ENQUEUED", "PENDING"]
 _AFTER_FAILURE = timedelta(minutes=1)
 

@@ -166,6 +166,13 @@ class Seen(OfKey, frozen=True, tag="seen"):
     last_used: datetime
 
 
+class Unseen(OfKey, frozen=True, tag="unseen"):
+    """A look at a watched key was refused: what others did to it, and its user's keys, are not known."""
+
+    code: str
+    why: str
+
+
 class Verdict(OfKey, frozen=True, tag="verdict"):
     """The end of a step's watch."""
 
@@ -236,12 +243,20 @@ class Unobserved(Value, frozen=True, tag="unobserved"):
     until: datetime
 
 
+class Stumbled(Value, frozen=True, tag="stumbled"):
+    """A worker could not do its work on the run; `account` is empty where that is looking after all of it."""
+
+    worker: str
+    account: str
+    why: str
+
+
 SaidOfKey = (
     Held | Already | Gone | Intent | Written | Unsure | Resolved | Failed | Confirmed | Foreign
-    | Watching | Seen | Verdict | Deleting | Deleted | Kept
+    | Watching | Seen | Unseen | Verdict | Deleting | Deleted | Kept
 )  # fmt: skip
 SaidOfRun = (
-    Opened | Resumed | Stopped | Undoing | WaveStarted | Probed | Unobserved
+    Opened | Resumed | Stopped | Undoing | WaveStarted | Probed | Unobserved | Stumbled
     | RootDeleting | RootDeleted | RootFailed
 )  # fmt: skip
 Said = SaidOfRun | SaidOfKey

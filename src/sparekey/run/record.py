@@ -8,7 +8,7 @@ from typing import Any, assert_never
 import msgspec
 
 from sparekey.errors import BadInputError
-from sparekey.ledger import Entry
+from sparekey.ledger import Entry, Ledger
 from sparekey.model import Caller, RunRecord, RunState, StepRecord, StepState, Value
 from sparekey.plan import Plan, Step, decode
 from sparekey.policy import Policy, decode_policy
@@ -32,8 +32,10 @@ from sparekey.run.entries import (
     SaidOfKey,
     Seen,
     Stopped,
+    Stumbled,
     Undoing,
     Unobserved,
+    Unseen,
     Unsure,
     Verdict,
     Watching,
@@ -81,6 +83,7 @@ def _waves(users: tuple[UserId, ...], sizes: tuple[int | None, ...]) -> dict[Use
     return found
 
 
+_PAGE = 1000
 _KEPT_OPEN = 8
 _opened: dict[str, Run] = {}
 _opening = Lock()
@@ -116,6 +119,7 @@ class KeyFacts(Value, frozen=True):
 
     `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`:
     it may be inactive by our doing, so undo concerns it. `coming_back` is a reactivation not confirmed yet.
+    `unseen` counts the looks that AWS refused during the watch, and `blind` tells them in words.
     """
 
     state: StepState = "planned"
@@ -132,6 +136,8 @@ class KeyFacts(Value, frozen=True):
     watch: Watching | None = None
     retry: bool = False
     coming_back: Intent | None = None
+    unseen: int = 0
+    blind: str = ""
 
     @property
     def in_doubt(self) -> Intent | None:
@@ -224,10 +230,18 @@ def _fold(facts: KeyFacts, said: SaidOfKey, at: datetime) -> KeyFacts:  # noqa: 
             return change(facts, state="watching", watch=said, changed_at=at)
         case Seen():
             return change(facts, why=f"{said.keep}, which stays, was used at {short(said.last_used)}")
+        case Unseen():
+            times = facts.unseen + 1
+            looks = (
+                "a look at its user's keys was" if times == 1 else f"{times} looks at its user's keys were"
+            )
+            blind = f"{looks} refused, last at {short(at)}: {said.why}"
+            return change(facts, why=blind, unseen=times, blind=blind)
         case Verdict() if facts.state in ("reactivating", "undone", "rolled_back"):
             return facts  # the watch that an undo overtook
         case Verdict():
-            return change(facts, state=said.verdict, why=said.why, changed_at=at)
+            why = f"{said.why}; {facts.blind}" if facts.blind else said.why
+            return change(facts, state=said.verdict, why=why, changed_at=at)
         case Deleting():
             return change(facts, state="deleting", changed_at=at)
         case Deleted():
@@ -275,17 +289,19 @@ class RunFold:
         self.unobserved: list[Unobserved] = []
         self.resumed_at: datetime | None = None
         self._flags = _Flags()
-        self._first: Entry | None = None
+        self._run: Run | None = None  # not its entry: a plan may be large, and the run is shared
         self._last: Entry | None = None
         for entry in entries:
             self.add(entry)
 
     def add(self, entry: Entry) -> None:
         """Take in the next entry."""
-        self._first, self._last = self._first or entry, entry
+        self._last = entry
         said = read(entry)
         self._flags = self._flags.seen(said)
-        if isinstance(said, Unobserved):
+        if isinstance(said, Opened):
+            self._run = open_run(entry)
+        elif isinstance(said, Unobserved):
             self.unobserved.append(said)
         elif isinstance(said, Resumed):
             self.resumed_at = entry.at
@@ -325,9 +341,9 @@ class RunFold:
 
     def record(self) -> RunRecord:
         """The run as far as its entries tell it; raises BadInputError where there are none."""
-        if self._first is None or self._last is None:
+        run = self._run
+        if run is None or self._last is None:
             raise BadInputError("there is no such run", "`sparekey runs` lists them.")
-        run = open_run(self._first)
         waves = run.wave_of()
         steps = tuple(_step(step, self.facts, self._flags.wave, waves) for step in run.plan.steps)
         until = [known.watch.until for known in self.facts.values() if known.watch]
@@ -346,6 +362,16 @@ class RunFold:
             watch_until=max(until, default=None),
             notes=self._flags.notes,
         )
+
+
+def catch_up(ledger: Ledger, run: str, fold: RunFold) -> RunFold:
+    """The same fold with the entries that came since."""
+    while page := ledger.entries(run, after=fold.last, limit=_PAGE):
+        for entry in page:
+            fold.add(entry)
+        if len(page) < _PAGE:
+            break
+    return fold
 
 
 def short(moment: datetime) -> str:
@@ -381,6 +407,10 @@ class _Flags(Value, frozen=True):
                 return change(self, notes=(*self.notes, f"probe {said.probe} is {colour}: {said.output}"))
             case Unobserved():
                 note = f"probe {said.probe} was not asked from {short(said.since)} to {short(said.until)}"
+                return change(self, notes=(*self.notes, note))
+            case Stumbled():
+                work = f"carry account {said.account}" if said.account else "look after the run"
+                note = f"worker {said.worker} could not {work}: {said.why}"
                 return change(self, notes=(*self.notes, note))
             case _:
                 return self

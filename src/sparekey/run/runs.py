@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 OnEvent = Callable[[Entry], None]
 OnFailure = Callable[[str, str], None]
+# Calls of AWS under way at once for one account's part of a run: IAM is slow, and its limits are low.
+CALLS = 8
 _POLL = 0.1
 _CLOCKS_DIFFER = timedelta(minutes=1)
 _SHORTEST_WATCH = timedelta(hours=48)
@@ -55,6 +57,7 @@ class Runs:
         *,
         probes: Prober | None = None,
         patience: Patience | None = None,
+        calls: int = CALLS,
     ) -> None:
         self._state, self._clock = state, clock
         self._hands = Hands(
@@ -65,6 +68,7 @@ class Runs:
             worker=f"{os.uname().nodename}/{os.getpid()}",
             patience=patience or Patience(),
             probes=probes or NoProbes(),
+            calls=calls,
         )
 
     def apply(
@@ -330,7 +334,7 @@ class Runs:
         wanted = sorted(name for name in load_fold(self._hands, run).facts if key in ("", name[2]))
         why = f"reactivated on request of {who}"
         works = (reactivate(self._hands, opened, name[:2], name[2], "undo", why) for name in wanted)
-        drive(works, self._clock)
+        drive(works, self._clock, at_once=self._hands.calls)
         for entry in self._state.ledger.entries(run, after=last):
             on_event(entry)
         return self.show(run)

@@ -1,8 +1,9 @@
 """One step's way: read, choose again, store the intent, set, read back, record; and the way back.
 
-Each function is a generator: it yields the seconds it wants to wait, 0 where another may go first. So one
-thread overlaps the waits of many users, a test interleaves them in virtual time, and a crash is a generator
-that is never resumed: everything it needs to go on stands in the ledger and in AWS.
+Each function is a generator: it yields the seconds it wants to wait, 0 where another may go first, or a call
+of AWS. So the waits and calls of many users overlap while one thread decides, a test interleaves them in
+virtual time, and a crash is a generator that is never resumed: everything it needs to go on stands in the
+ledger and in AWS.
 """
 
 from datetime import datetime, timedelta
@@ -27,13 +28,14 @@ from sparekey.run.entries import (
     Resolved,
     SaidOfKey,
     Seen,
+    Unseen,
     Unsure,
     Verdict,
     Watching,
     Written,
 )
 from sparekey.run.record import Run, UserId
-from sparekey.run.turn import AgainError, Hands, Turn, Work, is_passing, is_unsure, listing_of
+from sparekey.run.turn import AgainError, Hands, Turn, Work, answer, is_passing, is_unsure, listing_of
 from sparekey.run.windows import is_open
 
 _NO_MORE = "the key no longer exists"
@@ -147,16 +149,19 @@ def _probes_hold(turn: Turn, step: Step) -> Held | None:
 
 def _set(turn: Turn, intent: Intent) -> Work[None]:
     """Make the call unless the turn is over; raises AgainError where it may not have happened."""
-    turn.check()
     of = (intent.account, intent.user, intent.key)
+
+    def call() -> str:
+        turn.check()  # as late as can be: the call may have waited for others
+        return turn.gateway.set_status(intent.user, intent.key, intent.status)
+
     try:
-        request = turn.gateway.set_status(intent.user, intent.key, intent.status)
+        request = yield from answer(call)
     except AwsError as error:
         turn.say(_refused(intent, error))
         if is_passing(error):
             raise AgainError from error
         raise _EndedError(error.message) from error
-    yield 0
     try:
         turn.say(Written(*of, intent.status, request))
     except FencedError:
@@ -329,8 +334,9 @@ def note_foreign(turn: Turn, seen: User) -> None:
             turn.say_last(Foreign(*turn.user, key, why, listing))
 
 
-def look_at(turn: Turn, steps: tuple[tuple[Step, datetime], ...]) -> Work[None]:
+def look_at(hands: Hands, run: Run, user: UserId, steps: tuple[tuple[Step, datetime], ...]) -> Work[None]:
     """List a watched user's keys: repair, see what others changed, and whether the key that stays is used."""
+    turn = Turn(hands, run, user)
     try:
         seen = yield from turn.list_keys()
         if (yield from _repair(turn, seen)):
@@ -338,8 +344,11 @@ def look_at(turn: Turn, steps: tuple[tuple[Step, datetime], ...]) -> Work[None]:
         note_foreign(turn, seen)
         keep = steps[0][0].keep or ""
         used = yield from turn.patiently(lambda: turn.gateway.last_used(keep))
-    except AwsError:
-        return  # the next look will tell; what the probes say counts meanwhile
+    except AwsError as error:
+        # The next look may tell; meanwhile what the probes say counts.
+        for step, _ in steps:
+            turn.say_last(Unseen(*turn.user, step.key, error.code, error.message))
+        return
     for step, since in steps:
         if used.at is not None and used.at > since:
             turn.say_last(Seen(*turn.user, step.key, keep, used.at))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -41,8 +41,10 @@ from sparekey.run.entries import (
 from sparekey.run.record import KeyFacts, Run, UserId, fold_keys
 
 T = TypeVar("T")
-# Work yields the seconds it wants to wait, 0 where others may go first; see steps.py.
-Work = Generator[float, None, T]
+# Work yields the seconds it wants to wait, 0 where others may go first, or a call of AWS, whose answer it is
+# given; see steps.py and drive.py.
+Asked = float | Callable[[], Any]
+Work = Generator[Asked, Any, T]
 
 
 class Gateway(KeyReader, KeyWriter, Protocol):
@@ -101,7 +103,10 @@ _NO_PROBES = NoProbes()
 
 @dataclass(frozen=True)
 class Hands:
-    """What the work is done with, all of it injected; `caller` is who this worker is to AWS."""
+    """What the work is done with, all of it injected; `caller` is who this worker is to AWS.
+
+    `calls` is how many calls of AWS may be under way at once for one piece of work.
+    """
 
     ledger: Ledger
     clock: Clock
@@ -110,6 +115,7 @@ class Hands:
     worker: str = "here"
     patience: Patience = _DEFAULT_PATIENCE
     probes: Prober = _NO_PROBES
+    calls: int = 1
 
     def note(self, run: str, said: Said) -> Entry:
         """Append something about the run itself."""
@@ -195,14 +201,13 @@ class Turn:
     def patiently(self, call: Callable[[], T]) -> Work[T]:
         """Make a reading call; one that was throttled or cut off is tried again after growing waits."""
         for wait in self.hands.patience.backoff:
-            yield 0
             try:
-                return call()
+                return (yield from answer(call))
             except AwsError as error:
                 if not is_passing(error):
                     raise
             yield wait
-        return call()
+        return (yield from answer(call))
 
     def failed(self, key: str, error: AwsError, *, final: bool = True) -> SaidOfKey:
         """What a call that is no use repeating (now, where it is not final) comes to."""
@@ -221,6 +226,12 @@ class Turn:
             take=take,
             unless=(STOPS, STARTS) if deactivates else None,
         )
+
+
+def answer(call: Callable[[], T]) -> Work[T]:
+    """Let a call of AWS be made, beside those of other users; raises what it raises."""
+    given: T = yield call
+    return given
 
 
 def listing_of(user: User) -> Listing:

@@ -6,7 +6,7 @@ from sparekey.ledger import Observation
 from sparekey.run.asking import ask, tolerance
 from sparekey.run.drive import drive
 from sparekey.run.entries import Stopped, Unobserved, Verdict, Watching
-from sparekey.run.record import KeyId, Run, RunFold, UserId, short
+from sparekey.run.record import KeyId, Run, RunFold, UserId, catch_up, short
 from sparekey.run.steps import look_at, reactivate
 from sparekey.run.turn import Hands, Turn
 
@@ -30,9 +30,7 @@ def look_after(hands: Hands, run: Run, fold: RunFold) -> None:
 
 def reload(hands: Hands, fold: RunFold) -> RunFold:
     """The fold with the entries that came since."""
-    for entry in hands.ledger.entries(fold.run, after=fold.last):
-        fold.add(entry)
-    return fold
+    return catch_up(hands.ledger, fold.run, fold)
 
 
 def _watched(fold: RunFold) -> dict[KeyId, Watching]:
@@ -89,6 +87,7 @@ def roll_back(hands: Hands, run: Run, fold: RunFold, red: dict[str, str]) -> Non
             if set(watch.probes) & set(red)
         ),
         hands.clock,
+        at_once=hands.calls,
     )
 
 
@@ -110,10 +109,11 @@ def _look_at_users(hands: Hands, run: Run, watched: dict[KeyId, Watching]) -> No
         users.setdefault(key[:2], []).append(key)
     drive(
         (
-            look_at(Turn(hands, run, user), tuple((steps[key], watched[key].since) for key in keys))
+            look_at(hands, run, user, tuple((steps[key], watched[key].since) for key in keys))
             for user, keys in users.items()
         ),
         hands.clock,
+        at_once=hands.calls,
     )
 
 

@@ -1,19 +1,26 @@
 """What the engine's workflows do, without the engine: carry an account's users, look after a run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from threading import Lock
 from typing import Protocol
 
+from sparekey.errors import SparekeyError
+from sparekey.ledger import StateError
 from sparekey.model import RunRecord
 from sparekey.run import watch, waves
 from sparekey.run.drive import drive
-from sparekey.run.record import Run, RunFold, UserId, open_run
+from sparekey.run.entries import Stumbled, kind_of, write
+from sparekey.run.record import Run, RunFold, UserId, catch_up, open_run
 from sparekey.run.steps import carry_user, finish_reactivations, reactivate
 from sparekey.run.turn import Hands
 from sparekey.run.turn import Work as Job
 
 # Users in one durable step: their waits overlap, and after a crash the ledger tells which are through.
 CHUNK = 500
+# Runs whose folded entries are kept from one round to the next.
+_KEPT = 8
 
 
 class Hub(Protocol):
@@ -29,6 +36,8 @@ class RunWork:
 
     def __init__(self, hands: Hands, hub: Hub) -> None:
         self._hands, self._hub = hands, hub
+        self._folds: dict[str, RunFold] = {}
+        self._keeping = Lock()
 
     def chunks(self, run: str, account: str) -> int:
         """Into how many parts an account's users are cut."""
@@ -37,10 +46,31 @@ class RunWork:
 
     def carry(self, run: str, account: str, chunk: int) -> None:
         """Carry one part of an account's users, those whose wave has come."""
-        opened = load_run(self._hands, run)
-        users = _users(opened, account)[chunk * CHUNK : (chunk + 1) * CHUNK]
-        wave = load_record(self._hands, run).wave
-        drive(self._carry(opened, users, wave), self._hands.clock)
+        with self._on_record(run, account):
+            self._hands.gateway_for(account)
+            opened = load_run(self._hands, run)
+            users = _users(opened, account)[chunk * CHUNK : (chunk + 1) * CHUNK]
+            wave = RunFold(self._hands.ledger.entries(run, kinds=("wave",))).wave
+            self._drive(self._carry(opened, users, wave))
+
+    @contextmanager
+    def _on_record(self, run: str, account: str) -> Iterator[None]:
+        """What cuts this work off is put on record, once for as long as it stays the same."""
+        try:
+            yield
+        except StateError:
+            raise  # the record itself cannot be written
+        except Exception as error:
+            why = (
+                error.message
+                if isinstance(error, SparekeyError)
+                else f"a fault of its own ({type(error).__name__})"
+            )
+            said = Stumbled(self._hands.worker, account, why)
+            before = self._hands.ledger.entries(run, kinds=(kind_of(said),))
+            if not before or before[-1].body != write(said):
+                self._hands.note(run, said)
+            raise
 
     def _carry(self, run: Run, users: Iterable[UserId], wave: int) -> Iterable[Job[None]]:
         steps, waves = run.users(), run.wave_of()
@@ -48,20 +78,40 @@ class RunWork:
 
     def supervise(self, run: str) -> datetime | None:
         """Look after a run; returns when it must be looked after again, None for never."""
-        hands, opened, fold = self._hands, load_run(self._hands, run), load_fold(self._hands, run)
+        with self._on_record(run, ""):
+            return self._supervise(load_run(self._hands, run), self._take_fold(run))
+
+    def _take_fold(self, run: str) -> RunFold:
+        """The run's entries folded: from where this process left off, since a watch looks at them often."""
+        with self._keeping:
+            fold = self._folds.pop(run, RunFold())
+        return catch_up(self._hands.ledger, run, fold)
+
+    def _keep_fold(self, fold: RunFold) -> None:
+        with self._keeping:
+            while len(self._folds) >= _KEPT:
+                del self._folds[next(iter(self._folds))]
+            self._folds[fold.run] = fold
+
+    def _supervise(self, opened: Run, fold: RunFold) -> datetime | None:
+        hands = self._hands
         coming = sorted({key[:2] for key, facts in fold.facts.items() if facts.coming_back is not None})
-        drive((finish_reactivations(hands, opened, user) for user in coming), hands.clock)
+        self._drive(finish_reactivations(hands, opened, user) for user in coming)
         if fold.undoing:
             ours = [key for key, facts in watch.reload(hands, fold).facts.items() if facts.ours]
-            drive((reactivate(hands, opened, key[:2], key[2], "undo") for key in ours), hands.clock)
+            self._drive(reactivate(hands, opened, key[:2], key[2], "undo") for key in ours)
         watch.look_after(hands, opened, watch.reload(hands, fold))
         again = waves.start_next(hands, opened, watch.reload(hands, fold))
         watch.reload(hands, fold)
         accounts, name = waves.accounts_now(hands, opened, fold)
         for account in accounts:
-            self._hub.hand_out(run, account, name)
+            self._hub.hand_out(opened.id, account, name)
         due = (again, waves.wait_for_window(hands, opened, fold), watch.next_due(hands, opened, fold))
+        self._keep_fold(fold)
         return min((moment for moment in due if moment is not None), default=None)
+
+    def _drive(self, works: Iterable[Job[None]]) -> None:
+        drive(works, self._hands.clock, at_once=self._hands.calls)
 
 
 def _users(run: Run, account: str) -> list[UserId]:
@@ -75,13 +125,7 @@ def load_run(hands: Hands, run: str) -> Run:
 
 def load_fold(hands: Hands, run: str) -> RunFold:
     """A run's entries, folded."""
-    fold = RunFold()
-    after = 0
-    while page := hands.ledger.entries(run, after=after, limit=1000):
-        for entry in page:
-            fold.add(entry)
-        after = page[-1].seq
-    return fold
+    return catch_up(hands.ledger, run, RunFold())
 
 
 def load_record(hands: Hands, run: str) -> RunRecord:
