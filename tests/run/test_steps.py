@@ -22,7 +22,7 @@ from sparekey.model import Caller, LastUsed
 from sparekey.plan import make
 from sparekey.policy import Policy
 from sparekey.run.drive import drive
-from sparekey.run.entries import Confirmed, Failed, Resumed, Verdict, kind_of, write
+from sparekey.run.entries import Confirmed, Failed, Resumed, Undoing, Verdict, kind_of, write
 from sparekey.run.record import KeyFacts, RunFold, open_run
 from sparekey.run.steps import carry_user, hold_back, reactivate
 from sparekey.run.turn import Hands, NoProbes, Turn, Work
@@ -187,6 +187,21 @@ def test_an_answer_that_is_always_lost_fails_and_is_resolved_by_the_next_attempt
     engine.look_after(run, "again")
     engine.run()
     assert outcome(engine, run)[0] == "unwatched"
+
+
+def test_an_undo_ends_what_was_to_be_tried_again() -> None:
+    engine = VirtualEngine(pair())
+    run = engine.open(plan_for(engine.aws))
+
+    def strike(call: str) -> None:
+        if call == "set_status":
+            engine.hands.note(run, Undoing("somebody"))
+            raise THROTTLED
+
+    engine.aws.before = strike
+    engine.run()
+    assert outcome(engine, run) == ("failed", "Throttling: too many requests")
+    assert engine.record(run).state == "undone"
 
 
 def test_a_throttled_reading_that_goes_on_is_a_failure_with_its_code() -> None:

@@ -448,8 +448,11 @@ def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags
         known.pending and known.state != "planned" for known in facts.values()
     )
     if flags.undoing:
-        left = any(known.ours for known in facts.values())
-        return "applying" if under_way else "failed" if left else "undone"
+        ours = [
+            known for known in facts.values() if known.ours
+        ]  # of the others nothing is deactivated any more
+        busy = "confirmed" in states or any(known.pending for known in ours)
+        return "applying" if busy else "failed" if ours else "undone"
     planned = [step for step in steps if step.state == "planned"]
     if flags.stopped and (under_way or planned):
         return "stopped"
