@@ -55,11 +55,11 @@ screenshots: dev-venv ## take the console's screenshots again, into docs/screens
 bench-run: dev-venv ## measure runs: steps a second on SQLite and PostgreSQL, one worker and more
 	@$(BIN)/python bench/steps.py
 
-bench-kill: dev-venv ## kill a run of 200 keys at every point, on SQLite and on PostgreSQL
-	@$(BIN)/python bench/kill.py
+bench-kill: dev-venv ## kill a run of 200 keys at every point, on SQLite and on PostgreSQL (ARGS="--seconds 600")
+	@$(BIN)/python bench/kill.py $(ARGS)
 
 bench-chaos: dev-venv ## play 1,000 seeds of a bad line between a run and AWS
-	@$(BIN)/python bench/chaos.py
+	@$(BIN)/python bench/chaos.py $(ARGS)
 
 lock: ## resolve the hash-pinned requirements again (needs uv)
 	@tools/lock --upgrade
