@@ -9,7 +9,13 @@ import pytest
 from aws.support import ACCOUNT, FakeClock, ScriptedAws, connect, failure, identity, ok, page, user_xml
 from sparekey.audit import audit
 from sparekey.aws.accounts import Entry, Selection, Target, choose, organization, read_file
-from sparekey.aws.errors import NotEnteredError
+from sparekey.aws.errors import (
+    ExpiredCredentialsError,
+    NotEnteredError,
+    SessionEndedError,
+    UnreachableError,
+)
+from sparekey.aws.wire import CutError
 from sparekey.errors import BadInputError
 from sparekey.model import SkippedAccount, Unreadable
 
@@ -269,6 +275,46 @@ def test_an_account_that_could_not_be_entered_is_tried_again_after_a_while() -> 
     clock.sleep(61)
     assert list(account.list_users()) == []
     assert aws.count("AssumeRole") == 2
+
+
+def test_an_account_that_could_not_be_reached_is_tried_again_at_once() -> None:
+    aws = ScriptedAws(
+        AssumeRole=[*[CutError("cut off", sent=True)] * 3, ok("AssumeRole", assumed())],
+        ListUsers=lambda _: ok("ListUsers", page("Users", "")),
+    )
+    account = connect(aws).enter(TARGET)
+    with pytest.raises(UnreachableError, match=f"account {OTHER} cannot be entered by"):
+        list(account.list_users())
+    assert list(account.list_users()) == []
+
+
+def test_a_session_that_has_ended_by_awss_clock_alone_is_taken_anew() -> None:
+    aws = ScriptedAws(
+        AssumeRole=lambda _: ok("AssumeRole", assumed()),
+        ListUsers=[failure("ExpiredToken", 403), ok("ListUsers", page("Users", ""))],
+    )
+    assert list(connect(aws).enter(TARGET).list_users()) == []
+    assert aws.count("AssumeRole") == 2
+
+
+def test_a_write_in_a_session_that_has_ended_is_left_to_the_caller_to_send_again() -> None:
+    aws = ScriptedAws(
+        AssumeRole=lambda _: ok("AssumeRole", assumed()),
+        UpdateAccessKey=[failure("ExpiredToken", 403), ok("UpdateAccessKey", "")],
+    )
+    account = connect(aws).enter(TARGET)
+    with pytest.raises(SessionEndedError):
+        account.set_status("api", "AKIA", "Active")
+    assert aws.count("UpdateAccessKey") == 1
+    account.set_status("api", "AKIA", "Active")
+    assert aws.count("AssumeRole") == 2
+
+
+def test_base_credentials_that_have_expired_are_not_asked_with_again() -> None:
+    aws = ScriptedAws(ListUsers=lambda _: failure("ExpiredToken", 403))
+    with pytest.raises(ExpiredCredentialsError):
+        list(connect(aws).own_account().list_users())
+    assert aws.count("ListUsers") == 1
 
 
 def test_a_profile_of_another_account_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

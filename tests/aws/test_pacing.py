@@ -86,3 +86,28 @@ def test_the_pace_recovers_when_the_account_stops_objecting() -> None:
     assert slow is not None
     assert later is not None
     assert later > 10 * slow
+
+
+@pytest.mark.parametrize("throttles", [1, 2])
+@pytest.mark.parametrize("days", [0.1, 3, 300])
+def test_a_throttle_of_long_ago_is_forgotten(throttles: int, days: float) -> None:
+    pace = Pace()
+    for number in range(throttles):
+        pace.throttled(1.0 + number, sent=0.9 + number)
+    assert pace.turn(1.0 + days * 86400) == 0
+    assert pace.turn(1.001 + days * 86400) < 0.01
+
+
+@pytest.mark.parametrize("throttles", [1, 2])
+def test_a_clock_that_is_set_back_holds_nothing_up(throttles: int) -> None:
+    pace = Pace()
+    for number in range(throttles):
+        pace.granted(7200.0 + number, 0.03)
+        pace.throttled(7200.1 + number, sent=7200.0 + number)
+    now, waited = 3600.0, 0.0
+    for _ in range(5):
+        while pause := pace.turn(now):
+            now, waited = now + pause, waited + pause
+    assert waited < 10
+    pace.granted(now, -3600.0)
+    assert pace.width >= 2

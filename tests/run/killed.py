@@ -1,6 +1,7 @@
 """A process that applies a plan and is killed at one point of its choosing; started by `zygote.py`'s fork.
 
-The fake AWS lives in the test's process and is spoken to over a socket, as the real one is.
+It speaks to the sandbox with our own client, as to AWS; or, where only the engine is measured, to a fake AWS of
+constant time over a socket.
 """
 
 import os
@@ -18,9 +19,12 @@ from dbos import DBOS
 
 from run.fake import CALLER, FakeAws, RunningClock
 from run.virtual import FakeProbes
+from sparekey.aws.gateway import Gateway
+from sparekey.aws.keys import Keys
+from sparekey.clock import Clock, SystemClock
 from sparekey.errors import RefusedError
 from sparekey.ledger import Ledger
-from sparekey.model import AccessKey, LastUsed
+from sparekey.model import AccessKey, Caller, LastUsed
 from sparekey.plan import decode
 from sparekey.policy import Policy
 from sparekey.run import engine
@@ -28,20 +32,22 @@ from sparekey.run import runs as runs_module
 from sparekey.run.engine import Engine
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
+from sparekey.run.turn import Gateway as Account
 from sparekey.run.turn import Patience
 
-QUICK = Patience(pause=0.01, give_up=5.0, backoff=(0.05, 0.1, 0.2, 0.4))
+QUICK = Patience(pause=0.01, give_up=0.1, backoff=(0.05, 0.1, 0.2, 0.4))
 
 
 class Job(msgspec.Struct):
     """What the process is to do: be killed at point number `kill_at` (0: never), counted into `points`.
 
     With `kind`, at the first point of that name; with `once`, only the first process that creates this file.
+    Without an `address` of a fake AWS it speaks to what AWS_ENDPOINT_URL names.
     """
 
     home: str
     plan: str
-    address: str
+    address: str = ""
     url: str = ""
     kill_at: int = 0
     kind: str = ""
@@ -85,11 +91,10 @@ class Points:
 class RemoteAws:
     """The fake AWS of the test's process."""
 
-    def __init__(self, address: str, points: Points, account: str) -> None:
+    def __init__(self, address: str, account: str) -> None:
         self.account = account
         self.connection: Connection[Any, Any] = Client(address, "AF_UNIX")
         self.lock = threading.Lock()
-        self.points = points
 
     def _ask(self, *question: str) -> Any:
         with self.lock:
@@ -110,10 +115,7 @@ class RemoteAws:
         return found
 
     def set_status(self, user: str, key_id: str, status: str) -> str:
-        self.points(f"before set {status}")
-        request = str(self._ask("set_status", user, key_id, status))
-        self.points(f"after set {status}")
-        return request
+        return str(self._ask("set_status", user, key_id, status))
 
 
 def serve(aws: FakeAws, address: str, latency: float = 0.0) -> Listener:
@@ -151,19 +153,27 @@ def serve(aws: FakeAws, address: str, latency: float = 0.0) -> Listener:
     return listener
 
 
-def run(job: Job) -> None:
+def connected() -> Gateway:
+    """The way to AWS, nothing asked yet; made once, and used by every fork."""
+    gateway = Gateway.connect()
+    for service in ("iam", "sts"):
+        gateway.client.service(service)
+    return gateway
+
+
+def run(job: Job, gateway: Gateway | None) -> None:
     """Do the job, in this process."""
     points = Points(job)
     original = Ledger.append
     Ledger.append = points.around(lambda _ledger, _run, kind, *_rest: f"entry {kind}", original)  # type: ignore[method-assign]
     DBOS.run_step = points.around(lambda options, *_rest: f"step {options['name']}", DBOS.run_step)  # type: ignore[method-assign]
+    for kind in (Keys, RemoteAws):
+        setattr(kind, "set_status", points.around(lambda *args: f"set {args[-1]}", kind.set_status))  # noqa: B010
     engine._POLL = runs_module._POLL = 0.02
     setattr(Engine, "stop", lambda _engine: None)  # noqa: B010  # the process ends anyway
-    accounts = cache(lambda account: RemoteAws(job.address, points, account))
+    clock, accounts, caller = _aws(job, gateway)
     state = State(Path(job.home), job.url)
-    runs = Runs(
-        state, RunningClock(), accounts, CALLER, probes=FakeProbes({}), patience=QUICK
-    )  # fmt: skip
+    runs = Runs(state, clock, accounts, caller, probes=FakeProbes({}), patience=QUICK)
     plan = decode(Path(job.plan).read_bytes())
     try:
         if job.work:
@@ -175,3 +185,10 @@ def run(job: Job) -> None:
             raise
     if job.points:
         Path(job.points).write_text("\n".join(points.names))
+
+
+def _aws(job: Job, gateway: Gateway | None) -> tuple[Clock, Callable[[str], Account], Caller]:
+    if gateway is None:
+        return RunningClock(), cache(lambda account: RemoteAws(job.address, account)), CALLER
+    own = gateway.own_account()
+    return SystemClock(), lambda _account: own, gateway.caller()

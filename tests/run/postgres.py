@@ -9,6 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import LiteralString
+
+import psycopg
 
 
 def binaries() -> Path:
@@ -59,10 +62,18 @@ def server(directory: Path) -> Iterator[str]:
 
 def database(url: str, name: str, template: str = "template1") -> str:
     """A further database on the same server, empty or a copy of another."""
-    server = url.rsplit("/", 1)[0]
-    where = ("-h", "127.0.0.1", "-p", server.rsplit(":", 1)[1], "-U", "sparekey")
-    _run(_other_user(), "createdb", *where, "-T", template, name)
-    return f"{server}/{name}"
+    _command(url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    return f"{url.rsplit('/', 1)[0]}/{name}"
+
+
+def drop(url: str, name: str) -> None:
+    """Remove a database, whoever is still connected."""
+    _command(url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _command(url: str, command: LiteralString) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(command)
 
 
 def _run(user: int | None, program: str, *arguments: str) -> None:

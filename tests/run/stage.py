@@ -1,16 +1,42 @@
-"""A fake AWS behind a socket, a plan and a state directory: what killed processes work at."""
+"""A sandbox, a plan and a state directory: what killed processes work at."""
 
 import shutil
-from multiprocessing.connection import Listener
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from run.fake import CALLER, FakeAws, RunningClock, key, plan_for, used
-from run.killed import Job, serve
+from aws.sandboxed import Sandboxed
+from run.fake import CALLER, FakeAws, RunningClock
+from run.killed import Job
 from run.promises import kept
-from sparekey.plan import encode
+from run.zygote import Zygote
+from sparekey.audit import audit
+from sparekey.plan import encode, make
+from sparekey.policy import Policy
 from sparekey.run.record import RunFold
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
+from sparekey.sandbox.trail import Trail
+
+ACCOUNT = "111122223333"
+_OLD = '{ id = "%s", age = "400d", used = { ago = "80d" } }'
+_NEW = '{ id = "%s", age = "30d", used = { ago = "1d" } }'
+_MIDDLE = '{ id = "AKIABATCH2", age = "200d", used = { ago = "100d" } }'
+
+
+def company(pairs: int = 0) -> str:
+    """Three keys to deactivate, of a user with two keys and one with three; or as many pairs as asked for."""
+    users: dict[str, tuple[str, ...]] = {
+        f"user{n:05}": (_OLD % f"AKIAOLD{n:05}", _NEW % f"AKIANEW{n:05}") for n in range(pairs)
+    }
+    users = users or {
+        "api": (_OLD % "AKIAAPIOLD", _NEW % "AKIAAPINEW"),
+        "batch": ('{ id = "AKIABATCH1", age = "300d" }', _MIDDLE, _NEW % "AKIABATCH3"),
+    }
+    tables = (
+        f'[[account.user]]\nname = "{name}"\nkey = [{", ".join(keys)}]\n' for name, keys in users.items()
+    )
+    return f'[[account]]\nid = "{ACCOUNT}"\n' + "".join(tables)
 
 
 def prepare(home: Path, url: str = "") -> Path:
@@ -24,43 +50,84 @@ def prepare(home: Path, url: str = "") -> Path:
     return home
 
 
-class Stage:
-    """Three keys to deactivate, of a user with two keys and one with three; or as many pairs as asked for."""
+@dataclass(frozen=True)
+class End:
+    """What is compared: the status of every key, the state of every step."""
 
-    def __init__(self, directory: Path, url: str = "", pairs: int = 0, template: Path | None = None) -> None:
+    keys: dict[str, str]
+    steps: dict[str, str]
+
+
+class Lane:
+    """A sandbox with a socket and the processes that speak to it: one run after another."""
+
+    def __init__(self, pairs: int = 0) -> None:
+        self.here = Sandboxed(company(pairs))
+        self.sandbox = self.here.sandbox.start()
+        self.zygote = Zygote(self.sandbox.env())
+        read = audit([self.here.gateway.own_account()], self.sandbox.clock, caller=self.here.gateway.caller())
+        self.plan = make(read, Policy(), self.sandbox.clock.now())
+
+    def close(self) -> None:
+        """End the processes and the server."""
+        self.zygote.close()
+        self.sandbox.stop()
+
+    def begin_anew(self) -> None:
+        """All keys active again, and nothing of it in anybody's memory."""
+        state = self.sandbox.state
+        with state.lock:
+            for key in state.keys.values():
+                key.status = "Active"
+            state.calls.clear()
+            state.trail = Trail()
+
+    @property
+    def writes(self) -> list[tuple[str, str, str]]:
+        """The writes that the sandbox carried out, by its own record."""
+        return [
+            (call.params["UserName"], call.params["AccessKeyId"], call.params["Status"])
+            for call in self.sandbox.state.calls
+            if call.action == "iam:UpdateAccessKey" and not call.error
+        ]
+
+
+class Stage:
+    """One run at a lane's sandbox, in a directory of its own."""
+
+    def __init__(self, lane: Lane, directory: Path, url: str = "", template: Path | None = None) -> None:
         directory.mkdir()
         if template:
             (directory / "home").mkdir(mode=0o700)
             shutil.copy(template / "sparekey.db", directory / "home")
-        self.directory, self.url = directory, url
-        self.aws = FakeAws(RunningClock())
-        if not pairs:
-            self.aws.add("api", key("AKIAAPIOLD", 400, used(80)), key("AKIAAPINEW", 30, used(1)))
-            middle = key("AKIABATCH2", 200, used(100))
-            self.aws.add("batch", key("AKIABATCH1", 300), middle, key("AKIABATCH3", 20, used(2)))
-        for number in range(pairs):
-            old, new = f"AKIAOLD{number:05}", f"AKIANEW{number:05}"
-            self.aws.add(f"user{number:05}", key(old, 400, used(80)), key(new, 30, used(1)))
-        self.plan = plan_for(self.aws)
-        (directory / "plan.json").write_bytes(encode(self.plan))
-        self.listener: Listener = serve(self.aws, str(directory / "aws"))
+        self.lane, self.directory, self.url = lane, directory, url
+        lane.begin_anew()
+        (directory / "plan.json").write_bytes(encode(lane.plan))
+
+    def run(self, **more: object) -> int:
+        """A process that applies the plan, to its end; its exit status."""
+        return self.lane.zygote.run(self.job(**more))
 
     def job(self, **more: object) -> Job:
         """A process that applies the plan."""
-        home, plan, address = (str(self.directory / name) for name in ("home", "plan.json", "aws"))
-        return Job(home, plan, address, self.url, **more)  # type: ignore[arg-type]
+        home, plan = (str(self.directory / name) for name in ("home", "plan.json"))
+        return Job(home, plan, url=self.url, **more)  # type: ignore[arg-type]
 
-    def check(self) -> None:
-        """Assert the same end as that of a run left alone."""
-        self.listener.close()
-        gone = {step.key for step in self.plan.deactivations}
-        for user in self.aws.users.values():
-            assert {key.id for key in user if key.status == "Inactive"} == gone & {key.id for key in user}
+    @cached_property
+    def end(self) -> End:
+        """How it ended; asserts what every run promises."""
+        writes, wanted = self.lane.writes, {step.key for step in self.lane.plan.deactivations}
+        assert {(key, status) for _, key, status in writes} <= {(key, "Inactive") for key in wanted}
         state = State(self.directory / "home", self.url)
         try:
-            assert state.ledger.runs() == (f"r-{self.plan.digest[:8]}",)
-            kept(state.ledger, state.ledger.runs(), self.aws.writes)
+            assert state.ledger.runs() == (f"r-{self.lane.plan.digest[:8]}",)
+            kept(state.ledger, state.ledger.runs(), writes)
             record = RunFold(state.ledger.entries(state.ledger.runs()[0])).record()
-            assert {step.state for step in record.steps} == {"unwatched"}
         finally:
             state.close()
+        keys = {key.id: key.status for key in self.lane.sandbox.state.keys.values()}
+        return End(keys, {step.key: step.state for step in record.steps})
+
+    def close(self) -> None:
+        """Remove its directory."""
+        shutil.rmtree(self.directory)

@@ -7,36 +7,37 @@ from pathlib import Path
 
 import pytest
 
-from run.stage import Stage, prepare
-from run.zygote import Zygote
+from run.stage import Lane, Stage, prepare
 
 
 @pytest.fixture(scope="module")
-def zygotes() -> Iterator[list[Zygote]]:
-    started = [Zygote(), Zygote()]
+def lanes() -> Iterator[list[Lane]]:
+    started = [Lane(), Lane()]
     yield started
-    for zygote in started:
-        zygote.close()
+    for lane in started:
+        lane.close()
 
 
-def test_killed_at_every_point_of_a_run_on_sqlite(zygotes: list[Zygote], tmp_path: Path) -> None:
+def test_killed_at_every_point_of_a_run_on_sqlite(lanes: list[Lane], tmp_path: Path) -> None:
     template = prepare(tmp_path / "template")
-    alone = Stage(tmp_path / "alone")
+    alone = Stage(lanes[0], tmp_path / "alone")
     counted = tmp_path / "points"
-    assert zygotes[0].run(alone.job(points=str(counted))) == 0
-    alone.check()
+    assert alone.run(points=str(counted)) == 0
     names = counted.read_text().splitlines()
     assert {f"{when} set Inactive" for when in ("before", "after")} <= set(names)
-    assert len(alone.aws.writes) == 3
+    assert len(lanes[0].writes) == 3
+    assert set(alone.end.steps.values()) == {"unwatched"}
+    assert list(alone.end.keys.values()).count("Inactive") == 3
 
-    def kill_at(point: int) -> None:
-        zygote = zygotes[point % len(zygotes)]
-        stage = Stage(tmp_path / f"point{point}", template=template)
-        status = zygote.run(stage.job(kill_at=point))
-        # Two ticks may be merged or not, so the last points are not passed in every run.
-        assert status == -signal.SIGKILL or (status == 0 and point > len(names) - 4), names[point - 1]
-        assert zygote.run(stage.job()) == 0
-        stage.check()
+    def kill(number: int) -> None:
+        lane = lanes[number]
+        for point in range(1 + number, len(names) + 1, len(lanes)):
+            stage = Stage(lane, tmp_path / f"point{point}", template=template)
+            status = stage.run(kill_at=point)
+            # Two ticks may be merged or not, so the last points are not passed in every run.
+            assert status == -signal.SIGKILL or (status == 0 and point > len(names) - 4), names[point - 1]
+            assert stage.run() == 0
+            assert stage.end == alone.end, names[point - 1]
 
-    with ThreadPoolExecutor(len(zygotes)) as pool:
-        list(pool.map(kill_at, range(1, len(names) + 1)))
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        list(pool.map(kill, range(len(lanes))))

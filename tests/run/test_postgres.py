@@ -10,8 +10,8 @@ import pytest
 
 from run import postgres
 from run.fake import CALLER, RunningClock, plan_for, small_company
-from run.stage import Stage, prepare
-from run.zygote import Zygote
+from run.stage import Lane, Stage, prepare
+from sparekey.clock import SystemClock
 from sparekey.ledger import Ledger
 from sparekey.policy import Policy
 from sparekey.run.runs import Runs
@@ -41,11 +41,11 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def zygotes() -> Iterator[list[Zygote]]:
-    started = [Zygote(), Zygote()]
+def lanes() -> Iterator[list[Lane]]:
+    started = [Lane(), Lane()]
     yield started
-    for zygote in started:
-        zygote.close()
+    for lane in started:
+        lane.close()
 
 
 def test_apply_undo_and_ledger_by_url(url: str, tmp_path: Path) -> None:
@@ -61,38 +61,45 @@ def test_apply_undo_and_ledger_by_url(url: str, tmp_path: Path) -> None:
     assert not (tmp_path / "home" / "sparekey.db").exists()
 
 
-def test_killed_at_each_kind_of_point(url: str, zygotes: list[Zygote], tmp_path: Path) -> None:
+def test_killed_at_each_kind_of_point(url: str, lanes: list[Lane], tmp_path: Path) -> None:
     prepare(tmp_path / "template", postgres.database(url, "template"))
+    alone = Stage(lanes[0], tmp_path / "alone", postgres.database(url, "alone", "template"))
+    assert alone.run() == 0
+    assert set(alone.end.steps.values()) == {"unwatched"}
 
-    def kill_at(number: int) -> None:
-        zygote = zygotes[number % len(zygotes)]
-        stage = Stage(tmp_path / f"kind{number}", postgres.database(url, f"kind{number}", "template"))
-        assert zygote.run(stage.job(kind=KINDS[number])) == -signal.SIGKILL, KINDS[number]
-        assert zygote.run(stage.job()) == 0
-        stage.check()
+    def kill(first: int) -> None:
+        for number in range(first, len(KINDS), len(lanes)):
+            name = f"kind{number}"
+            stage = Stage(lanes[first], tmp_path / name, postgres.database(url, name, "template"))
+            assert stage.run(kind=KINDS[number]) == -signal.SIGKILL, KINDS[number]
+            assert stage.run() == 0
+            assert stage.end == alone.end, KINDS[number]
 
-    with ThreadPoolExecutor(len(zygotes)) as pool:
-        list(pool.map(kill_at, range(len(KINDS))))
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        list(pool.map(kill, range(len(lanes))))
 
 
-def test_of_three_workers_one_is_killed(url: str, zygotes: list[Zygote], tmp_path: Path) -> None:
-    stage = Stage(tmp_path / "three", postgres.database(url, "three"))
+def test_of_three_workers_one_is_killed(url: str, lanes: list[Lane], tmp_path: Path) -> None:
+    lane = lanes[0]
+    stage = Stage(lane, tmp_path / "three", postgres.database(url, "three"))
     Ledger.open(stage.url).close()
     state = State(tmp_path / "three" / "home", stage.url)
-    runs = Runs(state, stage.aws.clock, stage.aws.gateway, CALLER)
+    own, caller = lane.here.gateway.own_account(), lane.here.gateway.caller()
+    runs = Runs(state, SystemClock(), lambda _account: own, caller)
     # Whoever makes the first write dies right after it.
     killed = tmp_path / "killed"
     job = stage.job(work=True, kind="after set Inactive", once=str(killed))
-    workers = [zygotes[0].start(job) for _ in range(3)]
+    workers = [lane.zygote.start(job) for _ in range(3)]
     _until(lambda: len(runs.live_workers()) == 3)
-    runs.apply(stage.plan, Policy(), detach=True)
+    runs.apply(lane.plan, Policy(), detach=True)
     _until(killed.exists)
     _until(lambda: runs.list()[0].state == "unwatched")
     assert len(runs.live_workers()) == 2
     (tmp_path / "three" / "home" / "enough").touch()
-    assert sorted(zygotes[0].wait(worker) for worker in workers) == [-signal.SIGKILL, 0, 0]
+    assert sorted(lane.zygote.wait(worker) for worker in workers) == [-signal.SIGKILL, 0, 0]
     state.close()
-    stage.check()
+    assert set(stage.end.steps.values()) == {"unwatched"}
+    assert list(stage.end.keys.values()).count("Inactive") == 3
 
 
 def _until(what: object) -> None:

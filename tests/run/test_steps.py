@@ -229,6 +229,24 @@ def test_stale_listings_are_waited_for() -> None:
     assert confirmed.at - written.at >= timedelta(seconds=14)
 
 
+def test_a_write_that_listings_do_not_show_yet_is_ours() -> None:
+    engine = VirtualEngine(pair())
+    run = engine.open(plan_for(engine.aws))
+    failing(engine, ("set_status", "after", CUT))
+    engine.aws.stale = lambda: timedelta(seconds=10)
+    engine.run()
+    assert engine.kinds(run) == ["opened", "intent", "unsure", "resolved", "confirmed", "verdict"]
+    assert engine.ledger.entries(run, kinds=("resolved",))[0].body["says"] == "Inactive"
+
+
+def test_a_listing_that_shows_the_change_late_is_listed_again() -> None:
+    engine = VirtualEngine(pair())
+    run = engine.open(plan_for(engine.aws))
+    engine.aws.stale = lambda: timedelta(seconds=60)
+    engine.run()
+    assert outcome(engine, run)[0] == "unwatched"
+
+
 @pytest.mark.parametrize("what", ["key", "user", "denied"])
 def test_what_is_lost_between_the_intent_and_the_call(what: str) -> None:
     engine = VirtualEngine(pair())

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from run.fake import NOW, FakeAws, key, plan_for, small_company, used
 from run.virtual import FakeProbes, VirtualEngine, stepped
-from sparekey.aws.errors import DeniedError
+from sparekey.aws.errors import DeniedError, UnreachableError
 from sparekey.errors import BadInputError
 from sparekey.policy import Policy
 from sparekey.probes import Reading
@@ -71,6 +71,45 @@ def test_a_red_probe_brings_back_what_it_speaks_for_and_stops_the_waves() -> Non
     engine.run()
     assert engine.states(run)["AKIAIDLE1"] == "settled"
     assert engine.record(run).state == "rolled_back"
+
+
+@pytest.mark.parametrize("call", ["list_keys", "set_status"])
+@pytest.mark.parametrize("hours", [30.0, 71.99])
+def test_a_rollback_that_the_line_is_cut_for_goes_on_by_itself(call: str, hours: float) -> None:
+    engine, probes, run = watched({"web": ("api",)})
+    broken_at = NOW + timedelta(hours=hours)
+    back_at = broken_at + timedelta(hours=1, minutes=10)
+    probes.says = lambda _name: RED if broken_at <= engine.clock.now() and is_off() else GREEN
+
+    def is_off() -> bool:
+        return engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
+
+    def strike(asked: str) -> None:
+        if asked == call and engine.clock.now() < back_at:
+            raise UnreachableError("cut off")
+
+    engine.run(until=broken_at - timedelta(seconds=20))
+    assert engine.states(run)["AKIAAPIOLD"] == "watching"
+    engine.aws.before = strike
+    engine.run()
+    assert engine.states(run)["AKIAAPIOLD"] == "rolled_back"
+    confirmed = engine.ledger.entries(run, kinds=("confirmed",))[-1]
+    assert confirmed.at - back_at < timedelta(minutes=2)
+    assert engine.ledger.verify(run).broken == ()
+
+
+def test_a_rollback_that_is_denied_is_a_failure() -> None:
+    engine, probes, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(hours=30))
+
+    def strike(call: str) -> None:
+        if call == "set_status":
+            raise DeniedError("access denied", code="AccessDenied")
+
+    engine.aws.before = strike
+    probes.says = lambda _name: RED
+    engine.run()
+    assert engine.states(run)["AKIAAPIOLD"] == "failed"
 
 
 def test_a_single_red_answer_is_asked_again_and_is_on_record() -> None:

@@ -4,17 +4,19 @@ import heapq
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from itertools import count
+from typing import Protocol
 
 from run.fake import CALLER, FakeAws
+from sparekey.clock import Clock
 from sparekey.ledger import Ledger
-from sparekey.model import RunRecord
+from sparekey.model import Caller, RunRecord
 from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
 from sparekey.probes import Reading
 from sparekey.run.drive import Outcome, made, resume
 from sparekey.run.entries import Opened, Options, kind_of, write
 from sparekey.run.record import as_policy
-from sparekey.run.turn import Hands, NoProbes, Work
+from sparekey.run.turn import Gateway, Hands, NoProbes, Work
 from sparekey.run.work import RunWork, load_fold, load_record
 
 
@@ -50,13 +52,30 @@ class FakeProbes:
         return self.says(name)
 
 
-class VirtualEngine:
+class MovedClock(Clock, Protocol):
+    """A clock that is moved by setting its time."""
+
+    time: datetime
+
+
+class Aws(Protocol):
+    """Accounts, and the time that passes for them."""
+
+    @property
+    def clock(self) -> MovedClock: ...
+
+    def gateway(self, account: str) -> Gateway: ...
+
+
+class QueueEngine:
     """Queues of work in the order of their time; the same name again is the same piece of work."""
 
-    def __init__(self, aws: FakeAws, probes: FakeProbes | None = None, url: str = "sqlite://") -> None:
-        self.aws, self.clock = aws, aws.clock
+    def __init__(
+        self, aws: Aws, probes: FakeProbes | None = None, url: str = "sqlite://", caller: Caller = CALLER
+    ) -> None:
+        self.clock, self.caller = aws.clock, caller
         self.ledger = Ledger.open(url)
-        self.hands = Hands(self.ledger, self.clock, aws.gateway, CALLER, probes=probes or NoProbes())
+        self.hands = Hands(self.ledger, self.clock, aws.gateway, caller, probes=probes or NoProbes())
         self.work = RunWork(self.hands, self)
         self.names: set[str] = set()
         self.queue: list[tuple[datetime, int, str, tuple[str, ...]]] = []
@@ -78,7 +97,7 @@ class VirtualEngine:
         opened = Opened(
             encode(plan).decode(),
             plan.digest,
-            CALLER,
+            self.caller,
             as_policy(policy or Policy()),
             options or Options(),
             (),
@@ -114,3 +133,11 @@ class VirtualEngine:
 
     def resumed(self, run: str) -> int:
         return load_fold(self.hands, run).attempt
+
+
+class VirtualEngine(QueueEngine):
+    """The same at the AWS in memory."""
+
+    def __init__(self, aws: FakeAws, probes: FakeProbes | None = None, url: str = "sqlite://") -> None:
+        super().__init__(aws, probes, url)
+        self.aws = aws

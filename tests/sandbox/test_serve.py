@@ -146,6 +146,16 @@ def test_it_stops_and_says_where_it_is_only_while_it_serves() -> None:
     sandbox.stop()
 
 
+def test_another_company_is_served_on_the_same_socket() -> None:
+    with Sandbox() as sandbox:
+        url = sandbox.url
+        sandbox.begin_anew('[[account]]\nid = "444455556666"\nuser = [{ name = "alone" }]')
+        assert sandbox.url == url
+        users = over_socket(sandbox, "iam").list_users()["Users"]
+        assert [user["UserName"] for user in users] == ["alone", "operator"]
+        assert [call.account for call in sandbox.state.calls] == ["444455556666"]
+
+
 def test_a_taken_port_is_told_in_a_sentence() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

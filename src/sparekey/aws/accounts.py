@@ -18,7 +18,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from sparekey.aws.client import Client, Credentials, Principal
-from sparekey.aws.errors import AwsError, NoCredentialsError, NotEnteredError, from_botocore
+from sparekey.aws.errors import (
+    AwsError,
+    BadAnswerError,
+    FailedServiceError,
+    NoCredentialsError,
+    NotEnteredError,
+    ThrottledError,
+    UnreachableError,
+    from_botocore,
+)
 from sparekey.clock import Clock
 from sparekey.errors import BadInputError
 from sparekey.model import SkippedAccount, Value
@@ -27,6 +36,7 @@ _ACTIVE = "ACTIVE"
 _SESSION = "sparekey"
 _EARLY = timedelta(minutes=5)  # before a session ends, another is taken
 _AGAIN = timedelta(minutes=1)
+_PASSING = (BadAnswerError, FailedServiceError, ThrottledError, UnreachableError)
 
 Call = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -308,7 +318,7 @@ def _first_line(error: Exception) -> str:
 class SessionCredentials:
     """A session's credentials, taken when they are first asked for and again before they end.
 
-    An account that could not be entered is not tried again for a minute: every call in it would ask.
+    An account that may not be entered is not tried again for a minute: every call in it would ask.
     """
 
     def __init__(self, clock: Clock, take: Callable[[], Mapping[str, Any]]) -> None:
@@ -324,7 +334,7 @@ class SessionCredentials:
             self._held = None
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """The credentials of this moment; raises NotEnteredError."""
+        """The credentials of this moment; raises AwsError."""
         with self._lock:
             if self._failed and self._clock.now() < self._failed[1] + _AGAIN:
                 raise self._failed[0]
@@ -352,9 +362,15 @@ def by_role(client: Client, base: Principal, target: Target, role: str) -> Sessi
             return client.call(base, "sts", "AssumeRole", params)
         except AwsError as error:
             why = f"account {target.id} cannot be entered by {role}: {error.message}"
-            raise NotEnteredError(why, code=error.code, action="sts:AssumeRole") from error
+            raise _not_entered(error, why, "sts:AssumeRole") from error
 
     return SessionCredentials(client.clock, take)
+
+
+def _not_entered(error: AwsError, why: str, action: str) -> AwsError:
+    """What may pass stays what it is, so that it is tried again like any other call."""
+    kind = type(error) if isinstance(error, _PASSING) else NotEnteredError
+    return kind(why, code=error.code, action=action)
 
 
 class ProfileCredentials:
@@ -367,7 +383,7 @@ class ProfileCredentials:
         self._checked: Credentials | None = None
 
     def get_frozen_credentials(self) -> Any:
-        """The credentials of this moment; raises NotEnteredError."""
+        """The credentials of this moment; raises AwsError."""
         with self._lock:
             if self._checked is None:
                 self._checked = self._find()
@@ -385,7 +401,7 @@ class ProfileCredentials:
             raise NotEnteredError(f"account {account} cannot be entered: {why}") from error
         except AwsError as error:
             why = f"account {account} cannot be entered by the profile {profile}: {error.message}"
-            raise NotEnteredError(why, code=error.code, action="sts:GetCallerIdentity") from error
+            raise _not_entered(error, why, "sts:GetCallerIdentity") from error
         if told != account:
             raise NotEnteredError(f"the profile {profile} is of account {told}, not of {account}")
         return found

@@ -9,7 +9,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree
 
@@ -25,6 +25,8 @@ from sparekey.aws.errors import (
     TRANSIENT,
     AwsError,
     BadAnswerError,
+    ExpiredCredentialsError,
+    SessionEndedError,
     ThrottledError,
     UnreachableError,
     from_answer,
@@ -51,6 +53,15 @@ class Credentials(Protocol):
 
     def get_frozen_credentials(self) -> Any:
         """The access key, secret key and token of this moment."""
+        ...
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """Credentials of a session, of which another can be taken."""
+
+    def drop(self) -> None:
+        """Forget the session; another is taken when it is needed."""
         ...
 
 
@@ -325,6 +336,13 @@ class Client:
             return response
         error = _error(principal, service, action, response)
         transient = response.status in _TRANSIENT_STATUS or error.code in TRANSIENT
+        if isinstance(error, ExpiredCredentialsError) and isinstance(principal.credentials, Renewable):
+            # AWS's clock counts: by ours, which may have been set, the session would go on.
+            principal.credentials.drop()
+            ended = SessionEndedError(
+                error.message, code=error.code, action=error.action, request_id=error.request_id
+            )
+            return _Failure(ended, may_repeat=True, acted=False)
         return _Failure(error, may_repeat=transient, acted=not isinstance(error, ThrottledError))
 
     def _sign(self, principal: Principal, service: Service, request: _Unsigned, action: str) -> Request:

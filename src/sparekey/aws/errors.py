@@ -72,6 +72,12 @@ class ExpiredCredentialsError(AwsError):
     default_hint: ClassVar[str] = "Sign in again (for example `aws sso login`), then repeat the command."
 
 
+class SessionEndedError(AwsError):
+    """A role's session ended before its time; nothing was done, and another session can be taken."""
+
+    default_hint: ClassVar[str] = "Is this machine's clock right? Try again: another session is taken."
+
+
 class RejectedCredentialsError(AwsError):
     """AWS does not know the access key, or the signature is wrong."""
 

@@ -29,7 +29,6 @@ from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
 from sparekey.model import AccessKey, Caller, Unreadable, Value
 
-
 # Users asked about in one simulation: a request has room for many names, but not for ten thousand.
 _SIMULATED = 100
 

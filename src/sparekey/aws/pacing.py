@@ -19,6 +19,7 @@ _CUT = 0.5  # of the rate: no deeper at once
 _DIP = 0.05  # of the rate: how far below it a cut goes
 _LATE = 0.2  # of the time between two calls
 _PLATEAU = 2.0  # seconds until the rate is back where AWS objected
+_CALM = 60.0  # seconds after which more calm says nothing more
 
 
 class Pace:
@@ -35,6 +36,7 @@ class Pace:
         self._cut_at = 0.0
         self._next = 0.0  # when the next call may go
         self._latency = 0.0
+        self._latest = 0.0
 
     @property
     def width(self) -> int:
@@ -45,7 +47,7 @@ class Pace:
         """Calls a second, None while AWS has not objected."""
         if self._base is None:
             return None
-        calm = now - self._cut_at
+        calm = min(now - self._cut_at, _CALM)
         if not self._sure:
             return self._base * math.pow(2, calm)
         return self._base * (1 + _DIP * math.pow(calm / _PLATEAU - 1, 3))
@@ -53,6 +55,7 @@ class Pace:
     def turn(self, now: float) -> float:
         """0 where the caller may send now; else the seconds after which to ask again, by a rate of then."""
         with self._lock:
+            self._note(now)
             if self._began is None:
                 self._began = now
             rate = self.rate(now)
@@ -67,6 +70,8 @@ class Pace:
     def granted(self, now: float, took: float) -> None:
         """A call that took so many seconds was answered."""
         with self._lock:
+            self._note(now)
+            took = max(0.0, took)
             self._latency = took if not self._latency else 0.8 * self._latency + 0.2 * took
             self._width = min(self._useful(now), self._width + (1 if self._base is None else 1 / self._width))
             self._granted.append(now)
@@ -75,6 +80,7 @@ class Pace:
     def throttled(self, now: float, sent: float) -> None:
         """AWS objected to a call sent at `sent`; one sent before the last cut says nothing new."""
         with self._lock:
+            self._note(now)
             if self._base is not None and sent <= self._cut_at:
                 return
             self._forget(now)
@@ -88,6 +94,19 @@ class Pace:
             self._cut_at = now
             self._next = now + 1 / self._base
             self._width = min(self._width, max(self._width / 2, self._useful(now)))
+
+    def _note(self, now: float) -> None:
+        """Move all that was noted along with a clock that was set back: nothing waits for the old time."""
+        back = self._latest - now
+        if back < _WINDOW:  # threads tell the time a little out of order
+            self._latest = max(self._latest, now)
+            return
+        self._latest = now
+        self._next -= back
+        self._cut_at -= back
+        self._granted = deque(moment - back for moment in self._granted)
+        if self._began is not None:
+            self._began -= back
 
     def _useful(self, now: float) -> float:
         """Little's law: more than rate times latency would only queue here, and slow down every reaction."""

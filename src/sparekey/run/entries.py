@@ -11,6 +11,8 @@ from sparekey.model import Caller, Value
 
 Status = Literal["Active", "Inactive"]
 Because = Literal["apply", "undo", "rollback", "no-active-key", "late-write"]
+# What nobody asked for, nobody would see fail either: it is tried again until it succeeds.
+UNASKED = ("rollback", "no-active-key", "late-write")
 Listing = Mapping[str, str]
 
 

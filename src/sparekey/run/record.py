@@ -263,6 +263,10 @@ def _resolved(facts: KeyFacts, said: Resolved, at: datetime) -> KeyFacts:
 
 def _failed(facts: KeyFacts, said: Failed, at: datetime) -> KeyFacts:
     change = msgspec.structs.replace
+    if facts.state == "watching" and not said.final:
+        return change(
+            facts, why=said.why, changed_at=at
+        )  # a rollback that could not begin: its probe stays red
     facts = change(
         facts, state="failed", why=f"{said.code}: {said.why}" if said.code else said.why, changed_at=at
     )

@@ -16,6 +16,7 @@ from sparekey.plan import Step
 from sparekey.run.again import STALE, reason_not_to, written_since
 from sparekey.run.asking import not_green
 from sparekey.run.entries import (
+    UNASKED,
     Because,
     Confirmed,
     Failed,
@@ -192,9 +193,8 @@ def _late(turn: Turn, intent: Intent) -> Work[None]:
 
 def _confirm(turn: Turn, intent: Intent) -> Work[None]:
     """List until several listings agree; a user seen without an active key gets back what we switched off."""
-    patience, clock = turn.hands.patience, turn.hands.clock
-    deadline = clock.now() + timedelta(seconds=patience.give_up)
-    agreed = 0
+    patience = turn.hands.patience
+    agreed, waited = 0, 0.0
     while True:
         seen = yield from turn.list_keys()
         if intent.status == INACTIVE and (yield from _repair(turn, seen)):
@@ -202,13 +202,15 @@ def _confirm(turn: Turn, intent: Intent) -> Work[None]:
         status = listing_of(seen).get(intent.key)
         agreed = agreed + 1 if status == intent.status else 0
         said = _what_is_confirmed(intent, listing_of(seen), agreed, patience.agree)
-        if said is None and clock.now() >= deadline:
+        if said is None and agreed == 0 and waited >= patience.give_up:
             why = f"{patience.give_up:g} s after it was set {intent.status}, listings still show it {status}"
-            said = Failed(*turn.user, intent.key, "confirm", "", why)
+            final = intent.because not in UNASKED
+            said = Failed(*turn.user, intent.key, "confirm", "", why, final=final)
         if said is not None:
             turn.say(said)
             return
         yield patience.pause
+        waited += patience.pause
         turn.check()
 
 
@@ -220,16 +222,20 @@ def _what_is_confirmed(intent: Intent, listing: Listing, agreed: int, enough: in
 
 
 def _resolve(turn: Turn, intent: Intent) -> Work[None]:
-    """Ask AWS what became of a write whose answer is not in the ledger, and record what it says."""
+    """Ask AWS what became of a write whose answer is not in the ledger, and record what it says.
+
+    Listings that show the old status may be stale: they are believed once a confirmation would be given up.
+    """
     patience = turn.hands.patience
-    agreed, last = 0, ""
+    agreed, last, waited = 0, "", 0.0
     while True:
         seen = yield from turn.list_keys()
         says = listing_of(seen).get(intent.key, "")
         agreed, last = (agreed + 1 if says == last else 1), says
-        if agreed >= patience.agree:
+        if agreed >= patience.agree and (says == intent.status or waited >= patience.give_up):
             break
         yield patience.pause
+        waited += patience.pause
     if last:
         turn.say(Resolved(*turn.user, intent.key, intent.status, last, listing_of(seen)))
     else:
@@ -267,13 +273,14 @@ def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because,
         except (AgainError, FencedError):
             yield wait
         except AwsError as error:
-            turn.say_last(turn.failed(key, error))
+            turn.say_last(turn.failed(key, error, final=because not in UNASKED or not is_passing(error)))
             return
         else:
             return
     turn = Turn(hands, run, user)
     if turn.facts(key).coming_back is not None:
-        turn.say_last(Failed(*user, key, "write", "", "no try to reactivate it succeeded"))
+        final, why = because not in UNASKED, "no try to reactivate it succeeded"
+        turn.say_last(Failed(*user, key, "write", "", why, final=final))
 
 
 def hold_back(hands: Hands, run: Run, user: UserId, key: str, why: str) -> Work[None]:

@@ -12,6 +12,7 @@ from sparekey.aws.errors import (
     BadAnswerError,
     FailedServiceError,
     NotFoundError,
+    SessionEndedError,
     ThrottledError,
     UnreachableError,
 )
@@ -208,11 +209,11 @@ class Turn:
             yield wait
         return (yield from answer(call))
 
-    def failed(self, key: str, error: AwsError) -> SaidOfKey:
-        """What a call that is no use repeating comes to."""
+    def failed(self, key: str, error: AwsError, *, final: bool = True) -> SaidOfKey:
+        """What a call that is no use repeating (now, where it is not final) comes to."""
         if isinstance(error, NotFoundError):
             return Gone(*self.user, key, error.message)
-        return Failed(*self.user, key, "read", error.code, error.message, error.request_id)
+        return Failed(*self.user, key, "read", error.code, error.message, error.request_id, final=final)
 
     def _append(self, said: SaidOfKey, *, take: bool) -> None:
         deactivates = isinstance(said, Intent) and said.status == "Inactive"
@@ -240,7 +241,7 @@ def listing_of(user: User) -> Listing:
 
 def is_passing(error: AwsError) -> bool:
     """True where the same call may succeed in a while."""
-    return isinstance(error, ThrottledError) or is_unsure(error)
+    return isinstance(error, SessionEndedError | ThrottledError) or is_unsure(error)
 
 
 def is_unsure(error: AwsError) -> bool:

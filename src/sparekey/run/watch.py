@@ -13,6 +13,8 @@ from sparekey.run.turn import Hands, Turn
 # How often the watched users' keys are listed and the last use of those that stay is read.
 LOOK_EVERY = timedelta(hours=6)
 _LOOK = "(listing)"
+# How soon a reactivation that did not succeed is tried again.
+_SOON = timedelta(minutes=1)
 
 
 def look_after(hands: Hands, run: Run, fold: RunFold) -> None:
@@ -133,8 +135,10 @@ def _verdict(
     if gaps:
         when = f"from {short(gaps[0].since)} to {short(gaps[0].until)}"
         return Verdict(*key, "unwatched", f"probe {gaps[0].probe} was not asked {when}")
-    blind = [name for name in watch.probes if name not in seen or seen[name].seen < watch.until]
-    if not blind:
+    unsettled = [name for name in watch.probes if name not in seen or seen[name].seen < watch.until]
+    # Red to the end: a rollback has not succeeded yet, and goes on.
+    unsettled += [name for name in watch.probes if name in seen and seen[name].green is False]
+    if not unsettled:
         return Verdict(*key, "settled", f"{', '.join(watch.probes)} stayed green")
     # It is asked again until it answers, or until its silence counts as a gap.
     return None
@@ -146,15 +150,22 @@ def _concerns(gap: Unobserved, watch: Watching) -> bool:
 
 def next_due(hands: Hands, run: Run, fold: RunFold) -> datetime | None:
     """When the watch must be looked after again; the same answer whoever asks."""
+    coming = [
+        facts.changed_at + _SOON
+        for facts in fold.facts.values()
+        if facts.coming_back is not None and facts.retry and facts.changed_at is not None
+    ]
     watched = _watched(fold)
     if not watched:
-        return None
+        return min(coming, default=None)
     now = hands.clock.now()
     seen = hands.ledger.observations(run.id)
     times = [watch.until for watch in watched.values() if watch.until > now]
     for name in _names(watched):
         known = seen.get(name)
-        times.append((known.asked if known else run.opened) + hands.probes.cadence(run.policy, name))
+        cadence = hands.probes.cadence(run.policy, name)
+        red = known is not None and known.green is False
+        times.append((known.asked if known else run.opened) + (min(cadence, _SOON) if red else cadence))
     look = seen.get(_LOOK)
     times.append((look.asked if look else run.opened) + LOOK_EVERY)
-    return min(times)
+    return min(times + coming)

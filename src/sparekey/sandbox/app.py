@@ -55,6 +55,10 @@ class PracticeAws:
     """An ASGI app that answers as AWS would; `handle` is the same without a socket."""
 
     def __init__(self, company: Company) -> None:
+        self.answer_for(company)
+
+    def answer_for(self, company: Company) -> None:
+        """Answer for this company from now on."""
         self.company = company
         self.faults = Faults(company)
 

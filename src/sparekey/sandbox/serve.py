@@ -46,6 +46,14 @@ class Sandbox:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
+    def begin_anew(
+        self, scenario: Scenario | str | Path | None = None, *, clock: SandboxClock | None = None
+    ) -> None:
+        """Answer for another company from now on, on the same socket."""
+        self.clock = clock or SandboxClock()
+        self.state = build(_scenario(scenario), self.clock)
+        self.app.answer_for(self.state)
+
     @property
     def url(self) -> str:
         """Where it serves; raises SandboxError while it does not."""
