@@ -53,7 +53,7 @@ screenshots: dev-venv ## take the console's screenshots again, into docs/screens
 	@PYTHONPATH=tests $(BIN)/python tests/console/screenshots.py
 
 bench-run: dev-venv ## measure runs: steps a second on SQLite and PostgreSQL, one worker and more
-	@$(BIN)/python bench/steps.py
+	@$(BIN)/python bench/steps.py --write
 
 bench-kill: dev-venv ## kill a run of 200 keys at every point, on SQLite and on PostgreSQL (ARGS="--seconds 600")
 	@$(BIN)/python bench/kill.py $(ARGS)

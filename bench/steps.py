@@ -8,14 +8,16 @@ tables into docs/benchmarks.md.
 import argparse
 import json
 import os
+import resource
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -218,19 +220,52 @@ def speeds(keys: int, latency: float, rounds: int, directory: Path) -> list[str]
     return [*lines, ""]
 
 
+class Sampled(threading.Thread):
+    """The memory that a process holds, in megabytes, every half second."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.statm, self.held = Path(f"/proc/{pid}/statm"), list[float]()
+
+    def run(self) -> None:
+        """Sample until the process is gone."""
+        with suppress(FileNotFoundError):
+            while pages := int(self.statm.read_text().split()[1]):
+                self.held.append(pages * resource.getpagesize() / 2**20)
+                time.sleep(0.5)
+
+    def at(self, share: float) -> float:
+        """What was held once so much of the time was over."""
+        return self.held[int(share * (len(self.held) - 1))]
+
+
+def memory(keys: int) -> tuple[Measured, Sampled]:
+    """One run of one account on SQLite, and what it held meanwhile."""
+    with world(keys, 1, 0) as made:
+        began = time.perf_counter()
+        process = made.start("apply", str(made.plan), "--yes", *made.limits)
+        sampled = Sampled(process.pid)
+        sampled.start()
+        used = made.end(process)
+        took = time.perf_counter() - began
+        made.check(f"sqlite:///{made.home}/state/sparekey.db")
+        return Measured(made.keys, took, used.cpu, used.megabytes), sampled
+
+
 def memories(sizes: list[int]) -> list[str]:
     """The table of peak memory."""
     lines = [
-        "| keys in one account | peak MB of `apply` | seconds | KB a key beyond the smallest |",
-        "|---:|---:|---:|---:|",
+        "| keys in one account | seconds | peak MB | KB a key beyond the smallest | held at a fifth of the time | at the end |",
+        "|---:|---:|---:|---:|---:|---:|",
     ]
     first: Measured | None = None
     for size in sizes:
-        run = in_one_process(size, 1, 0)
+        run, sampled = memory(size)
         first = first or run
         more = 1024 * (run.megabytes - first.megabytes) / max(run.keys - first.keys, 1)
         print(run, file=sys.stderr, flush=True)
-        lines.append(f"| {run.keys} | {run.megabytes:.0f} | {run.seconds:.0f} | {more:.0f} |")
+        held = f"{sampled.at(0.2):.0f} MB | {sampled.at(0.98):.0f} MB"
+        lines.append(f"| {run.keys} | {run.seconds:.0f} | {run.megabytes:.0f} | {more:.0f} | {held} |")
     return [*lines, ""]
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sparekey.aws.policies import apply_policy, audit_policy, stackset_template
+from sparekey.aws.policies import apply_policy, audit_policy, delete_policy, stackset_template
 
 
 def test_the_template_is_valid_to_cfn_lint(tmp_path: Path) -> None:
@@ -29,7 +29,20 @@ def test_the_roles_do_no_more_than_the_policies_and_trust_one_principal_with_its
         assert trust["Principal"] == {"AWS": {"Ref": "TrustedPrincipal"}}
         (inline,) = role["Policies"]
         granted = [statement["Action"] for statement in inline["PolicyDocument"]["Statement"]]
-        assert granted == [statement["Action"] for statement in policy["Statement"]]
+        # Alarms are asked with the base credentials.
+        wanted = [statement["Action"] for statement in policy["Statement"] if statement["Sid"] != "AskAlarms"]
+        assert granted == wanted
+
+
+def test_root_access_is_for_keys_alone_and_deleting_is_asked_for_by_name() -> None:
+    for policy, tasks in ((audit_policy(organization=True), 1), (delete_policy(organization=True), 2)):
+        (root,) = (statement for statement in policy["Statement"] if statement["Sid"] == "EnterAsRoot")
+        allowed = root["Condition"]["StringLike"]["sts:TaskPolicyArn"]
+        assert [name.endswith("RootUserCredentials") for name in allowed] == [True] * tasks
+        assert any("Delete" in name for name in allowed) == (tasks == 2)
+    assert not any(
+        "AssumeRoot" in str(policy) for policy in (audit_policy(), apply_policy(), delete_policy())
+    )
 
 
 def test_only_the_apply_policy_writes_and_only_a_keys_status() -> None:

@@ -191,6 +191,7 @@ def test_alarm() -> None:
         ({"kind": "http"}, "wrong field"),
         ({"kind": "http", "url": "http://127.0.0.1/", "unknown": 1}, "wrong field"),
         ({"kind": "http", "url": "file:///etc/passwd"}, "needs a url"),
+        ({"kind": "http", "url": "http://me:hush@127.0.0.1/"}, "a user or password in its url"),
         ({"kind": "http", "url": "http://127.0.0.1/", "body": "("}, "pattern that is none"),
         ({"kind": "http", "url": "http://127.0.0.1/", "every": "0m"}, "longer than nothing"),
         ({"kind": "http", "url": "http://127.0.0.1/", "every": 5}, "wrong field"),
@@ -203,6 +204,7 @@ def test_a_probe_that_makes_no_sense_is_refused(fields: dict[str, Any], told: st
     with pytest.raises(PolicyError, match="probe 'p'") as refused:
         probe(**fields)
     assert told in refused.value.message
+    assert "hush" not in refused.value.message
 
 
 def test_probes_of_a_policy() -> None:

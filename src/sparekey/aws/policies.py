@@ -30,12 +30,15 @@ APPLY_ROLE = "SparekeyApply"
 
 def audit_policy(*, organization: bool = False) -> Document:
     """What reading needs: in one account, or in the account from which an organization is read."""
-    return _policy(_reading(), *(_entering(AUDIT_ROLE) if organization else ()))
+    if not organization:
+        return _policy(_reading())
+    return _policy(_reading(), *_entering(AUDIT_ROLE), _as_root("IAMAuditRootUserCredentials"))
 
 
 def apply_policy(*, organization: bool = False) -> Document:
-    """What reading and switching keys off and on needs."""
-    return _policy(_reading(), *_writing("*"), *(_entering(APPLY_ROLE) if organization else ()))
+    """What reading, switching keys off and on, and asking the alarms that are probes needs."""
+    alarms = _allow("AskAlarms", ("cloudwatch:DescribeAlarms",))  # with the base credentials, so in no role
+    return _policy(_reading(), *_writing("*"), alarms, *(_entering(APPLY_ROLE) if organization else ()))
 
 
 def delete_policy(*, organization: bool = False) -> Document:
@@ -43,7 +46,7 @@ def delete_policy(*, organization: bool = False) -> Document:
     return _policy(
         _allow("ReadKeys", ("iam:GetAccessKeyLastUsed", "iam:ListAccessKeys")),
         _allow("DeleteKeys", ("iam:DeleteAccessKey",), "arn:*:iam::*:user/*"),
-        *((_allow("EnterAsRoot", ("sts:AssumeRoot",), "arn:*:iam::*:root"),) if organization else ()),
+        *((_as_root("IAMAuditRootUserCredentials", "IAMDeleteRootUserCredentials"),) if organization else ()),
     )
 
 
@@ -112,6 +115,13 @@ def _entering(role: str) -> tuple[Document, Document]:
         _allow("ListAccounts", _ORGANIZATION),
         _allow("EnterAccounts", ("sts:AssumeRole",), f"arn:*:iam::*:role/{role}"),
     )
+
+
+def _as_root(*tasks: str) -> Document:
+    """Root access to members for these tasks alone: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_root-user-privileged-task.html"""
+    policies = [f"arn:*:iam::aws:policy/root-task/{task}" for task in tasks]
+    statement = _allow("EnterAsRoot", ("sts:AssumeRoot",), "arn:*:iam::*:root")
+    return {**statement, "Condition": {"StringLike": {"sts:TaskPolicyArn": policies}}}
 
 
 def _role(name: str, statements: list[Document]) -> Document:

@@ -27,8 +27,12 @@ class Probe(Common, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raise PolicyError for a URL that is not HTTP, or a pattern that is none."""
         super().check()
-        if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise PolicyError(f"probe {self.name!r} needs a url with http:// or https://")
+        if "@" in parts.netloc:
+            why = f"probe {self.name!r} has a user or password in its url"
+            raise PolicyError(why, "The policy is kept in each run's ledger: ask by a command that knows it.")
         try:
             re.compile(self.body)
         except re.error as error:
