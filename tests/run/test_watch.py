@@ -347,6 +347,17 @@ def test_a_red_probe_after_a_stop_still_brings_back() -> None:
     assert engine.states(run)["AKIAAPIOLD"] == "rolled_back"
 
 
+def test_one_stale_listing_does_not_give_a_key_away() -> None:
+    engine, _, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(hours=5))
+    assert engine.states(run)["AKIAAPIOLD"] == "watching"
+    lags = iter([timedelta(hours=12)])  # the first listing of the look is of before the run
+    engine.aws.stale = lambda: next(lags, timedelta(0))
+    engine.run(until=NOW + timedelta(hours=7))
+    assert next(lags, None) is None
+    assert engine.states(run)["AKIAAPIOLD"] == "watching"
+
+
 def test_a_look_that_cannot_read_is_no_verdict() -> None:
     engine, _, run = watched({"web": ("api",)})
     engine.run(until=NOW + timedelta(hours=2))

@@ -324,14 +324,27 @@ def _switch_on(turn: Turn, key: str, because: Because, why: str) -> Work[None]:
     yield from _confirm(turn, intent)
 
 
-def note_foreign(turn: Turn, seen: User) -> None:
-    """Record every key of ours that a listing shows active: somebody else reactivated it."""
-    listing, now = listing_of(seen), turn.hands.clock.now()
-    for key, facts in turn.all_facts().items():
-        long_ago = facts.confirmed_at is not None and now - facts.confirmed_at > STALE
-        if facts.ours and facts.intent is None and long_ago and listing.get(key) == ACTIVE:
-            why = "somebody else reactivated it since: it is theirs now, and undo leaves it alone"
-            turn.say_last(Foreign(*turn.user, key, why, listing))
+def note_foreign(turn: Turn, seen: User) -> Work[None]:
+    """Record every key of ours that listings agree to show active: somebody else reactivated it."""
+    now, patience = turn.hands.clock.now(), turn.hands.patience
+    confirmed = {
+        key: facts.confirmed_at for key, facts in turn.all_facts().items() if facts.ours and not facts.intent
+    }
+    long_ago = {key for key, at in confirmed.items() if at is not None and now - at > STALE}
+    theirs = long_ago & _active(seen)
+    for _ in range(patience.agree - 1):
+        if not theirs:
+            return
+        yield patience.pause
+        seen = yield from turn.list_keys()
+        theirs &= _active(seen)
+    for key in sorted(theirs):
+        why = "somebody else reactivated it since: it is theirs now, and undo leaves it alone"
+        turn.say_last(Foreign(*turn.user, key, why, listing_of(seen)))
+
+
+def _active(seen: User) -> set[str]:
+    return {key for key, status in listing_of(seen).items() if status == ACTIVE}
 
 
 def look_at(hands: Hands, run: Run, user: UserId, steps: tuple[tuple[Step, datetime], ...]) -> Work[None]:
@@ -341,7 +354,7 @@ def look_at(hands: Hands, run: Run, user: UserId, steps: tuple[tuple[Step, datet
         seen = yield from turn.list_keys()
         if (yield from _repair(turn, seen)):
             return
-        note_foreign(turn, seen)
+        yield from note_foreign(turn, seen)
         keep = steps[0][0].keep or ""
         used = yield from turn.patiently(lambda: turn.gateway.last_used(keep))
     except AwsError as error:
