@@ -278,8 +278,10 @@ def test_what_is_remembered_of_other_sessions_is_bounded(root: Path, monkeypatch
     assert "came too late" in read(root).partial[0]
 
 
-def test_two_processes_see_what_one_sees(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "_POOL_FROM", 0)
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_two_processes_see_what_one_sees(root: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(archive, "_POOL_FROM", {how: 0})
+    monkeypatch.setattr(archive, "_how_to_start", lambda: how)
     monkeypatch.setattr(archive, "_CHUNK_FILES", 2)
     for number in range(12):
         put(

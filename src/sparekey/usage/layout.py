@@ -21,6 +21,7 @@ _ACCOUNT = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?(\d{12})(?:/|$)")
 # What else AWS keeps beside a trail: digests, insights, flow logs, load balancers'.
 _NOT_A_TRAIL = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?\d{12}/(?!CloudTrail(?:/|$))[^/]")
 _STAMP = "%Y%m%dT%H%MZ"
+_NO_END = "~"  # sorts behind all stamps
 _LOG = re.compile(r"_CloudTrail_|\.(?:json|jsonl|ndjson|gz)$")
 # Sessions minted before the window call within it; records of the window are delivered after it.
 BEFORE = timedelta(days=3)
@@ -36,12 +37,10 @@ class Scope(Value, frozen=True):
     since: datetime | None = None
     until: datetime | None = None
 
-    def may_matter(self, name: str) -> bool:
-        """False where a file's name shows that nothing in it is asked for."""
-        if not _LOG.search(name):
-            return False
-        match = _FILE.search(name)
-        return match is None or (self.covers(match[1], match[2]) and self.at(match[3]))
+    def stamps(self) -> tuple[str, str]:
+        """The first and the last stamp of files that may hold what is asked for."""
+        first = f"{self.since - BEFORE:{_STAMP}}" if self.since else ""
+        return first, f"{self.until + AFTER:{_STAMP}}" if self.until else _NO_END
 
     def covers(self, account: str, region: str | None = None) -> bool:
         """True where this account, and region, are asked for."""
@@ -49,23 +48,11 @@ class Scope(Value, frozen=True):
             region is None or not self.regions or region in self.regions
         )
 
-    def at(self, told: str) -> bool:
-        """True where a file of this stamp may hold what is asked for."""
-        return (self.since is None or told >= f"{self.since - BEFORE:{_STAMP}}") and (
-            self.until is None or told <= f"{self.until + AFTER:{_STAMP}}"
-        )
-
     def on(self, first: date, last: date) -> bool:
         """True where these days may hold files that are asked for."""
         return (self.since is None or last >= (self.since - BEFORE).date()) and (
             self.until is None or first <= (self.until + AFTER).date()
         )
-
-
-def stamp(name: str) -> str:
-    """When a file was delivered, as its name tells it (`20260110T1005Z`, so that it sorts); else empty."""
-    match = _FILE.search(name)
-    return match[3] if match else ""
 
 
 def delivered(told: str) -> datetime | None:
@@ -89,13 +76,14 @@ def in_order(place: Place, scope: Scope, failed: Callable[[str, OSError], None])
         yield from sorted((entry for _, entries in days for entry in entries), key=_order)
 
 
-def _order(entry: Entry) -> tuple[str, str]:
-    return stamp(entry.name), entry.name
+# By delivery, then by name.
+_order = itemgetter(Entry._fields.index("stamp"), Entry._fields.index("name"))
 
 
 class _Walk:
     def __init__(self, place: Place, scope: Scope, failed: Callable[[str, OSError], None]) -> None:
         self._place, self._scope, self._failed = place, scope, failed
+        self._first, self._last = scope.stamps()
 
     def trails(self, folder: str, loose: list[Entry]) -> Iterator[str]:
         """The folders of one region of one account's trail; files above them go to `loose`."""
@@ -144,7 +132,18 @@ class _Walk:
         except OSError as error:
             self._failed(folder or self._place.root, error)
             return (), []
-        return folders, [entry for entry in files if self._scope.may_matter(entry.name)]
+        return folders, list(self._mattering(files))
+
+    def _mattering(self, files: Iterable[Entry]) -> Iterator[Entry]:
+        """The files whose names do not show that nothing in them is asked for, with their stamps."""
+        covers, first, last = self._scope.covers, self._first, self._last
+        for name, size, _ in files:
+            match = _FILE.search(name, name.rfind("/") + 1)
+            if match is None:
+                if _LOG.search(name):
+                    yield Entry(name, size)
+            elif first <= match[3] <= last and covers(match[1], match[2]):
+                yield Entry(name, size, match[3])
 
     def _path(self, folder: str) -> str:
         return f"/{self._place.root}/{folder}".rstrip("/")

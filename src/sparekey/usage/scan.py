@@ -25,6 +25,7 @@ from sparekey.usage.records import Event, Record, decode, events, lenient
 
 _GZIP = b"\x1f\x8b"
 _MOST = 1 << 29  # no CloudTrail file comes near it; a gzip bomb does
+_TOO_LARGE = "larger than 512 MiB"
 # An id has 20 characters; were it longer, its beginning would do: the decoder has the last word.
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
 STEM = 20
@@ -48,6 +49,15 @@ class _File(msgspec.Struct, gc=False):
 _file = msgspec.json.Decoder(_File)
 
 
+def _raised_by_isal() -> type[Exception]:
+    """The library's exception; its type stubs take it for a value."""
+    found: object = isal_zlib.error
+    return found if isinstance(found, type) and issubclass(found, Exception) else Exception
+
+
+_BadGzip = _raised_by_isal()
+
+
 def keep_buffers() -> None:
     """Keep large buffers in the heap: giving each back to the system ends in a storm of page faults.
 
@@ -60,40 +70,36 @@ def keep_buffers() -> None:
         mallopt(trim_threshold, 1 << 30)
 
 
-def release_buffers() -> None:
-    """Give the kept heap back, where others read from now on."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:
-        malloc_trim(0)
-
-
 def inflate(data: bytes) -> bytes:
     """The content of a gzip file with any number of members, or the data itself; raises ForeignError."""
     if not data.startswith(_GZIP):
         return data
-    parts: list[bytes] = []
-    room = _MOST
-    while data:
-        member = isal_zlib.decompressobj(wbits=31)
-        try:
-            # The last member's size stands at the end: with it the buffer need not double beyond the text.
-            told = int.from_bytes(data[-4:], "little") + 1
-            parts.append(member.decompress(data, min(told, room)))
-            if not member.eof:
-                parts.append(member.decompress(member.unconsumed_tail, room - len(parts[-1])))
-        except _bad_gzip() as error:
-            raise ForeignError(f"not a gzip file: {error}") from error
-        room = _MOST - sum(map(len, parts))
-        if not member.eof:
-            raise ForeignError("larger than 512 MiB" if room <= 0 else "the gzip data is cut short")
-        data = member.unused_data.lstrip(b"\0")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    text, rest = _member(data, _MOST)
+    if not rest:
+        return text
+    parts, room = [text], _MOST - len(text)
+    while rest:
+        text, rest = _member(rest, room)
+        parts.append(text)
+        room -= len(text)
+    return b"".join(parts)
 
 
-def _bad_gzip() -> type[Exception]:
-    """The library's exception; its type stubs take it for a value."""
-    found: object = isal_zlib.error
-    return found if isinstance(found, type) and issubclass(found, Exception) else Exception
+def _member(data: bytes, room: int) -> tuple[bytes, bytes]:
+    """The content of the first gzip member, and what follows it."""
+    if room <= 0:
+        raise ForeignError(_TOO_LARGE)
+    member = isal_zlib.decompressobj(wbits=31)
+    try:
+        # The last member's size stands at the end: with it the buffer need not double beyond the text.
+        text = member.decompress(data, min(int.from_bytes(data[-4:], "little") + 1, room))
+        if not member.eof and len(text) < room:
+            text += member.decompress(member.unconsumed_tail, room - len(text))
+    except _BadGzip as error:
+        raise ForeignError(f"not a gzip file: {error}") from error
+    if not member.eof:
+        raise ForeignError(_TOO_LARGE if len(text) >= room else "the gzip data is cut short")
+    return text, member.unused_data.lstrip(b"\0")
 
 
 class Needles:
@@ -101,7 +107,7 @@ class Needles:
 
     def __init__(self, wanted: Mapping[str, str]) -> None:
         self.keys = dict(wanted)
-        self.stems = _stems(wanted)
+        self.stems = set(_stems(wanted))
         prefixes = {stem[: len(_SESSION)] for stem in self.stems} - {_SESSION}
         self._searches = [BytesAhoCorasick([prefix]) for prefix in sorted(prefixes)]
 
@@ -110,31 +116,9 @@ class Needles:
         self.keys |= sessions
         self.stems |= _stems(sessions)
 
-    def hits(self, text: bytes) -> "_Hits":
-        """Where ids stand in a text: anyone's sessions, and keys of the wanted prefixes."""
-        sessions = [at for _, at, _ in _SESSIONS.find_matches_as_indexes(text)]
-        keys = [at for search in self._searches for _, at, _ in search.find_matches_as_indexes(text)]
-        return _Hits(sessions, _cut_stems(text, sessions), keys, _cut_stems(text, keys))
-
-
-class _Hits(NamedTuple):
-    """Places in a text, and the stems that stand there: of sessions, and of long-term keys."""
-
-    sessions: list[int]
-    session_stems: list[bytes]
-    keys: list[int]
-    key_stems: list[bytes]
-
-    def of(self, wanted: Set[bytes]) -> Iterator[int]:
-        """The places of some stems."""
-        for places, stems in ((self.sessions, self.session_stems), (self.keys, self.key_stems)):
-            for at, stem in zip(places, stems, strict=True):
-                if stem in wanted:
-                    yield at
-
-
-def _cut_stems(text: bytes, places: list[int]) -> list[bytes]:
-    return [text[at : at + STEM] for at in places]
+    def places(self, text: bytes) -> list[int]:
+        """Where ids of the wanted keys' prefixes stand in a text."""
+        return [at for search in self._searches for _, at, _ in search.find_matches_as_indexes(text)]
 
 
 def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
@@ -148,13 +132,28 @@ def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
     if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
         _scan_all(text, needles, part)
         return None
-    hits = needles.hits(text)
-    others = set(hits.session_stems)
-    if not (needles.stems.isdisjoint(others) and needles.stems.isdisjoint(hits.key_stems)):
-        return frozenset(others) - needles.stems - _scan_hits(text, hits, needles, part)
+    places = [at for _, at, _ in _SESSIONS.find_matches_as_indexes(text)]
+    stems = [text[at : at + STEM] for at in places]
+    sessions = frozenset(stems)
+    keys = needles.places(text)
+    key_stems = [text[at : at + STEM] for at in keys]
+    if not (needles.stems.isdisjoint(sessions) and needles.stems.isdisjoint(key_stems)):
+        hits = _Hits(places + keys, stems + key_stems)
+        return sessions - needles.stems - _scan_hits(text, hits, needles, part)
     if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
         deque(_tolerant(text), 0)
-    return frozenset(others)
+    return sessions
+
+
+class _Hits(NamedTuple):
+    """Places in a text, and the stems that stand there."""
+
+    places: list[int]
+    stems: list[bytes]
+
+    def of(self, wanted: Set[bytes]) -> list[int]:
+        """The places of some stems."""
+        return [at for at, stem in zip(self.places, self.stems, strict=True) if stem in wanted]
 
 
 def _scan_hits(text: bytes, hits: _Hits, needles: Needles, part: Part) -> frozenset[bytes]:
@@ -165,16 +164,15 @@ def _scan_hits(text: bytes, hits: _Hits, needles: Needles, part: Part) -> frozen
         return _scan_all(text, needles, part)
     uses: list[Event] = []
     done: set[int] = set()
-    wanted = needles.stems
-    tried = frozenset[bytes]()
-    while held := {bisect_right(ends, at) for at in hits.of(wanted)}:
-        tried |= wanted
+    wanted: Set[bytes] = needles.stems
+    while held := {bisect_right(ends, at) for at in hits.of(wanted)} - done:
         if len(records) in held:  # an id that stands after the records
             return _scan_all(text, needles, part)
-        more = list(events(_decoded(records[index] for index in sorted(held - done))))
+        more = list(events(_decoded(records[index] for index in sorted(held))))
         done |= held
         uses += more
-        wanted = _stems(use.minted for use in more if use.minted) - tried
+        if not (wanted := _stems(use.minted for use in more if use.minted)):
+            break
     return _stems(attribute(uses, needles.keys, part))
 
 

@@ -14,20 +14,22 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 from sparekey.errors import UnreadError
 from sparekey.model import Unreadable, Usage
 from sparekey.usage.fold import Fold, Part, seconds, utc
 from sparekey.usage.join import Sessions
-from sparekey.usage.layout import Scope, delivered, in_order, stamp
+from sparekey.usage.layout import Scope, delivered, in_order
 from sparekey.usage.places import Entry, Place, place
 from sparekey.usage.request import Progress, Request
-from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, release_buffers, scan
+from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
 
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 2 << 20
 _CHUNK_FILES = 1_000
-_POOL_FROM = 16 << 20  # starting processes takes longer than reading less than this
+# Starting processes takes longer than reading this.
+_POOL_FROM = {"fork": 1 << 20, "spawn": 16 << 20}
 _REMEMBERED_BYTES = 32 << 20
 _REMEMBERED_SECONDS = 24 * 3_600
 _REMEMBERED_TASKS = 64
@@ -46,10 +48,19 @@ class _Task(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """What was seen, and per file that was read the stems of sessions that nobody asked for yet."""
+    """What was seen, and of each file the stems of sessions that nobody asked for yet; None where unread."""
 
     part: Part
-    others: list[tuple[Entry, bytes]]
+    others: list[bytes | None]
+
+
+class _Flying(NamedTuple):
+    """A task under way: how many sessions were learnt before it started, and whether its files are new."""
+
+    task: _Task
+    learnt: int
+    new: bool
+    future: Future[_Result]
 
 
 class _Passed(NamedTuple):
@@ -70,22 +81,30 @@ def work(task: _Task) -> _Result:
     """Read the files of one task, in a worker process or in this one."""
     needles = Needles(task.wanted)
     part = Part(task.since, task.until)
-    others: list[tuple[Entry, bytes]] = []
+    others: list[bytes | None] = []
+    minted = 0
     for entry, data in task.place.fetch(task.entries):
-        part.place = entry.name
-        minted = len(part.minted)
-        if isinstance(data, OSError):
-            part.unread.append(Unreadable(entry.name, data.strerror or str(data)))
-            continue
-        try:
-            stems = scan(data, needles, part)
-        except ForeignError as error:
-            part.unread.append(Unreadable(entry.name, str(error)))
-            continue
-        others.append((entry, _ANY if stems is None else b"".join(sorted(stems))))
+        others.append(_read(entry.name, data, needles, part))
         if len(part.minted) > minted:
+            minted = len(part.minted)
             needles.add({session: key for session, (key, _) in part.minted.items()})
     return _Result(part, others)
+
+
+def _read(name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes | None:
+    """Scan one file; returns the stems of sessions in it that nobody asked for yet, None where it is unread."""
+    part.place = name
+    try:
+        if isinstance(data, OSError):
+            raise data
+        stems = scan(data, needles, part)
+    except OSError as error:
+        part.unread.append(Unreadable(name, error.strerror or str(error)))
+    except ForeignError as error:
+        part.unread.append(Unreadable(name, str(error)))
+    else:
+        return _ANY if stems is None else b"".join(stems)
+    return None
 
 
 class _Reading:
@@ -112,17 +131,17 @@ class _Reading:
         scope = Scope(self._request.accounts, self._request.regions, self._request.since, self._request.until)
         chunks = _chunks(in_order(self._place, scope, self._failed))
         with _Workers(self._request.processes) as workers:
-            pending: deque[tuple[bool, int, Future[_Result]]] = deque()
+            flying: deque[_Flying] = deque()
             while True:
-                while len(pending) < workers.ahead and (chunk := next(chunks, None)):
-                    pending.append((True, len(self._learnt), workers.submit(self._task(chunk))))
-                if not pending:
+                while len(flying) < workers.ahead and (chunk := next(chunks, None)):
+                    task = self._task(chunk)
+                    flying.append(_Flying(task, len(self._learnt), True, workers.submit(task)))
+                if not flying:
                     break
-                first, known, future = pending.popleft()
-                result = workers.result(future)
-                for entries, wanted in self._take(result, first, self._learnt[known:]):
-                    task = _Task(self._place, entries, wanted, self._since, self._until)
-                    pending.append((False, len(self._learnt), workers.submit(task)))
+                landed = flying.popleft()
+                for entries, wanted in self._take(landed, workers.result(landed.future)):
+                    task = landed.task._replace(entries=entries, wanted=wanted)
+                    flying.append(_Flying(task, len(self._learnt), False, workers.submit(task)))
         return self._usages()
 
     def _task(self, chunk: tuple[Entry, ...]) -> _Task:
@@ -132,13 +151,9 @@ class _Reading:
             self._newest = last if self._newest is None else max(self._newest, last)
         return _Task(self._place, chunk, self._keys | self._sessions.alive(first), self._since, self._until)
 
-    def _take(
-        self, result: _Result, first: bool, late: list[tuple[str, str]]
-    ) -> Iterator[tuple[tuple[Entry, ...], dict[str, str]]]:
-        """Merge a result; yields what has to be read once more, and for which sessions.
-
-        `late` are the sessions that became known while these files were being read.
-        """
+    def _take(self, landed: _Flying, result: _Result) -> Iterator[tuple[tuple[Entry, ...], dict[str, str]]]:
+        """Merge a result; yields what has to be read once more, and for which sessions."""
+        late = dict(self._learnt[landed.learnt :])  # while these files were being read
         self._fold.merge(result.part)
         new = self._sessions.learn(result.part.minted)
         for session, (key, at) in new.items():
@@ -149,12 +164,12 @@ class _Reading:
                 self._fold.partial(
                     key, f"the minting of a session at {utc(at):%Y-%m-%dT%H:%MZ} came too late"
                 )
-        if first:
-            self._remember(result.others)
-            self._progress.add(result.part.read, result.others, len(result.part.unread))
+        if landed.new:
+            passed = self._remember(landed.task.entries, result.others)
+            self._progress.add(result.part.read, len(landed.task.entries), len(result.part.unread))
             self._request.progress(self._progress)
-            if late and (again := _holding(result.others, dict(late))):
-                yield again, dict(late)
+            if late and (again := _holding(passed.others, late)):
+                yield again, late
         if new:
             wanted = {session: key for session, (key, _) in new.items()}
             minted = min(at for _, at in new.values())
@@ -163,9 +178,9 @@ class _Reading:
                 if after and (again := _holding(passed.others, wanted)):
                     yield again, wanted
 
-    def _remember(self, others: list[tuple[Entry, bytes]]) -> None:
-        first, last = _delivery([entry for entry, _ in others])
-        held = [(entry, stems) for entry, stems in others if stems]
+    def _remember(self, entries: tuple[Entry, ...], others: list[bytes | None]) -> _Passed:
+        first, last = _delivery(entries)
+        held = [(entry, stems) for entry, stems in zip(entries, others, strict=True) if stems]
         passed = _Passed(first, last, held, sum(len(stems) + 200 for _, stems in held))
         self._passed.append(passed)
         self._remembered += passed.size
@@ -176,6 +191,7 @@ class _Reading:
                 self._forgotten = max(
                     self._forgotten or 0, _ALWAYS if gone.last is None else gone.last + _SLACK
                 )
+        return passed
 
     def _outlived(self, now: int | None) -> bool:
         oldest = self._passed[0].last if self._passed else None
@@ -210,7 +226,7 @@ _ALWAYS = 1 << 40
 
 def _delivery(entries: Iterable[Entry]) -> tuple[int | None, int | None]:
     """When the first and the last of these were delivered (epoch seconds); None where not all names tell."""
-    stamps = [stamp(entry.name) for entry in entries] or [""]
+    stamps = [entry.stamp for entry in entries] or [""]
     first, last = (delivered(told) if told else None for told in (min(stamps), max(stamps)))
     return (int(first.timestamp()), int(last.timestamp())) if first and last else (None, None)
 
@@ -235,7 +251,7 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[tuple[Entry, ...]]:
 
 
 class _Workers(ExitStack):
-    """Runs tasks here while they are few, and in processes from then on."""
+    """Runs the first task here, and further ones in processes."""
 
     def __init__(self, processes: int | None) -> None:
         super().__init__()
@@ -247,15 +263,14 @@ class _Workers(ExitStack):
 
     def submit(self, task: _Task) -> Future[_Result]:
         """Start a task."""
-        self._bytes += sum(entry.size for entry in task.entries)
-        if self._pool is None and self._processes > 1 and self._bytes > _POOL_FROM:
-            self._pool = self.enter_context(
-                ProcessPoolExecutor(
-                    self._processes, multiprocessing.get_context("spawn"), initializer=keep_buffers
-                )
-            )
-            self.ahead = self._processes + 2
-            release_buffers()
+        if self._pool is None and self._processes > 1:
+            how = _how_to_start()
+            self._bytes += sum(entry.size for entry in task.entries)
+            if self._bytes > _POOL_FROM[how]:
+                context = multiprocessing.get_context(how)
+                self._pool = ProcessPoolExecutor(self._processes, context, initializer=keep_buffers)
+                self.enter_context(self._pool)
+                self.ahead = 2 * self._processes + 2
         if self._pool is not None:
             return self._pool.submit(work, task)
         done: Future[_Result] = Future()
@@ -270,3 +285,15 @@ class _Workers(ExitStack):
             raise UnreadError(
                 "a process that read the archive was ended", "Give it more memory, or --processes 1."
             ) from error
+
+
+def _how_to_start() -> str:
+    """`fork` where this process has one thread (what another held would stay locked), else `spawn`.
+
+    https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods
+    """
+    try:
+        alone = len(list(Path("/proc/self/task").iterdir())) == 1  # also of those that Python does not know
+    except OSError:
+        alone = False  # not Linux
+    return "fork" if alone else "spawn"
