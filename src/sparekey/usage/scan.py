@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
-from itertools import accumulate, count
+from itertools import accumulate, count, islice
 from operator import add
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import msgspec
 from ahocorasick_rs import BytesAhoCorasick
 from isal import isal_zlib
 
+from sparekey.usage.board import Board
 from sparekey.usage.fold import Part
 from sparekey.usage.join import attribute
 from sparekey.usage.records import Event, Record, decode, events, lenient
@@ -103,84 +104,114 @@ def _member(data: bytes, room: int) -> tuple[bytes, bytes]:
 
 
 class Needles:
-    """The wanted ids as text: which key each key and session id stands for."""
+    """The wanted ids as text: which key each key and session id stands for.
 
-    def __init__(self, wanted: Mapping[str, str]) -> None:
+    What was told on the `board` after its position `told` is news.
+    """
+
+    def __init__(self, wanted: Mapping[str, str], board: Board | None = None, told: int = 0) -> None:
         self.keys = dict(wanted)
         self.stems = set(_stems(wanted))
         prefixes = {stem[: len(_SESSION)] for stem in self.stems} - {_SESSION}
         self._searches = [BytesAhoCorasick([prefix]) for prefix in sorted(prefixes)]
+        self._board, self._told = board, told
 
-    def add(self, sessions: Mapping[str, str]) -> None:
-        """Want these sessions too."""
+    def add(self, sessions: Mapping[str, str]) -> frozenset[bytes]:
+        """Want these sessions too; returns the stems that are new."""
         self.keys |= sessions
-        self.stems |= _stems(sessions)
+        new = _stems(sessions) - self.stems
+        self.stems |= new
+        return new
 
-    def places(self, text: bytes) -> list[int]:
-        """Where ids of the wanted keys' prefixes stand in a text."""
-        return [at for search in self._searches for _, at, _ in search.find_matches_as_indexes(text)]
+    def tell(self, sessions: Mapping[str, str]) -> None:
+        """Want these sessions too, and let other processes."""
+        if self.add(sessions) and self._board:
+            self._board.tell(sessions)
 
+    def news(self) -> frozenset[bytes]:
+        """Want what other processes told of too; returns the stems that are new."""
+        if self._board is None or self._board.end == self._told:
+            return frozenset()
+        begin, self._told = self._told, self._board.end
+        return self.add(self._board.since(begin))
 
-def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
-    """Count into `part` the uses of the wanted ids in one file.
-
-    Returns the stems of sessions in it that are not wanted yet; None where any might be in it. Raises
-    ForeignError, and counts nothing, where the file can't be read whole.
-    """
-    text = inflate(data)
-    part.read += len(text)
-    if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
-        _scan_all(text, needles, part)
-        return None
-    places = [at for _, at, _ in _SESSIONS.find_matches_as_indexes(text)]
-    stems = [text[at : at + STEM] for at in places]
-    sessions = frozenset(stems)
-    keys = needles.places(text)
-    key_stems = [text[at : at + STEM] for at in keys]
-    if not (needles.stems.isdisjoint(sessions) and needles.stems.isdisjoint(key_stems)):
-        hits = _Hits(places + keys, stems + key_stems)
-        return sessions - needles.stems - _scan_hits(text, hits, needles, part)
-    if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
-        deque(_tolerant(text), 0)
-    return sessions
+    def hits(self, text: bytes) -> "_Hits":
+        """Where ids stand in a text: anyone's sessions, and keys of the wanted prefixes."""
+        places = [at for _, at, _ in _SESSIONS.find_matches_as_indexes(text)]
+        stems = [text[at : at + STEM] for at in places]
+        sessions = frozenset(stems)
+        for search in self._searches:
+            found = [at for _, at, _ in search.find_matches_as_indexes(text)]
+            places += found
+            stems += [text[at : at + STEM] for at in found]
+        return _Hits(places, stems, sessions)
 
 
 class _Hits(NamedTuple):
-    """Places in a text, and the stems that stand there."""
+    """Places in a text, the stems that stand there, and those of sessions among them."""
 
     places: list[int]
     stems: list[bytes]
+    sessions: frozenset[bytes]
 
     def of(self, wanted: Set[bytes]) -> list[int]:
         """The places of some stems."""
         return [at for at, stem in zip(self.places, self.stems, strict=True) if stem in wanted]
 
 
-def _scan_hits(text: bytes, hits: _Hits, needles: Needles, part: Part) -> frozenset[bytes]:
+def scan(data: bytes, needles: Needles, part: Part) -> Set[bytes] | None:
+    """Count into `part` the uses of the wanted ids in one file, and want the sessions that were minted in it.
+
+    Returns the stems of sessions in it that are not wanted; None where any might be in it. Raises
+    ForeignError, and counts nothing, where the file can't be read whole.
+    """
+    text = inflate(data)
+    part.read += len(text)
+    if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
+        _count(_all_uses(text), needles, part)
+        return None
+    hits = needles.hits(text)
+    needles.news()
+    if needles.stems.isdisjoint(hits.stems):
+        if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
+            deque(_tolerant(text), 0)
+        return hits.sessions
+    _count(_uses(text, hits, needles), needles, part)
+    return hits.sessions - needles.stems
+
+
+def _count(uses: list[Event], needles: Needles, part: Part) -> None:
+    known = len(part.minted)
+    attribute(uses, needles.keys, part)
+    if len(part.minted) > known:
+        new = islice(part.minted.items(), known, None)
+        needles.tell({session: key for session, (key, _) in new})
+
+
+def _uses(text: bytes, hits: _Hits, needles: Needles) -> list[Event]:
     """Decode the records that hold a wanted id, and those of the sessions that these mint."""
     records = _cut(text)
     ends = None if records is None else _ends(text, records)
     if records is None or ends is None:
-        return _scan_all(text, needles, part)
+        return _all_uses(text)
     uses: list[Event] = []
     done: set[int] = set()
     wanted: Set[bytes] = needles.stems
-    while held := {bisect_right(ends, at) for at in hits.of(wanted)} - done:
+    while wanted:
+        held = {bisect_right(ends, at) for at in hits.of(wanted)} - done
         if len(records) in held:  # an id that stands after the records
-            return _scan_all(text, needles, part)
+            return _all_uses(text)
         more = list(events(_decoded(records[index] for index in sorted(held))))
         done |= held
         uses += more
-        if not (wanted := _stems(use.minted for use in more if use.minted)):
-            break
-    return _stems(attribute(uses, needles.keys, part))
+        wanted = _stems(use.minted for use in more if use.minted) or needles.news()
+    return uses
 
 
-def _scan_all(text: bytes, needles: Needles, part: Part) -> frozenset[bytes]:
+def _all_uses(text: bytes) -> list[Event]:
     """Decode every record, however the file is written."""
     records = _cut(text)
-    read = _tolerant(text) if records is None else _decoded(records)
-    return _stems(attribute(list(events(read)), needles.keys, part))
+    return list(events(_tolerant(text) if records is None else _decoded(records)))
 
 
 def _cut(text: bytes) -> list[msgspec.Raw] | None:

@@ -14,11 +14,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import NamedTuple
 
 from sparekey.errors import UnreadError
 from sparekey.model import Unreadable, Usage
+from sparekey.usage.board import Board
 from sparekey.usage.fold import Fold, Part, seconds, utc
 from sparekey.usage.join import Sessions
 from sparekey.usage.layout import Scope, delivered, in_order
@@ -26,10 +28,10 @@ from sparekey.usage.places import Entry, Place, place
 from sparekey.usage.request import Progress, Request
 from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
 
-_CHUNK_BYTES = 2 << 20
+_CHUNK_BYTES = 4 << 20
 _CHUNK_FILES = 1_000
 # Starting processes takes longer than reading this.
-_POOL_FROM = {"fork": 1 << 20, "spawn": 16 << 20}
+_POOL_FROM = {"fork": 2 << 20, "spawn": 16 << 20}
 _REMEMBERED_BYTES = 32 << 20
 _REMEMBERED_SECONDS = 24 * 3_600
 _REMEMBERED_TASKS = 64
@@ -38,13 +40,17 @@ _ANY = b"*"
 
 
 class _Task(NamedTuple):
-    """Files to read, and for whom: key and session ids with the key behind each."""
+    """Files to read, and for whom: key and session ids with the key behind each.
+
+    What the board told up to `told` is among them.
+    """
 
     place: Place
     entries: tuple[Entry, ...]
     wanted: Mapping[str, str]
     since: int | None
     until: int | None
+    told: int = 0
 
 
 class _Result(NamedTuple):
@@ -55,11 +61,12 @@ class _Result(NamedTuple):
 
 
 class _Flying(NamedTuple):
-    """A task under way: how many sessions were learnt before it started, and whether its files are new."""
+    """A task under way: whether its files are new, what had been learnt and told when it began."""
 
     task: _Task
-    learnt: int
     new: bool
+    learnt: int
+    told: int
     future: Future[_Result]
 
 
@@ -79,16 +86,11 @@ def read(spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...
 
 def work(task: _Task) -> _Result:
     """Read the files of one task, in a worker process or in this one."""
-    needles = Needles(task.wanted)
+    needles = Needles(task.wanted, _boards[0] if _boards else None, task.told)
     part = Part(task.since, task.until)
-    others: list[bytes | None] = []
-    minted = 0
-    for entry, data in task.place.fetch(task.entries):
-        others.append(_read(entry.name, data, needles, part))
-        if len(part.minted) > minted:
-            minted = len(part.minted)
-            needles.add({session: key for session, (key, _) in part.minted.items()})
-    return _Result(part, others)
+    return _Result(
+        part, [_read(entry.name, data, needles, part) for entry, data in task.place.fetch(task.entries)]
+    )
 
 
 def _read(name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes | None:
@@ -132,24 +134,28 @@ class _Reading:
         chunks = _chunks(in_order(self._place, scope, self._failed))
         with _Workers(self._request.processes) as workers:
             flying: deque[_Flying] = deque()
+
+            def begin(task: _Task, new: bool) -> None:
+                flying.append(_Flying(task, new, len(self._learnt), workers.told(), workers.submit(task)))
+
             while True:
                 while len(flying) < workers.ahead and (chunk := next(chunks, None)):
-                    task = self._task(chunk)
-                    flying.append(_Flying(task, len(self._learnt), True, workers.submit(task)))
+                    # Whatever was told before the oldest of these began is known here by now.
+                    begin(self._task(chunk, flying[0].told if flying else workers.told()), True)
                 if not flying:
                     break
                 landed = flying.popleft()
-                for entries, wanted in self._take(landed, workers.result(landed.future)):
-                    task = landed.task._replace(entries=entries, wanted=wanted)
-                    flying.append(_Flying(task, len(self._learnt), False, workers.submit(task)))
+                for again, wanted in self._take(landed, workers.result(landed.future)):
+                    begin(landed.task._replace(entries=again, wanted=wanted, told=workers.told()), False)
         return self._usages()
 
-    def _task(self, chunk: tuple[Entry, ...]) -> _Task:
+    def _task(self, chunk: tuple[Entry, ...], told: int) -> _Task:
         first, last = _delivery(chunk)
         if first is not None and last is not None:
             self._oldest = first if self._oldest is None else min(self._oldest, first)
             self._newest = last if self._newest is None else max(self._newest, last)
-        return _Task(self._place, chunk, self._keys | self._sessions.alive(first), self._since, self._until)
+        wanted = self._keys | self._sessions.alive(first)
+        return _Task(self._place, chunk, wanted, self._since, self._until, told)
 
     def _take(self, landed: _Flying, result: _Result) -> Iterator[tuple[tuple[Entry, ...], dict[str, str]]]:
         """Merge a result; yields what has to be read once more, and for which sessions."""
@@ -251,14 +257,15 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[tuple[Entry, ...]]:
 
 
 class _Workers(ExitStack):
-    """Runs the first task here, and further ones in processes."""
+    """Runs tasks here while they are few, and in processes from then on."""
 
     def __init__(self, processes: int | None) -> None:
         super().__init__()
         self._processes = processes or os.cpu_count() or 1
-        self._pool: ProcessPoolExecutor | None = None
-        self._bytes = 0
         self.ahead = 1
+        self._pool: ProcessPoolExecutor | None = None
+        self._board: Board | None = None
+        self._bytes = 0
         keep_buffers()
 
     def submit(self, task: _Task) -> Future[_Result]:
@@ -267,15 +274,23 @@ class _Workers(ExitStack):
             how = _how_to_start()
             self._bytes += sum(entry.size for entry in task.entries)
             if self._bytes > _POOL_FROM[how]:
-                context = multiprocessing.get_context(how)
-                self._pool = ProcessPoolExecutor(self._processes, context, initializer=keep_buffers)
-                self.enter_context(self._pool)
-                self.ahead = 2 * self._processes + 2
+                self._start(multiprocessing.get_context(how))
         if self._pool is not None:
             return self._pool.submit(work, task)
         done: Future[_Result] = Future()
         done.set_result(work(task))
         return done
+
+    def _start(self, context: BaseContext) -> None:
+        self._board = Board(context)
+        self._pool = self.enter_context(
+            ProcessPoolExecutor(self._processes, context, initializer=_begin, initargs=(self._board,))
+        )
+        self.ahead = self._processes + 2
+
+    def told(self) -> int:
+        """How much the processes have told each other."""
+        return self._board.end if self._board else 0
 
     def result(self, future: Future[_Result]) -> _Result:
         """The outcome of a task; raises UnreadError where its process died."""
@@ -285,6 +300,15 @@ class _Workers(ExitStack):
             raise UnreadError(
                 "a process that read the archive was ended", "Give it more memory, or --processes 1."
             ) from error
+
+
+_boards: list[Board] = []
+
+
+def _begin(board: Board) -> None:
+    """Make a new process a worker."""
+    keep_buffers()
+    _boards[:] = [board]
 
 
 def _how_to_start() -> str:
