@@ -53,6 +53,17 @@ def test_any_folder_of_the_layout_can_be_named(root: Path, levels: int) -> None:
     assert read(path).calls == 1
 
 
+@pytest.mark.parametrize("levels", range(4))
+def test_a_part_of_an_archive_is_no_proof(root: Path, levels: int) -> None:
+    """Below one region's folder, other regions' calls are not seen."""
+    path = put(root, file_name(), record())
+    (why,) = read(path.parents[levels]).partial
+    assert why.startswith("only region eu-central-1 was read")
+    assert read(path).partial == (f"only the file {path.name} was read",)
+    assert read(path.parents[4]).partial == ()
+    assert read(root).partial == ()
+
+
 @pytest.mark.parametrize(
     "name",
     [

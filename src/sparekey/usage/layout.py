@@ -17,6 +17,7 @@ from sparekey.usage.places import Entry, Place
 
 _FILE = re.compile(r"(\d{12})_CloudTrail_([a-z0-9-]+)_(\d{8}T\d{4}Z)_[^/]*$")
 _TRAIL = re.compile(r"/(\d{12})/CloudTrail/([a-z0-9-]+)((?:/\d+){0,3})$")
+_REGION = re.compile(r"/\d{12}/CloudTrail/([a-z0-9-]+)(?:/|$)")
 _ACCOUNT = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?(\d{12})(?:/|$)")
 # What else AWS keeps beside a trail: digests, insights, flow logs, load balancers'.
 _NOT_A_TRAIL = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?\d{12}/(?!CloudTrail(?:/|$))[^/]")
@@ -53,6 +54,15 @@ class Scope(Value, frozen=True):
         return (self.since is None or last >= (self.since - BEFORE).date()) and (
             self.until is None or first <= (self.until + AFTER).date()
         )
+
+
+def limit(place: Place) -> str | None:
+    """Why a place shows a part of an archive only; None where that can't be told."""
+    if place.only is not None:
+        return f"only the file {place.only} was read"
+    if region := _REGION.search(place.root):
+        return f"only region {region[1]} was read: {place.root} is one part of an archive"
+    return None
 
 
 def delivered(told: str) -> datetime | None:

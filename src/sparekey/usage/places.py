@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from sparekey.clock import SystemClock
@@ -42,6 +42,11 @@ class Place(Protocol):
     @property
     def root(self) -> str:
         """The whole path, for what it tells of accounts and regions."""
+        ...
+
+    @property
+    def only(self) -> str | None:
+        """The one file that is meant, where it is not all of them."""
         ...
 
     def children(self, folder: str) -> tuple[list[str], list[Entry]]:
@@ -110,6 +115,7 @@ class S3Place:
     profile: str | None = None
     region: str | None = None
     endpoint: str | None = None
+    only: ClassVar[None] = None
 
     @property
     def root(self) -> str:

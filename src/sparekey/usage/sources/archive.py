@@ -23,7 +23,7 @@ from sparekey.model import Unreadable, Usage
 from sparekey.usage.board import Board
 from sparekey.usage.fold import Fold, Part, seconds, utc
 from sparekey.usage.join import Sessions
-from sparekey.usage.layout import Scope, delivered, in_order
+from sparekey.usage.layout import Scope, delivered, in_order, limit
 from sparekey.usage.places import Entry, Place, place
 from sparekey.usage.request import Progress, Request
 from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
@@ -218,6 +218,9 @@ class _Reading:
                 f"nothing under {self._place.root} is a CloudTrail log file of what was asked for",
                 "Name the folder above AWSLogs, and check --since, --until, --account and --region.",
             )
+        if why := limit(self._place):
+            for key in self._keys:
+                self._fold.partial(key, why)
         bounds = (None if time is None else utc(time) for time in (self._oldest, self._newest))
         since, until = (
             [time for time in pair if time is not None]
