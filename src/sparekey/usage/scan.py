@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import accumulate, count, islice
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from ahocorasick_rs import BytesAhoCorasick
@@ -37,6 +37,10 @@ _SESSIONS = BytesAhoCorasick([_SESSION])
 _ESCAPE = BytesAhoCorasick([b"\\u00"])
 # As CloudTrail writes every file: where no wanted id occurs, one look at both ends will do.
 _BEGIN, _END = b'{"Records":[', b"]}"
+
+
+_Match = tuple[int, int, int]
+"""Which text was found, and where it begins and ends."""
 
 
 class ForeignError(ValueError):
@@ -113,7 +117,7 @@ class Needles:
         self.keys = dict(wanted)
         self.stems = set(_stems(wanted))
         prefixes = {stem[: len(_SESSION)] for stem in self.stems} - {_SESSION}
-        self._searches = [BytesAhoCorasick([prefix]) for prefix in sorted(prefixes)]
+        self._search = BytesAhoCorasick(sorted(prefixes))
         self._board, self._told = board, told
 
     def add(self, sessions: Mapping[str, str]) -> frozenset[bytes]:
@@ -135,28 +139,9 @@ class Needles:
         begin, self._told = self._told, self._board.end
         return self.add(self._board.since(begin))
 
-    def hits(self, text: bytes) -> "_Hits":
-        """Where ids stand in a text: anyone's sessions, and keys of the wanted prefixes."""
-        places = [at for _, at, _ in _SESSIONS.find_matches_as_indexes(text)]
-        stems = [text[at : at + STEM] for at in places]
-        sessions = frozenset(stems)
-        for search in self._searches:
-            found = [at for _, at, _ in search.find_matches_as_indexes(text)]
-            places += found
-            stems += [text[at : at + STEM] for at in found]
-        return _Hits(places, stems, sessions)
-
-
-class _Hits(NamedTuple):
-    """Places in a text, the stems that stand there, and those of sessions among them."""
-
-    places: list[int]
-    stems: list[bytes]
-    sessions: frozenset[bytes]
-
-    def of(self, wanted: Set[bytes]) -> list[int]:
-        """The places of some stems."""
-        return [at for at, stem in zip(self.places, self.stems, strict=True) if stem in wanted]
+    def long_term(self, text: bytes) -> list[_Match]:
+        """Where ids stand in a text that begin like wanted keys."""
+        return self._search.find_matches_as_indexes(text)
 
 
 def scan(data: bytes, needles: Needles, part: Part) -> Set[bytes] | None:
@@ -170,14 +155,17 @@ def scan(data: bytes, needles: Needles, part: Part) -> Set[bytes] | None:
     if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
         _count(_all_uses(text), needles, part)
         return None
-    hits = needles.hits(text)
+    found = _SESSIONS.find_matches_as_indexes(text)
+    sessions = {text[at : at + STEM] for _, at, _ in found}
+    keys = needles.long_term(text)
     needles.news()
-    if needles.stems.isdisjoint(hits.stems):
+    wanted = needles.stems
+    if wanted.isdisjoint(sessions) and wanted.isdisjoint([text[at : at + STEM] for _, at, _ in keys]):
         if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
             deque(_tolerant(text), 0)
-        return hits.sessions
-    _count(_uses(text, hits, needles), needles, part)
-    return hits.sessions - needles.stems
+        return sessions
+    _count(_uses(text, found + keys, needles), needles, part)
+    return sessions - wanted
 
 
 def _count(uses: list[Event], needles: Needles, part: Part) -> None:
@@ -188,7 +176,7 @@ def _count(uses: list[Event], needles: Needles, part: Part) -> None:
         needles.tell({session: key for session, (key, _) in new})
 
 
-def _uses(text: bytes, hits: _Hits, needles: Needles) -> list[Event]:
+def _uses(text: bytes, matches: list[_Match], needles: Needles) -> list[Event]:
     """Decode the records that hold a wanted id, and those of the sessions that these mint."""
     records = _cut(text)
     ends = None if records is None else _ends(text, records)
@@ -198,7 +186,7 @@ def _uses(text: bytes, hits: _Hits, needles: Needles) -> list[Event]:
     done: set[int] = set()
     wanted: Set[bytes] = needles.stems
     while wanted:
-        held = {bisect_right(ends, at) for at in hits.of(wanted)} - done
+        held = {bisect_right(ends, at) for _, at, _ in matches if text[at : at + STEM] in wanted} - done
         if len(records) in held:  # an id that stands after the records
             return _all_uses(text)
         more = list(events(_decoded(records[index] for index in sorted(held))))

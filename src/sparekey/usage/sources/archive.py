@@ -7,6 +7,7 @@ files that hold a session learnt of later are read once more for it. What is rem
 the archive's size; a minting delivered so late that files have been forgotten makes the usage partial.
 """
 
+import gc
 import multiprocessing
 import os
 from collections import deque
@@ -243,7 +244,7 @@ def _delivery(entries: Iterable[Entry]) -> tuple[int | None, int | None]:
 def _holding(files: Iterable[tuple[Entry, bytes]], sessions: Collection[str]) -> tuple[Entry, ...]:
     """The files that may hold one of these sessions."""
     stems = [session[:STEM].encode() for session in sessions]
-    return tuple(entry for entry, held in files if held == _ANY or any(stem in held for stem in stems))
+    return tuple(entry for entry, held in files if held == _ANY or any(map(held.__contains__, stems)))
 
 
 def _chunks(entries: Iterable[Entry]) -> Iterator[tuple[Entry, ...]]:
@@ -310,6 +311,7 @@ _boards: list[Board] = []
 
 def _begin(board: Board) -> None:
     """Make a new process a worker."""
+    gc.freeze()  # what it was started with stays, and stays shared
     keep_buffers()
     _boards[:] = [board]
 
