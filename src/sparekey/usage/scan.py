@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
-from itertools import accumulate, count, islice
+from itertools import accumulate, compress, count, islice
 from operator import add
 from typing import Any
 
@@ -155,17 +155,18 @@ def scan(data: bytes, needles: Needles, part: Part) -> Set[bytes] | None:
     if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
         _count(_all_uses(text), needles, part)
         return None
-    found = _SESSIONS.find_matches_as_indexes(text)
-    sessions = {text[at : at + STEM] for _, at, _ in found}
-    keys = needles.long_term(text)
+    places = _SESSIONS.find_matches_as_indexes(text)
+    number = len(places)
+    places += needles.long_term(text)
+    stems = [text[at : at + STEM] for _, at, _ in places]
+    sessions = set(stems[:number])
     needles.news()
-    wanted = needles.stems
-    if wanted.isdisjoint(sessions) and wanted.isdisjoint([text[at : at + STEM] for _, at, _ in keys]):
-        if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
-            deque(_tolerant(text), 0)
-        return sessions
-    _count(_uses(text, found + keys, needles), needles, part)
-    return sessions - wanted
+    if not needles.stems.isdisjoint(stems):
+        _count(_uses(text, places, stems, needles), needles, part)
+        return sessions - needles.stems
+    if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
+        deque(_tolerant(text), 0)
+    return sessions
 
 
 def _count(uses: list[Event], needles: Needles, part: Part) -> None:
@@ -176,7 +177,7 @@ def _count(uses: list[Event], needles: Needles, part: Part) -> None:
         needles.tell({session: key for session, (key, _) in new})
 
 
-def _uses(text: bytes, matches: list[_Match], needles: Needles) -> list[Event]:
+def _uses(text: bytes, places: list[_Match], stems: list[bytes], needles: Needles) -> list[Event]:
     """Decode the records that hold a wanted id, and those of the sessions that these mint."""
     records = _cut(text)
     ends = None if records is None else _ends(text, records)
@@ -186,7 +187,8 @@ def _uses(text: bytes, matches: list[_Match], needles: Needles) -> list[Event]:
     done: set[int] = set()
     wanted: Set[bytes] = needles.stems
     while wanted:
-        held = {bisect_right(ends, at) for _, at, _ in matches if text[at : at + STEM] in wanted} - done
+        found = compress(places, map(wanted.__contains__, stems))
+        held = {bisect_right(ends, at) for _, at, _ in found} - done
         if len(records) in held:  # an id that stands after the records
             return _all_uses(text)
         more = list(events(_decoded(records[index] for index in sorted(held))))
