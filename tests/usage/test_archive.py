@@ -12,7 +12,7 @@ import pytest
 from sparekey import usage
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.places import Entry, place
+from sparekey.usage.places import place
 from sparekey.usage.request import Progress, Request
 from sparekey.usage.sources import archive
 from usage.archives import ACCOUNT, FOREIGN, NEW, OLD, SESSIONS, file_name, mint, put, put_bytes, record
@@ -141,7 +141,7 @@ def test_a_file_that_is_gone_is_named(root: Path) -> None:
     (root / "gone.json").symlink_to(root / "nowhere.json")
     (root / "shut.json").mkdir()
     assert (read(root).calls, read(root).unread) == (1, ())
-    task = archive._Task(place(str(root)), (Entry("nowhere.json", 1),), {}, None, None)
+    task = archive._Task(place(str(root)), ("nowhere.json",), {}, None, None)
     assert archive.work(task).part.unread[0].what == "nowhere.json"
 
 

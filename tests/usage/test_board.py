@@ -22,11 +22,14 @@ def test_what_was_told_since_is_read_once() -> None:
     assert board.since(board.end) == {}
 
 
-def test_a_full_board_takes_no_more_and_loses_nothing() -> None:
-    board = Board(SPAWN, room=60)
-    board.tell({SESSIONS[0]: OLD})
-    board.tell({SESSIONS[1]: OLD})
-    assert board.since(0) == {SESSIONS[0]: OLD}
+def test_a_board_holds_what_was_told_last() -> None:
+    board = Board(SPAWN, room=100)
+    for number in range(40):
+        begin = board.end
+        told = {SESSIONS[number % 6]: OLD, SESSIONS[(number + 1) % 6]: FOREIGN}
+        board.tell(told)
+        assert board.since(begin) == told
+    assert board.since(0) == {}
 
 
 def test_a_session_that_is_told_of_is_looked_for_at_once(tmp_path: Path) -> None:

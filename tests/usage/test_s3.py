@@ -98,8 +98,8 @@ def test_a_bucket_that_is_not_there_is_unread(s3: Any) -> None:
 
 def test_an_object_that_is_gone_is_unread(s3: Any) -> None:
     place = S3Place(bucket(s3, "gone", {}))
-    ((entry, error),) = place.fetch([Entry("missing.json", 1)])
-    assert entry.name == "missing.json"
+    ((name, error),) = place.fetch(["missing.json"])
+    assert name == "missing.json"
     assert isinstance(error, OSError)
     assert "missing.json" in str(error)
 

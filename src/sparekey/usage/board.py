@@ -7,12 +7,12 @@ later. So what the board misses costs time and nothing else.
 from collections.abc import Mapping
 from multiprocessing.context import BaseContext
 
-# Some 400,000 sessions: then it is full, and no more is told. Memory is taken as it fills.
-_ROOM = 16 << 20
+# Some 6,000 sessions: more than are minted while a few tasks run.
+_ROOM = 1 << 18
 
 
 class Board:
-    """A text in shared memory that only grows; a process is given it when it starts."""
+    """The end of a text that grows, in shared memory; a process is given it when it starts."""
 
     def __init__(self, context: BaseContext, room: int = _ROOM) -> None:
         self._room = room
@@ -28,15 +28,17 @@ class Board:
 
     def tell(self, sessions: Mapping[str, str]) -> None:
         """Tell of sessions and the keys behind them."""
-        said = "".join(f"{session} {key}\n" for session, key in sessions.items()).encode()
+        said = "".join(f"{session} {key}\n" for session, key in sessions.items()).encode()[-self._room :]
         with self._lock:
-            begin, end = self._end.value, self._end.value + len(said)
-            if end <= self._room:
-                self._text[begin:end] = said
-                self._end.value = end
+            at = self._end.value % self._room
+            first, rest = said[: self._room - at], said[self._room - at :]
+            self._text[at : at + len(first)] = first
+            self._text[: len(rest)] = rest
+            self._end.value += len(said)
 
     def since(self, begin: int) -> dict[str, str]:
-        """The sessions, and their keys, that were told of after `begin`."""
+        """The sessions, and their keys, that were told of after `begin`; none where that is too long ago."""
         with self._lock:
-            said: bytes = self._text[begin : self._end.value]
-        return dict(line.split(" ") for line in said.decode().splitlines())
+            size, at = self._end.value - begin, begin % self._room
+            said: bytes = self._text[at : at + size] + self._text[: max(0, at + size - self._room)]
+        return dict(line.split(" ") for line in said.decode().splitlines()) if size <= self._room else {}

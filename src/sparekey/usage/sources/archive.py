@@ -47,7 +47,7 @@ class _Task(NamedTuple):
     """
 
     place: Place
-    entries: tuple[Entry, ...]
+    names: tuple[str, ...]
     wanted: Mapping[str, str]
     since: int | None
     until: int | None
@@ -61,22 +61,28 @@ class _Result(NamedTuple):
     others: list[bytes | None]
 
 
+class _Span(NamedTuple):
+    """When the first and the last of some files were delivered (epoch seconds); None where not all names tell."""
+
+    first: int | None
+    last: int | None
+
+
 class _Flying(NamedTuple):
-    """A task under way: whether its files are new, what had been learnt and told when it began."""
+    """A task under way: of when its files are (None: they were read before), what was known when it began."""
 
     task: _Task
-    new: bool
+    span: _Span | None
     learnt: int
     told: int
     future: Future[_Result]
 
 
 class _Passed(NamedTuple):
-    """Files that were read: when they were delivered (None: unknown), and the sessions in them."""
+    """Files that were read, and the sessions in them."""
 
-    first: int | None
-    last: int | None
-    others: list[tuple[Entry, bytes]]
+    span: _Span
+    others: list[tuple[str, bytes]]
     size: int
 
 
@@ -89,9 +95,7 @@ def work(task: _Task) -> _Result:
     """Read the files of one task, in a worker process or in this one."""
     needles = Needles(task.wanted, _boards[0] if _boards else None, task.told)
     part = Part(task.since, task.until)
-    return _Result(
-        part, [_read(entry.name, data, needles, part) for entry, data in task.place.fetch(task.entries)]
-    )
+    return _Result(part, [_read(name, data, needles, part) for name, data in task.place.fetch(task.names)])
 
 
 def _read(name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes | None:
@@ -135,30 +139,32 @@ class _Reading:
         chunks = _chunks(in_order(self._place, scope, self._failed))
         with _Workers(self._request.processes) as workers:
             flying: deque[_Flying] = deque()
-
-            def begin(task: _Task, new: bool) -> None:
-                flying.append(_Flying(task, new, len(self._learnt), workers.told(), workers.submit(task)))
-
             while True:
                 while len(flying) < workers.ahead and (chunk := next(chunks, None)):
                     # Whatever was told before the oldest of these began is known here by now.
-                    begin(self._task(chunk, flying[0].told if flying else workers.told()), True)
+                    told = flying[0].told if flying else workers.told()
+                    flying.append(self._first_time(chunk, told, workers))
                 if not flying:
                     break
                 landed = flying.popleft()
-                for again, wanted in self._take(landed, workers.result(landed.future)):
-                    begin(landed.task._replace(entries=again, wanted=wanted, told=workers.told()), False)
+                for names, wanted in self._take(landed, workers.result(landed.future)):
+                    task = landed.task._replace(names=names, wanted=wanted, told=workers.told())
+                    future = workers.submit(task)
+                    flying.append(_Flying(task, None, len(self._learnt), task.told, future))
         return self._usages()
 
-    def _task(self, chunk: tuple[Entry, ...], told: int) -> _Task:
-        first, last = _delivery(chunk)
-        if first is not None and last is not None:
-            self._oldest = first if self._oldest is None else min(self._oldest, first)
-            self._newest = last if self._newest is None else max(self._newest, last)
-        wanted = self._keys | self._sessions.alive(first)
-        return _Task(self._place, chunk, wanted, self._since, self._until, told)
+    def _first_time(self, chunk: list[Entry], told: int, workers: "_Workers") -> _Flying:
+        span = _span(chunk)
+        if span.first is not None and span.last is not None:
+            self._oldest = span.first if self._oldest is None else min(self._oldest, span.first)
+            self._newest = span.last if self._newest is None else max(self._newest, span.last)
+        wanted = self._keys | self._sessions.alive(span.first)
+        names = tuple(entry.name for entry in chunk)
+        task = _Task(self._place, names, wanted, self._since, self._until, told)
+        now = workers.told()
+        return _Flying(task, span, len(self._learnt), now, workers.submit(task, _size(chunk)))
 
-    def _take(self, landed: _Flying, result: _Result) -> Iterator[tuple[tuple[Entry, ...], dict[str, str]]]:
+    def _take(self, landed: _Flying, result: _Result) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
         """Merge a result; yields what has to be read once more, and for which sessions."""
         late = dict(self._learnt[landed.learnt :])  # while these files were being read
         self._fold.merge(result.part)
@@ -171,9 +177,9 @@ class _Reading:
                 self._fold.partial(
                     key, f"the minting of a session at {utc(at):%Y-%m-%dT%H:%MZ} came too late"
                 )
-        if landed.new:
-            passed = self._remember(landed.task.entries, result.others)
-            self._progress.add(result.part.read, len(landed.task.entries), len(result.part.unread))
+        if landed.span is not None:
+            passed = self._remember(landed.span, landed.task.names, result.others)
+            self._progress.add(result.part.read, len(result.others), len(result.part.unread))
             self._request.progress(self._progress)
             if late and (again := _holding(passed.others, late)):
                 yield again, late
@@ -181,27 +187,25 @@ class _Reading:
             wanted = {session: key for session, (key, _) in new.items()}
             minted = min(at for _, at in new.values())
             for passed in self._passed:
-                after = passed.last is None or passed.last + _SLACK >= minted
+                after = passed.span.last is None or passed.span.last + _SLACK >= minted
                 if after and (again := _holding(passed.others, wanted)):
                     yield again, wanted
 
-    def _remember(self, entries: tuple[Entry, ...], others: list[bytes | None]) -> _Passed:
-        first, last = _delivery(entries)
-        held = [(entry, stems) for entry, stems in zip(entries, others, strict=True) if stems]
-        passed = _Passed(first, last, held, sum(len(stems) + 200 for _, stems in held))
+    def _remember(self, span: _Span, names: tuple[str, ...], others: list[bytes | None]) -> _Passed:
+        held = [(name, stems) for name, stems in zip(names, others, strict=True) if stems]
+        passed = _Passed(span, held, sum(len(stems) + 200 for _, stems in held))
         self._passed.append(passed)
         self._remembered += passed.size
-        while self._remembered > _REMEMBERED_BYTES or self._outlived(first):
+        while self._remembered > _REMEMBERED_BYTES or self._outlived(span.first):
             gone = self._passed.popleft()
             self._remembered -= gone.size
             if gone.others:
-                self._forgotten = max(
-                    self._forgotten or 0, _ALWAYS if gone.last is None else gone.last + _SLACK
-                )
+                until = _ALWAYS if gone.span.last is None else gone.span.last + _SLACK
+                self._forgotten = max(self._forgotten or 0, until)
         return passed
 
     def _outlived(self, now: int | None) -> bool:
-        oldest = self._passed[0].last if self._passed else None
+        oldest = self._passed[0].span.last if self._passed else None
         return (
             len(self._passed) > _REMEMBERED_TASKS
             and now is not None
@@ -234,30 +238,33 @@ class _Reading:
 _ALWAYS = 1 << 40
 
 
-def _delivery(entries: Iterable[Entry]) -> tuple[int | None, int | None]:
-    """When the first and the last of these were delivered (epoch seconds); None where not all names tell."""
-    stamps = [entry.stamp for entry in entries] or [""]
+def _span(entries: list[Entry]) -> _Span:
+    stamps = [entry.stamp for entry in entries]
     first, last = (delivered(told) if told else None for told in (min(stamps), max(stamps)))
-    return (int(first.timestamp()), int(last.timestamp())) if first and last else (None, None)
+    return _Span(int(first.timestamp()), int(last.timestamp())) if first and last else _Span(None, None)
 
 
-def _holding(files: Iterable[tuple[Entry, bytes]], sessions: Collection[str]) -> tuple[Entry, ...]:
+def _holding(files: Iterable[tuple[str, bytes]], sessions: Collection[str]) -> tuple[str, ...]:
     """The files that may hold one of these sessions."""
     stems = [session[:STEM].encode() for session in sessions]
-    return tuple(entry for entry, held in files if held == _ANY or any(map(held.__contains__, stems)))
+    return tuple(name for name, held in files if held == _ANY or any(map(held.__contains__, stems)))
 
 
-def _chunks(entries: Iterable[Entry]) -> Iterator[tuple[Entry, ...]]:
+def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     chunk: list[Entry] = []
     size = 0
     for entry in entries:
         chunk.append(entry)
         size += entry.size
         if size >= _CHUNK_BYTES or len(chunk) >= _CHUNK_FILES:
-            yield tuple(chunk)
+            yield chunk
             chunk, size = [], 0
     if chunk:
-        yield tuple(chunk)
+        yield chunk
+
+
+def _size(entries: list[Entry]) -> int:
+    return sum(entry.size for entry in entries)
 
 
 class _Workers(ExitStack):
@@ -272,11 +279,11 @@ class _Workers(ExitStack):
         self._bytes = 0
         keep_buffers()
 
-    def submit(self, task: _Task) -> Future[_Result]:
-        """Start a task."""
+    def submit(self, task: _Task, size: int = 0) -> Future[_Result]:
+        """Start a task; `size` is that of its files."""
         if self._pool is None and self._processes > 1:
             how = _how_to_start()
-            self._bytes += sum(entry.size for entry in task.entries)
+            self._bytes += size
             if self._bytes > _POOL_FROM[how]:
                 self._start(multiprocessing.get_context(how))
         if self._pool is not None:
