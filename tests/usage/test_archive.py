@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -289,11 +292,7 @@ def test_what_is_remembered_of_other_sessions_is_bounded(root: Path, monkeypatch
     assert "came too late" in read(root).partial[0]
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn"])
-def test_two_processes_see_what_one_sees(root: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    monkeypatch.setattr(archive, "_POOL_FROM", {how: 0})
-    monkeypatch.setattr(archive, "_how_to_start", lambda: how)
-    monkeypatch.setattr(archive, "_CHUNK_FILES", 2)
+def _among_many(root: Path) -> None:
     for number in range(12):
         put(
             root,
@@ -301,9 +300,40 @@ def test_two_processes_see_what_one_sees(root: Path, monkeypatch: pytest.MonkeyP
             CHAIN[number % 4],
             record(NEW, eventID=f"n{number}"),
         )
+
+
+def test_two_processes_see_what_one_sees(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_POOL_FROM", {"spawn": 0})
+    monkeypatch.setattr(archive, "_how_to_start", lambda: "spawn")
+    monkeypatch.setattr(archive, "_CHUNK_FILES", 2)
+    _among_many(root)
     one, two = (usage.read(f"archive={root}", [OLD, NEW], Request(processes=count)) for count in (1, 2))
     assert one == two
     assert (two[1].calls, two[1].sessions, two[0].calls) == (4, 3, 12)
+
+
+def test_a_process_with_one_thread_forks(root: Path) -> None:
+    """Forked workers see what one process sees, too; pytest itself may have threads."""
+    _among_many(root)
+    read_and_tell = f"""
+from sparekey import usage
+from sparekey.usage.sources import archive
+archive._CHUNK_FILES = 2
+archive._POOL_FROM = {{"fork": 0, "spawn": 1 << 40}}
+how = archive._how_to_start()
+found = usage.read("archive={root}", ["{OLD}", "{NEW}"], usage.Request(processes=3))
+print(how, usage.document(found).decode())
+"""
+    done = subprocess.run([sys.executable, "-c", read_and_tell], capture_output=True, text=True, check=True)
+    how, document = done.stdout.split(" ", 1)
+    alone = usage.read(f"archive={root}", [OLD, NEW], Request(processes=1))
+    assert document.strip() == usage.document(alone).decode()
+    assert (how, done.stderr) == ("fork" if sys.platform == "linux" else "spawn", "")
+
+
+def test_a_process_with_threads_does_not_fork() -> None:
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(archive._how_to_start).result() == "spawn"
 
 
 def test_progress_tells_files_and_bytes(root: Path) -> None:
