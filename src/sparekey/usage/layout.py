@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 from sparekey.model import Value
-from sparekey.usage.places import Entry, Place
+from sparekey.usage.places import Found, Place
 
 _FILE = re.compile(r"(\d{12})_CloudTrail_([a-z0-9-]+)_(\d{8}T\d{4}Z)_[^/]*$")
 _TRAIL = re.compile(r"/(\d{12})/CloudTrail/([a-z0-9-]+)((?:/\d+){0,3})$")
@@ -27,6 +28,19 @@ _LOG = re.compile(r"_CloudTrail_|\.(?:json|jsonl|ndjson|gz)$")
 # Sessions minted before the window call within it; records of the window are delivered after it.
 BEFORE = timedelta(days=3)
 AFTER = timedelta(days=2)
+
+
+class Entry(NamedTuple):
+    """One file, sorted by when it was delivered: the stamp in its name, or an empty one.
+
+    Its name is the path below the place's root, its size about how many bytes it has.
+    """
+
+    stamp: str
+    name: str
+    size: int
+
+
 _Dated = tuple[date, list[Entry]]
 
 
@@ -81,13 +95,9 @@ def in_order(place: Place, scope: Scope, failed: Callable[[str, OSError], None])
     walk = _Walk(place, scope, failed)
     loose: list[Entry] = []
     trails = [walk.days(folder) for folder in walk.trails("", loose)]
-    yield from sorted(loose, key=_order)
+    yield from sorted(loose)
     for _, days in groupby(heapq.merge(*trails, key=itemgetter(0)), key=itemgetter(0)):
-        yield from sorted((entry for _, entries in days for entry in entries), key=_order)
-
-
-# By delivery, then by name.
-_order = itemgetter(Entry._fields.index("stamp"), Entry._fields.index("name"))
+        yield from sorted(entry for _, entries in days for entry in entries)
 
 
 class _Walk:
@@ -144,16 +154,16 @@ class _Walk:
             return (), []
         return folders, list(self._mattering(files))
 
-    def _mattering(self, files: Iterable[Entry]) -> Iterator[Entry]:
+    def _mattering(self, files: Iterable[Found]) -> Iterator[Entry]:
         """The files whose names do not show that nothing in them is asked for, with their stamps."""
         covers, first, last = self._scope.covers, self._first, self._last
-        for name, size, _ in files:
+        for name, size in files:
             match = _FILE.search(name, name.rfind("/") + 1)
             if match is None:
                 if _LOG.search(name):
-                    yield Entry(name, size)
+                    yield Entry("", name, size)
             elif first <= match[3] <= last and covers(match[1], match[2]):
-                yield Entry(name, size, match[3])
+                yield Entry(match[3], name, size)
 
     def _path(self, folder: str) -> str:
         return f"/{self._place.root}/{folder}".rstrip("/")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from sparekey.clock import SystemClock
@@ -26,15 +26,8 @@ _ROOM = 1 << 16
 _ASK_AGAIN = timedelta(minutes=5)  # botocore renews what has to be renewed
 
 
-class Entry(NamedTuple):
-    """One file: its path below the place's root, about how many bytes it has, and the stamp in its name.
-
-    The stamp tells when the file was delivered (`20260110T1005Z`, so that it sorts); empty where there is none.
-    """
-
-    name: str
-    size: int
-    stamp: str = ""
+Found = tuple[str, int]
+"""One file: its path below the place's root, and about how many bytes it has."""
 
 
 class Place(Protocol):
@@ -50,7 +43,7 @@ class Place(Protocol):
         """The one file that is meant, where it is not all of them."""
         ...
 
-    def children(self, folder: str) -> tuple[list[str], list[Entry]]:
+    def children(self, folder: str) -> tuple[list[str], list[Found]]:
         """The folders and files directly in a folder, by their paths below the root, sorted."""
         ...
 
@@ -71,14 +64,14 @@ class LocalPlace:
         """The absolute path."""
         return self.path.absolute().as_posix()
 
-    def children(self, folder: str) -> tuple[list[str], list[Entry]]:
+    def children(self, folder: str) -> tuple[list[str], list[Found]]:
         """Links are followed to files only, so that no loop is walked.
 
         One file in sixteen is asked for its size, which is the next ones' too: asking costs half of a small
         file's reading, and of sizes no more hangs than how many files are read at a time.
         """
         folders: list[str] = []
-        files: list[Entry] = []
+        files: list[Found] = []
         size = 0
         before = f"{folder}/" if folder else ""
         with os.scandir(self.path / folder) as found:
@@ -91,7 +84,7 @@ class LocalPlace:
                 elif item.is_file():
                     if len(files) % _ASKED_FOR_SIZE == 0:
                         size = item.stat().st_size
-                    files.append(Entry(name, size))
+                    files.append((name, size))
         return sorted(folders), sorted(files)
 
     def fetch(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
@@ -170,13 +163,13 @@ class S3Place:
             **options,
         )
 
-    def children(self, folder: str) -> tuple[list[str], list[Entry]]:
+    def children(self, folder: str) -> tuple[list[str], list[Found]]:
         """All pages of one folder."""
         from obstore import list_with_delimiter  # noqa: PLC0415
 
         with _as_os_error():
             found = list_with_delimiter(self._store, folder or None)
-        files = [Entry(item["path"], item["size"]) for item in found["objects"]]
+        files = [(item["path"], item["size"]) for item in found["objects"]]
         return sorted(found["common_prefixes"]), sorted(files)
 
     def fetch(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:

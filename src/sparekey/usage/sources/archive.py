@@ -24,8 +24,8 @@ from sparekey.model import Unreadable, Usage
 from sparekey.usage.board import Board
 from sparekey.usage.fold import Fold, Part, seconds, utc
 from sparekey.usage.join import Sessions
-from sparekey.usage.layout import Scope, delivered, in_order, limit
-from sparekey.usage.places import Entry, Place, place
+from sparekey.usage.layout import Entry, Scope, delivered, in_order, limit
+from sparekey.usage.places import Place, place
 from sparekey.usage.request import Progress, Request
 from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
 
