@@ -10,11 +10,13 @@ the archive's size; a minting delivered so late that files have been forgotten m
 import gc
 import multiprocessing
 import os
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from itertools import accumulate
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import NamedTuple
@@ -54,11 +56,29 @@ class _Task(NamedTuple):
     told: int = 0
 
 
+class _Others(NamedTuple):
+    """Sessions that nobody asked for yet: their stems, file after file, and where those of each file end."""
+
+    stems: bytes
+    ends: list[int]
+
+    def holding(self, names: tuple[str, ...], sessions: Iterable[str]) -> tuple[str, ...]:
+        """Those of the files that may hold one of some sessions."""
+        found: set[int] = set()
+        for stem in (_ANY, *(session[:STEM].encode() for session in sessions)):
+            at = self.stems.find(stem)
+            while at >= 0:
+                index = bisect_right(self.ends, at)
+                found.add(index)
+                at = self.stems.find(stem, self.ends[index])
+        return tuple(names[index] for index in sorted(found))
+
+
 class _Result(NamedTuple):
-    """What was seen, and of each file the stems of sessions that nobody asked for yet; None where unread."""
+    """What was seen, and what else is in the files."""
 
     part: Part
-    others: list[bytes | None]
+    others: _Others
 
 
 class _Span(NamedTuple):
@@ -82,8 +102,13 @@ class _Passed(NamedTuple):
     """Files that were read, and the sessions in them."""
 
     span: _Span
-    others: list[tuple[str, bytes]]
-    size: int
+    names: tuple[str, ...]
+    others: _Others
+
+    @property
+    def size(self) -> int:
+        """About the memory that it takes."""
+        return len(self.others.stems) + 200 * len(self.names) if self.others.stems else 0
 
 
 def read(spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...]:
@@ -95,11 +120,12 @@ def work(task: _Task) -> _Result:
     """Read the files of one task, in a worker process or in this one."""
     needles = Needles(task.wanted, _boards[0] if _boards else None, task.told)
     part = Part(task.since, task.until)
-    return _Result(part, [_read(name, data, needles, part) for name, data in task.place.fetch(task.names)])
+    held = [_read(name, data, needles, part) for name, data in task.place.fetch(task.names)]
+    return _Result(part, _Others(b"".join(held), list(accumulate(map(len, held)))))
 
 
-def _read(name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes | None:
-    """Scan one file; returns the stems of sessions in it that nobody asked for yet, None where it is unread."""
+def _read(name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes:
+    """Scan one file; returns the stems of sessions in it that nobody asked for yet."""
     part.place = name
     try:
         if isinstance(data, OSError):
@@ -111,7 +137,7 @@ def _read(name: str, data: bytes | OSError, needles: Needles, part: Part) -> byt
         part.unread.append(Unreadable(name, str(error)))
     else:
         return _ANY if stems is None else b"".join(stems)
-    return None
+    return b""
 
 
 class _Reading:
@@ -178,31 +204,29 @@ class _Reading:
                     key, f"the minting of a session at {utc(at):%Y-%m-%dT%H:%MZ} came too late"
                 )
         if landed.span is not None:
-            passed = self._remember(landed.span, landed.task.names, result.others)
-            self._progress.add(result.part.read, len(result.others), len(result.part.unread))
+            names = landed.task.names
+            self._remember(_Passed(landed.span, names, result.others))
+            self._progress.add(result.part.read, len(names), len(result.part.unread))
             self._request.progress(self._progress)
-            if late and (again := _holding(passed.others, late)):
+            if late and (again := result.others.holding(names, late)):
                 yield again, late
         if new:
             wanted = {session: key for session, (key, _) in new.items()}
             minted = min(at for _, at in new.values())
             for passed in self._passed:
                 after = passed.span.last is None or passed.span.last + _SLACK >= minted
-                if after and (again := _holding(passed.others, wanted)):
+                if after and (again := passed.others.holding(passed.names, wanted)):
                     yield again, wanted
 
-    def _remember(self, span: _Span, names: tuple[str, ...], others: list[bytes | None]) -> _Passed:
-        held = [(name, stems) for name, stems in zip(names, others, strict=True) if stems]
-        passed = _Passed(span, held, sum(len(stems) + 200 for _, stems in held))
+    def _remember(self, passed: _Passed) -> None:
         self._passed.append(passed)
         self._remembered += passed.size
-        while self._remembered > _REMEMBERED_BYTES or self._outlived(span.first):
+        while self._remembered > _REMEMBERED_BYTES or self._outlived(passed.span.first):
             gone = self._passed.popleft()
             self._remembered -= gone.size
-            if gone.others:
+            if gone.others.stems:
                 until = _ALWAYS if gone.span.last is None else gone.span.last + _SLACK
                 self._forgotten = max(self._forgotten or 0, until)
-        return passed
 
     def _outlived(self, now: int | None) -> bool:
         oldest = self._passed[0].span.last if self._passed else None
@@ -242,12 +266,6 @@ def _span(entries: list[Entry]) -> _Span:
     stamps = [entry.stamp for entry in entries]
     first, last = (delivered(told) if told else None for told in (min(stamps), max(stamps)))
     return _Span(int(first.timestamp()), int(last.timestamp())) if first and last else _Span(None, None)
-
-
-def _holding(files: Iterable[tuple[str, bytes]], sessions: Collection[str]) -> tuple[str, ...]:
-    """The files that may hold one of these sessions."""
-    stems = [session[:STEM].encode() for session in sessions]
-    return tuple(name for name, held in files if held == _ANY or any(map(held.__contains__, stems)))
 
 
 def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
