@@ -83,7 +83,9 @@ def inflate(data: bytes) -> bytes:
     if not rest:
         return text
     parts, room = [text], _MOST - len(text)
-    while rest:
+    while rest := rest.lstrip(b"\0"):
+        if room <= 0:
+            raise ForeignError(_TOO_LARGE)
         text, rest = _member(rest, room)
         parts.append(text)
         room -= len(text)
@@ -92,8 +94,6 @@ def inflate(data: bytes) -> bytes:
 
 def _member(data: bytes, room: int) -> tuple[bytes, bytes]:
     """The content of the first gzip member, and what follows it."""
-    if room <= 0:
-        raise ForeignError(_TOO_LARGE)
     member = isal_zlib.decompressobj(wbits=31)
     try:
         # The last member's size stands at the end: with it the buffer need not double beyond the text.
@@ -104,7 +104,7 @@ def _member(data: bytes, room: int) -> tuple[bytes, bytes]:
         raise ForeignError(f"not a gzip file: {error}") from error
     if not member.eof:
         raise ForeignError(_TOO_LARGE if len(text) >= room else "the gzip data is cut short")
-    return text, member.unused_data.lstrip(b"\0")
+    return text, member.unused_data
 
 
 class Needles:
