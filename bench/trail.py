@@ -455,11 +455,11 @@ others are given the files and count records. Memory is the peak of resident pag
 of their peaks, so that what they share is counted in each.
 
 *What is out of reach, and why.* Opening, reading and closing a file of 2 KB takes 5 µs and inflating it 13 µs, where
-`json.loads` after `zlib` takes 55 to 65 µs in all: no reader of such files gets to 5 times that. Where
-pysimdjson or typed msgspec is ahead, it counts and no more. Of 160 KB files (1.3 MB of text) inflating takes us 0.6 ms, letting `msgspec`
-cut the records another 0.6 ms (2.0 GB/s; pysimdjson parses at 2.8 GB/s, but takes the first of two equal names where
-`json.loads` takes the last), and finding other sessions, which a later minting may make ours, 0.3 ms. Two processes
-share a memory bus: what bare inflating gains by a second one is measured beside.
+`json.loads` after `zlib` takes 55 to 65 µs in all: no reader of such files gets to 5 times that. Where pysimdjson or
+typed msgspec is ahead, it counts and no more. Of 160 KB files (1.3 MB of text) inflating takes us 0.6 ms, letting
+`msgspec` cut the records another 0.6 ms (2.0 GB/s; pysimdjson parses at 2.8 GB/s, but takes the first of two equal
+names where `json.loads` takes the last), and finding other sessions, which a later minting may make ours, 0.3 ms.
+Two processes share a memory bus: what bare inflating gains by a second one is measured beside.
 """
 
 if __name__ == "__main__":
