@@ -10,6 +10,7 @@ import functools
 import gzip
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import random
@@ -24,7 +25,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,16 @@ def bare_isal(files: Files) -> Counter[str] | None:
     return None
 
 
+def bare_isal_twice(files: Files) -> None:
+    """What the machine itself gives for a second process: the two share a memory bus."""
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=bare_isal, args=(files[half::2],)) for half in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+
+
 def ours(files: Files, processes: int) -> Counter[str]:
     from sparekey import usage
 
@@ -253,11 +263,13 @@ def zcat_jq(files: Files) -> Counter[str]:
     return found
 
 
+BARE, OURS = "bare isal inflate", "sparekey"
 CONTENDERS: dict[str, tuple[Callable[[Files], Counter[str] | None], float]] = {
     # How each is called, and the megabytes of each archive that it is given (0: all).
-    "bare isal inflate": (bare_isal, 0),
-    "sparekey": (functools.partial(ours, processes=1), 0),
-    "sparekey, 2 processes": (functools.partial(ours, processes=2), 0),
+    BARE: (bare_isal, 0),
+    f"{BARE}, 2 processes": (bare_isal_twice, 0),
+    OURS: (functools.partial(ours, processes=1), 0),
+    f"{OURS}, 2 processes": (functools.partial(ours, processes=2), 0),
     "msgspec, typed, every file": (msgspec_whole, 300),
     "pysimdjson": (pysimdjson, 300),
     "orjson": (orjson_loads, 150),
@@ -286,7 +298,7 @@ def run_one(name: str, root: Path) -> None:
     if limit and limit * MB < size:
         files = files[: max(1, int(len(files) * limit * MB / size))]
         size = sum(map(_inflated, files))
-    call(files[:1]) if not name.startswith("sparekey") else __import__("sparekey.usage.sources.archive")
+    call(files[:1]) if not name.startswith(OURS) else __import__("sparekey.usage.sources.archive")
     wall, cpu = time.perf_counter(), _cpu()
     counted = call(files)
     wall, cpu = time.perf_counter() - wall, _cpu() - cpu
@@ -334,7 +346,7 @@ def table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> Iterator[str]:
         yield f"\n**{archive} files**\n"
         yield "| reader | MB/s of processor time | of bare inflate (spread) | memory |"
         yield "|---|---:|---:|---:|"
-        base = [_speed(one) for one in found["bare isal inflate"]]
+        base = [_speed(one) for one in found[BARE]]
         for name, runs in found.items():
             ratios = [_speed(one) / bare for one, bare in zip(runs, base, strict=False)]
             own, child = (max(one["rss"][index] for one in runs) for index in (0, 1))
@@ -343,19 +355,34 @@ def table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> Iterator[str]:
                 f"| {name} | {statistics.median(map(_speed, runs)):,.0f} | {statistics.median(ratios):.2f}"
                 f" ({min(ratios):.2f} to {max(ratios):.2f}) | {memory:,.0f} MB |"
             )
-        yield from _verdict(found)
+        yield from _verdict(archive, found)
 
 
-def _verdict(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
-    for one, other, clock, said in (
-        ("sparekey", "json.loads after zlib", "cpu", "times `json.loads` after `zlib`"),
-        ("sparekey, 2 processes", "sparekey", "wall", "times one process with two, by the wall clock"),
+def _verdict(archive: str, found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """Each goal with what was reached."""
+    floor = 0.5 if archive.startswith("dense") else 0.6
+    yield ""
+    for one, other, clock, goal, said in (
+        (OURS, BARE, "cpu", floor, "of bare inflating"),
+        (OURS, "json.loads after zlib", "cpu", 5, "times `json.loads` after `zlib`"),
+        (f"{OURS}, 2 processes", OURS, "wall", 1.85, "times one process with two, by the wall clock"),
+        (f"{BARE}, 2 processes", BARE, "wall", None, "times one process with two: bare inflating itself"),
     ):
         if one in found and other in found:
             ratios = [
                 _speed(a, clock) / _speed(b, clock) for a, b in zip(found[one], found[other], strict=False)
             ]
-            yield f"\n{statistics.median(ratios):.2f} {said} ({min(ratios):.2f} to {max(ratios):.2f})."
+            reached = statistics.median(ratios)
+            told = f"; goal {goal}: {'reached' if reached >= goal else 'missed'}" if goal else ""
+            yield f"- {reached:.2f} {said} ({min(ratios):.2f} to {max(ratios):.2f}){told}."
+    if OURS in found:
+        mine = statistics.median(map(_speed, found[OURS]))
+        ahead = [
+            name
+            for name, runs in found.items()
+            if not name.startswith((OURS, BARE)) and statistics.median(map(_speed, runs)) > mine
+        ]
+        yield f"- Ahead of every other reader{' but ' + ' and '.join(ahead) if ahead else ''}."
 
 
 def machine() -> str:
@@ -409,7 +436,7 @@ def main() -> None:
         for dense in (True, False)
         for name, (records, size) in SIZES.items()
     ]
-    with Pool() as pool:
+    with multiprocessing.Pool() as pool:
         pool.starmap(generate, [one for one in todo if not (one[0] / "size").exists()])
     lines = list(table(measure(asked.data, asked.rounds, asked.only)))
     print("\n".join(lines))
@@ -423,7 +450,16 @@ over and over, with ids, times and keys of their own (most calls by roles' sessi
 (one call in twenty); in a *sparse* one a file of fifty does. Every reader runs in a process of its own, in turn,
 round after round; speeds are megabytes of inflated log in a second of processor time, ratios are to bare `isal`
 inflating of the same files in the same round. Readers that are slow get the first part of the files. Only
-sparekey also joins sessions, drops events delivered twice and groups consumers; the others count records.
+sparekey also finds the files and their order, joins sessions, drops events delivered twice and groups consumers; the
+others are given the files and count records. Memory is the peak of resident pages; of several processes it is the sum
+of their peaks, so that what they share is counted in each.
+
+*What is out of reach, and why.* Opening, reading and closing a file of 2 KB takes 5 µs and inflating it 13 µs, where
+`json.loads` after `zlib` takes 55 to 65 µs in all: no reader of such files gets to 5 times that. Where pysimdjson or
+typed msgspec is ahead, it counts and no more. Of 160 KB files (1.3 MB of text) inflating takes us 0.6 ms, letting
+`msgspec` cut the records another 0.6 ms (2.0 GB/s; pysimdjson parses at 2.8 GB/s, but takes the first of two equal
+names where `json.loads` takes the last), and finding other sessions, which a later minting may make ours, 0.3 ms.
+Two processes share a memory bus: what bare inflating gains by a second one is measured beside.
 """
 
 if __name__ == "__main__":

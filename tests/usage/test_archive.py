@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 from sparekey import usage
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.places import Entry, place
+from sparekey.usage.places import place
 from sparekey.usage.request import Progress, Request
 from sparekey.usage.sources import archive
 from usage.archives import ACCOUNT, FOREIGN, NEW, OLD, SESSIONS, file_name, mint, put, put_bytes, record
@@ -51,6 +54,17 @@ def test_any_folder_of_the_layout_can_be_named(root: Path, levels: int) -> None:
     path = put(root, file_name(), record())
     assert read(path.parents[levels - 1]).calls == 1
     assert read(path).calls == 1
+
+
+@pytest.mark.parametrize("levels", range(4))
+def test_a_part_of_an_archive_is_no_proof(root: Path, levels: int) -> None:
+    """Below one region's folder, other regions' calls are not seen."""
+    path = put(root, file_name(), record())
+    (why,) = read(path.parents[levels]).partial
+    assert why.startswith("only region eu-central-1 was read")
+    assert read(path).partial == (f"only the file {path.name} was read",)
+    assert read(path.parents[4]).partial == ()
+    assert read(root).partial == ()
 
 
 @pytest.mark.parametrize(
@@ -130,7 +144,7 @@ def test_a_file_that_is_gone_is_named(root: Path) -> None:
     (root / "gone.json").symlink_to(root / "nowhere.json")
     (root / "shut.json").mkdir()
     assert (read(root).calls, read(root).unread) == (1, ())
-    task = archive._Task(place(str(root)), (Entry("nowhere.json", 1),), {}, None, None)
+    task = archive._Task(place(str(root)), ("nowhere.json",), {}, None, None)
     assert archive.work(task).part.unread[0].what == "nowhere.json"
 
 
@@ -278,9 +292,7 @@ def test_what_is_remembered_of_other_sessions_is_bounded(root: Path, monkeypatch
     assert "came too late" in read(root).partial[0]
 
 
-def test_two_processes_see_what_one_sees(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "_POOL_FROM", 0)
-    monkeypatch.setattr(archive, "_CHUNK_FILES", 2)
+def _among_many(root: Path) -> None:
     for number in range(12):
         put(
             root,
@@ -288,9 +300,40 @@ def test_two_processes_see_what_one_sees(root: Path, monkeypatch: pytest.MonkeyP
             CHAIN[number % 4],
             record(NEW, eventID=f"n{number}"),
         )
+
+
+def test_two_processes_see_what_one_sees(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_POOL_FROM", {"spawn": 0})
+    monkeypatch.setattr(archive, "_how_to_start", lambda: "spawn")
+    monkeypatch.setattr(archive, "_CHUNK_FILES", 2)
+    _among_many(root)
     one, two = (usage.read(f"archive={root}", [OLD, NEW], Request(processes=count)) for count in (1, 2))
     assert one == two
     assert (two[1].calls, two[1].sessions, two[0].calls) == (4, 3, 12)
+
+
+def test_a_process_with_one_thread_forks(root: Path) -> None:
+    """Forked workers see what one process sees, too; pytest itself may have threads."""
+    _among_many(root)
+    read_and_tell = f"""
+from sparekey import usage
+from sparekey.usage.sources import archive
+archive._CHUNK_FILES = 2
+archive._POOL_FROM = {{"fork": 0, "spawn": 1 << 40}}
+how = archive._how_to_start()
+found = usage.read("archive={root}", ["{OLD}", "{NEW}"], usage.Request(processes=3))
+print(how, usage.document(found).decode())
+"""
+    done = subprocess.run([sys.executable, "-c", read_and_tell], capture_output=True, text=True, check=True)
+    how, document = done.stdout.split(" ", 1)
+    alone = usage.read(f"archive={root}", [OLD, NEW], Request(processes=1))
+    assert document.strip() == usage.document(alone).decode()
+    assert (how, done.stderr) == ("fork" if sys.platform == "linux" else "spawn", "")
+
+
+def test_a_process_with_threads_does_not_fork() -> None:
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(archive._how_to_start).result() == "spawn"
 
 
 def test_progress_tells_files_and_bytes(root: Path) -> None:

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from sparekey import usage
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.places import Entry, S3Place
+from sparekey.usage.places import S3Place
 from sparekey.usage.request import Request
 from usage.archives import NEW, OLD, SESSIONS, file_name, mint, record
 
@@ -88,7 +88,7 @@ def test_a_folder_of_more_than_a_page_is_listed_to_its_end(s3: Any) -> None:
     kept.put_object("pages", "day/below/x.json", b"{}")
     folders, files = place.children("day")
     assert folders == ["day/below"]
-    assert files == [Entry(f"day/{number:04d}.json", 2) for number in range(1001)]
+    assert files == [(f"day/{number:04d}.json", 2) for number in range(1001)]
 
 
 def test_a_bucket_that_is_not_there_is_unread(s3: Any) -> None:
@@ -98,8 +98,8 @@ def test_a_bucket_that_is_not_there_is_unread(s3: Any) -> None:
 
 def test_an_object_that_is_gone_is_unread(s3: Any) -> None:
     place = S3Place(bucket(s3, "gone", {}))
-    ((entry, error),) = place.fetch([Entry("missing.json", 1)])
-    assert entry.name == "missing.json"
+    ((name, error),) = place.fetch(["missing.json"])
+    assert name == "missing.json"
     assert isinstance(error, OSError)
     assert "missing.json" in str(error)
 

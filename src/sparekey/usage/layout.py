@@ -11,20 +11,36 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 from sparekey.model import Value
-from sparekey.usage.places import Entry, Place
+from sparekey.usage.places import Found, Place
 
 _FILE = re.compile(r"(\d{12})_CloudTrail_([a-z0-9-]+)_(\d{8}T\d{4}Z)_[^/]*$")
 _TRAIL = re.compile(r"/(\d{12})/CloudTrail/([a-z0-9-]+)((?:/\d+){0,3})$")
+_REGION = re.compile(r"/\d{12}/CloudTrail/([a-z0-9-]+)(?:/|$)")
 _ACCOUNT = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?(\d{12})(?:/|$)")
 # What else AWS keeps beside a trail: digests, insights, flow logs, load balancers'.
 _NOT_A_TRAIL = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?\d{12}/(?!CloudTrail(?:/|$))[^/]")
 _STAMP = "%Y%m%dT%H%MZ"
+_NO_END = "~"  # sorts behind all stamps
 _LOG = re.compile(r"_CloudTrail_|\.(?:json|jsonl|ndjson|gz)$")
 # Sessions minted before the window call within it; records of the window are delivered after it.
 BEFORE = timedelta(days=3)
 AFTER = timedelta(days=2)
+
+
+class Entry(NamedTuple):
+    """One file, sorted by when it was delivered: the stamp in its name, or an empty one.
+
+    Its name is the path below the place's root, its size about how many bytes it has.
+    """
+
+    stamp: str
+    name: str
+    size: int
+
+
 _Dated = tuple[date, list[Entry]]
 
 
@@ -36,23 +52,15 @@ class Scope(Value, frozen=True):
     since: datetime | None = None
     until: datetime | None = None
 
-    def may_matter(self, name: str) -> bool:
-        """False where a file's name shows that nothing in it is asked for."""
-        if not _LOG.search(name):
-            return False
-        match = _FILE.search(name)
-        return match is None or (self.covers(match[1], match[2]) and self.at(match[3]))
+    def stamps(self) -> tuple[str, str]:
+        """The first and the last stamp of files that may hold what is asked for."""
+        first = f"{self.since - BEFORE:{_STAMP}}" if self.since else ""
+        return first, f"{self.until + AFTER:{_STAMP}}" if self.until else _NO_END
 
     def covers(self, account: str, region: str | None = None) -> bool:
         """True where this account, and region, are asked for."""
         return (not self.accounts or account in self.accounts) and (
             region is None or not self.regions or region in self.regions
-        )
-
-    def at(self, told: str) -> bool:
-        """True where a file of this stamp may hold what is asked for."""
-        return (self.since is None or told >= f"{self.since - BEFORE:{_STAMP}}") and (
-            self.until is None or told <= f"{self.until + AFTER:{_STAMP}}"
         )
 
     def on(self, first: date, last: date) -> bool:
@@ -62,10 +70,13 @@ class Scope(Value, frozen=True):
         )
 
 
-def stamp(name: str) -> str:
-    """When a file was delivered, as its name tells it (`20260110T1005Z`, so that it sorts); else empty."""
-    match = _FILE.search(name)
-    return match[3] if match else ""
+def limit(place: Place) -> str | None:
+    """Why a place shows a part of an archive only; None where that can't be told."""
+    if place.only is not None:
+        return f"only the file {place.only} was read"
+    if region := _REGION.search(place.root):
+        return f"only region {region[1]} was read: {place.root} is one part of an archive"
+    return None
 
 
 def delivered(told: str) -> datetime | None:
@@ -84,18 +95,15 @@ def in_order(place: Place, scope: Scope, failed: Callable[[str, OSError], None])
     walk = _Walk(place, scope, failed)
     loose: list[Entry] = []
     trails = [walk.days(folder) for folder in walk.trails("", loose)]
-    yield from sorted(loose, key=_order)
+    yield from sorted(loose)
     for _, days in groupby(heapq.merge(*trails, key=itemgetter(0)), key=itemgetter(0)):
-        yield from sorted((entry for _, entries in days for entry in entries), key=_order)
-
-
-def _order(entry: Entry) -> tuple[str, str]:
-    return stamp(entry.name), entry.name
+        yield from sorted(entry for _, entries in days for entry in entries)
 
 
 class _Walk:
     def __init__(self, place: Place, scope: Scope, failed: Callable[[str, OSError], None]) -> None:
         self._place, self._scope, self._failed = place, scope, failed
+        self._first, self._last = scope.stamps()
 
     def trails(self, folder: str, loose: list[Entry]) -> Iterator[str]:
         """The folders of one region of one account's trail; files above them go to `loose`."""
@@ -144,7 +152,18 @@ class _Walk:
         except OSError as error:
             self._failed(folder or self._place.root, error)
             return (), []
-        return folders, [entry for entry in files if self._scope.may_matter(entry.name)]
+        return folders, list(self._mattering(files))
+
+    def _mattering(self, files: Iterable[Found]) -> Iterator[Entry]:
+        """The files whose names do not show that nothing in them is asked for, with their stamps."""
+        covers, first, last = self._scope.covers, self._first, self._last
+        for name, size in files:
+            match = _FILE.search(name, name.rfind("/") + 1)
+            if match is None:
+                if _LOG.search(name):
+                    yield Entry("", name, size)
+            elif first <= match[3] <= last and covers(match[1], match[2]):
+                yield Entry(match[3], name, size)
 
     def _path(self, folder: str) -> str:
         return f"/{self._place.root}/{folder}".rstrip("/")

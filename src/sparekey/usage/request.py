@@ -1,6 +1,6 @@
 """What a usage source is asked, whichever it is."""
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -26,9 +26,9 @@ class Progress:
     bytes: int = 0
     unread: int = 0
 
-    def add(self, size: int, files: Sized, unread: int) -> None:
+    def add(self, size: int, files: int, unread: int) -> None:
         """Count what was done."""
-        self.files += len(files) + unread
+        self.files += files
         self.bytes += size
         self.unread += unread
 

@@ -11,20 +11,22 @@ import re
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
-from itertools import accumulate, count
+from itertools import accumulate, compress, count, islice
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from ahocorasick_rs import BytesAhoCorasick
 from isal import isal_zlib
 
+from sparekey.usage.board import Board
 from sparekey.usage.fold import Part
 from sparekey.usage.join import attribute
 from sparekey.usage.records import Event, Record, decode, events, lenient
 
 _GZIP = b"\x1f\x8b"
 _MOST = 1 << 29  # no CloudTrail file comes near it; a gzip bomb does
+_TOO_LARGE = "larger than 512 MiB"
 # An id has 20 characters; were it longer, its beginning would do: the decoder has the last word.
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
 STEM = 20
@@ -37,6 +39,10 @@ _ESCAPE = BytesAhoCorasick([b"\\u00"])
 _BEGIN, _END = b'{"Records":[', b"]}"
 
 
+_Match = tuple[int, int, int]
+"""Which text was found, and where it begins and ends."""
+
+
 class ForeignError(ValueError):
     """A file that is no CloudTrail log, or not a whole one."""
 
@@ -46,6 +52,15 @@ class _File(msgspec.Struct, gc=False):
 
 
 _file = msgspec.json.Decoder(_File)
+
+
+def _raised_by_isal() -> type[Exception]:
+    """The library's exception; its type stubs take it for a value."""
+    found: object = isal_zlib.error
+    return found if isinstance(found, type) and issubclass(found, Exception) else Exception
+
+
+_BadGzip = _raised_by_isal()
 
 
 def keep_buffers() -> None:
@@ -60,129 +75,133 @@ def keep_buffers() -> None:
         mallopt(trim_threshold, 1 << 30)
 
 
-def release_buffers() -> None:
-    """Give the kept heap back, where others read from now on."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:
-        malloc_trim(0)
-
-
 def inflate(data: bytes) -> bytes:
     """The content of a gzip file with any number of members, or the data itself; raises ForeignError."""
     if not data.startswith(_GZIP):
         return data
-    parts: list[bytes] = []
-    room = _MOST
-    while data:
-        member = isal_zlib.decompressobj(wbits=31)
-        try:
-            # The last member's size stands at the end: with it the buffer need not double beyond the text.
-            told = int.from_bytes(data[-4:], "little") + 1
-            parts.append(member.decompress(data, min(told, room)))
-            if not member.eof:
-                parts.append(member.decompress(member.unconsumed_tail, room - len(parts[-1])))
-        except _bad_gzip() as error:
-            raise ForeignError(f"not a gzip file: {error}") from error
-        room = _MOST - sum(map(len, parts))
-        if not member.eof:
-            raise ForeignError("larger than 512 MiB" if room <= 0 else "the gzip data is cut short")
-        data = member.unused_data.lstrip(b"\0")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    text, rest = _member(data, _MOST)
+    if not rest:
+        return text
+    parts, room = [text], _MOST - len(text)
+    while rest := rest.lstrip(b"\0"):
+        if room <= 0:
+            raise ForeignError(_TOO_LARGE)
+        text, rest = _member(rest, room)
+        parts.append(text)
+        room -= len(text)
+    return b"".join(parts)
 
 
-def _bad_gzip() -> type[Exception]:
-    """The library's exception; its type stubs take it for a value."""
-    found: object = isal_zlib.error
-    return found if isinstance(found, type) and issubclass(found, Exception) else Exception
+def _member(data: bytes, room: int) -> tuple[bytes, bytes]:
+    """The content of the first gzip member, and what follows it."""
+    member = isal_zlib.decompressobj(wbits=31)
+    try:
+        # The last member's size stands at the end: with it the buffer need not double beyond the text.
+        text = member.decompress(data, min(int.from_bytes(data[-4:], "little") + 1, room))
+        if not member.eof and len(text) < room:
+            text += member.decompress(member.unconsumed_tail, room - len(text))
+    except _BadGzip as error:
+        raise ForeignError(f"not a gzip file: {error}") from error
+    if not member.eof:
+        raise ForeignError(_TOO_LARGE if len(text) >= room else "the gzip data is cut short")
+    return text, member.unused_data
 
 
 class Needles:
-    """The wanted ids as text: which key each key and session id stands for."""
+    """The wanted ids as text: which key each key and session id stands for.
 
-    def __init__(self, wanted: Mapping[str, str]) -> None:
+    What was told on the `board` after its position `told` is news.
+    """
+
+    def __init__(self, wanted: Mapping[str, str], board: Board | None = None, told: int = 0) -> None:
         self.keys = dict(wanted)
-        self.stems = _stems(wanted)
+        self.stems = set(_stems(wanted))
         prefixes = {stem[: len(_SESSION)] for stem in self.stems} - {_SESSION}
-        self._searches = [BytesAhoCorasick([prefix]) for prefix in sorted(prefixes)]
+        self._search = BytesAhoCorasick(sorted(prefixes))
+        self._board, self._told = board, told
 
-    def add(self, sessions: Mapping[str, str]) -> None:
-        """Want these sessions too."""
+    def add(self, sessions: Mapping[str, str]) -> frozenset[bytes]:
+        """Want these sessions too; returns the stems that are new."""
         self.keys |= sessions
-        self.stems |= _stems(sessions)
+        new = _stems(sessions) - self.stems
+        self.stems |= new
+        return new
 
-    def hits(self, text: bytes) -> "_Hits":
-        """Where ids stand in a text: anyone's sessions, and keys of the wanted prefixes."""
-        sessions = [at for _, at, _ in _SESSIONS.find_matches_as_indexes(text)]
-        keys = [at for search in self._searches for _, at, _ in search.find_matches_as_indexes(text)]
-        return _Hits(sessions, _cut_stems(text, sessions), keys, _cut_stems(text, keys))
+    def tell(self, sessions: Mapping[str, str]) -> None:
+        """Want these sessions too, and let other processes."""
+        if self.add(sessions) and self._board:
+            self._board.tell(sessions)
 
+    def news(self) -> frozenset[bytes]:
+        """Want what other processes told of too; returns the stems that are new."""
+        if self._board is None or self._board.end == self._told:
+            return frozenset()
+        begin, self._told = self._told, self._board.end
+        return self.add(self._board.since(begin))
 
-class _Hits(NamedTuple):
-    """Places in a text, and the stems that stand there: of sessions, and of long-term keys."""
-
-    sessions: list[int]
-    session_stems: list[bytes]
-    keys: list[int]
-    key_stems: list[bytes]
-
-    def of(self, wanted: Set[bytes]) -> Iterator[int]:
-        """The places of some stems."""
-        for places, stems in ((self.sessions, self.session_stems), (self.keys, self.key_stems)):
-            for at, stem in zip(places, stems, strict=True):
-                if stem in wanted:
-                    yield at
+    def long_term(self, text: bytes) -> list[_Match]:
+        """Where ids stand in a text that begin like wanted keys."""
+        return self._search.find_matches_as_indexes(text)
 
 
-def _cut_stems(text: bytes, places: list[int]) -> list[bytes]:
-    return [text[at : at + STEM] for at in places]
+def scan(data: bytes, needles: Needles, part: Part) -> Set[bytes] | None:
+    """Count into `part` the uses of the wanted ids in one file, and want the sessions that were minted in it.
 
-
-def scan(data: bytes, needles: Needles, part: Part) -> frozenset[bytes] | None:
-    """Count into `part` the uses of the wanted ids in one file.
-
-    Returns the stems of sessions in it that are not wanted yet; None where any might be in it. Raises
+    Returns the stems of sessions in it that are not wanted; None where any might be in it. Raises
     ForeignError, and counts nothing, where the file can't be read whole.
     """
     text = inflate(data)
     part.read += len(text)
     if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
-        _scan_all(text, needles, part)
+        _count(_all_uses(text), needles, part)
         return None
-    hits = needles.hits(text)
-    others = set(hits.session_stems)
-    if not (needles.stems.isdisjoint(others) and needles.stems.isdisjoint(hits.key_stems)):
-        return frozenset(others) - needles.stems - _scan_hits(text, hits, needles, part)
+    places = _SESSIONS.find_matches_as_indexes(text)
+    number = len(places)
+    places += needles.long_term(text)
+    stems = [text[at : at + STEM] for _, at, _ in places]
+    sessions = set(stems[:number])
+    needles.news()
+    if not needles.stems.isdisjoint(stems):
+        _count(_uses(text, places, stems, needles), needles, part)
+        return sessions - needles.stems
     if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
         deque(_tolerant(text), 0)
-    return frozenset(others)
+    return sessions
 
 
-def _scan_hits(text: bytes, hits: _Hits, needles: Needles, part: Part) -> frozenset[bytes]:
+def _count(uses: list[Event], needles: Needles, part: Part) -> None:
+    known = len(part.minted)
+    attribute(uses, needles.keys, part)
+    if len(part.minted) > known:
+        new = islice(part.minted.items(), known, None)
+        needles.tell({session: key for session, (key, _) in new})
+
+
+def _uses(text: bytes, places: list[_Match], stems: list[bytes], needles: Needles) -> list[Event]:
     """Decode the records that hold a wanted id, and those of the sessions that these mint."""
     records = _cut(text)
     ends = None if records is None else _ends(text, records)
     if records is None or ends is None:
-        return _scan_all(text, needles, part)
+        return _all_uses(text)
     uses: list[Event] = []
     done: set[int] = set()
-    wanted = needles.stems
-    tried = frozenset[bytes]()
-    while held := {bisect_right(ends, at) for at in hits.of(wanted)}:
-        tried |= wanted
+    wanted: Set[bytes] = needles.stems
+    while wanted:
+        found = compress(places, map(wanted.__contains__, stems))
+        held = {bisect_right(ends, at) for _, at, _ in found} - done
         if len(records) in held:  # an id that stands after the records
-            return _scan_all(text, needles, part)
-        more = list(events(_decoded(records[index] for index in sorted(held - done))))
+            return _all_uses(text)
+        more = list(events(_decoded(records[index] for index in sorted(held))))
         done |= held
         uses += more
-        wanted = _stems(use.minted for use in more if use.minted) - tried
-    return _stems(attribute(uses, needles.keys, part))
+        wanted = _stems(use.minted for use in more if use.minted) or needles.news()
+    return uses
 
 
-def _scan_all(text: bytes, needles: Needles, part: Part) -> frozenset[bytes]:
+def _all_uses(text: bytes) -> list[Event]:
     """Decode every record, however the file is written."""
     records = _cut(text)
-    read = _tolerant(text) if records is None else _decoded(records)
-    return _stems(attribute(list(events(read)), needles.keys, part))
+    return list(events(_tolerant(text) if records is None else _decoded(records)))
 
 
 def _cut(text: bytes) -> list[msgspec.Raw] | None:

@@ -7,27 +7,34 @@ files that hold a session learnt of later are read once more for it. What is rem
 the archive's size; a minting delivered so late that files have been forgotten makes the usage partial.
 """
 
+import gc
 import multiprocessing
 import os
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from itertools import accumulate
+from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import NamedTuple
 
 from sparekey.errors import UnreadError
 from sparekey.model import Unreadable, Usage
+from sparekey.usage.board import Board
 from sparekey.usage.fold import Fold, Part, seconds, utc
 from sparekey.usage.join import Sessions
-from sparekey.usage.layout import Scope, delivered, in_order, stamp
-from sparekey.usage.places import Entry, Place, place
+from sparekey.usage.layout import Entry, Scope, delivered, in_order, limit
+from sparekey.usage.places import Place, place
 from sparekey.usage.request import Progress, Request
-from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, release_buffers, scan
+from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
 
 _CHUNK_BYTES = 4 << 20
 _CHUNK_FILES = 1_000
-_POOL_FROM = 16 << 20  # starting processes takes longer than reading less than this
+# Starting processes takes longer than reading this.
+_POOL_FROM = {"fork": 2 << 20, "spawn": 16 << 20}
 _REMEMBERED_BYTES = 32 << 20
 _REMEMBERED_SECONDS = 24 * 3_600
 _REMEMBERED_TASKS = 64
@@ -36,29 +43,72 @@ _ANY = b"*"
 
 
 class _Task(NamedTuple):
-    """Files to read, and for whom: key and session ids with the key behind each."""
+    """Files to read, and for whom: key and session ids with the key behind each.
+
+    What the board told up to `told` is among them.
+    """
 
     place: Place
-    entries: tuple[Entry, ...]
+    names: tuple[str, ...]
     wanted: Mapping[str, str]
     since: int | None
     until: int | None
+    told: int = 0
+
+
+class _Others(NamedTuple):
+    """Sessions that nobody asked for yet: their stems, file after file, and where those of each file end."""
+
+    stems: bytes
+    ends: list[int]
+
+    def holding(self, names: tuple[str, ...], sessions: Iterable[str]) -> tuple[str, ...]:
+        """Those of the files that may hold one of some sessions."""
+        found: set[int] = set()
+        for stem in (_ANY, *(session[:STEM].encode() for session in sessions)):
+            at = self.stems.find(stem)
+            while at >= 0:
+                index = bisect_right(self.ends, at)
+                found.add(index)
+                at = self.stems.find(stem, self.ends[index])
+        return tuple(names[index] for index in sorted(found))
 
 
 class _Result(NamedTuple):
-    """What was seen, and per file that was read the stems of sessions that nobody asked for yet."""
+    """What was seen, and what else is in the files."""
 
     part: Part
-    others: list[tuple[Entry, bytes]]
+    others: _Others
 
 
-class _Passed(NamedTuple):
-    """Files that were read: when they were delivered (None: unknown), and the sessions in them."""
+class _Span(NamedTuple):
+    """When the first and the last of some files were delivered (epoch seconds); None where not all names tell."""
 
     first: int | None
     last: int | None
-    others: list[tuple[Entry, bytes]]
-    size: int
+
+
+class _Flying(NamedTuple):
+    """A task under way: of when its files are (None: they were read before), what was known when it began."""
+
+    task: _Task
+    span: _Span | None
+    learnt: int
+    told: int
+    future: Future[_Result]
+
+
+class _Passed(NamedTuple):
+    """Files that were read, and the sessions in them."""
+
+    span: _Span
+    names: tuple[str, ...]
+    others: _Others
+
+    @property
+    def size(self) -> int:
+        """About the memory that it takes."""
+        return len(self.others.stems) + 200 * len(self.names) if self.others.stems else 0
 
 
 def read(spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...]:
@@ -68,24 +118,26 @@ def read(spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...
 
 def work(task: _Task) -> _Result:
     """Read the files of one task, in a worker process or in this one."""
-    needles = Needles(task.wanted)
+    needles = Needles(task.wanted, _boards[0] if _boards else None, task.told)
     part = Part(task.since, task.until)
-    others: list[tuple[Entry, bytes]] = []
-    for entry, data in task.place.fetch(task.entries):
-        part.place = entry.name
-        minted = len(part.minted)
+    held = [_read(name, data, needles, part) for name, data in task.place.fetch(task.names)]
+    return _Result(part, _Others(b"".join(held), list(accumulate(map(len, held)))))
+
+
+def _read(name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes:
+    """Scan one file; returns the stems of sessions in it that nobody asked for yet."""
+    part.place = name
+    try:
         if isinstance(data, OSError):
-            part.unread.append(Unreadable(entry.name, data.strerror or str(data)))
-            continue
-        try:
-            stems = scan(data, needles, part)
-        except ForeignError as error:
-            part.unread.append(Unreadable(entry.name, str(error)))
-            continue
-        others.append((entry, _ANY if stems is None else b"".join(sorted(stems))))
-        if len(part.minted) > minted:
-            needles.add({session: key for session, (key, _) in part.minted.items()})
-    return _Result(part, others)
+            raise data
+        stems = scan(data, needles, part)
+    except OSError as error:
+        part.unread.append(Unreadable(name, error.strerror or str(error)))
+    except ForeignError as error:
+        part.unread.append(Unreadable(name, str(error)))
+    else:
+        return _ANY if stems is None else b"".join(stems)
+    return b""
 
 
 class _Reading:
@@ -112,33 +164,35 @@ class _Reading:
         scope = Scope(self._request.accounts, self._request.regions, self._request.since, self._request.until)
         chunks = _chunks(in_order(self._place, scope, self._failed))
         with _Workers(self._request.processes) as workers:
-            pending: deque[tuple[bool, int, Future[_Result]]] = deque()
+            flying: deque[_Flying] = deque()
             while True:
-                while len(pending) < workers.ahead and (chunk := next(chunks, None)):
-                    pending.append((True, len(self._learnt), workers.submit(self._task(chunk))))
-                if not pending:
+                while len(flying) < workers.ahead and (chunk := next(chunks, None)):
+                    # Whatever was told before the oldest of these began is known here by now.
+                    told = flying[0].told if flying else workers.told()
+                    flying.append(self._first_time(chunk, told, workers))
+                if not flying:
                     break
-                first, known, future = pending.popleft()
-                result = workers.result(future)
-                for entries, wanted in self._take(result, first, self._learnt[known:]):
-                    task = _Task(self._place, entries, wanted, self._since, self._until)
-                    pending.append((False, len(self._learnt), workers.submit(task)))
+                landed = flying.popleft()
+                for names, wanted in self._take(landed, workers.result(landed.future)):
+                    task = landed.task._replace(names=names, wanted=wanted, told=workers.told())
+                    future = workers.submit(task)
+                    flying.append(_Flying(task, None, len(self._learnt), task.told, future))
         return self._usages()
 
-    def _task(self, chunk: tuple[Entry, ...]) -> _Task:
-        first, last = _delivery(chunk)
-        if first is not None and last is not None:
-            self._oldest = first if self._oldest is None else min(self._oldest, first)
-            self._newest = last if self._newest is None else max(self._newest, last)
-        return _Task(self._place, chunk, self._keys | self._sessions.alive(first), self._since, self._until)
+    def _first_time(self, chunk: list[Entry], told: int, workers: "_Workers") -> _Flying:
+        span = _span(chunk)
+        if span.first is not None and span.last is not None:
+            self._oldest = span.first if self._oldest is None else min(self._oldest, span.first)
+            self._newest = span.last if self._newest is None else max(self._newest, span.last)
+        wanted = self._keys | self._sessions.alive(span.first)
+        names = tuple(entry.name for entry in chunk)
+        task = _Task(self._place, names, wanted, self._since, self._until, told)
+        now = workers.told()
+        return _Flying(task, span, len(self._learnt), now, workers.submit(task, _size(chunk)))
 
-    def _take(
-        self, result: _Result, first: bool, late: list[tuple[str, str]]
-    ) -> Iterator[tuple[tuple[Entry, ...], dict[str, str]]]:
-        """Merge a result; yields what has to be read once more, and for which sessions.
-
-        `late` are the sessions that became known while these files were being read.
-        """
+    def _take(self, landed: _Flying, result: _Result) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
+        """Merge a result; yields what has to be read once more, and for which sessions."""
+        late = dict(self._learnt[landed.learnt :])  # while these files were being read
         self._fold.merge(result.part)
         new = self._sessions.learn(result.part.minted)
         for session, (key, at) in new.items():
@@ -149,36 +203,33 @@ class _Reading:
                 self._fold.partial(
                     key, f"the minting of a session at {utc(at):%Y-%m-%dT%H:%MZ} came too late"
                 )
-        if first:
-            self._remember(result.others)
-            self._progress.add(result.part.read, result.others, len(result.part.unread))
+        if landed.span is not None:
+            names = landed.task.names
+            self._remember(_Passed(landed.span, names, result.others))
+            self._progress.add(result.part.read, len(names), len(result.part.unread))
             self._request.progress(self._progress)
-            if late and (again := _holding(result.others, dict(late))):
-                yield again, dict(late)
+            if late and (again := result.others.holding(names, late)):
+                yield again, late
         if new:
             wanted = {session: key for session, (key, _) in new.items()}
             minted = min(at for _, at in new.values())
             for passed in self._passed:
-                after = passed.last is None or passed.last + _SLACK >= minted
-                if after and (again := _holding(passed.others, wanted)):
+                after = passed.span.last is None or passed.span.last + _SLACK >= minted
+                if after and (again := passed.others.holding(passed.names, wanted)):
                     yield again, wanted
 
-    def _remember(self, others: list[tuple[Entry, bytes]]) -> None:
-        first, last = _delivery([entry for entry, _ in others])
-        held = [(entry, stems) for entry, stems in others if stems]
-        passed = _Passed(first, last, held, sum(len(stems) + 200 for _, stems in held))
+    def _remember(self, passed: _Passed) -> None:
         self._passed.append(passed)
         self._remembered += passed.size
-        while self._remembered > _REMEMBERED_BYTES or self._outlived(first):
+        while self._remembered > _REMEMBERED_BYTES or self._outlived(passed.span.first):
             gone = self._passed.popleft()
             self._remembered -= gone.size
-            if gone.others:
-                self._forgotten = max(
-                    self._forgotten or 0, _ALWAYS if gone.last is None else gone.last + _SLACK
-                )
+            if gone.others.stems:
+                until = _ALWAYS if gone.span.last is None else gone.span.last + _SLACK
+                self._forgotten = max(self._forgotten or 0, until)
 
     def _outlived(self, now: int | None) -> bool:
-        oldest = self._passed[0].last if self._passed else None
+        oldest = self._passed[0].span.last if self._passed else None
         return (
             len(self._passed) > _REMEMBERED_TASKS
             and now is not None
@@ -196,6 +247,9 @@ class _Reading:
                 f"nothing under {self._place.root} is a CloudTrail log file of what was asked for",
                 "Name the folder above AWSLogs, and check --since, --until, --account and --region.",
             )
+        if why := limit(self._place):
+            for key in self._keys:
+                self._fold.partial(key, why)
         bounds = (None if time is None else utc(time) for time in (self._oldest, self._newest))
         since, until = (
             [time for time in pair if time is not None]
@@ -208,30 +262,27 @@ class _Reading:
 _ALWAYS = 1 << 40
 
 
-def _delivery(entries: Iterable[Entry]) -> tuple[int | None, int | None]:
-    """When the first and the last of these were delivered (epoch seconds); None where not all names tell."""
-    stamps = [stamp(entry.name) for entry in entries] or [""]
+def _span(entries: list[Entry]) -> _Span:
+    stamps = [entry.stamp for entry in entries]
     first, last = (delivered(told) if told else None for told in (min(stamps), max(stamps)))
-    return (int(first.timestamp()), int(last.timestamp())) if first and last else (None, None)
+    return _Span(int(first.timestamp()), int(last.timestamp())) if first and last else _Span(None, None)
 
 
-def _holding(files: Iterable[tuple[Entry, bytes]], sessions: Collection[str]) -> tuple[Entry, ...]:
-    """The files that may hold one of these sessions."""
-    stems = [session[:STEM].encode() for session in sessions]
-    return tuple(entry for entry, held in files if held == _ANY or any(stem in held for stem in stems))
-
-
-def _chunks(entries: Iterable[Entry]) -> Iterator[tuple[Entry, ...]]:
+def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     chunk: list[Entry] = []
     size = 0
     for entry in entries:
         chunk.append(entry)
         size += entry.size
         if size >= _CHUNK_BYTES or len(chunk) >= _CHUNK_FILES:
-            yield tuple(chunk)
+            yield chunk
             chunk, size = [], 0
     if chunk:
-        yield tuple(chunk)
+        yield chunk
+
+
+def _size(entries: list[Entry]) -> int:
+    return sum(entry.size for entry in entries)
 
 
 class _Workers(ExitStack):
@@ -240,27 +291,35 @@ class _Workers(ExitStack):
     def __init__(self, processes: int | None) -> None:
         super().__init__()
         self._processes = processes or os.cpu_count() or 1
-        self._pool: ProcessPoolExecutor | None = None
-        self._bytes = 0
         self.ahead = 1
+        self._pool: ProcessPoolExecutor | None = None
+        self._board: Board | None = None
+        self._bytes = 0
         keep_buffers()
 
-    def submit(self, task: _Task) -> Future[_Result]:
-        """Start a task."""
-        self._bytes += sum(entry.size for entry in task.entries)
-        if self._pool is None and self._processes > 1 and self._bytes > _POOL_FROM:
-            self._pool = self.enter_context(
-                ProcessPoolExecutor(
-                    self._processes, multiprocessing.get_context("spawn"), initializer=keep_buffers
-                )
-            )
-            self.ahead = self._processes + 2
-            release_buffers()
+    def submit(self, task: _Task, size: int = 0) -> Future[_Result]:
+        """Start a task; `size` is that of its files."""
+        if self._pool is None and self._processes > 1:
+            how = _how_to_start()
+            self._bytes += size
+            if self._bytes > _POOL_FROM[how]:
+                self._start(multiprocessing.get_context(how))
         if self._pool is not None:
             return self._pool.submit(work, task)
         done: Future[_Result] = Future()
         done.set_result(work(task))
         return done
+
+    def _start(self, context: BaseContext) -> None:
+        self._board = Board(context)
+        self._pool = self.enter_context(
+            ProcessPoolExecutor(self._processes, context, initializer=_begin, initargs=(self._board,))
+        )
+        self.ahead = self._processes + 2
+
+    def told(self) -> int:
+        """How much the processes have told each other."""
+        return self._board.end if self._board else 0
 
     def result(self, future: Future[_Result]) -> _Result:
         """The outcome of a task; raises UnreadError where its process died."""
@@ -270,3 +329,25 @@ class _Workers(ExitStack):
             raise UnreadError(
                 "a process that read the archive was ended", "Give it more memory, or --processes 1."
             ) from error
+
+
+_boards: list[Board] = []
+
+
+def _begin(board: Board) -> None:
+    """Make a new process a worker."""
+    gc.freeze()  # what it was started with stays, and stays shared
+    keep_buffers()
+    _boards[:] = [board]
+
+
+def _how_to_start() -> str:
+    """`fork` where this process has one thread (what another held would stay locked), else `spawn`.
+
+    https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods
+    """
+    try:
+        alone = len(list(Path("/proc/self/task").iterdir())) == 1  # also of those that Python does not know
+    except OSError:
+        alone = False  # not Linux
+    return "fork" if alone else "spawn"

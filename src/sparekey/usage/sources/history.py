@@ -171,7 +171,7 @@ class _Reading:
 
     def _tell(self, size: int) -> None:
         with self._lock:
-            self._progress.add(size, (None,), 0)
+            self._progress.add(size, 1, 0)
             self._request.progress(self._progress)
 
     def _usages(self, seen: list[Event], owners: dict[str, str]) -> tuple[Usage, ...]:

@@ -1,0 +1,44 @@
+"""What processes that read one archive tell each other at once: the sessions that each found minted.
+
+A file that is being read just then is searched for them as well, where it would have to be read once more
+later. So what the board misses costs time and nothing else.
+"""
+
+from collections.abc import Mapping
+from multiprocessing.context import BaseContext
+
+# Some 6,000 sessions: more than are minted while a few tasks run.
+_ROOM = 1 << 18
+
+
+class Board:
+    """The end of a text that grows, in shared memory; a process is given it when it starts."""
+
+    def __init__(self, context: BaseContext, room: int = _ROOM) -> None:
+        self._room = room
+        self._lock = context.Lock()
+        self._text = context.RawArray("c", room)
+        self._end = context.RawValue("Q", 0)
+
+    @property
+    def end(self) -> int:
+        """How much has been told."""
+        end: int = self._end.value
+        return end
+
+    def tell(self, sessions: Mapping[str, str]) -> None:
+        """Tell of sessions and the keys behind them."""
+        said = "".join(f"{session} {key}\n" for session, key in sessions.items()).encode()[-self._room :]
+        with self._lock:
+            at = self._end.value % self._room
+            first, rest = said[: self._room - at], said[self._room - at :]
+            self._text[at : at + len(first)] = first
+            self._text[: len(rest)] = rest
+            self._end.value += len(said)
+
+    def since(self, begin: int) -> dict[str, str]:
+        """The sessions, and their keys, that were told of after `begin`; none where that is too long ago."""
+        with self._lock:
+            size, at = self._end.value - begin, begin % self._room
+            said: bytes = self._text[at : at + size] + self._text[: max(0, at + size - self._room)]
+        return dict(line.split(" ") for line in said.decode().splitlines()) if size <= self._room else {}
