@@ -1,5 +1,6 @@
 """The watch in virtual time: settled only what was observed, back at once what turned red."""
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -9,13 +10,14 @@ import sqlalchemy as sa
 from run.fake import NOW, FakeAws, key, plan_for, small_company, used
 from run.virtual import FakeProbes, VirtualEngine, stepped
 from sparekey.aws.errors import DeniedError, UnreachableError
-from sparekey.errors import BadInputError
+from sparekey.errors import BadInputError, RefusedError
 from sparekey.policy import Policy
 from sparekey.probes import Reading
 from sparekey.run.entries import Options, Resumed, Stopped, Undoing
 from sparekey.run.steps import reactivate
+from sparekey.run.turn import Gateway
 from sparekey.run.windows import is_open, next_opening, parse
-from sparekey.run.work import load_run
+from sparekey.run.work import RunWork, load_run
 
 DAY = 86400.0
 GREEN = Reading(green=True, output="fine")
@@ -243,6 +245,33 @@ def test_a_rollback_stops_the_waves_until_a_person_resumes() -> None:
     engine.run()
     assert engine.states(run)["AKIABATCH1"] == "settled"
     assert engine.record(run).state == "rolled_back"
+
+
+@pytest.mark.parametrize(("refusals", "end"), [(3, "unwatched"), (99, "planned")])
+def test_an_account_that_cannot_be_carried_is_tried_again_for_an_hour(refusals: int, end: str) -> None:
+    engine = VirtualEngine(small_company())
+    engine.may_be_refused = True
+    asked: list[float] = []
+
+    def enter(account: str) -> Gateway:
+        if len(asked) < refusals:
+            asked.append((engine.clock.now() - NOW).total_seconds() / 60)
+            raise RefusedError(f"account {account} cannot be reached")
+        return engine.aws.gateway(account)
+
+    engine.hands = dataclasses.replace(engine.hands, gateway_for=enter)
+    engine.work = RunWork(engine.hands, engine)
+    run = engine.open(plan_for(engine.aws))
+    engine.run()
+    assert set(engine.states(run).values()) == {end}
+    assert asked == [0, 1, 3, 7, 15, 31, 63][:refusals]
+    assert engine.kinds(run).count("stumbled") == len(asked)
+    if end == "planned":
+        # Whoever resumes it begins to count anew.
+        engine.hands.note(run, Resumed("a person"))
+        engine.look_after(run, "again")
+        engine.run()
+        assert len(asked) == 14
 
 
 def test_a_failed_wave_stops_the_next() -> None:

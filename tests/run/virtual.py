@@ -8,6 +8,7 @@ from typing import Protocol
 
 from run.fake import CALLER, FakeAws
 from sparekey.clock import Clock
+from sparekey.errors import RefusedError
 from sparekey.ledger import Ledger
 from sparekey.model import Caller, RunRecord
 from sparekey.plan import Plan, encode
@@ -77,6 +78,7 @@ class QueueEngine:
         self.ledger = Ledger.open(url)
         self.hands = Hands(self.ledger, self.clock, aws.gateway, caller, probes=probes or NoProbes())
         self.work = RunWork(self.hands, self)
+        self.may_be_refused = False  # to carry an account: then it is looked after, as the engine does
         self.names: set[str] = set()
         self.queue: list[tuple[datetime, int, str, tuple[str, ...]]] = []
         self.order = count()
@@ -116,8 +118,12 @@ class QueueEngine:
                 if again is not None:
                     self._put(again, f"{args[0]}/at/{again.isoformat()}", "tick", args[0])
             else:
-                for chunk in range(self.work.chunks(args[0], args[1])):
-                    self.work.carry(args[0], args[1], chunk)
+                try:
+                    for chunk in range(self.work.chunks(args[0], args[1])):
+                        self.work.carry(args[0], args[1], chunk)
+                except RefusedError:
+                    if not self.may_be_refused:
+                        raise
                 self.look_after(args[0], f"after/{args[2]}/{args[1]}")
         if until is not None:
             self.clock.time = max(self.clock.time, until)

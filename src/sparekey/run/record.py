@@ -288,6 +288,8 @@ class RunFold:
         self.facts: dict[KeyId, KeyFacts] = {}
         self.unobserved: list[Unobserved] = []
         self.resumed_at: datetime | None = None
+        # By account: how often carrying it was cut off since the run was last resumed, and when last.
+        self.stumbles: dict[str, tuple[int, datetime]] = {}
         self._flags = _Flags()
         self._run: Run | None = None  # not its entry: a plan may be large, and the run is shared
         self._last: Entry | None = None
@@ -305,6 +307,9 @@ class RunFold:
             self.unobserved.append(said)
         elif isinstance(said, Resumed):
             self.resumed_at = entry.at
+            self.stumbles.clear()
+        elif isinstance(said, Stumbled):
+            self.stumbles[said.account] = self.stumbles.get(said.account, (0, entry.at))[0] + 1, entry.at
         elif isinstance(said, SaidOfKey):
             key = (said.account, said.user, said.key)
             self.facts[key] = _fold(self.facts.get(key, KeyFacts()), said, entry.at)

@@ -8,14 +8,42 @@ from sparekey.run.record import KeyFacts, KeyId, Run, RunFold
 from sparekey.run.turn import Hands
 from sparekey.run.windows import is_open, next_opening, opened_at
 
+# How soon an account whose carrying was cut off is tried again, twice as late each time, and how often.
+_SOON, _TRIES = timedelta(minutes=1), 6
 
-def accounts_now(hands: Hands, run: Run, fold: RunFold) -> tuple[tuple[str, ...], str]:
-    """The accounts that have something to do now, and a name for just this piece of work."""
-    opening = opened_at(run.options.windows, hands.clock.now())
+
+def accounts_now(hands: Hands, run: Run, fold: RunFold) -> tuple[tuple[str, str], ...]:
+    """The accounts that have something to do now, each with a name for just this piece of work."""
+    now = hands.clock.now()
+    opening = opened_at(run.options.windows, now)
     if fold.halted or opening is None:
-        return (), ""
-    accounts = {key[0] for key, facts in _of_waves(run, fold, range(1, fold.wave + 1)) if _to_do(facts)}
-    return tuple(sorted(accounts)), f"{fold.attempt}.{fold.wave}.{opening}"
+        return ()
+    name = f"{fold.attempt}.{fold.wave}.{opening}"
+    found = []
+    for account in _accounts_to_do(run, fold):
+        tries, _ = fold.stumbles.get(account, (0, now))
+        again = _again_at(fold, account)
+        if tries == 0 or (again is not None and again <= now):
+            found.append((account, f"{name}.{tries}" if tries else name))
+    return tuple(found)
+
+
+def wait_for_another_try(hands: Hands, run: Run, fold: RunFold) -> datetime | None:
+    """When an account whose carrying was cut off is tried again."""
+    if fold.halted:
+        return None
+    tries = [_again_at(fold, account) for account in _accounts_to_do(run, fold)]
+    return min((at for at in tries if at is not None and at > hands.clock.now()), default=None)
+
+
+def _accounts_to_do(run: Run, fold: RunFold) -> list[str]:
+    return sorted({key[0] for key, facts in _of_waves(run, fold, range(1, fold.wave + 1)) if _to_do(facts)})
+
+
+def _again_at(fold: RunFold, account: str) -> datetime | None:
+    """When carrying an account is tried again that was cut off; None where it was not, or too often."""
+    tries, last = fold.stumbles.get(account, (0, None))
+    return None if last is None or tries > _TRIES else last + _SOON * 2 ** (tries - 1)
 
 
 def _of_waves(run: Run, fold: RunFold, numbers: range) -> Iterator[tuple[KeyId, KeyFacts]]:

@@ -55,7 +55,7 @@ class RunWork:
 
     @contextmanager
     def _on_record(self, run: str, account: str) -> Iterator[None]:
-        """What cuts this work off is put on record, once for as long as it stays the same."""
+        """What cuts this work off is put on record; of looking after a run, which goes on for days, only news."""
         try:
             yield
         except StateError:
@@ -68,7 +68,7 @@ class RunWork:
             )
             said = Stumbled(self._hands.worker, account, why)
             before = self._hands.ledger.entries(run, kinds=(kind_of(said),))
-            if not before or before[-1].body != write(said):
+            if account or not before or before[-1].body != write(said):
                 self._hands.note(run, said)
             raise
 
@@ -103,10 +103,10 @@ class RunWork:
         watch.look_after(hands, opened, watch.reload(hands, fold))
         again = waves.start_next(hands, opened, watch.reload(hands, fold))
         watch.reload(hands, fold)
-        accounts, name = waves.accounts_now(hands, opened, fold)
-        for account in accounts:
+        for account, name in waves.accounts_now(hands, opened, fold):
             self._hub.hand_out(opened.id, account, name)
-        due = (again, waves.wait_for_window(hands, opened, fold), watch.next_due(hands, opened, fold))
+        waits = (waves.wait_for_window(hands, opened, fold), waves.wait_for_another_try(hands, opened, fold))
+        due = (again, *waits, watch.next_due(hands, opened, fold))
         self._keep_fold(fold)
         return min((moment for moment in due if moment is not None), default=None)
 
