@@ -41,8 +41,8 @@ INTRODUCTION = """
 call after a constant time and checks no signature; every user has a spare key to retire. A key costs seven calls:
 a listing, two last uses, the write, three listings to confirm it, two seconds apart. Keys a second are by the wall
 clock from the start of `apply` to the last verdict, the confirming pauses and the start of the processes included.
-The processor time of a key is that of all processes of sparekey, less what a run of a tenth of the keys takes:
-starting costs nothing a key. What is left out: PostgreSQL's own processor time, and everything that a real network
+The processor time of a key is that of all processes of sparekey, less what a run of a tenth of the keys takes, so
+that starting them does not count. What is left out: PostgreSQL's own processor time, and everything that a real network
 does. No limit of IAM's applies here; a real account allows fewer writes a second than any of these.
 """
 

@@ -90,6 +90,7 @@ _move_claim = (
     )
     .values(epoch=sa.bindparam("epoch"), run=sa.bindparam("run"))
 )
+_opening_of = sa.select(_entries.c.hash).where(_entries.c.run == sa.bindparam("run"), _entries.c.seq == 1)
 _head_of = (
     sa.select(_entries.c.seq, _entries.c.hash)
     .where(_entries.c.run == sa.bindparam("run"))
@@ -319,6 +320,11 @@ class Ledger:
         asked = {"account": account, "user": user, "kinds": kinds}
         with self._read() as connection:
             return tuple(map(_entry, connection.execute(_entries_of_user, asked)))
+
+    def opening(self, run: str) -> str:
+        """The hash of a run's first entry, which names it for good; empty where the run has none."""
+        with self._read() as connection:
+            return connection.execute(_opening_of, {"run": run}).scalar() or ""
 
     def head(self, run: str) -> str:
         """The hash of a run's last entry; GENESIS where the run has none."""

@@ -247,6 +247,34 @@ def test_a_rollback_stops_the_waves_until_a_person_resumes() -> None:
     assert engine.record(run).state == "rolled_back"
 
 
+def test_what_cuts_looking_after_a_run_off_is_put_on_record_once() -> None:
+    engine, probes, run = watched({"web": ("api",)})
+    engine.run(until=NOW + timedelta(hours=1))
+
+    def broken(_name: str) -> Reading:
+        raise ZeroDivisionError
+
+    probes.says = broken
+    engine.clock.sleep(3600)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            engine.work.supervise(run)
+    assert engine.kinds(run).count("stumbled") == 1
+    (note,) = (note for note in engine.record(run).notes if "could not" in note)
+    assert note.endswith("could not look after the run: a fault of its own (ZeroDivisionError)")
+
+
+def test_of_many_runs_only_the_last_few_are_kept_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparekey.run.work._KEPT", 1)
+    engine, _, run = watched({"web": ("api", "idle")})
+    engine.run(until=NOW + timedelta(hours=1))
+    other = engine.open(plan_for(engine.aws), Options(watch=3 * DAY))
+    engine.run()
+    assert len(engine.work._folds) == 1
+    assert engine.states(run)["AKIAAPIOLD"] == engine.states(run)["AKIAIDLE1"] == "settled"
+    assert "watching" not in engine.states(other).values()
+
+
 @pytest.mark.parametrize(("refusals", "end"), [(3, "unwatched"), (99, "planned")])
 def test_an_account_that_cannot_be_carried_is_tried_again_for_an_hour(refusals: int, end: str) -> None:
     engine = VirtualEngine(small_company())

@@ -99,6 +99,11 @@ def open_run(entry: Entry) -> Run:
         return _opened[entry.hash]
 
 
+def opened_run(opening: str) -> Run | None:
+    """A run by the hash of its first entry, if it is one of the last that were opened here."""
+    return _opened.get(opening)
+
+
 def _read_opening(entry: Entry) -> Run:
     said = read(entry)
     if not isinstance(said, Opened):
@@ -374,8 +379,6 @@ def catch_up(ledger: Ledger, run: str, fold: RunFold) -> RunFold:
     while page := ledger.entries(run, after=fold.last, limit=_PAGE):
         for entry in page:
             fold.add(entry)
-        if len(page) < _PAGE:
-            break
     return fold
 
 

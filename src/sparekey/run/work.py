@@ -12,7 +12,7 @@ from sparekey.model import RunRecord
 from sparekey.run import watch, waves
 from sparekey.run.drive import drive
 from sparekey.run.entries import Stumbled, kind_of, write
-from sparekey.run.record import Run, RunFold, UserId, catch_up, open_run
+from sparekey.run.record import Run, RunFold, UserId, catch_up, open_run, opened_run
 from sparekey.run.steps import carry_user, finish_reactivations, reactivate
 from sparekey.run.turn import Hands
 from sparekey.run.turn import Work as Job
@@ -119,8 +119,8 @@ def _users(run: Run, account: str) -> list[UserId]:
 
 
 def load_run(hands: Hands, run: str) -> Run:
-    """What a run was opened with."""
-    return open_run(hands.ledger.entries(run, limit=1)[0])
+    """What a run was opened with; its first entry, which holds the plan, is read once."""
+    return opened_run(hands.ledger.opening(run)) or open_run(hands.ledger.entries(run, limit=1)[0])
 
 
 def load_fold(hands: Hands, run: str) -> RunFold:
