@@ -253,7 +253,10 @@ def test_a_worker_watches_and_rolls_back_after_the_command_has_ended(world: Worl
     assert runs.live_workers() == ()
 
 
-def test_a_fault_of_our_own_does_not_end_the_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), StateError("the database is away")])
+def test_a_fault_of_our_own_does_not_end_the_watch(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
     monkeypatch.setattr(engine_module, "_AFTER_FAILURE", timedelta(seconds=0.2))
     probes = FakeProbes({"web": ("api",)})
     probes.every = timedelta(seconds=0.2)
@@ -263,7 +266,7 @@ def test_a_fault_of_our_own_does_not_end_the_watch(world: World, monkeypatch: py
         api = world.aws.status("api", "AKIAAPIOLD")
         if call == "set_status" and api == "Inactive" and not faults:
             faults.append("carry")
-            raise ZeroDivisionError
+            raise fault
 
     def ask(_name: str) -> Reading:
         if faults and "ask" not in faults:
@@ -281,6 +284,8 @@ def test_a_fault_of_our_own_does_not_end_the_watch(world: World, monkeypatch: py
     assert runs.show(record.id).steps[0].state == "rolled_back"
     assert world.aws.status("api", "AKIAAPIOLD") == "Active"
     assert faults == ["carry", "ask"]
+    told = [entry.body["account"] for entry in world.state.ledger.entries(record.id, kinds=("stumbled",))]
+    assert told == [ACCOUNT, ""]
 
 
 def test_a_run_begun_by_one_version_is_finished_by_the_next(

@@ -121,9 +121,10 @@ class QueueEngine:
                 try:
                     for chunk in range(self.work.chunks(args[0], args[1])):
                         self.work.carry(args[0], args[1], chunk)
-                except RefusedError:
+                except RefusedError as error:
                     if not self.may_be_refused:
                         raise
+                    self.work.stumbled(args[0], args[1], error)
                 self.look_after(args[0], f"after/{args[2]}/{args[1]}")
         if until is not None:
             self.clock.time = max(self.clock.time, until)

@@ -40,6 +40,10 @@ class Work(Protocol):
         """Look after a run; returns when it must be looked after again, None for never."""
         ...
 
+    def stumbled(self, run: str, account: str, error: Exception) -> None:
+        """Put on record what cut the work on an account off, or (no account) looking after the run."""
+        ...
+
 
 class Engine:
     """One process's part in the runs: it listens to the queues where it may, and can always hand out."""
@@ -211,8 +215,9 @@ def _account(run: str, account: str) -> None:
     try:
         for chunk in range(DBOS.run_step({"name": "chunks"}, engine.work.chunks, run, account)):
             DBOS.run_step({"name": "carry"}, engine.work.carry, run, account, chunk)
-    except Exception:
+    except Exception as error:
         # One user's failure comes after the others are through, and they must be watched.
+        DBOS.run_step({"name": "call"}, engine.work.stumbled, run, account, error)
         DBOS.run_step({"name": "call"}, engine.look_after, run, after)
         raise
     DBOS.run_step({"name": "call"}, engine.look_after, run, after)
@@ -223,7 +228,8 @@ def _tick(run: str) -> None:
     engine = _engine()
     try:
         due = DBOS.run_step({"name": "supervise"}, engine.work.supervise, run)
-    except Exception:
+    except Exception as error:
+        DBOS.run_step({"name": "call"}, engine.work.stumbled, run, "", error)
         DBOS.run_step({"name": "call"}, engine.look_after_failure, run)
         raise
     if due is not None:

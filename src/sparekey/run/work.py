@@ -1,13 +1,11 @@
 """What the engine's workflows do, without the engine: carry an account's users, look after a run."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import datetime
 from threading import Lock
 from typing import Protocol
 
 from sparekey.errors import SparekeyError
-from sparekey.ledger import StateError
 from sparekey.model import RunRecord
 from sparekey.run import watch, waves
 from sparekey.run.drive import drive
@@ -46,31 +44,21 @@ class RunWork:
 
     def carry(self, run: str, account: str, chunk: int) -> None:
         """Carry one part of an account's users, those whose wave has come."""
-        with self._on_record(run, account):
-            self._hands.gateway_for(account)
-            opened = load_run(self._hands, run)
-            users = _users(opened, account)[chunk * CHUNK : (chunk + 1) * CHUNK]
-            wave = RunFold(self._hands.ledger.entries(run, kinds=("wave",))).wave
-            self._drive(self._carry(opened, users, wave))
+        self._hands.gateway_for(account)  # told once, rather than for each user
+        opened = load_run(self._hands, run)
+        users = _users(opened, account)[chunk * CHUNK : (chunk + 1) * CHUNK]
+        wave = RunFold(self._hands.ledger.entries(run, kinds=("wave",))).wave
+        self._drive(self._carry(opened, users, wave))
 
-    @contextmanager
-    def _on_record(self, run: str, account: str) -> Iterator[None]:
-        """What cuts this work off is put on record; of looking after a run, which goes on for days, only news."""
-        try:
-            yield
-        except StateError:
-            raise  # the record itself cannot be written
-        except Exception as error:
-            why = (
-                error.message
-                if isinstance(error, SparekeyError)
-                else f"a fault of its own ({type(error).__name__})"
-            )
-            said = Stumbled(self._hands.worker, account, why)
-            before = self._hands.ledger.entries(run, kinds=(kind_of(said),))
-            if account or not before or before[-1].body != write(said):
-                self._hands.note(run, said)
-            raise
+    def stumbled(self, run: str, account: str, error: Exception) -> None:
+        """Put on record what cut work off; of looking after a run (no account), which goes on for days, only news."""
+        why = f"a fault of its own ({type(error).__name__})"
+        if isinstance(error, SparekeyError):
+            why = error.message
+        said = Stumbled(self._hands.worker, account, why)
+        before = self._hands.ledger.entries(run, kinds=(kind_of(said),))
+        if account or not before or before[-1].body != write(said):
+            self._hands.note(run, said)
 
     def _carry(self, run: Run, users: Iterable[UserId], wave: int) -> Iterable[Job[None]]:
         steps, waves = run.users(), run.wave_of()
@@ -78,8 +66,7 @@ class RunWork:
 
     def supervise(self, run: str) -> datetime | None:
         """Look after a run; returns when it must be looked after again, None for never."""
-        with self._on_record(run, ""):
-            return self._supervise(load_run(self._hands, run), self._take_fold(run))
+        return self._supervise(load_run(self._hands, run), self._take_fold(run))
 
     def _take_fold(self, run: str) -> RunFold:
         """The run's entries folded: from where this process left off, since a watch looks at them often."""
