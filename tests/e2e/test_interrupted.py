@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from cli.desk import alone
+from run import postgres
 from sparekey.cli import cli
 from sparekey.cli.shell import guarded
+from sparekey.ledger import Ledger
 from sparekey.sandbox import Sandbox
 from sparekey.sandbox.scenario import Latency
 
@@ -139,6 +141,28 @@ def test_a_worker_carries_what_is_handed_over_until_it_is_told_to_end(shell: She
     assert "working as arn:aws:iam::111122223333:user/ops" in err
     assert err.endswith("ended; what is not finished waits for the next worker\n")
     assert len(shell.inactive) == 2 * USERS
+
+
+def test_a_worker_whose_database_went_away_ends_when_told_twice(shell: Shell) -> None:
+    with postgres.server(shell.folder) as url:
+        shell.env["SPAREKEY_DATABASE_URL"] = url
+        worker = shell.start("worker")
+        ledger = Ledger.open(url)
+        until = time.monotonic() + 60
+        while not ledger.workers():
+            assert worker.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        ledger.close()
+    time.sleep(3)  # the worker's next rounds find nobody
+    with worker:
+        for _ in range(2):
+            worker.send_signal(signal.SIGTERM)
+            time.sleep(1)
+        out, err = worker.communicate(timeout=30)
+    assert out == ""
+    assert worker.returncode in (1, -signal.SIGTERM)
+    assert "Traceback" not in err
 
 
 def test_ctrl_c_during_an_audit_says_what_was_covered(shell: Shell) -> None:

@@ -269,9 +269,8 @@ def _resolved(facts: KeyFacts, said: Resolved, at: datetime) -> KeyFacts:
 def _failed(facts: KeyFacts, said: Failed, at: datetime) -> KeyFacts:
     change = msgspec.structs.replace
     if facts.state == "watching" and not said.final:
-        return change(
-            facts, why=said.why, changed_at=at
-        )  # a rollback that could not begin: its probe stays red
+        # A rollback that could not begin: its probe stays red, and it is tried again.
+        return change(facts, why=said.why, changed_at=at)
     facts = change(
         facts, state="failed", why=f"{said.code}: {said.why}" if said.code else said.why, changed_at=at
     )
@@ -456,9 +455,8 @@ def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags
         known.pending and known.state != "planned" for known in facts.values()
     )
     if flags.undoing:
-        ours = [
-            known for known in facts.values() if known.ours
-        ]  # of the others nothing is deactivated any more
+        # Of the others nothing is deactivated any more.
+        ours = [known for known in facts.values() if known.ours]
         busy = "confirmed" in states or any(known.pending for known in ours)
         return "applying" if busy else "failed" if ours else "undone"
     planned = [step for step in steps if step.state == "planned"]

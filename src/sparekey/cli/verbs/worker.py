@@ -23,13 +23,21 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
     """Carry the runs that were handed over, and watch those that were applied; until Ctrl-C or SIGTERM.
 
     Any number of workers share the runs of one PostgreSQL database (SPAREKEY_DATABASE_URL); with SQLite, one
-    at a time. A worker needs credentials that it can renew. --notify is told of each automatic rollback.
+    at a time. Asked twice, a worker ends at once. It needs credentials that it can renew. --notify is told
+    of each automatic rollback.
     """
     from sparekey import app
 
     over = threading.Event()
+
+    def end(*_: object) -> None:
+        over.set()
+        # The engine waits for a database that is away for as long as it takes: asked once more, end at once.
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, signal.SIG_DFL)
+
     for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: over.set())
+        signal.signal(name, end)
     here = connect()
     tell(f"working as {here.gateway.caller().arn}; Ctrl-C ends")
     app.check_targets(here, targets)
