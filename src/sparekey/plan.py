@@ -14,6 +14,7 @@ from sparekey.choose import NOTHING_ASKED, Asked, Choice, Deactivate, Held, Outc
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.model import Account, Caller, Evidence, Snapshot, Time, Unreadable, Usage, User, Value
 from sparekey.policy import Policy
+from sparekey.words import escaped
 
 SCHEMA = "sparekey/plan/1"
 LIFETIME = timedelta(hours=24)
@@ -237,7 +238,7 @@ def _own_digest(plan: Plan) -> str:
 
 def encode(plan: Plan) -> bytes:
     """The plan's file: indented JSON that ends in a newline."""
-    return msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n"
+    return escaped(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode()).encode() + b"\n"
 
 
 def decode(content: bytes) -> Plan:

@@ -1,5 +1,6 @@
 """How lengths of time, last uses, counts and foreign text are said to a person; pure."""
 
+import re
 from datetime import datetime, timedelta
 
 from sparekey.model import AccessKey
@@ -67,3 +68,25 @@ def step_state(state: str) -> str:
 def clean(text: str) -> str:
     """Text with everything made visible that could move a terminal's cursor or hide other text."""
     return "".join(char if char.isprintable() or char == "\n" else f"\\u{ord(char):04x}" for char in text)
+
+
+# What a terminal or a reader acts on beyond ASCII's own controls: DEL, C1 controls, separators of lines, and
+# Unicode's format characters (category Cf: marks of direction, zero-width characters, tags).
+_ACTED_ON = re.compile(
+    "[\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064"
+    "\u2066-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
+)
+
+
+def escaped(text: str) -> str:
+    r"""Text with each such character as `\uXXXX`, by surrogate pairs where JSON needs two.
+
+    A JSON document stays the same document: these characters stand in its strings only.
+    """
+    return _ACTED_ON.sub(lambda found: _code_points(found[0]), text)
+
+
+def _code_points(char: str) -> str:
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -61,3 +62,29 @@ def test_what_cannot_start_says_why(args: list[str], code: int, told: str, tmp_p
     assert (process.returncode, out) == (code, "")
     assert told in err
     assert "Traceback" not in err
+
+
+def test_the_token_is_in_no_command_line(tmp_path: Path) -> None:
+    """Another user of the machine can read the browser's arguments, and so learns only a file's name."""
+    seen = tmp_path / "seen"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {seen}.part\nmv {seen}.part {seen}\n')
+    browser.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BROWSER", f"{browser} %s")
+        patch.setenv("TMPDIR", str(tmp_path))
+        with start("--demo", home=tmp_path) as process:
+            assert process.stdout
+            address = process.stdout.readline().rstrip("\n")
+            for _ in range(200):
+                if seen.exists():
+                    break
+                time.sleep(0.05)
+            (argument,) = seen.read_text().split()
+            page = Path(argument.removeprefix("file://"))
+            assert page.stat().st_mode & 0o777 == 0o600
+            assert address in page.read_text()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+    assert address.partition("token=")[2] not in argument
+    assert not page.exists()

@@ -8,6 +8,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sparekey.console.connections import Connection
+
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -62,10 +64,14 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            refused = self._refusal(scope, Headers(scope=scope))
-            await (refused or self._app)(scope, receive, _with_headers(scope["path"], send))
+            headers = Headers(scope=scope)
+            refused = self._refusal(scope, headers)
+            answer = _with_headers(scope["path"], send, close=_has_two_lengths(headers))
+            await (refused or self._app)(scope, receive, answer)
 
     def _refusal(self, scope: Scope, headers: Headers) -> ASGIApp | None:
+        if _has_two_lengths(headers):
+            return self._refuse(400, "this request states its length in two ways; nothing was changed", "")
         if headers.get("host", "") not in self._hosts:
             # A name that was rebound to this machine: https://en.wikipedia.org/wiki/DNS_rebinding
             return self._refuse(421, "this page does not answer to that host name", "")
@@ -82,6 +88,7 @@ class Gate:
                 "this browser was not let in",
                 "Open the address that `sparekey console` printed; it works once. Else start it again.",
             )
+        _admit_connection(scope)
         return None
 
     def _our_own(self, headers: Headers) -> bool:
@@ -90,12 +97,25 @@ class Gate:
         return headers.get("origin", "") == f"http://{headers['host']}" and site == "same-origin"
 
 
-def _with_headers(path: str, send: Send) -> Callable[[Message], Awaitable[None]]:
+def _admit_connection(scope: Scope) -> None:
+    connection = scope.get("state", {}).get("connection")
+    if isinstance(connection, Connection):
+        connection.admit()
+
+
+def _has_two_lengths(headers: Headers) -> bool:
+    """True for a request whose end two readers may see in different places (RFC 9112, section 6.1)."""
+    return "content-length" in headers and "transfer-encoding" in headers
+
+
+def _with_headers(path: str, send: Send, *, close: bool) -> Callable[[Message], Awaitable[None]]:
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
+            if close:
+                headers["Connection"] = "close"
             if path.startswith(STATIC):
                 headers["Cache-Control"] = "max-age=3600"
         await send(message)

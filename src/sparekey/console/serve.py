@@ -3,14 +3,16 @@
 import contextlib
 import ipaddress
 import socket
-import webbrowser
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from sparekey.app import App, Request
+from sparekey.console.browser import open_page, redirect_file
+from sparekey.console.connections import connections
 from sparekey.console.desk import Desk, Ways
 from sparekey.console.gate import OPEN, Session
 from sparekey.console.site import site
@@ -58,13 +60,20 @@ def serve(
         tell(f"warning: {host} is not loopback: whoever reads the network can read and use these pages")
     out.write(f"{address}\n")
     out.flush()
-    if browser:
-        webbrowser.open(address)
-    with contextlib.closing(listener), contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(listener))
+        if browser:
+            _open_browser(stack.enter_context(redirect_file(address)), tell)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
     if desk.at_work:
         tell("a run is under way: the key in hand is finished, no further one is begun")
     desk.close()
+
+
+def _open_browser(page: Path, tell: Callable[[str], None]) -> None:
+    if not open_page(page):
+        tell("no browser could be opened: open the address above in one")
 
 
 def _names(host: str) -> list[str]:
@@ -112,7 +121,7 @@ def _server(made: ASGIApp) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=256,
+        http=connections(),
         timeout_graceful_shutdown=2,
     )
     return uvicorn.Server(config)

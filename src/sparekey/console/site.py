@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -51,6 +51,7 @@ def site(desk: Desk, session: Session, hosts: Iterable[str]) -> ASGIApp:
         exception_handlers={
             SparekeyError: _told,
             HTTPException: _not_found,
+            ClientDisconnect: _cut_off,
             Exception: _failed,
         },
     )
@@ -77,6 +78,11 @@ async def _told(_request: Request, error: Exception) -> Response:
 async def _not_found(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     return refusal(status, "there is no such page", "The links above lead to every page there is.")
+
+
+async def _cut_off(_request: Request, _error: Exception) -> Response:
+    """The browser went away in the middle of a form: nothing was done, and there is nobody to answer."""
+    return Response(status_code=400)
 
 
 async def _failed(_request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from sparekey.errors import BadInputError
 from sparekey.model import Value
+from sparekey.words import escaped
 
 Subject = Literal["audit", "plan", "run", "runs", "root_keys", "usage"]
 
@@ -53,6 +54,9 @@ def check(subject: Subject, name: str) -> None:
 
 
 def render(subject: Subject, value: Any, name: str, look: Look = PLAIN) -> Iterator[str]:
-    """Yield a value's text in a format; raises BadInputError where the format does not offer it."""
+    """Yield a value's text in a format; raises BadInputError where the format does not offer it.
+
+    Foreign names never reach a terminal as something that it acts on, whatever the format.
+    """
     check(subject, name)
-    yield from getattr(registry()[name], subject)(value, look)
+    yield from map(escaped, getattr(registry()[name], subject)(value, look))

@@ -3,7 +3,6 @@
 The schemas are docs/schemas/*.json.
 """
 
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal
@@ -37,8 +36,6 @@ from sparekey.report import Look
 from sparekey.usage import document
 
 NAME = "json"
-# What JSON lets stand in a string and a terminal acts on: DEL, C1, separators, marks of direction.
-_ACTED_ON = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def audit(audit: Audit, look: Look) -> Iterator[str]:
@@ -57,7 +54,7 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
 def plan(plan: Plan, look: Look) -> Iterator[str]:
     """The plan's file: what `sparekey apply` takes."""
     del look
-    yield _escaped(encode(plan).decode())
+    yield encode(plan).decode()
 
 
 def run(record: RunRecord, look: Look) -> Iterator[str]:
@@ -97,7 +94,7 @@ def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterat
 def usage(usages: tuple[Usage, ...], look: Look) -> Iterator[str]:
     """Who used each key, as `sparekey/usage/1`."""
     del look
-    yield _escaped(document(usages).decode()) + "\n"
+    yield document(usages).decode() + "\n"
 
 
 def read_audit(content: bytes) -> Audit:
@@ -186,11 +183,7 @@ def _told_account(told: _ToldAccount) -> AccountVerdict:
 
 
 def _text(value: Any) -> str:
-    return _escaped(msgspec.json.encode(value).decode())
-
-
-def _escaped(text: str) -> str:
-    return _ACTED_ON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return msgspec.json.encode(value).decode()
 
 
 def _time(at: datetime | None) -> str | None:
