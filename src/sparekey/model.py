@@ -65,12 +65,18 @@ class AccessKey(Value, frozen=True):
 
 
 class User(Value, frozen=True):
-    """One IAM user and its access keys, or why they could not be read."""
+    """One IAM user and its access keys, or why they could not be read.
+
+    `id` is IAM's own (`AIDA…`), which a rename keeps and a new user of the same name does not have; empty
+    where it was not read. `quarantine` names the policies by which AWS marks a key of the user as leaked.
+    """
 
     name: str
     arn: str
     keys: tuple[AccessKey, ...] | Unreadable
     created: Time | None = None
+    id: str = ""
+    quarantine: tuple[str, ...] = ()
 
     @property
     def active_keys(self) -> tuple[AccessKey, ...]:

@@ -181,9 +181,74 @@ def test_an_account_that_cannot_be_listed_stops_no_other() -> None:
 
 
 def test_a_user_deleted_meanwhile_is_gone_and_noted() -> None:
-    snapshot = read(FakeAccount("111111111111", {"app": NotFoundError("no"), "web": []}))
+    class Leaving(FakeAccount):
+        def list_users(self) -> Iterator[User]:
+            yield from super().list_users()
+            assert isinstance(self.users, dict)
+            self.users = {"web": self.users["web"]}
+
+        def list_keys(self, user: str) -> tuple[AccessKey, ...]:
+            assert isinstance(self.users, dict)
+            if user not in self.users:
+                raise NotFoundError("no")
+            return super().list_keys(user)
+
+    account = Leaving("111111111111", {"app": [key("A1")], "web": []})
+    snapshot = read(account)
     assert list(users_of(snapshot)) == ["web"]
     assert snapshot.accounts[0].notes == ("user app was deleted while the account was read",)
+    assert account.listed == ["web"], "only those whose name changed are read again"
+
+
+def test_a_user_that_is_listed_but_never_found_is_unreadable_and_not_left_out() -> None:
+    account = FakeAccount("111111111111", {"app": NotFoundError("no"), "web": []})
+    found = users_of(read(account))["app"].keys
+    assert isinstance(found, Unreadable)
+    assert (found.what, found.code) == ("iam:ListAccessKeys", "NoSuchEntity")
+
+
+class Renaming(FakeAccount):
+    """An account whose users take other names after a number of calls."""
+
+    def __init__(self, users: dict[str, list[AccessKey]], *renames: tuple[int, dict[str, str]]) -> None:
+        super().__init__("111111111111", dict(users))
+        self.names = {name: name for name in users}
+        self.renames = dict(renames)
+        self.calls = 0
+        self.lock = threading.Lock()
+
+    def _count(self) -> None:
+        with self.lock:
+            self.calls += 1
+            new = self.renames.get(self.calls, {})
+            self.names = {new.get(name, name): first for name, first in self.names.items()}
+
+    def list_users(self) -> Iterator[User]:
+        self._count()
+        for name, first in sorted(self.names.items()):
+            yield User(name, f"arn:aws:iam::111111111111:user/{name}", (), id=f"AIDA{first}")
+
+    def list_keys(self, user: str) -> tuple[AccessKey, ...]:
+        self._count()
+        if user not in self.names:
+            raise NotFoundError("no")
+        return super().list_keys(self.names[user])
+
+
+RENAMES = [{"a": "c"}, {"a": "c", "b": "a"}, {"a": "b", "b": "a"}, {"b": "d"}]
+
+
+@pytest.mark.parametrize("renamed", RENAMES)
+@pytest.mark.parametrize("at", range(1, 6))
+def test_users_renamed_while_they_are_read_are_all_read_and_no_key_twice(
+    at: int, renamed: dict[str, str]
+) -> None:
+    users = {"a": [key("A1"), key("A2")], "b": [key("B1")], "z": [key("Z1"), key("Z2")]}
+    account = Renaming(users, (at, renamed))
+    snapshot = audit([account], FakeClock(), caller=CALLER, workers=1)
+    keys = [user.keys for user in users_of(snapshot).values()]
+    told = sorted([one.id for one in found] for found in keys if isinstance(found, tuple))
+    assert told == [["A1", "A2"], ["B1"], ["Z1", "Z2"]]
 
 
 def test_a_user_too_new_to_be_seen_everywhere_is_looked_for_again() -> None:
@@ -389,6 +454,51 @@ def test_a_change_of_nobody_known_has_the_account_listed_afresh(changed: Changes
     assert read.read_by == "list"
     assert sorted(account.listed) == ["app", "new"]
     assert "listed user by user" in read.notes[0]
+
+
+def test_a_new_name_or_path_after_the_report_has_the_account_listed_afresh() -> None:
+    account = reported({"new": [key("A1"), key("A2")]}, row("old", slot(), slot()))
+    account.changed = Changes(frozenset(), renamed=1)
+    read = by_report(account)
+    assert (read.read_by, read.as_of, read.history) == ("list", NOW, None)
+    assert not isinstance(read.users, Unreadable)
+    assert [user.name for user in read.users] == ["new"]
+
+
+@pytest.mark.parametrize("history", [Changes(frozenset()), DENIED])
+def test_a_row_whose_user_is_not_found_has_the_account_listed_afresh(history: Changes | AwsError) -> None:
+    """The event of a rename comes late, or the history is denied."""
+    account = Renaming({"new": [key("A1"), key("A2")], "web": [key("W1")]})
+    account.report = CredentialReport(GENERATED, (row("old", slot(), slot()), row("web", slot(age=10))))
+    account.changed = history
+    read = by_report(account)
+    assert (read.read_by, read.history) == ("list", None)
+    assert "user of the credential report is not found" in " ".join(read.notes)
+    assert not isinstance(read.users, Unreadable)
+    assert {user.name: len(user.active_keys) for user in read.users} == {"new": 2, "web": 1}
+
+
+def test_a_row_whose_name_another_user_has_taken_has_the_account_listed_afresh() -> None:
+    """The user with two keys went from a to c, and b took the name a: all of a's row is found, and wrong."""
+    account = Renaming(
+        {"c": [AccessKey(f"A{n}", "Active", NOW - timedelta(days=n)) for n in (50, 60)], "a": [key("B1")]}
+    )
+    account.report = CredentialReport(
+        GENERATED, (row("a", slot(age=50), slot(age=60)), row("b", slot(age=10)))
+    )
+    read = by_report(account)
+    assert read.read_by == "list"
+    assert not isinstance(read.users, Unreadable)
+    assert {user.name: len(user.active_keys) for user in read.users} == {"c": 2, "a": 1}
+
+
+def test_a_user_deleted_and_made_again_after_the_report_is_read_as_it_is_now() -> None:
+    fresh = AccessKey("N1", "Active", NOW - timedelta(hours=1))
+    account = reported({"app": [fresh]}, row("app", slot(), slot(age=11)))
+    read = by_report(account)
+    assert read.read_by == "report"
+    assert not isinstance(read.users, Unreadable)
+    assert [one.id for one in read.users[0].active_keys] == ["N1"]
 
 
 def test_the_reports_last_use_saves_a_call_only_where_its_slot_is_beyond_doubt() -> None:

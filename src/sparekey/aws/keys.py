@@ -56,6 +56,7 @@ class Keys:
                 arn=_text(member, "Arn"),
                 keys=(),
                 created=_time(member, "CreateDate"),
+                id=member.findtext("UserId", ""),
             )
 
     def list_keys(self, user: str) -> tuple[AccessKey, ...]:
