@@ -12,6 +12,7 @@ import msgspec
 from sparekey import cutover
 from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, LastUsed, Usage, User, Value
 from sparekey.policy import Policy
+from sparekey.service_names import same_service
 from sparekey.words import span
 
 # SES SMTP passwords are derived from a key's secret: the application shows as nothing but `ses`.
@@ -313,7 +314,7 @@ def _judge(
     evidence: tuple[Evidence, ...],
 ) -> Outcome:
     """What becomes of one key beside the one that stays; `seen` where any key of the user was used."""
-    if key.key.last_used.service == _SMTP_SERVICE:
+    if same_service(key.key.last_used.service or "", _SMTP_SERVICE):
         return _hold("smtp", key=key.id).on(key.id, evidence)
     if key.settling:
         return _settling(key, policy, now).on(key.id, evidence)
@@ -375,8 +376,7 @@ def facts(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
     match used.state:
         case "used":
             ago = f" {span(now - used.at)} ago" if used.at else ""
-            where = f"{used.service or 'an unknown service'} in {used.region or 'an unknown region'}"
-            text = f"last used{ago} for {where}"
+            text = f"last used{ago} for {cutover.place(used)}"
         case "never":
             text = "never used"
         case "not_read":

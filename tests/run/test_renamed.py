@@ -270,8 +270,8 @@ def test_a_run_planned_under_the_new_name_is_seen_by_the_one_under_the_old() -> 
     engine, run = applied()
     engine.aws.rename(("api", "api2"))
     engine.aws.set("api2", OLD, "Active")
-    aws = FakeAws(engine.clock, {(ACCOUNT, "api2"): engine.aws.users[ACCOUNT, "api2"]})
-    later = engine.open(plan_for(aws))
+    del engine.aws.users[ACCOUNT, "web"]
+    later = engine.open(plan_for(engine.aws))
     engine.run()
     assert engine.states(later) == {OLD: "unwatched"}
     undo(engine, run)

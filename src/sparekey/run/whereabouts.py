@@ -8,6 +8,7 @@ Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateUser.html
 """
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 from sparekey.aws.errors import AwsError, BadAnswerError, DeniedError, NotFoundError
@@ -57,7 +58,7 @@ def _name_of(turn: Turn, key: str, seen: User | None) -> Work[str | None]:
         denied = error
     for other in _siblings(turn, key, seen):
         try:
-            yield from turn.patiently(lambda other=other: turn.gateway.owner_of(other))
+            yield from turn.patiently(partial(turn.gateway.owner_of, other))
         except (DeniedError, NotFoundError):
             continue
         return None
@@ -74,10 +75,13 @@ def _siblings(turn: Turn, key: str, seen: User | None) -> Iterator[str]:
 
 def _name_by_listing(turn: Turn, key: str, denied: AwsError) -> Work[str | None]:
     """Look for the key among the account's first users, and for one whose keys the caller may ask about."""
-    users = yield from turn.patiently(lambda: [*islice(turn.gateway.list_users(), _ASKED + 1)])
+    try:
+        users = yield from turn.patiently(lambda: [*islice(turn.gateway.list_users(), _ASKED + 1)])
+    except DeniedError:
+        raise _unknown(turn, key, denied) from denied
     for user in users[:_ASKED]:
         try:
-            keys = yield from turn.patiently(lambda name=user.name: turn.gateway.list_keys(name))
+            keys = yield from turn.patiently(partial(turn.gateway.list_keys, user.name))
         except NotFoundError:
             continue
         ids = [found.id for found in keys if found.id]
@@ -85,13 +89,17 @@ def _name_by_listing(turn: Turn, key: str, denied: AwsError) -> Work[str | None]
             return user.name
         for other in ids[:1]:
             try:
-                yield from turn.patiently(lambda other=other: turn.gateway.owner_of(other))
+                yield from turn.patiently(partial(turn.gateway.owner_of, other))
             except (DeniedError, NotFoundError):
                 continue
             return None
     if len(users) <= _ASKED:
         return None  # all of the account's keys were listed
-    raise DeniedError(
+    raise _unknown(turn, key, denied)
+
+
+def _unknown(turn: Turn, key: str, denied: AwsError) -> DeniedError:
+    return DeniedError(
         f"{key} is not among the keys of user {turn.name}, and AWS does not say whether it was deleted or"
         f" belongs to another user now: {denied.message}",
         "Allow iam:GetAccessKeyLastUsed; `sparekey iam-policy apply` prints the policy. Then repeat the command.",
