@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import ClassVar, Literal, Protocol
 
+import msgspec
+
 from sparekey.aws.credential_report import CredentialReport, Row, last_uses
 from sparekey.aws.crew import Crew, Lane
 from sparekey.aws.errors import (
@@ -29,6 +31,7 @@ from sparekey.model import (
     Account,
     Caller,
     LastUsed,
+    Quarantined,
     SkippedAccount,
     Snapshot,
     Unreadable,
@@ -86,6 +89,8 @@ class AuditedAccount(Protocol):
 
     def key_changes(self, since: datetime) -> Changes: ...
 
+    def quarantined(self) -> Sequence[Quarantined]: ...
+
     def release(self) -> None:
         """Nothing more is asked for now: what is kept for speed may go; ten thousand accounts add up."""
         ...
@@ -142,12 +147,15 @@ class Wanted(Value, frozen=True):
     """What is to be read of each account, and how.
 
     `last_use`: for the active keys of users with spare keys, or for all active keys. `fresh`: IAM is asked
-    for each last use even where the credential report tells one.
+    for each last use even where the credential report tells one. `quarantine`: AWS is asked whom it has
+    quarantined for a leaked key. `root`: the credential report is asked for the root user's keys, if it has any.
     """
 
     read: ReadMode = "list"
     last_use: NeedLastUse = "spare"
     fresh: bool = True
+    quarantine: bool = False
+    root: bool = False
 
 
 def audit(
@@ -158,6 +166,8 @@ def audit(
     read: ReadMode = "list",
     need_last_use: NeedLastUse = "spare",
     fresh: bool = True,
+    quarantine: bool = False,
+    root: bool = False,
     workers: int = 64,
     skipped: Sequence[SkippedAccount] = (),
     on_event: Callable[[Event], None] = lambda _: None,
@@ -166,9 +176,10 @@ def audit(
 
     `read="auto"` takes the credential report for an account of more than 20 users. `need_last_use` is for
     the active keys of users with spare keys, or for all; `fresh` asks IAM even where the report tells one.
+    `quarantine` asks whom AWS has quarantined, `root` the report for the root user's keys.
     """
     began = clock.now()
-    wanted = Wanted(read, need_last_use, fresh)
+    wanted = Wanted(read, need_last_use, fresh, quarantine, root)
     done: list[Account] = []
     waiting = iter(accounts)
     try:
@@ -259,6 +270,8 @@ class _Reading:
         self._as_of = clock.now()
         self._read_by: Literal["list", "report"] = "list"
         self._history: Unreadable | None = None
+        self._quarantine: Unreadable | tuple[Quarantined, ...] | None = None
+        self._root: tuple[AccessKey, ...] | Unreadable = ()
 
     def start(self) -> None:
         """Hand the first task to the crew."""
@@ -267,17 +280,21 @@ class _Reading:
 
     def _begin(self) -> None:
         read = self._wanted.read
+        if self._wanted.quarantine:
+            self._do(self._read_quarantine)
         if read == "list":
             self._do(self._read_alias)
-            self._do(self._read_summary)
+            self._do(self._read_summary_and_root)
             self._list_users()
             return
         users = self._read_summary()  # alone: other tasks would only wait while a role is assumed
         self._do(self._read_alias)
         if read == "report" or users > _FEW_USERS:
             self._read_report()
-        else:
-            self._list_users()
+            return
+        if self._wants_root():
+            self._do(self._read_root)
+        self._list_users()
 
     def _do(self, task: Callable[[], object]) -> None:
         with self._lock:
@@ -309,14 +326,37 @@ class _Reading:
         return Account(
             id=self._account.account_id,
             partition=self._account.partition,
-            users=self._failed or tuple(user for _, user in sorted(self._users.items())),
+            users=self._failed or tuple(self._marked(user) for _, user in sorted(self._users.items())),
             as_of=self._as_of,
             alias=self._alias,
             read_by=self._read_by,
             root_keys=self._root_keys,
             notes=tuple(sorted(self._notes)),
             history=self._history,
+            quarantine=self._quarantine
+            if isinstance(self._quarantine, Unreadable)
+            else self._quarantine is not None,
+            root=self._root,
         )
+
+    def _marked(self, user: User) -> User:
+        """The user with the policies by which AWS has quarantined it; by its id, which outlives its name."""
+        if not self._quarantine or isinstance(self._quarantine, Unreadable):
+            return user
+        policies = [
+            found.policy
+            for found in self._quarantine
+            if (found.id == user.id if found.id and user.id else found.name == user.name)
+        ]
+        return msgspec.structs.replace(user, quarantine=tuple(policies)) if policies else user
+
+    def _read_quarantine(self) -> None:
+        try:
+            self._quarantine = tuple(self._account.quarantined())
+        except _LOCKED_OUT:
+            raise
+        except AwsError as error:
+            self._quarantine = _unread("iam:ListEntitiesForPolicy", error)
 
     def _read_alias(self) -> None:
         try:
@@ -337,6 +377,23 @@ class _Reading:
             return 0
         self._root_keys = summary.root_keys
         return summary.users
+
+    def _read_summary_and_root(self) -> None:
+        self._read_summary()
+        if self._wants_root():
+            self._read_root()
+
+    def _wants_root(self) -> bool:
+        return self._wanted.root and isinstance(self._root_keys, int) and self._root_keys > 0
+
+    def _read_root(self) -> None:
+        """Number, age and last use of the root user's keys: in one's own account the report alone tells them."""
+        try:
+            self._root = self._account.credential_report().root_keys
+        except _LOCKED_OUT:
+            raise
+        except AwsError as error:
+            self._root = _unread("iam:GetCredentialReport", error)
 
     def _list_users(self) -> None:
         self._listed = {}
@@ -413,12 +470,16 @@ class _Reading:
         except _LOCKED_OUT:
             raise
         except AwsError as error:
+            if self._wants_root():
+                self._root = _unread("iam:GetCredentialReport", error)
             if self._wanted.read == "report":
                 self._failed = _unread("iam:GetCredentialReport", error)
             else:
                 self._notes.append(f"listed user by user, since there is no report: {error.message}")
                 self._list_users()
             return
+        if self._wants_root():
+            self._root = report.root_keys
         changes = self._changes(report.generated)
         known = {row.name for row in report.rows}
         if changes.renamed:

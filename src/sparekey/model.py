@@ -89,6 +89,9 @@ class Account(Value, frozen=True):
 
     `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes`
     says what the reading could not see. `history` says why changes after `as_of` could not be looked for.
+    `quarantine` is whether it was asked which users AWS has quarantined, or why that could not be read.
+    `root` is what the credential report tells of the root user's keys, where it was asked: no ids, and as
+    `created` the time from which on the key has been as it is.
     """
 
     id: str
@@ -100,6 +103,16 @@ class Account(Value, frozen=True):
     root_keys: int | Unreadable | None = None
     notes: tuple[str, ...] = ()
     history: Unreadable | None = None
+    quarantine: Unreadable | bool = False
+    root: tuple[AccessKey, ...] | Unreadable = ()
+
+
+class Quarantined(Value, frozen=True):
+    """A user to whom AWS has attached a policy that marks a key of the user as leaked."""
+
+    name: str
+    id: str
+    policy: str
 
 
 class Caller(Value, frozen=True):
@@ -112,7 +125,10 @@ class Caller(Value, frozen=True):
 
 
 class RootKeys(Value, frozen=True):
-    """One account's root user: how many access keys it has, and which, where that can be told."""
+    """One account's root user: how many access keys it has, and which, where that can be told.
+
+    Keys without an id are the credential report's: they are at least as old as `created` says.
+    """
 
     account: str
     name: str

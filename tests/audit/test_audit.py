@@ -31,6 +31,7 @@ from sparekey.model import (
     Account,
     Caller,
     LastUsed,
+    Quarantined,
     Snapshot,
     Unreadable,
     User,
@@ -72,6 +73,7 @@ class FakeAccount:
         self.root: int | AwsError = 0
         self.report: CredentialReport | AwsError = CredentialReport(NOW - timedelta(hours=2), ())
         self.changed: Changes | AwsError = Changes(frozenset())
+        self.leaked: list[Quarantined] | AwsError = []
         self.listed: list[str] = []
         self.released = 0
 
@@ -90,6 +92,11 @@ class FakeAccount:
         if isinstance(self.report, AwsError):
             raise self.report
         return self.report
+
+    def quarantined(self) -> list[Quarantined]:
+        if isinstance(self.leaked, AwsError):
+            raise self.leaked
+        return self.leaked
 
     def key_changes(self, since: datetime) -> Changes:
         self.asked_since = since
@@ -357,7 +364,9 @@ def test_credentials_that_expire_midway_end_the_account_and_not_each_user() -> N
     assert len(account.listed) == 1
 
 
-@pytest.mark.parametrize("lost_at", ["alias", "summary", "list_users", "credential_report", "key_changes"])
+@pytest.mark.parametrize(
+    "lost_at", ["alias", "summary", "list_users", "credential_report", "key_changes", "quarantined"]
+)
 def test_credentials_lost_at_any_point_make_the_account_unreadable(lost_at: str) -> None:
     expired = ExpiredCredentialsError("expired", code="ExpiredToken", action="iam:X")
     account = reported({"app": [key("A1")]}, row("app", slot()))
@@ -378,6 +387,59 @@ def test_an_alias_that_cannot_be_read_is_a_note() -> None:
     snapshot = read(Nameless("111111111111", {"app": []}))
     assert snapshot.accounts[0].notes == ("the alias could not be read: access denied",)
     assert list(users_of(snapshot)) == ["app"]
+
+
+def quarantine_of(
+    account: FakeAccount, mode: ReadMode = "list"
+) -> tuple[Account, dict[str, tuple[str, ...]]]:
+    snapshot = audit([account], FakeClock(), caller=CALLER, read=mode, quarantine=True, workers=2)
+    return snapshot.accounts[0], {name: user.quarantine for name, user in users_of(snapshot).items()}
+
+
+def test_whom_aws_has_quarantined_is_a_fact_of_the_user_even_under_a_new_name() -> None:
+    account = Renaming({"app": [key("A1")], "web": [key("B1")], "new": []}, (0, {}))
+    account.names = {"app": "app", "web": "web", "fresh": "new"}
+    account.leaked = [
+        Quarantined("app", "AIDAapp", "V2"),
+        Quarantined("app", "AIDAapp", "V3"),
+        Quarantined("new", "AIDAnew", "V2"),
+        Quarantined("web", "AIDAgone", "V2"),  # another user, who had the name
+    ]
+    read, found = quarantine_of(account)
+    assert read.quarantine is True
+    assert found == {"app": ("V2", "V3"), "fresh": ("V2",), "web": ()}
+
+
+def test_in_report_mode_the_quarantined_are_known_by_name() -> None:
+    account = reported({}, row("app", slot()))
+    account.leaked = [Quarantined("app", "AIDA1", "V3")]
+    assert quarantine_of(account, "report")[1] == {"app": ("V3",)}
+
+
+def test_a_denied_quarantine_is_unreadable_and_no_question_is_none() -> None:
+    account = FakeAccount("111111111111", {"app": []})
+    account.leaked = DENIED
+    assert quarantine_of(account)[0].quarantine == Unreadable(
+        "iam:ListEntitiesForPolicy", "access denied", "AccessDenied"
+    )
+    assert read(account).accounts[0].quarantine is False
+
+
+@pytest.mark.parametrize("mode", ["list", "report"])
+def test_the_root_users_keys_are_read_from_the_report_where_there_are_any(mode: ReadMode) -> None:
+    account = reported({"app": []}, row("app"))
+    account.report = CredentialReport(GENERATED, (row("app"),), row("<root_account>", slot(age=400)))
+
+    def root() -> tuple[AccessKey, ...] | Unreadable:
+        snapshot = audit([account], FakeClock(), caller=CALLER, read=mode, root=True, workers=2)
+        return snapshot.accounts[0].root
+
+    assert root() == ()
+    account.root = 1
+    assert root() == (AccessKey(None, "Active", NOW - timedelta(days=400), USED),)
+    if mode == "list":
+        account.report = DENIED
+        assert root() == Unreadable("iam:GetCredentialReport", "access denied", "AccessDenied")
 
 
 # --- by the credential report ---
@@ -403,7 +465,16 @@ def reported(users: dict[str, list[AccessKey] | AwsError], *rows: Row) -> FakeAc
 def by_report(
     account: FakeAccount, read: ReadMode = "report", need: NeedLastUse = "spare", *, fresh: bool = False
 ) -> Account:
-    made = audit([account], FakeClock(), caller=CALLER, read=read, need_last_use=need, fresh=fresh, workers=2)
+    made = audit(
+        [account],
+        FakeClock(),
+        caller=CALLER,
+        read=read,
+        need_last_use=need,
+        fresh=fresh,
+        quarantine=True,
+        workers=2,
+    )
     return made.accounts[0]
 
 
