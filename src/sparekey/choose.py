@@ -13,7 +13,7 @@ from sparekey import cutover
 from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, LastUsed, Usage, User, Value
 from sparekey.policy import Policy
 from sparekey.service_names import same_service
-from sparekey.words import span
+from sparekey.words import moment, span
 
 # SES SMTP passwords are derived from a key's secret: the application shows as nothing but `ses`.
 # https://docs.aws.amazon.com/ses/latest/dg/smtp-credentials.html
@@ -275,7 +275,9 @@ def _classify(
         if undated or last_used.state in ("not_read", "unreadable"):
             return _hold("last-use-unread", key=key.id, error=last_used.why or _UNSAID[last_used.state])
         if last_used.at is not None and last_used.at < key.created - _COARSE:
-            return _hold("impossible-times", key=key.id, used=last_used.at, created=key.created)
+            return _hold(
+                "impossible-times", key=key.id, used=moment(last_used.at), created=moment(key.created)
+            )
         age = now - key.created
         used = last_used.at is not None and now - last_used.at < policy.quiet
         keys.append(
