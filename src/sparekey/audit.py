@@ -341,8 +341,10 @@ class _Reading:
 
     def _marked(self, user: User) -> User:
         """The user with the policies by which AWS has quarantined it; by its id, which outlives its name."""
-        if not self._quarantine or isinstance(self._quarantine, Unreadable):
+        if not self._quarantine:
             return user
+        if isinstance(self._quarantine, Unreadable):
+            return msgspec.structs.replace(user, quarantine=self._quarantine)
         policies = [
             found.policy
             for found in self._quarantine

@@ -10,7 +10,7 @@ from typing import assert_never
 import msgspec
 
 from sparekey import cutover
-from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, LastUsed, Usage, User, Value
+from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, LastUsed, Unreadable, Usage, User, Value
 from sparekey.policy import Policy
 from sparekey.service_names import same_service
 from sparekey.words import moment, span
@@ -118,6 +118,10 @@ HOLDS: Mapping[str, tuple[str, str]] = {
         "AWS says that {key} was last used at {used}, before it was created at {created}",
         "plan again in an hour; if AWS still says so, find out who uses the key, then --force one key",
     ),
+    "quarantine-unread": (
+        "whether AWS has quarantined this user for a leaked key could not be read: {error}",
+        "allow iam:ListEntitiesForPolicy and plan again",
+    ),
     "quarantined": (
         "AWS knows a key of this user as leaked ({policies} is attached): its use may be a thief's",
         "rotate now: create a new key, move the applications, then --force the others; see AWS's support case",
@@ -216,13 +220,16 @@ def _choose(
 
 
 def _quarantined(choice: Choice, user: User, now: datetime) -> Choice:
-    """Hold the keys of a user whom AWS has quarantined, but those that a person retires.
+    """Hold the keys of a user whom AWS has quarantined, or may have, but those that a person retires.
 
     Which key leaked is not known: no key is kept for being used, none is let go for being idle.
     """
-    policies = ", ".join(user.quarantine)
-    hold = _hold("quarantined", policies=policies)
-    told = (Evidence("iam:ListEntitiesForPolicy", f"{policies} is attached to {user.name}"),)
+    if isinstance(user.quarantine, Unreadable):
+        hold, fact = _hold("quarantine-unread", error=user.quarantine.why), "could not be read"
+    else:
+        policies = ", ".join(user.quarantine)
+        hold, fact = _hold("quarantined", policies=policies), f"{policies} is attached to {user.name}"
+    told = (Evidence("iam:ListEntitiesForPolicy", fact),)
     if any(isinstance(one, Held) and one.reason in _ABOVE_QUARANTINE for one in choice.outcomes):
         return choice
     if not any(isinstance(one, Deactivate) and one.reason == "forced" for one in choice.outcomes):

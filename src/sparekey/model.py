@@ -68,7 +68,8 @@ class User(Value, frozen=True):
     """One IAM user and its access keys, or why they could not be read.
 
     `id` is IAM's own (`AIDA…`), which a rename keeps and a new user of the same name does not have; empty
-    where it was not read. `quarantine` names the policies by which AWS marks a key of the user as leaked.
+    where it was not read. `quarantine` names the policies by which AWS marks a key of the user as leaked, or
+    says why they could not be read; empty also where nobody asked (`Account.quarantine`).
     """
 
     name: str
@@ -76,7 +77,7 @@ class User(Value, frozen=True):
     keys: tuple[AccessKey, ...] | Unreadable
     created: Time | None = None
     id: str = ""
-    quarantine: tuple[str, ...] = ()
+    quarantine: tuple[str, ...] | Unreadable = ()
 
     @property
     def active_keys(self) -> tuple[AccessKey, ...]:

@@ -389,9 +389,7 @@ def test_an_alias_that_cannot_be_read_is_a_note() -> None:
     assert list(users_of(snapshot)) == ["app"]
 
 
-def quarantine_of(
-    account: FakeAccount, mode: ReadMode = "list"
-) -> tuple[Account, dict[str, tuple[str, ...]]]:
+def quarantine_of(account: FakeAccount, mode: ReadMode = "list") -> tuple[Account, dict[str, object]]:
     snapshot = audit([account], FakeClock(), caller=CALLER, read=mode, quarantine=True, workers=2)
     return snapshot.accounts[0], {name: user.quarantine for name, user in users_of(snapshot).items()}
 
@@ -422,6 +420,9 @@ def test_a_denied_quarantine_is_unreadable_and_no_question_is_none() -> None:
     assert quarantine_of(account)[0].quarantine == Unreadable(
         "iam:ListEntitiesForPolicy", "access denied", "AccessDenied"
     )
+    assert quarantine_of(account)[1] == {
+        "app": Unreadable("iam:ListEntitiesForPolicy", "access denied", "AccessDenied")
+    }
     assert read(account).accounts[0].quarantine is False
 
 

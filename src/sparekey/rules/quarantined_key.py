@@ -41,8 +41,8 @@ def _unread(account: Account) -> Unreadable | None:
 
 
 def _said(user: User) -> str | Unreadable | None:
-    if not user.quarantine:
-        return None
+    if not user.quarantine or isinstance(user.quarantine, Unreadable):
+        return None  # what was not read is the account's finding
     if isinstance(user.keys, Unreadable):
         return user.keys
     names = ", ".join(key.id or "a key" for key in user.active_keys)
