@@ -26,6 +26,8 @@ GLOBAL_REGION = {
     "aws-us-gov": "us-gov-west-1",
     "aws-eusc": "eusc-de-east-1",
 }
+# Services without regions: CloudTrail files their calls under the partition's first region, IAM's last use under none.
+GLOBAL_SERVICES = frozenset({"cloudfront", "iam", "organizations", "route53"})
 
 
 class LastUse(msgspec.Struct, frozen=True):
@@ -81,6 +83,7 @@ class Key(msgspec.Struct, kw_only=True):
     def used(self, now: datetime, service: str, region: str) -> None:
         """Note a use, if it is far enough past the last one noted."""
         if not self.uses or now - self.uses[-1].at >= GRANULARITY:
+            region = "N/A" if service in GLOBAL_SERVICES else region
             self.uses = [*self.uses[-3:], LastUse(now.replace(microsecond=0), service, region)]
 
     def last_used(self, until: datetime) -> LastUse | None:
