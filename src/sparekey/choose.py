@@ -10,7 +10,7 @@ from typing import assert_never
 import msgspec
 
 from sparekey import cutover
-from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, LastUsed, Unreadable, Usage, User, Value
+from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, Unreadable, Usage, User, Value
 from sparekey.policy import Policy
 from sparekey.service_names import same_service
 from sparekey.words import moment, span
@@ -286,7 +286,10 @@ def _classify(
                 "impossible-times", key=key.id, used=moment(last_used.at), created=moment(key.created)
             )
         age = now - key.created
-        used = last_used.at is not None and now - last_used.at < policy.quiet
+        told = last_used.at is not None and now - last_used.at < policy.quiet
+        usage = usages.get(key.id)
+        # IAM's last use is late: what a usage source saw is a use as well.
+        seen = usage is not None and usage.last_seen is not None and now - usage.last_seen < policy.quiet
         keys.append(
             _Key(
                 id=key.id,
@@ -295,17 +298,15 @@ def _classify(
                 young=age < policy.max_key_age or asked.keep_old,
                 due=age >= policy.max_key_age,
                 settling=age < policy.settle,
-                used=used,
-                proven=used and _works(last_used, usages.get(key.id), policy, now),
+                used=told or seen,
+                proven=(told and last_used.service not in (None, _SESSIONS)) or _works(usage, policy, now),
             )
         )
     return sorted(keys, key=lambda key: (key.created, key.id), reverse=True)
 
 
-def _works(last_used: LastUsed, usage: Usage | None, policy: Policy, now: datetime) -> bool:
-    """False where nothing but the minting of sessions shows: that proves a login, not an application."""
-    if last_used.service not in (None, _SESSIONS):
-        return True
+def _works(usage: Usage | None, policy: Policy, now: datetime) -> bool:
+    """Whether a usage source saw more than the minting of sessions: that proves a login, not an application."""
     return usage is not None and any(
         use.service != _SESSIONS and use.calls > use.errors and now - use.last_seen < policy.quiet
         for consumer in usage.consumers

@@ -65,6 +65,13 @@ def moved(
 def _recent(old: AccessKey, usage: Usage, policy: Policy, now: datetime) -> NotMoved | None:
     """Condition 1: IAM's own last use, and what the source saw of it, is older than `cutover_quiet`."""
     used = old.last_used
+    if used.state == "never" and usage.last_seen is not None:
+        return NotMoved(
+            "no-usage",
+            f"{usage.source} saw {old.id} used at {_at(usage.last_seen)}, and IAM has no use of it to compare with",
+            "plan again once IAM shows the use, or --force KEY --because TEXT",
+            _seen(usage),
+        )
     if used.state == "never":
         return NotMoved(
             "no-usage",
