@@ -48,7 +48,9 @@ statuses = st.sampled_from([*[ACTIVE] * 9, INACTIVE, INACTIVE, "Expired", "Suspe
 policies = st.sampled_from([Policy(), Policy(rotators=(Rotator(user="vault-*", tool="Vault"),))])
 
 
-quarantines = st.sampled_from([*[()] * 12, ("AWSCompromisedKeyQuarantineV2",), DENIED])
+quarantines: st.SearchStrategy[tuple[str, ...] | Unreadable] = st.sampled_from(
+    [*[()] * 12, ("AWSCompromisedKeyQuarantineV2",), DENIED]
+)
 
 
 def key_id(number: int) -> str:
