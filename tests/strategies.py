@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from hypothesis import strategies as st
 
 from sparekey.choose import Asked
@@ -47,6 +48,11 @@ statuses = st.sampled_from([*[ACTIVE] * 9, INACTIVE, INACTIVE, "Expired", "Suspe
 policies = st.sampled_from([Policy(), Policy(rotators=(Rotator(user="vault-*", tool="Vault"),))])
 
 
+quarantines: st.SearchStrategy[tuple[str, ...] | Unreadable] = st.sampled_from(
+    [*[()] * 12, ("AWSCompromisedKeyQuarantineV2",), DENIED]
+)
+
+
 def key_id(number: int) -> str:
     """A key id that names nobody's key."""
     return f"AKIA{number:016d}"
@@ -64,10 +70,14 @@ def snapshots(draw: st.DrawFn, last_uses: st.SearchStrategy[LastUsed] = last_use
             for _ in range(draw(st.sampled_from([0, 1, 2, 2, 2, 3, 4]))):
                 count += 1
                 created = NOW - draw(ages)
-                keys.append(AccessKey(key_id(count), draw(statuses), created, draw(last_uses)))
+                last = draw(last_uses)
+                if last.at and last.at < created and draw(st.integers(0, 9)):
+                    last = msgspec.structs.replace(last, at=created)  # mostly a use of the key's own life
+                keys.append(AccessKey(key_id(count), draw(statuses), created, last))
             unreadable = draw(st.integers(0, 19)) == 0
             arn = f"arn:aws:iam::{account}:user/{name}"
-            users.append(User(name, arn, DENIED if unreadable else tuple(keys)))
+            told = DENIED if unreadable else tuple(keys)
+            users.append(User(name, arn, told, quarantine=draw(quarantines)))
         listed = DENIED if draw(st.integers(0, 19)) == 0 else tuple(users)
         accounts.append(Account(account, "aws", listed, NOW))
     return Snapshot(NOW, draw(callers(count)), tuple(accounts))

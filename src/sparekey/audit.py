@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import ClassVar, Literal, Protocol
 
+import msgspec
+
 from sparekey.aws.credential_report import CredentialReport, Row, last_uses
 from sparekey.aws.crew import Crew, Lane
 from sparekey.aws.errors import (
@@ -29,6 +31,7 @@ from sparekey.model import (
     Account,
     Caller,
     LastUsed,
+    Quarantined,
     SkippedAccount,
     Snapshot,
     Unreadable,
@@ -43,6 +46,8 @@ ReadMode = Literal["list", "report", "auto"]
 _FEW_USERS = 20
 # IAM is eventually consistent: a user just made may seem absent for seconds, so absence is asked for twice.
 _SECOND_LOOK = 2.0
+# How often the users are listed again where some are not found under the names that they were listed with.
+_ROUNDS = 3
 _LOCKED_OUT = (ExpiredCredentialsError, NoCredentialsError, NotEnteredError, RejectedCredentialsError)
 
 
@@ -83,6 +88,8 @@ class AuditedAccount(Protocol):
     def credential_report(self) -> CredentialReport: ...
 
     def key_changes(self, since: datetime) -> Changes: ...
+
+    def quarantined(self) -> Sequence[Quarantined]: ...
 
     def release(self) -> None:
         """Nothing more is asked for now: what is kept for speed may go; ten thousand accounts add up."""
@@ -140,12 +147,15 @@ class Wanted(Value, frozen=True):
     """What is to be read of each account, and how.
 
     `last_use`: for the active keys of users with spare keys, or for all active keys. `fresh`: IAM is asked
-    for each last use even where the credential report tells one.
+    for each last use even where the credential report tells one. `quarantine`: AWS is asked whom it has
+    quarantined for a leaked key. `root`: the credential report is asked for the root user's keys, if it has any.
     """
 
     read: ReadMode = "list"
     last_use: NeedLastUse = "spare"
     fresh: bool = True
+    quarantine: bool = False
+    root: bool = False
 
 
 def audit(
@@ -156,6 +166,8 @@ def audit(
     read: ReadMode = "list",
     need_last_use: NeedLastUse = "spare",
     fresh: bool = True,
+    quarantine: bool = False,
+    root: bool = False,
     workers: int = 64,
     skipped: Sequence[SkippedAccount] = (),
     on_event: Callable[[Event], None] = lambda _: None,
@@ -164,9 +176,10 @@ def audit(
 
     `read="auto"` takes the credential report for an account of more than 20 users. `need_last_use` is for
     the active keys of users with spare keys, or for all; `fresh` asks IAM even where the report tells one.
+    `quarantine` asks whom AWS has quarantined, `root` the report for the root user's keys.
     """
     began = clock.now()
-    wanted = Wanted(read, need_last_use, fresh)
+    wanted = Wanted(read, need_last_use, fresh, quarantine, root)
     done: list[Account] = []
     waiting = iter(accounts)
     try:
@@ -195,9 +208,10 @@ def read_user(
     *,
     arn: str = "",
     created: datetime | None = None,
+    id_: str = "",
     row: Row | None = None,
 ) -> User:
-    """One user as it is now; raises NotFoundError where the user is gone; other failures are in it.
+    """One user as it is now; raises NotFoundError where no user has the name; other failures are in it.
 
     With a `row` of the credential report, a last use is taken from there where the slot is beyond doubt.
     """
@@ -206,11 +220,11 @@ def read_user(
     except (NotFoundError, *_LOCKED_OUT):
         raise
     except AwsError as error:
-        return User(name, arn, _unread("iam:ListAccessKeys", error), created)
+        return User(name, arn, _unread("iam:ListAccessKeys", error), created, id_)
     if need_last_use == "all" or sum(key.active for key in keys) > 1:
         known = last_uses(row, keys) if row else {}
         keys = tuple(_with_last_use(account, key, known) if key.active else key for key in keys)
-    return User(name, arn, keys, created)
+    return User(name, arn, keys, created, id_)
 
 
 def _with_last_use(account: AuditedAccount, key: AccessKey, known: dict[str, LastUsed]) -> AccessKey:
@@ -245,7 +259,10 @@ class _Reading:
         self._lane = Lane(account)
         self._lock = threading.Lock()
         self._open = 0
-        self._users: list[User] = []
+        self._listed: dict[str, User] = {}
+        self._users: dict[str, User] = {}
+        self._missing: set[str] = set()
+        self._rounds = 0
         self._failed: Unreadable | None = None
         self._alias = ""
         self._root_keys: int | Unreadable | None = None
@@ -253,6 +270,8 @@ class _Reading:
         self._as_of = clock.now()
         self._read_by: Literal["list", "report"] = "list"
         self._history: Unreadable | None = None
+        self._quarantine: Unreadable | tuple[Quarantined, ...] | None = None
+        self._root: tuple[AccessKey, ...] | Unreadable = ()
 
     def start(self) -> None:
         """Hand the first task to the crew."""
@@ -261,17 +280,21 @@ class _Reading:
 
     def _begin(self) -> None:
         read = self._wanted.read
+        if self._wanted.quarantine:
+            self._do(self._read_quarantine)
         if read == "list":
             self._do(self._read_alias)
-            self._do(self._read_summary)
+            self._do(self._read_summary_and_root)
             self._list_users()
             return
         users = self._read_summary()  # alone: other tasks would only wait while a role is assumed
         self._do(self._read_alias)
         if read == "report" or users > _FEW_USERS:
             self._read_report()
-        else:
-            self._list_users()
+            return
+        if self._wants_root():
+            self._do(self._read_root)
+        self._list_users()
 
     def _do(self, task: Callable[[], object]) -> None:
         with self._lock:
@@ -291,7 +314,11 @@ class _Reading:
         with self._lock:
             self._open -= 1
             last = self._open == 0
-        if last:
+        if not last:
+            return
+        if self._failed is None and self._is_unsettled():
+            self._do(self._look_again)
+        else:
             self._account.release()
             self._crew.tell(AccountDone(self._result(), 0, 0))
 
@@ -299,14 +326,39 @@ class _Reading:
         return Account(
             id=self._account.account_id,
             partition=self._account.partition,
-            users=self._failed or tuple(sorted(self._users, key=lambda user: user.name)),
+            users=self._failed or tuple(self._marked(user) for _, user in sorted(self._users.items())),
             as_of=self._as_of,
             alias=self._alias,
             read_by=self._read_by,
             root_keys=self._root_keys,
             notes=tuple(sorted(self._notes)),
             history=self._history,
+            quarantine=self._quarantine
+            if isinstance(self._quarantine, Unreadable)
+            else self._quarantine is not None,
+            root=self._root,
         )
+
+    def _marked(self, user: User) -> User:
+        """The user with the policies by which AWS has quarantined it; by its id, which outlives its name."""
+        if not self._quarantine:
+            return user
+        if isinstance(self._quarantine, Unreadable):
+            return msgspec.structs.replace(user, quarantine=self._quarantine)
+        policies = [
+            found.policy
+            for found in self._quarantine
+            if (found.id == user.id if found.id and user.id else found.name == user.name)
+        ]
+        return msgspec.structs.replace(user, quarantine=tuple(policies)) if policies else user
+
+    def _read_quarantine(self) -> None:
+        try:
+            self._quarantine = tuple(self._account.quarantined())
+        except _LOCKED_OUT:
+            raise
+        except AwsError as error:
+            self._quarantine = _unread("iam:ListEntitiesForPolicy", error)
 
     def _read_alias(self) -> None:
         try:
@@ -328,21 +380,91 @@ class _Reading:
         self._root_keys = summary.root_keys
         return summary.users
 
-    def _list_users(self) -> None:
-        known = 0
+    def _read_summary_and_root(self) -> None:
+        self._read_summary()
+        if self._wants_root():
+            self._read_root()
+
+    def _wants_root(self) -> bool:
+        return self._wanted.root and isinstance(self._root_keys, int) and self._root_keys > 0
+
+    def _read_root(self) -> None:
+        """Number, age and last use of the root user's keys: in one's own account the report alone tells them."""
         try:
-            for user in self._account.list_users():
-                known += 1
-                self._do(functools.partial(self._read_user, user))
-                if known % 1000 == 0:
-                    self._crew.tell(UsersListed(self._account.account_id, known, whole=False))
+            self._root = self._account.credential_report().root_keys
         except _LOCKED_OUT:
             raise
         except AwsError as error:
-            # Some users of some pages are no answer: the account as a whole was not read.
+            self._root = _unread("iam:GetCredentialReport", error)
+
+    def _list_users(self) -> None:
+        self._listed = {}
+        for user in self._each_user():
+            self._listed[user.name] = user
+            self._do(functools.partial(self._read_user, user))
+            if len(self._listed) % 1000 == 0:
+                self._crew.tell(UsersListed(self._account.account_id, len(self._listed), whole=False))
+        if self._failed is None:
+            self._crew.tell(UsersListed(self._account.account_id, len(self._listed), whole=True))
+
+    def _each_user(self) -> Iterator[User]:
+        """Every user that IAM lists; where that fails, the account as a whole was not read."""
+        try:
+            yield from self._account.list_users()
+        except _LOCKED_OUT:
+            raise
+        except AwsError as error:
+            # Some users of some pages are no answer.
             self._failed = _unread("iam:ListUsers", error)
+
+    def _list_afresh(self, why: str) -> None:
+        """Forget what the report tells of users, and list them one by one."""
+        self._notes.append(f"listed user by user: {why}")
+        self._users.clear()
+        self._missing.clear()
+        self._read_by = "list"
+        self._as_of, self._history = self._clock.now(), None
+        self._list_users()
+
+    def _is_unsettled(self) -> bool:
+        """True where a user was not found under the name it was listed with, or two users have one key."""
+        ids = [
+            key.id
+            for user in self._users.values()
+            if not isinstance(user.keys, Unreadable)
+            for key in user.keys
+            if key.id
+        ]
+        if len(ids) > len(set(ids)) and self._rounds < _ROUNDS:
+            return True  # users took each other's name between one listing and the next
+        return bool(self._missing)
+
+    def _look_again(self) -> None:
+        """Find the users that are not found any more: they were deleted, or renamed while they were read."""
+        if self._read_by == "report":
+            self._list_afresh("a user of the credential report is not found, or has other keys, now")
             return
-        self._crew.tell(UsersListed(self._account.account_id, known, whole=True))
+        self._rounds += 1
+        before, missing = self._listed, self._missing
+        self._listed, self._missing = {user.name: user for user in self._each_user()}, set()
+        if self._failed is not None:
+            return
+        now = {_identity(user): user.name for user in self._listed.values()}
+        for name in sorted(missing):
+            new = now.get(_identity(before[name]))
+            if new is None:
+                self._notes.append(f"user {name} was deleted while the account was read")
+                self._crew.tell(UserRead(self._account.account_id, name, None))
+            elif new != name:
+                self._notes.append(f"user {name} was renamed to {new} while the account was read")
+        self._users = {
+            name: user
+            for name, user in self._users.items()
+            if name in self._listed and _same(before[name], self._listed[name])
+        }
+        for name, user in self._listed.items():
+            if name not in self._users:
+                self._do(functools.partial(self._read_user, user))
 
     def _read_report(self) -> None:
         try:
@@ -350,24 +472,28 @@ class _Reading:
         except _LOCKED_OUT:
             raise
         except AwsError as error:
+            if self._wants_root():
+                self._root = _unread("iam:GetCredentialReport", error)
             if self._wanted.read == "report":
                 self._failed = _unread("iam:GetCredentialReport", error)
             else:
                 self._notes.append(f"listed user by user, since there is no report: {error.message}")
                 self._list_users()
             return
+        if self._wants_root():
+            self._root = report.root_keys
         changes = self._changes(report.generated)
         known = {row.name for row in report.rows}
+        if changes.renamed:
+            self._list_afresh("users were renamed or moved to another path after the report")
+            return
         if changes.untold or not changes.users <= known:
-            self._notes.append(
-                "listed user by user: keys changed after the report of users that it does not tell"
-            )
-            self._list_users()
+            self._list_afresh("keys changed after the report of users that it does not name")
             return
         self._read_by = "report"
         self._crew.tell(UsersListed(self._account.account_id, len(report.rows), whole=True))
         for row in report.rows:
-            self._take_row(row, changed=row.name in changes.users)
+            self._take_row(row, report.generated, changed=row.name in changes.users)
 
     def _changes(self, generated: datetime) -> Changes:
         try:
@@ -382,7 +508,7 @@ class _Reading:
         self._as_of = max(generated, self._as_of - LAG)
         return found
 
-    def _take_row(self, row: Row, *, changed: bool) -> None:
+    def _take_row(self, row: Row, generated: datetime, *, changed: bool) -> None:
         matters = row.active > 1 or changed or not row.whole
         # The age of a key that was never used tells whether it is idle, and the report proves no age.
         ageless = self._wanted.last_use == "all" and any(
@@ -391,7 +517,7 @@ class _Reading:
         user = User(row.name, row.arn, (), row.created)
         if matters or ageless:
             told = None if changed or self._wanted.fresh else row
-            self._do(functools.partial(self._read_user, user, told))
+            self._do(functools.partial(self._read_user_of_row, user, row, generated, told))
             return
         keys = tuple(
             AccessKey(None, "Active" if slot.active else "Inactive", None, slot.last_used)
@@ -399,17 +525,64 @@ class _Reading:
         )
         self._add(User(row.name, row.arn, keys, row.created))
 
-    def _read_user(self, user: User, row: Row | None = None) -> None:
+    def _read_user_of_row(self, user: User, row: Row, generated: datetime, told: Row | None) -> None:
+        """Read a user of the report; where the name is now another user's, the account is listed afresh."""
+        found = self._find_user(user, told)
+        if found is None or not may_be_of(row, found, generated):
+            self._missing.add(user.name)
+        else:
+            self._add(found)
+
+    def _read_user(self, user: User) -> None:
+        found = self._find_user(user)
+        if found is None and self._rounds < _ROUNDS:
+            self._missing.add(user.name)
+            return
+        if found is None:
+            why = "the user is listed, but not found when its keys are listed: it is being renamed or deleted"
+            found = User(
+                user.name,
+                user.arn,
+                Unreadable("iam:ListAccessKeys", why, "NoSuchEntity"),
+                user.created,
+                user.id,
+            )
+        self._add(found)
+
+    def _find_user(self, user: User, row: Row | None = None) -> User | None:
+        """A user and its keys as they are now; None where nobody has the name."""
         for pause in (_SECOND_LOOK, 0.0):
             with contextlib.suppress(NotFoundError):
-                need = self._wanted.last_use
-                read = read_user(self._account, user.name, need, arn=user.arn, created=user.created, row=row)
-                self._add(read)
-                return
+                return read_user(
+                    self._account,
+                    user.name,
+                    self._wanted.last_use,
+                    arn=user.arn,
+                    created=user.created,
+                    id_=user.id,
+                    row=row,
+                )
             self._clock.sleep(pause)
-        self._notes.append(f"user {user.name} was deleted while the account was read")
-        self._crew.tell(UserRead(self._account.account_id, user.name, None))
+        return None
 
     def _add(self, user: User) -> None:
-        self._users.append(user)
+        self._users[user.name] = user
         self._crew.tell(UserRead(self._account.account_id, user.name, user))
+
+
+def may_be_of(row: Row, user: User, generated: datetime) -> bool:
+    """False where none of the keys that a user had when the report was made is in its row of the report.
+
+    Then the row was another user's, who was renamed or deleted since.
+    """
+    keys = () if isinstance(user.keys, Unreadable) else user.keys
+    old = {key.created for key in keys if key.created is not None and key.created < generated}
+    return not old or bool(old & {slot.rotated for slot in row.slots})
+
+
+def _identity(user: User) -> str:
+    return user.id or user.arn
+
+
+def _same(before: User, now: User) -> bool:
+    return (_identity(before), before.arn) == (_identity(now), now.arn)

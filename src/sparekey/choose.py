@@ -4,21 +4,31 @@ The steps are numbered as in docs/lifecycle.md. Absence of evidence never author
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 import msgspec
 
 from sparekey import cutover
-from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, LastUsed, Usage, User, Value
+from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, Unreadable, Usage, User, Value
 from sparekey.policy import Policy
-from sparekey.words import span
+from sparekey.service_names import same_service
+from sparekey.words import moment, span
 
 # SES SMTP passwords are derived from a key's secret: the application shows as nothing but `ses`.
 # https://docs.aws.amazon.com/ses/latest/dg/smtp-credentials.html
 _SMTP_SERVICE = "ses"
 _SMTP_USERS = "ses-smtp-user."
 _SESSIONS = "sts"
+# Holds that say why nothing can be done here at all, or what was asked for wrongly.
+_ABOVE_QUARANTINE = frozenset({"caller", "none-left"})
+# IAM's last use is in steps of 15 minutes or more, so that it may lie before the creation of a key used at once.
+_COARSE = timedelta(hours=1)
+# What shows whether a key that mints sessions is at work.
+_ASK_USAGE = (
+    "; it has shown nothing but sts, or no service: --usage history, archive=PLACE or athena=TABLE"
+    " shows whether its sessions work"
+)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -104,6 +114,18 @@ HOLDS: Mapping[str, tuple[str, str]] = {
         "a key is in use, but none that is young enough to stay has been shown to work",
         "move the applications to the newest key and plan again once its use shows, or --keep KEY",
     ),
+    "impossible-times": (
+        "AWS says that {key} was last used at {used}, before it was created at {created}",
+        "plan again in an hour; if AWS still says so, find out who uses the key, then --force one key",
+    ),
+    "quarantine-unread": (
+        "whether AWS has quarantined this user for a leaked key could not be read: {error}",
+        "allow iam:ListEntitiesForPolicy and plan again",
+    ),
+    "quarantined": (
+        "AWS knows a key of this user as leaked ({policies} is attached): its use may be a thief's",
+        "rotate now: create a new key, move the applications, then --force the others; see AWS's support case",
+    ),
     "settling": (
         "{key} is {age} old, too new for its use to show: a rotation may be under way",
         "plan again when it is {settle} old; if it is the new key, move the applications to it",
@@ -162,6 +184,8 @@ def choose(
 ) -> Choice | None:
     """Decide on one user whose keys were listed; None where fewer than two keys are active."""
     choice = _choose(account, user, policy, now, asked, caller, usages)
+    if choice is not None and user.quarantine:
+        choice = _quarantined(choice, user, now)
     if choice is None or not policy.require_probe or policy.probed(account, user.name):
         return choice
     # Policy wants somebody to notice a breakage, whatever a person forces.
@@ -188,11 +212,38 @@ def _choose(
     keys = hold or _classify(active, policy, now, asked, usages)
     if isinstance(keys, _Hold):
         return _held_whole(user.name, active, keys, asked, now)
-    kept = _kept(keys, policy, now, asked)
+    kept = _kept(keys, policy, now, asked, usages)
     if isinstance(kept, _Hold):
         return _held_whole(user.name, active, kept, asked, now)
     outcomes = _decide(keys, kept, policy, now, asked, usages)
     return Choice(user.name, kept.id, tuple(sorted(outcomes, key=lambda outcome: outcome.key)))
+
+
+def _quarantined(choice: Choice, user: User, now: datetime) -> Choice:
+    """Hold the keys of a user whom AWS has quarantined, or may have, but those that a person retires.
+
+    Which key leaked is not known: no key is kept for being used, none is let go for being idle.
+    """
+    if isinstance(user.quarantine, Unreadable):
+        hold, fact = _hold("quarantine-unread", error=user.quarantine.why), "could not be read"
+    else:
+        policies = ", ".join(user.quarantine)
+        hold, fact = _hold("quarantined", policies=policies), f"{policies} is attached to {user.name}"
+    told = (Evidence("iam:ListEntitiesForPolicy", fact),)
+    if any(isinstance(one, Held) and one.reason in _ABOVE_QUARANTINE for one in choice.outcomes):
+        return choice
+    if not any(isinstance(one, Deactivate) and one.reason == "forced" for one in choice.outcomes):
+        keys = sorted(user.active_keys, key=_order)
+        return Choice(
+            user.name, None, tuple(hold.on(key.id, facts(key, now) + told) for key in keys if key.id)
+        )
+    outcomes = (
+        one
+        if isinstance(one, Deactivate) and one.reason == "forced"
+        else hold.on(one.key, one.evidence + told)
+        for one in choice.outcomes
+    )
+    return Choice(choice.user, choice.keep, tuple(outcomes))
 
 
 def _order(key: AccessKey) -> str:
@@ -230,8 +281,15 @@ def _classify(
         undated = last_used.state == "used" and last_used.at is None
         if undated or last_used.state in ("not_read", "unreadable"):
             return _hold("last-use-unread", key=key.id, error=last_used.why or _UNSAID[last_used.state])
+        if last_used.at is not None and last_used.at < key.created - _COARSE:
+            return _hold(
+                "impossible-times", key=key.id, used=moment(last_used.at), created=moment(key.created)
+            )
         age = now - key.created
-        used = last_used.at is not None and now - last_used.at < policy.quiet
+        told = last_used.at is not None and now - last_used.at < policy.quiet
+        usage = usages.get(key.id)
+        # IAM's last use is late: what a usage source saw is a use as well.
+        seen = usage is not None and usage.last_seen is not None and now - usage.last_seen < policy.quiet
         keys.append(
             _Key(
                 id=key.id,
@@ -240,17 +298,15 @@ def _classify(
                 young=age < policy.max_key_age or asked.keep_old,
                 due=age >= policy.max_key_age,
                 settling=age < policy.settle,
-                used=used,
-                proven=used and _works(last_used, usages.get(key.id), policy, now),
+                used=told or seen,
+                proven=(told and last_used.service not in (None, _SESSIONS)) or _works(usage, policy, now),
             )
         )
     return sorted(keys, key=lambda key: (key.created, key.id), reverse=True)
 
 
-def _works(last_used: LastUsed, usage: Usage | None, policy: Policy, now: datetime) -> bool:
-    """False where nothing but the minting of sessions shows: that proves a login, not an application."""
-    if last_used.service not in (None, _SESSIONS):
-        return True
+def _works(usage: Usage | None, policy: Policy, now: datetime) -> bool:
+    """Whether a usage source saw more than the minting of sessions: that proves a login, not an application."""
     return usage is not None and any(
         use.service != _SESSIONS and use.calls > use.errors and now - use.last_seen < policy.quiet
         for consumer in usage.consumers
@@ -258,7 +314,9 @@ def _works(last_used: LastUsed, usage: Usage | None, policy: Policy, now: dateti
     )
 
 
-def _kept(keys: list[_Key], policy: Policy, now: datetime, asked: Asked) -> _Key | _Hold:
+def _kept(
+    keys: list[_Key], policy: Policy, now: datetime, asked: Asked, usages: Mapping[str, Usage]
+) -> _Key | _Hold:
     """Steps 1 to 4 and 6: the key that stays, or a hold on the whole user."""
     named = [key for key in keys if key.id in asked.keep]
     candidates = [key for key in keys if key.id not in asked.force]
@@ -271,7 +329,9 @@ def _kept(keys: list[_Key], policy: Policy, now: datetime, asked: Asked) -> _Key
     if not young:
         return _hold("no-young-key", age=policy.max_key_age)
     if any(key.used for key in candidates):
-        return _hold("not-proven")
+        unproven = [key.id for key in young if key.used and key.id not in usages]
+        hold = _hold("not-proven")
+        return msgspec.structs.replace(hold, release=hold.release + _ASK_USAGE) if unproven else hold
     if any(key.settling for key in candidates):
         return _settling(candidates[0], policy, now)
     return young[0]
@@ -313,7 +373,7 @@ def _judge(
     evidence: tuple[Evidence, ...],
 ) -> Outcome:
     """What becomes of one key beside the one that stays; `seen` where any key of the user was used."""
-    if key.key.last_used.service == _SMTP_SERVICE:
+    if same_service(key.key.last_used.service or "", _SMTP_SERVICE):
         return _hold("smtp", key=key.id).on(key.id, evidence)
     if key.settling:
         return _settling(key, policy, now).on(key.id, evidence)
@@ -375,8 +435,7 @@ def facts(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
     match used.state:
         case "used":
             ago = f" {span(now - used.at)} ago" if used.at else ""
-            where = f"{used.service or 'an unknown service'} in {used.region or 'an unknown region'}"
-            text = f"last used{ago} for {where}"
+            text = f"last used{ago} for {cutover.place(used)}"
         case "never":
             text = "never used"
         case "not_read":

@@ -10,6 +10,7 @@ from typing import Literal
 
 from sparekey.model import AccessKey, Consumer, Evidence, LastUsed, ServiceUse, Usage, Value
 from sparekey.policy import Policy, Span
+from sparekey.service_names import is_known, same_service
 
 # IAM's last use is coarse (15 minutes or more) and CloudTrail's clock is the service's own.
 _TOLERANCE = timedelta(hours=1)
@@ -64,6 +65,13 @@ def moved(
 def _recent(old: AccessKey, usage: Usage, policy: Policy, now: datetime) -> NotMoved | None:
     """Condition 1: IAM's own last use, and what the source saw of it, is older than `cutover_quiet`."""
     used = old.last_used
+    if used.state == "never" and usage.last_seen is not None:
+        return NotMoved(
+            "no-usage",
+            f"{usage.source} saw {old.id} used at {_at(usage.last_seen)}, and IAM has no use of it to compare with",
+            "plan again once IAM shows the use, or --force KEY --because TEXT",
+            _seen(usage),
+        )
     if used.state == "never":
         return NotMoved(
             "no-usage",
@@ -79,10 +87,10 @@ def _recent(old: AccessKey, usage: Usage, policy: Policy, now: datetime) -> NotM
     latest = max(used.at, usage.last_seen or used.at)
     if now - latest > policy.cutover_quiet:
         return None
-    place = f"for {_place(used)}" if latest == used.at else f"as {usage.source} saw"
+    how = f"for {place(used)}" if latest == used.at else f"as {usage.source} saw"
     return NotMoved(
         "recent-use",
-        f"{old.id} was used at {_at(latest)}, {place}, less than {policy.cutover_quiet} ago",
+        f"{old.id} was used at {_at(latest)}, {how}, less than {policy.cutover_quiet} ago",
         f"{policy.cutover_quiet} without a use of it, so not before {_at(latest + policy.cutover_quiet)}",
         (_iam(old), *_seen(usage)),
     )
@@ -93,10 +101,14 @@ def _blind(old: AccessKey, usage: Usage) -> NotMoved | None:
     used = old.last_used
     if used.at is not None and any(_accounts_for(use, used, used.at) for _, use in _uses(usage)):
         return None
+    why = f"{usage.source} has no such call: it can't see what this key does"
+    if used.service is None:
+        why = f"no call in {usage.source} can be compared with that"
+    elif not is_known(used.service):
+        why += f", or CloudTrail records {used.service} under a name that sparekey does not know"
     return NotMoved(
         "source-blind",
-        f"IAM says that {old.id} was last used for {_place(used)} at {_at(used.at)},"
-        f" and {usage.source} has no such call: it can't see what this key does",
+        f"IAM says that {old.id} was last used for {place(used)} at {_at(used.at)}, and {why}",
         "a usage source that has these calls (data events need an archive or athena over a trail that logs"
         " them), or the key being idle for `quiet`, or --force KEY --because TEXT",
         (_iam(old), *_seen(usage)),
@@ -104,9 +116,15 @@ def _blind(old: AccessKey, usage: Usage) -> NotMoved | None:
 
 
 def _accounts_for(use: ServiceUse, used: LastUsed, at: datetime) -> bool:
+    """The same service under whatever name, at the same time, in the same region.
+
+    IAM tells no region (`N/A`) of services that have none: CloudTrail files those under one that it chooses.
+    """
     return (
         use.own_last is not None
-        and (use.service, use.region) == (used.service, used.region)
+        and used.service is not None
+        and same_service(used.service, use.service)
+        and used.region in (None, use.region)
         and abs(use.own_last - at) <= _TOLERANCE
     )
 
@@ -224,7 +242,7 @@ def _longest_gap(uses: Iterable[ServiceUse]) -> timedelta:
 
 def _iam(key: AccessKey) -> Evidence:
     return Evidence(
-        "iam:GetAccessKeyLastUsed", f"last used for {_place(key.last_used)}", key.id or "", key.last_used.at
+        "iam:GetAccessKeyLastUsed", f"last used for {place(key.last_used)}", key.id or "", key.last_used.at
     )
 
 
@@ -245,8 +263,9 @@ def _name(app: _Application) -> str:
     return f"{agent} from {source} ({service})"
 
 
-def _place(used: LastUsed) -> str:
-    return f"{used.service or 'an unknown service'} in {used.region or 'an unknown region'}"
+def place(used: LastUsed) -> str:
+    """What IAM says a key was last used for; a service without regions has none."""
+    return (used.service or "an unknown service") + (f" in {used.region}" if used.region else "")
 
 
 def _some(texts: list[str]) -> str:

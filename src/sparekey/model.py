@@ -65,12 +65,19 @@ class AccessKey(Value, frozen=True):
 
 
 class User(Value, frozen=True):
-    """One IAM user and its access keys, or why they could not be read."""
+    """One IAM user and its access keys, or why they could not be read.
+
+    `id` is IAM's own (`AIDA…`), which a rename keeps and a new user of the same name does not have; empty
+    where it was not read. `quarantine` names the policies by which AWS marks a key of the user as leaked, or
+    says why they could not be read; empty also where nobody asked (`Account.quarantine`).
+    """
 
     name: str
     arn: str
     keys: tuple[AccessKey, ...] | Unreadable
     created: Time | None = None
+    id: str = ""
+    quarantine: tuple[str, ...] | Unreadable = ()
 
     @property
     def active_keys(self) -> tuple[AccessKey, ...]:
@@ -83,6 +90,9 @@ class Account(Value, frozen=True):
 
     `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes`
     says what the reading could not see. `history` says why changes after `as_of` could not be looked for.
+    `quarantine` is whether it was asked which users AWS has quarantined, or why that could not be read.
+    `root` is what the credential report tells of the root user's keys, where it was asked: no ids, and as
+    `created` the time from which on the key has been as it is.
     """
 
     id: str
@@ -94,6 +104,16 @@ class Account(Value, frozen=True):
     root_keys: int | Unreadable | None = None
     notes: tuple[str, ...] = ()
     history: Unreadable | None = None
+    quarantine: Unreadable | bool = False
+    root: tuple[AccessKey, ...] | Unreadable = ()
+
+
+class Quarantined(Value, frozen=True):
+    """A user to whom AWS has attached a policy that marks a key of the user as leaked."""
+
+    name: str
+    id: str
+    policy: str
 
 
 class Caller(Value, frozen=True):
@@ -106,7 +126,10 @@ class Caller(Value, frozen=True):
 
 
 class RootKeys(Value, frozen=True):
-    """One account's root user: how many access keys it has, and which, where that can be told."""
+    """One account's root user: how many access keys it has, and which, where that can be told.
+
+    Keys without an id are the credential report's: they are at least as old as `created` says.
+    """
 
     account: str
     name: str

@@ -170,6 +170,9 @@ def _unread(snapshot: Snapshot, chosen: Iterable[tuple[Account, User]]) -> Itera
     for account in snapshot.accounts:
         if isinstance(account.users, Unreadable):
             yield Unreadable(f"account {account.id}", account.users.why, account.users.code)
+        elif isinstance(account.quarantine, Unreadable):
+            what = f"whom AWS has quarantined for a leaked key in account {account.id}"
+            yield Unreadable(what, account.quarantine.why, account.quarantine.code)
     for account, user in chosen:
         if isinstance(user.keys, Unreadable):
             yield Unreadable(f"user {user.name} in account {account.id}", user.keys.why, user.keys.code)

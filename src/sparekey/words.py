@@ -20,8 +20,10 @@ def moment(at: datetime) -> str:
 
 
 def key_age(key: AccessKey, now: datetime) -> str:
-    """How old a key is."""
-    return f"{span(now - key.created)} old" if key.created else "age not read"
+    """How old a key is; of a key without an id the credential report tells only when it changed last."""
+    if key.created is None:
+        return "age not read"
+    return f"{'' if key.id else 'at least '}{span(now - key.created)} old"
 
 
 def last_use(key: AccessKey, now: datetime) -> str:
@@ -29,7 +31,8 @@ def last_use(key: AccessKey, now: datetime) -> str:
     used = key.last_used
     match used.state:
         case "used" if used.at is not None:
-            return f"used {span(now - used.at)} ago ({used.service}, {used.region})"
+            where = ", ".join(told for told in (used.service or "unknown service", used.region) if told)
+            return f"used {span(now - used.at)} ago ({where})"
         case "unreadable":
             return f"last use unreadable: {used.why}"
         case "not_read":

@@ -31,6 +31,7 @@ from sparekey.model import (
     Account,
     Caller,
     LastUsed,
+    Quarantined,
     Snapshot,
     Unreadable,
     User,
@@ -72,6 +73,7 @@ class FakeAccount:
         self.root: int | AwsError = 0
         self.report: CredentialReport | AwsError = CredentialReport(NOW - timedelta(hours=2), ())
         self.changed: Changes | AwsError = Changes(frozenset())
+        self.leaked: list[Quarantined] | AwsError = []
         self.listed: list[str] = []
         self.released = 0
 
@@ -90,6 +92,11 @@ class FakeAccount:
         if isinstance(self.report, AwsError):
             raise self.report
         return self.report
+
+    def quarantined(self) -> list[Quarantined]:
+        if isinstance(self.leaked, AwsError):
+            raise self.leaked
+        return self.leaked
 
     def key_changes(self, since: datetime) -> Changes:
         self.asked_since = since
@@ -181,9 +188,74 @@ def test_an_account_that_cannot_be_listed_stops_no_other() -> None:
 
 
 def test_a_user_deleted_meanwhile_is_gone_and_noted() -> None:
-    snapshot = read(FakeAccount("111111111111", {"app": NotFoundError("no"), "web": []}))
+    class Leaving(FakeAccount):
+        def list_users(self) -> Iterator[User]:
+            yield from super().list_users()
+            assert isinstance(self.users, dict)
+            self.users = {"web": self.users["web"]}
+
+        def list_keys(self, user: str) -> tuple[AccessKey, ...]:
+            assert isinstance(self.users, dict)
+            if user not in self.users:
+                raise NotFoundError("no")
+            return super().list_keys(user)
+
+    account = Leaving("111111111111", {"app": [key("A1")], "web": []})
+    snapshot = read(account)
     assert list(users_of(snapshot)) == ["web"]
     assert snapshot.accounts[0].notes == ("user app was deleted while the account was read",)
+    assert account.listed == ["web"], "only those whose name changed are read again"
+
+
+def test_a_user_that_is_listed_but_never_found_is_unreadable_and_not_left_out() -> None:
+    account = FakeAccount("111111111111", {"app": NotFoundError("no"), "web": []})
+    found = users_of(read(account))["app"].keys
+    assert isinstance(found, Unreadable)
+    assert (found.what, found.code) == ("iam:ListAccessKeys", "NoSuchEntity")
+
+
+class Renaming(FakeAccount):
+    """An account whose users take other names after a number of calls."""
+
+    def __init__(self, users: dict[str, list[AccessKey]], *renames: tuple[int, dict[str, str]]) -> None:
+        super().__init__("111111111111", dict(users))
+        self.names = {name: name for name in users}
+        self.renames = dict(renames)
+        self.calls = 0
+        self.lock = threading.Lock()
+
+    def _count(self) -> None:
+        with self.lock:
+            self.calls += 1
+            new = self.renames.get(self.calls, {})
+            self.names = {new.get(name, name): first for name, first in self.names.items()}
+
+    def list_users(self) -> Iterator[User]:
+        self._count()
+        for name, first in sorted(self.names.items()):
+            yield User(name, f"arn:aws:iam::111111111111:user/{name}", (), id=f"AIDA{first}")
+
+    def list_keys(self, user: str) -> tuple[AccessKey, ...]:
+        self._count()
+        if user not in self.names:
+            raise NotFoundError("no")
+        return super().list_keys(self.names[user])
+
+
+RENAMES = [{"a": "c"}, {"a": "c", "b": "a"}, {"a": "b", "b": "a"}, {"b": "d"}]
+
+
+@pytest.mark.parametrize("renamed", RENAMES)
+@pytest.mark.parametrize("at", range(1, 6))
+def test_users_renamed_while_they_are_read_are_all_read_and_no_key_twice(
+    at: int, renamed: dict[str, str]
+) -> None:
+    users = {"a": [key("A1"), key("A2")], "b": [key("B1")], "z": [key("Z1"), key("Z2")]}
+    account = Renaming(users, (at, renamed))
+    snapshot = audit([account], FakeClock(), caller=CALLER, workers=1)
+    keys = [user.keys for user in users_of(snapshot).values()]
+    told = sorted([one.id for one in found] for found in keys if isinstance(found, tuple))
+    assert told == [["A1", "A2"], ["B1"], ["Z1", "Z2"]]
 
 
 def test_a_user_too_new_to_be_seen_everywhere_is_looked_for_again() -> None:
@@ -292,7 +364,9 @@ def test_credentials_that_expire_midway_end_the_account_and_not_each_user() -> N
     assert len(account.listed) == 1
 
 
-@pytest.mark.parametrize("lost_at", ["alias", "summary", "list_users", "credential_report", "key_changes"])
+@pytest.mark.parametrize(
+    "lost_at", ["alias", "summary", "list_users", "credential_report", "key_changes", "quarantined"]
+)
 def test_credentials_lost_at_any_point_make_the_account_unreadable(lost_at: str) -> None:
     expired = ExpiredCredentialsError("expired", code="ExpiredToken", action="iam:X")
     account = reported({"app": [key("A1")]}, row("app", slot()))
@@ -313,6 +387,60 @@ def test_an_alias_that_cannot_be_read_is_a_note() -> None:
     snapshot = read(Nameless("111111111111", {"app": []}))
     assert snapshot.accounts[0].notes == ("the alias could not be read: access denied",)
     assert list(users_of(snapshot)) == ["app"]
+
+
+def quarantine_of(account: FakeAccount, mode: ReadMode = "list") -> tuple[Account, dict[str, object]]:
+    snapshot = audit([account], FakeClock(), caller=CALLER, read=mode, quarantine=True, workers=2)
+    return snapshot.accounts[0], {name: user.quarantine for name, user in users_of(snapshot).items()}
+
+
+def test_whom_aws_has_quarantined_is_a_fact_of_the_user_even_under_a_new_name() -> None:
+    account = Renaming({"app": [key("A1")], "web": [key("B1")], "new": []}, (0, {}))
+    account.names = {"app": "app", "web": "web", "fresh": "new"}
+    account.leaked = [
+        Quarantined("app", "AIDAapp", "V2"),
+        Quarantined("app", "AIDAapp", "V3"),
+        Quarantined("new", "AIDAnew", "V2"),
+        Quarantined("web", "AIDAgone", "V2"),  # another user, who had the name
+    ]
+    read, found = quarantine_of(account)
+    assert read.quarantine is True
+    assert found == {"app": ("V2", "V3"), "fresh": ("V2",), "web": ()}
+
+
+def test_in_report_mode_the_quarantined_are_known_by_name() -> None:
+    account = reported({}, row("app", slot()))
+    account.leaked = [Quarantined("app", "AIDA1", "V3")]
+    assert quarantine_of(account, "report")[1] == {"app": ("V3",)}
+
+
+def test_a_denied_quarantine_is_unreadable_and_no_question_is_none() -> None:
+    account = FakeAccount("111111111111", {"app": []})
+    account.leaked = DENIED
+    assert quarantine_of(account)[0].quarantine == Unreadable(
+        "iam:ListEntitiesForPolicy", "access denied", "AccessDenied"
+    )
+    assert quarantine_of(account)[1] == {
+        "app": Unreadable("iam:ListEntitiesForPolicy", "access denied", "AccessDenied")
+    }
+    assert read(account).accounts[0].quarantine is False
+
+
+@pytest.mark.parametrize("mode", ["list", "report"])
+def test_the_root_users_keys_are_read_from_the_report_where_there_are_any(mode: ReadMode) -> None:
+    account = reported({"app": []}, row("app"))
+    account.report = CredentialReport(GENERATED, (row("app"),), row("<root_account>", slot(age=400)))
+
+    def root() -> tuple[AccessKey, ...] | Unreadable:
+        snapshot = audit([account], FakeClock(), caller=CALLER, read=mode, root=True, workers=2)
+        return snapshot.accounts[0].root
+
+    assert root() == ()
+    account.root = 1
+    assert root() == (AccessKey(None, "Active", NOW - timedelta(days=400), USED),)
+    if mode == "list":
+        account.report = DENIED
+        assert root() == Unreadable("iam:GetCredentialReport", "access denied", "AccessDenied")
 
 
 # --- by the credential report ---
@@ -338,7 +466,16 @@ def reported(users: dict[str, list[AccessKey] | AwsError], *rows: Row) -> FakeAc
 def by_report(
     account: FakeAccount, read: ReadMode = "report", need: NeedLastUse = "spare", *, fresh: bool = False
 ) -> Account:
-    made = audit([account], FakeClock(), caller=CALLER, read=read, need_last_use=need, fresh=fresh, workers=2)
+    made = audit(
+        [account],
+        FakeClock(),
+        caller=CALLER,
+        read=read,
+        need_last_use=need,
+        fresh=fresh,
+        quarantine=True,
+        workers=2,
+    )
     return made.accounts[0]
 
 
@@ -389,6 +526,51 @@ def test_a_change_of_nobody_known_has_the_account_listed_afresh(changed: Changes
     assert read.read_by == "list"
     assert sorted(account.listed) == ["app", "new"]
     assert "listed user by user" in read.notes[0]
+
+
+def test_a_new_name_or_path_after_the_report_has_the_account_listed_afresh() -> None:
+    account = reported({"new": [key("A1"), key("A2")]}, row("old", slot(), slot()))
+    account.changed = Changes(frozenset(), renamed=1)
+    read = by_report(account)
+    assert (read.read_by, read.as_of, read.history) == ("list", NOW, None)
+    assert not isinstance(read.users, Unreadable)
+    assert [user.name for user in read.users] == ["new"]
+
+
+@pytest.mark.parametrize("history", [Changes(frozenset()), DENIED])
+def test_a_row_whose_user_is_not_found_has_the_account_listed_afresh(history: Changes | AwsError) -> None:
+    """The event of a rename comes late, or the history is denied."""
+    account = Renaming({"new": [key("A1"), key("A2")], "web": [key("W1")]})
+    account.report = CredentialReport(GENERATED, (row("old", slot(), slot()), row("web", slot(age=10))))
+    account.changed = history
+    read = by_report(account)
+    assert (read.read_by, read.history) == ("list", None)
+    assert "user of the credential report is not found" in " ".join(read.notes)
+    assert not isinstance(read.users, Unreadable)
+    assert {user.name: len(user.active_keys) for user in read.users} == {"new": 2, "web": 1}
+
+
+def test_a_row_whose_name_another_user_has_taken_has_the_account_listed_afresh() -> None:
+    """The user with two keys went from a to c, and b took the name a: all of a's row is found, and wrong."""
+    account = Renaming(
+        {"c": [AccessKey(f"A{n}", "Active", NOW - timedelta(days=n)) for n in (50, 60)], "a": [key("B1")]}
+    )
+    account.report = CredentialReport(
+        GENERATED, (row("a", slot(age=50), slot(age=60)), row("b", slot(age=10)))
+    )
+    read = by_report(account)
+    assert read.read_by == "list"
+    assert not isinstance(read.users, Unreadable)
+    assert {user.name: len(user.active_keys) for user in read.users} == {"c": 2, "a": 1}
+
+
+def test_a_user_deleted_and_made_again_after_the_report_is_read_as_it_is_now() -> None:
+    fresh = AccessKey("N1", "Active", NOW - timedelta(hours=1))
+    account = reported({"app": [fresh]}, row("app", slot(), slot(age=11)))
+    read = by_report(account)
+    assert read.read_by == "report"
+    assert not isinstance(read.users, Unreadable)
+    assert [one.id for one in read.users[0].active_keys] == ["N1"]
 
 
 def test_the_reports_last_use_saves_a_call_only_where_its_slot_is_beyond_doubt() -> None:

@@ -8,6 +8,7 @@ from moto.server import ThreadedMotoServer
 
 from aws.support import session
 from sparekey.audit import audit
+from sparekey.aws.errors import NotFoundError
 from sparekey.aws.gateway import Gateway
 from sparekey.clock import SystemClock
 
@@ -36,4 +37,18 @@ def test_moto_is_read_whole_and_one_key_is_switched_off(moto: str) -> None:
     assert users["user3"].arn.endswith(":user/team/user3")
     assert [key.id for key in users["user3"].active_keys] == [spare[1]]
     assert snapshot.accounts[0].root_keys == 0
+    iam.close()
+
+
+def test_moto_agrees_on_renamed_users_and_has_no_quarantine_policies(moto: str) -> None:
+    iam: Any = session().create_client("iam", region_name="us-east-1")
+    iam.create_user(UserName="old")
+    key = iam.create_access_key(UserName="old")["AccessKey"]["AccessKeyId"]
+    account = Gateway.connect(session=session(), region="us-east-1").own_account()
+    assert account.owner_of(key) == "old"
+    assert account.quarantined() == ()
+    iam.update_user(UserName="old", NewUserName="new", NewPath="/team/")
+    assert [found.id for found in account.list_keys("new")] == [key]
+    with pytest.raises(NotFoundError):
+        account.list_keys("old")
     iam.close()

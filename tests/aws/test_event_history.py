@@ -46,8 +46,16 @@ def test_the_user_is_taken_from_wherever_the_event_names_it() -> None:
         ],
     )
     assert changes(history, SINCE) == Changes(frozenset({"made", "own", "updated"}))
-    assert [asked.get("NextToken") for asked in history.asked] == [None, "1", "2", None, "1"]
+    assert [asked.get("NextToken") for asked in history.asked] == [None, "1", "2", None, "1", None]
     assert all(asked["StartTime"] == SINCE for asked in history.asked)
+
+
+def test_new_names_and_paths_are_counted_and_refused_ones_are_not() -> None:
+    renamed = event(eventName="UpdateUser", requestParameters={"userName": "old", "newUserName": "new"})
+    moved = event(eventName="UpdateUser", requestParameters={"userName": "app", "newPath": "/team/"})
+    refused = event(eventName="UpdateUser", requestParameters={"userName": "x"}, errorCode="AccessDenied")
+    found = changes(History(UpdateUser=[[renamed], [moved, refused]]), SINCE)
+    assert found == Changes(frozenset(), renamed=2)
 
 
 def test_a_change_that_does_not_say_whose_is_counted() -> None:

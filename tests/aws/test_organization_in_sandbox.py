@@ -74,6 +74,8 @@ def read(aws: Sandboxed, mode: ReadMode = "auto") -> Snapshot:
         aws.sandbox.clock,
         caller=aws.gateway.caller(),
         read=mode,
+        quarantine=True,
+        root=True,
         skipped=chosen.skipped,
         workers=4,
     )
@@ -91,6 +93,8 @@ def test_the_whole_organization_is_read_and_what_is_not_is_named() -> None:
     assert [(account.id, account.state) for account in snapshot.skipped] == [(SHUT, "SUSPENDED")]
     web, data = accounts[WEB], accounts[DATA]
     assert (web.read_by, web.alias, web.root_keys, web.history) == ("report", "acme-web", 1, None)
+    assert isinstance(web.root, tuple)
+    assert [(key.id, key.status) for key in web.root] == [(None, "Active")]
     assert not isinstance(web.users, Unreadable)
     assert len(web.users) == 31
     spare = next(user for user in web.users if user.name == "spare")

@@ -1,5 +1,6 @@
 """What happens between plan and apply, and when AWS misbehaves meanwhile."""
 
+import re
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,6 +17,8 @@ def _delete_user(sk: Desk) -> None:
     with sk.aws.state.lock:
         user = sk.aws.state.accounts[ACCOUNT].users.pop("web")
         user.deleted = sk.aws.clock.now()
+        for key in user.keys:  # AWS deletes no user who has keys
+            key.deleted = user.deleted
 
 
 def _deactivate_the_key(sk: Desk) -> None:
@@ -28,6 +31,14 @@ def _deactivate_the_kept_key(sk: Desk) -> None:
 
 def _delete_the_key(sk: Desk) -> None:
     sk.aws.key("web", account=ACCOUNT, number=1).deleted = sk.aws.clock.now()
+
+
+def _rename_the_user(sk: Desk) -> None:
+    with sk.aws.state.lock:
+        account = sk.aws.state.accounts[ACCOUNT]
+        user = account.users.pop("web")
+        user.rename("web2", "/moved/", sk.aws.clock.now())
+        account.users["web2"] = user
 
 
 def _use_the_key(sk: Desk) -> None:
@@ -45,13 +56,14 @@ def _use_the_kept_key(sk: Desk) -> None:
     [
         (_delete_user, 0, "GONE", set()),
         (_delete_the_key, 0, "GONE", set()),
+        (_rename_the_user, 3, "HELD", set()),
         (_deactivate_the_key, 0, "WAS INACTIVE ALREADY", {"web/1"}),
         (_deactivate_the_kept_key, 3, "HELD", {"web/2"}),
         (_use_the_key, 3, "HELD", set()),
         (_use_the_kept_key, 0, "DEACTIVATED", {"web/1"}),
     ],
     ids=[
-        *("user-gone", "key-gone", "key-inactive-already", "kept-key-inactive"),
+        *("user-gone", "key-gone", "user-renamed", "key-inactive-already", "kept-key-inactive"),
         *("key-used-since", "kept-key-used-since"),
     ],
 )
@@ -66,6 +78,25 @@ def test_what_changed_since_the_plan(
     assert f"{goes}: {state}" in said.out
     assert sk.inactive == inactive
     assert sk.writes == (1 if state == "DEACTIVATED" else 0)
+
+
+def test_an_undo_follows_a_renamed_user_and_fails_where_aws_does_not_say_where_the_key_is(sk: Desk) -> None:
+    sk.planned("--user", "web", expect=0)
+    goes = sk.aws.key("web", account=ACCOUNT, number=1)
+    assert sk("apply", sk.plan, "--yes").code == 0
+    run = re.search(r"r-[0-9a-f]{8}", sk("runs").out)[0]  # type: ignore[index]
+    _rename_the_user(sk)
+    sk.deny("iam:GetAccessKeyLastUsed")
+    sk.deny("iam:ListUsers")
+    said = sk("undo", run)
+    assert said.code == 1, said.out + said.err
+    assert "AWS does not say whether it was deleted or belongs to another user now" in said.out + said.err
+    assert goes.status == "Inactive"
+    sk.aws.state.faults.clear()
+    said = sk("undo", run)
+    assert said.code == 0, said.out + said.err
+    assert "is called web2 now" in said.out + said.err
+    assert goes.status == "Active"
 
 
 def test_an_update_that_never_takes_effect_is_an_error(sk: Desk) -> None:

@@ -140,13 +140,15 @@ def test_the_order_of_reading_does_not_matter(
 
 @CORE
 @given(situations())
-def test_nothing_goes_where_a_last_use_is_unread(situation: tuple[Snapshot, Policy, Asked]) -> None:
+def test_nothing_goes_where_a_last_use_is_unread_or_a_key_may_be_leaked(
+    situation: tuple[Snapshot, Policy, Asked],
+) -> None:
     snapshot, policy, asked = situation
     plan = make(snapshot, policy, NOW, asked=asked)
     unread = {
         (account.id, user.name)
         for account, user in snapshot.users()
-        if any(key.last_used in UNREAD for key in user.active_keys)
+        if user.quarantine or any(key.last_used in UNREAD for key in user.active_keys)
     }
     for step in plan.deactivations:
         assert (step.account, step.user) not in unread or step.reason == "forced"

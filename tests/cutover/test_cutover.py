@@ -97,6 +97,11 @@ HELD: dict[str, tuple[str, Case]] = {
         replace(BASE, old=usage(OLD, app(use(60, 10), use(9, 3, service="s3", own_last=None)))),
     ),
     "last used for S3, which the source lacks": ("source-blind", replace(BASE, last=last_used(10, "s3"))),
+    "last used for a service that nobody knows": ("source-blind", replace(BASE, last=last_used(10, "warp"))),
+    "last used for a service that IAM does not name": (
+        "source-blind",
+        replace(BASE, last=LastUsed("used", ago(10), None, None)),
+    ),
     "last used in another region": ("source-blind", replace(BASE, last=last_used(10, region="us-east-1"))),
     "last use more than an hour from any call": ("source-blind", replace(BASE, last=last_used(9.95))),
     "only a session called at that time": (

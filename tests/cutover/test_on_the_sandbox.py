@@ -53,6 +53,14 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
         app(1, "s3:PutObject", "60d", "10d") + app(2, "s3:PutObject", "10d", "0d"),
         {"archive": "moved", "history": "source-blind"},
     ),
+    "one that uses a service without regions": (
+        app(1, "iam:ListUsers", "60d", "10d") + app(2, "iam:ListUsers", "10d", "0d"),
+        {"archive": "moved", "history": "moved"},
+    ),
+    "one whose service CloudTrail calls otherwise": (
+        app(1, "cloudwatch:DescribeAlarms", "60d", "10d") + app(2, "cloudwatch:DescribeAlarms", "10d", "0d"),
+        {"archive": "moved", "history": "moved"},
+    ),
     "a weekly job": (
         app(1, "glue:StartJobRun", "60d", "11d", every="7d")
         + app(2, "glue:StartJobRun", "4d", "0d", every="7d"),
@@ -81,7 +89,8 @@ def judge(sandbox: Sandbox, source: str, folder: Path, clock: SandboxClock) -> s
     keys = []
     for one in listed:
         used = call("iam", "GetAccessKeyLastUsed", {"AccessKeyId": one["AccessKeyId"]})["AccessKeyLastUsed"]
-        last = LastUsed("used", used["LastUsedDate"], used["ServiceName"], used["Region"])
+        region = None if used["Region"] == "N/A" else used["Region"]
+        last = LastUsed("used", used["LastUsedDate"], used["ServiceName"], region)
         keys.append(AccessKey(one["AccessKeyId"], one["Status"], one["CreateDate"], last))
     if source == "archive":
         sandbox.export_archive(folder)

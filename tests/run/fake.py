@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sparekey.aws.errors import NotFoundError
+from sparekey.aws.errors import DeniedError, NotFoundError
 from sparekey.model import (
     NEVER_USED,
     AccessKey,
@@ -90,8 +90,13 @@ class FakeAws:
             if found.id == key:
                 found.status = status
 
+    def rename(self, *pairs: tuple[str, str], account: str = ACCOUNT) -> None:
+        """Give users other names, all at once, as anybody may; each keeps its keys."""
+        moved = {new: self.users.pop((account, old)) for old, new in pairs}
+        self.users |= {(account, new): keys for new, keys in moved.items()}
+
     def _statuses(self, account: str, user: str) -> dict[str, str]:
-        return {key.id: key.status for key in self.users[account, user]}
+        return {key.id: key.status for key in self.users.get((account, user), ())}
 
     def seen(self, account: str, user: str) -> dict[str, str]:
         """The statuses that a listing shows: as of now, or as of a while ago."""
@@ -131,6 +136,14 @@ class FakeGateway:
     def last_used(self, key_id: str) -> LastUsed:
         self.aws.before("last_used")
         return next(k.last_used for keys in self.aws.users.values() for k in keys if k.id == key_id)
+
+    def owner_of(self, key_id: str) -> str:
+        """As AWS: a key that does not exist answers AccessDenied."""
+        self.aws.before("last_used")
+        for (account, user), keys in self.aws.users.items():
+            if account == self.account and any(known.id == key_id for known in keys):
+                return user
+        raise DeniedError("access denied: iam:GetAccessKeyLastUsed", code="AccessDenied")
 
     def delete_key(self, user: str, key_id: str) -> str:
         self.aws.before("delete_key")

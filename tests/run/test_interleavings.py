@@ -60,6 +60,7 @@ class Interleavings(RuleBasedStateMachine):
         self.runs: dict[str, Run] = {}
         self.works: list[tuple[datetime, Work[None]]] = []
         self.foreign: set[str] = set()
+        self.names = {user: user for user in USERS}
 
     # The edge: what a call may meet.
     def _before(self, call: str) -> None:
@@ -151,7 +152,17 @@ class Interleavings(RuleBasedStateMachine):
     @rule(which=user_and_key, status=st.sampled_from(["Active", "Inactive"]))
     def somebody_else(self, which: tuple[str, str], status: str) -> None:
         self.foreign.add(which[0])
-        self.aws.set(*which, status)
+        self.aws.set(self.names[which[0]], which[1], status)
+
+    @rule(user=st.sampled_from(USERS), to=st.sampled_from(["other", *USERS]))
+    def somebody_renames(self, user: str, to: str) -> None:
+        """To a name that is free, or to another user's, who then has this one's."""
+        pairs = [(self.names[user], to)]
+        pairs += [(to, self.names[user])] if to in self.names.values() else []
+        if pairs[0][0] != to:
+            self.aws.rename(*pairs)
+            new = dict(pairs)
+            self.names = {who: new.get(name, name) for who, name in self.names.items()}
 
     @rule(seconds=st.sampled_from([0, 1, 5, 10]))
     def reads_lag(self, seconds: int) -> None:
@@ -166,7 +177,8 @@ class Interleavings(RuleBasedStateMachine):
     def nobody_without_a_key_by_our_doing(self) -> None:
         for user in USERS:
             if user not in self.foreign:
-                assert "Active" in self.aws.statuses(user).values(), f"{user} has no active key"
+                statuses = self.aws.statuses(self.names[user])
+                assert "Active" in statuses.values(), f"{user} has no active key"
 
     @invariant()
     def no_key_is_written_twice_without_a_reason(self) -> None:
@@ -190,10 +202,13 @@ class Interleavings(RuleBasedStateMachine):
         self._finish()
         for run in self.runs.values():
             facts = fold_keys(self.ledger.entries(run.id))
-            for (_, user, name), known in facts.items():
+            for (_, _, name), known in facts.items():
                 assert known.intent is None, f"the intent for {name} is unresolved: {known}"
-                active = [found for found, status in self.aws.statuses(user).items() if status == "Active"]
-                told = known.state, self.aws.statuses(user)
+                assert known.state != "gone", "nobody deleted a key"
+                user = next(user for user in USERS if name in KEYS[user])
+                statuses = self.aws.statuses(self.names[user])
+                active = [found for found, status in statuses.items() if status == "Active"]
+                told = known.state, statuses
                 if not active:
                     # Only where what is inactive is not ours, or we looked before the last foreign change.
                     assert user in self.foreign, told

@@ -11,7 +11,6 @@ from sparekey.aws.errors import (
     AwsError,
     DeniedError,
     FailedServiceError,
-    NotFoundError,
     ThrottledError,
     UnreachableError,
 )
@@ -74,7 +73,8 @@ def _add(aws: FakeAws) -> None:
         (lambda aws: aws.set("api", "AKIAAPINEW", "Inactive"), "held", "which was to stay, is not active"),
         (lambda aws: aws.users[ACCOUNT, "api"].pop(0), "gone", "the key no longer exists"),
         (lambda aws: aws.users[ACCOUNT, "api"].pop(1), "held", "is not active now"),
-        (lambda aws: aws.users.clear(), "gone", "not found"),
+        (lambda aws: aws.users.clear(), "gone", "the key no longer exists"),
+        (lambda aws: aws.rename(("api", "api2")), "held", "its user was renamed to api2 after the plan"),
         (lambda aws: _last_use(aws, 0, used(79)), "held", "after the plan was made"),
         (lambda aws: _last_use(aws, 0, used(1)), "held", ""),
         (_swap, "held", "chosen again, this is the key that stays"),
@@ -272,7 +272,11 @@ def test_what_is_lost_between_the_intent_and_the_call(what: str) -> None:
             return
         if what == "denied":
             raise DENIED
-        raise NotFoundError("not found", code="NoSuchEntity")
+        if what == "user":
+            engine.aws.users.clear()
+        else:
+            engine.aws.users[ACCOUNT, "api"].pop(0)
+        engine.aws.before = lambda _call: None
 
     engine.aws.before = strike
     engine.run()

@@ -1,12 +1,13 @@
 """IAM: users, keys, paging and the errors' words."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from sparekey.sandbox import Sandbox, SandboxClock
-from sparekey.sandbox.scenario import ShortPages
+from sparekey.sandbox.scenario import ShortPages, Stale
 
 CROWD = """
 [[account]]
@@ -244,3 +245,92 @@ def test_other_partitions_have_their_own_arns(client: Any, partition: str) -> No
     sandbox = Sandbox(f'partition = "{partition}"\n[[account]]\nid = "111122223333"')
     arn = client(sandbox, "sts").get_caller_identity()["Arn"]
     assert arn == f"arn:{partition}:iam::111122223333:user/operator"
+
+
+def test_a_renamed_user_keeps_keys_id_and_creation(company: Sandbox, client: Any, refused: Any) -> None:
+    iam = client(company, "iam")
+    before = iam.get_user(UserName="data-import")["User"]
+    keys = statuses(iam, "data-import")
+    iam.update_user(UserName="data-import", NewUserName="importer", NewPath="/team/")
+    after = iam.get_user(UserName="importer")["User"]
+    assert (after["UserId"], after["CreateDate"]) == (before["UserId"], before["CreateDate"])
+    assert after["Arn"] == "arn:aws:iam::111122223333:user/team/importer"
+    assert statuses(iam, "importer") == keys
+    assert refused(iam.list_access_keys, UserName="data-import")[:2] == ("NoSuchEntity", 404)
+    first = next(iter(keys))
+    code = refused(iam.update_access_key, UserName="data-import", AccessKeyId=first, Status="Inactive")[0]
+    assert code == "NoSuchEntity"
+    assert iam.get_access_key_last_used(AccessKeyId=first)["UserName"] == "importer"
+    iam.update_access_key(UserName="importer", AccessKeyId=first, Status="Inactive")
+    names = [user["UserName"] for user in iam.list_users()["Users"]]
+    assert "importer" in names
+    assert "data-import" not in names
+
+
+def test_a_name_that_another_user_has_is_refused_in_any_case(
+    company: Sandbox, client: Any, refused: Any
+) -> None:
+    iam = client(company, "iam")
+    asked = {"UserName": "data-import"}
+    assert refused(iam.update_user, **asked, NewUserName="OPS")[:2] == ("EntityAlreadyExists", 409)
+    assert refused(iam.update_user, **asked, NewUserName="no body")[0] == "ValidationError"
+    assert refused(iam.update_user, **asked, NewUserName="x" * 65)[0] == "ValidationError"
+    assert refused(iam.update_user, **asked, NewPath="team")[0] == "ValidationError"
+    assert refused(iam.update_user, UserName="nobody", NewUserName="x")[:2] == ("NoSuchEntity", 404)
+    iam.update_user(**asked, NewUserName="Data-Import")  # another case of its own name
+    assert statuses(iam, "Data-Import")
+    assert refused(iam.get_user, **asked)[0] == "NoSuchEntity"
+
+
+def test_a_stale_replica_knows_the_user_by_the_old_name(company: Sandbox, client: Any, refused: Any) -> None:
+    iam = client(company, "iam")
+    iam.update_user(UserName="data-import", NewUserName="importer")
+    company.state.faults.append(Stale(action="iam:List*", seconds=60))
+    company.advance(30)
+    assert statuses(iam, "data-import")
+    assert refused(iam.list_access_keys, UserName="importer")[0] == "NoSuchEntity"
+    assert "data-import" in [user["UserName"] for user in iam.list_users()["Users"]]
+    company.advance(31)
+    assert statuses(iam, "importer")
+
+
+def test_the_event_of_a_rename_names_both_names(company: Sandbox, client: Any) -> None:
+    client(company, "iam").update_user(UserName="data-import", NewUserName="importer")
+    asked = [{"AttributeKey": "EventName", "AttributeValue": "UpdateUser"}]
+    (event,) = client(company, "cloudtrail").lookup_events(LookupAttributes=asked)["Events"]
+    record = json.loads(event["CloudTrailEvent"])
+    assert record["requestParameters"] == {"userName": "data-import", "newUserName": "importer"}
+    assert record["eventName"] == "UpdateUser"
+
+
+LEAKED = """
+[[account]]
+id = "111122223333"
+[[account.user]]
+name = "leaked"
+policies = ["AWSCompromisedKeyQuarantineV2"]
+[[account.user]]
+name = "leaked-too"
+policies = ["AWSCompromisedKeyQuarantineV2", "AWSCompromisedKeyQuarantineV3"]
+"""
+
+
+def test_the_users_of_a_quarantine_policy_are_listed_page_by_page(client: Any, refused: Any) -> None:
+    company = Sandbox(LEAKED)
+    iam = client(company, "iam")
+    arn = "arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantine"
+    company.state.faults.append(ShortPages(action="iam:ListEntitiesForPolicy", size=1))
+
+    def users(policy: str, **more: str) -> list[str]:
+        pages = iam.get_paginator("list_entities_for_policy").paginate(PolicyArn=policy, **more)
+        return [user["UserName"] for page in pages for user in page["PolicyUsers"]]
+
+    assert users(arn + "V2", EntityFilter="User") == ["leaked", "leaked-too"]
+    assert users(arn + "V3") == ["leaked-too"]
+    assert users(arn) == []
+    assert users(arn + "V2", EntityFilter="Role") == []
+    asked = {"PolicyArn": arn + "V2", "EntityFilter": "Robot"}
+    assert refused(iam.list_entities_for_policy, **asked)[0] == "ValidationError"
+    other = "arn:aws-cn:iam::aws:policy/AWSCompromisedKeyQuarantineV2"
+    assert refused(iam.list_entities_for_policy, PolicyArn=other)[:2] == ("NoSuchEntity", 404)
+    assert refused(iam.delete_user, UserName="leaked")[:2] == ("DeleteConflict", 409)

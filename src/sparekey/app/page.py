@@ -1,6 +1,7 @@
 """The verbs of a page that stays open: read once, decide again and again, read a few users afresh."""
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 import msgspec
 
@@ -10,9 +11,10 @@ from sparekey import rules as judging
 from sparekey.app.reading import read
 from sparekey.app.session import App, OnProgress, silent
 from sparekey.audit import ReadMode
-from sparekey.aws.errors import NotFoundError
+from sparekey.aws.errors import AwsError, NotFoundError
+from sparekey.aws.gateway import AccountGateway
 from sparekey.choose import NOTHING_ASKED, Asked
-from sparekey.model import Account, Audit, Snapshot, Unreadable, Usage
+from sparekey.model import Account, Audit, Snapshot, Unreadable, Usage, User
 from sparekey.plan import Plan
 
 UserId = tuple[str, str]
@@ -25,7 +27,10 @@ def study(app: App, *, mode: ReadMode = "auto", on_progress: OnProgress = silent
 
 
 def reread(app: App, audit: Audit, users: Collection[UserId]) -> Audit:
-    """The audit with these users (account, name) read again now; who is gone drops out. Raises AwsError."""
+    """The audit with these users (account, name) read again now; who was deleted drops out. Raises AwsError.
+
+    A user who was renamed stands under the new name.
+    """
     accounts = tuple(_reread(app, account, frozenset(users)) for account in audit.snapshot.accounts)
     snapshot = msgspec.structs.replace(audit.snapshot, accounts=accounts)
     return judging.assess(snapshot, app.policy, app.clock.now(), audit.rules, audit.cis)
@@ -34,16 +39,47 @@ def reread(app: App, audit: Audit, users: Collection[UserId]) -> Audit:
 def _reread(app: App, account: Account, users: frozenset[UserId]) -> Account:
     if isinstance(account.users, Unreadable) or not any(user[0] == account.id for user in users):
         return account
-    gateway, seen = app.account(account.id), []
+    gateway = app.account(account.id)
+    seen = {user.name: user for user in account.users if (account.id, user.name) not in users}
+    missing: list[User] = []
     for user in account.users:
-        if (account.id, user.name) in users:
-            try:
-                seen.append(reading.read_user(gateway, user.name, arn=user.arn, created=user.created))
-            except NotFoundError:
-                continue
+        if user.name in seen:
+            continue
+        found = _read_again(gateway, user)
+        if found is None or _is_another(user, found):
+            missing.append(user)
         else:
-            seen.append(user)
-    return msgspec.structs.replace(account, users=tuple(seen))
+            seen[user.name] = found
+    if missing:
+        listed = {user.name: user for user in gateway.list_users()}
+        for user in missing:
+            now = listed.get(_owner(gateway, user))
+            found = _read_again(gateway, now) if now else None
+            if found is not None:
+                seen[found.name] = msgspec.structs.replace(found, quarantine=user.quarantine)
+    return msgspec.structs.replace(account, users=tuple(user for _, user in sorted(seen.items())))
+
+
+def _read_again(gateway: AccountGateway, user: User) -> User | None:
+    try:
+        found = reading.read_user(gateway, user.name, arn=user.arn, created=user.created, id_=user.id)
+    except NotFoundError:
+        return None
+    return msgspec.structs.replace(found, quarantine=user.quarantine)
+
+
+def _owner(gateway: AccountGateway, user: User) -> str:
+    """The name of the user who has the keys now; empty where nobody has, or AWS does not say."""
+    for key in user.keys if isinstance(user.keys, tuple) else ():
+        with suppress(AwsError):
+            return gateway.owner_of(key.id or "")
+    return ""
+
+
+def _is_another(before: User, now: User) -> bool:
+    """True where none of the keys is the same: the name may be another user's now."""
+    ids = [{key.id for key in user.keys} if isinstance(user.keys, tuple) else set() for user in (before, now)]
+    return all(ids) and ids[0].isdisjoint(ids[1])
 
 
 def decide(

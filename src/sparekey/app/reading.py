@@ -26,13 +26,16 @@ def read(
     mode: ReadMode = "auto",
     every_last_use: bool = False,
     fresh: bool = True,
+    quarantine: bool = True,
+    root: bool = False,
     on_progress: OnProgress = silent,
 ) -> Snapshot:
     """Read every user and key; the last use of the keys of users with spare keys, or of all users.
 
     `mode`: "list" asks for each user's keys, "report" takes the credential report and lists afresh who
     matters, "auto" does the latter for more than 20 users. `fresh` asks IAM even where the report tells a
-    last use.
+    last use. `quarantine` asks whom AWS has quarantined for a leaked key, `root` the credential report for
+    the root user's keys.
     """
     selection = app.selection()
     return reading.audit(
@@ -42,6 +45,8 @@ def read(
         read=mode,
         need_last_use="all" if every_last_use else "spare",
         fresh=fresh,
+        quarantine=quarantine,
+        root=root,
         skipped=selection.skipped,
         on_event=_Counter(on_progress),
     )
@@ -80,8 +85,16 @@ def audit(
             rule.cis_number(cis)
     if mode == "auto" and any(rule.needs == "age" for rule in asked):
         mode = "list"  # the credential report proves no age
-    every_last_use = any(rule.needs == "last_use" for rule in asked)
-    snapshot = read(app, mode=mode, every_last_use=every_last_use, fresh=False, on_progress=on_progress)
+    needs = {rule.needs for rule in asked}
+    snapshot = read(
+        app,
+        mode=mode,
+        every_last_use="last_use" in needs,
+        fresh=False,
+        quarantine="quarantine" in needs,
+        root="summary" in needs,
+        on_progress=on_progress,
+    )
     return judging.assess(snapshot, app.policy, app.clock.now(), names, cis)
 
 
@@ -144,6 +157,8 @@ def _named(
 def root_keys(app: App) -> tuple[RootKeys, ...]:
     """Ask every account for its root user's keys; with centralized root access, which keys they are.
 
+    Elsewhere the credential report tells their number, age and last use, and no id.
+
     Sorted by account. One account's failure stops no other.
     """
     selection = app.selection()
@@ -156,19 +171,24 @@ _ROOT_WORKERS = 16
 
 
 def _root_keys(app: App, target: Target, own: str) -> RootKeys:
+    account = app.gateway.enter(target)
     try:
-        present = app.gateway.enter(target).root_keys()
+        present = account.root_keys()
     except AwsError as error:
         return RootKeys(target.id, target.name, Unreadable("root keys", error.message, error.code))
     if not present:
         return RootKeys(target.id, target.name, 0)
-    if target.id == own:
-        why = "AWS lets nobody but the root user itself list the keys of this account"
-        return RootKeys(target.id, target.name, present, Unreadable("root keys", why))
+    unread = Unreadable("root keys", "AWS lets nobody but the root user itself list the keys of this account")
+    if target.id != own:
+        try:
+            return RootKeys(target.id, target.name, present, app.gateway.list_root_keys(target.id))
+        except AwsError as error:
+            unread = Unreadable("root keys", error.message, error.code)
     try:
-        return RootKeys(target.id, target.name, present, app.gateway.list_root_keys(target.id))
-    except AwsError as error:
-        return RootKeys(target.id, target.name, present, Unreadable("root keys", error.message, error.code))
+        told = account.credential_report().root_keys
+    except AwsError:
+        return RootKeys(target.id, target.name, present, unread)
+    return RootKeys(target.id, target.name, present, told or unread)
 
 
 def iam_policy(

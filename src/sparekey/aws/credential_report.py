@@ -4,6 +4,7 @@ It is a stored snapshot, made at most once in four hours, with no key ids and ro
 Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_getting-report.html
 """
 
+import contextlib
 import csv
 import io
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sparekey.aws.errors import AwsError, BadAnswerError
+from sparekey.aws.errors import AwsError, BadAnswerError, DeniedError
 from sparekey.clock import Clock
 from sparekey.model import NEVER_USED, AccessKey, LastUsed, Value
 
@@ -56,19 +57,39 @@ class Row(Value, frozen=True):
 
 
 class CredentialReport(Value, frozen=True):
-    """Every user as of `generated`, blind to later changes."""
+    """Every user as of `generated`, blind to later changes; `root` is the root user, where the report has it."""
 
     generated: datetime
     rows: tuple[Row, ...]
+    root: Row | None = None
+
+    @property
+    def root_keys(self) -> tuple[AccessKey, ...]:
+        """The root user's keys: without ids, and `created` is when AWS says that they last changed, or were made."""
+        return tuple(
+            AccessKey(None, "Active" if slot.active else "Inactive", slot.rotated, slot.last_used)
+            for slot in (self.root.slots if self.root else ())
+        )
 
 
 def fetch(call: Call, clock: Clock) -> CredentialReport:
-    """The stored report, or a new one where there is none; raises AwsError, also when none comes."""
+    """The stored report, or a new one where there is none; raises AwsError, also when none comes.
+
+    AWS is asked to make one first: where the stored one will do it answers COMPLETE, at the price of one call.
+    Whoever may only read takes the one that somebody else had made.
+    """
+    with contextlib.suppress(DeniedError):
+        _generate(call)
     asked_again = 0
     while True:
         try:
             answer = call("GetCredentialReport")
-            return CredentialReport(answer["GeneratedTime"].astimezone(UTC), parse(answer["Content"]))
+            rows = _rows(answer["Content"])
+            return CredentialReport(
+                answer["GeneratedTime"].astimezone(UTC),
+                tuple(row for row in rows if row.name != _ROOT),
+                next((row for row in rows if row.name == _ROOT), None),
+            )
         except AwsError as error:
             missing = error.code in _MISSING
             asked_again += 1
@@ -89,11 +110,15 @@ def _generate(call: Call) -> None:
 
 def parse(content: bytes) -> tuple[Row, ...]:
     """The users of a report, the root user left out; raises BadAnswerError."""
+    return tuple(row for row in _rows(content) if row.name != _ROOT)
+
+
+def _rows(content: bytes) -> tuple[Row, ...]:
     try:
         lines = csv.reader(io.StringIO(content.decode(), newline=""))
         head = next(lines)
         column = {name: place for place, name in enumerate(head)}
-        return tuple(_row(line, column) for line in lines if line and line[column["user"]] != _ROOT)
+        return tuple(_row(line, column) for line in lines if line)
     except (UnicodeDecodeError, StopIteration, KeyError, IndexError, ValueError, csv.Error) as error:
         raise BadAnswerError(f"the credential report cannot be understood: {error!r}") from error
 

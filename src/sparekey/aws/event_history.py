@@ -1,4 +1,4 @@
-"""Which users' keys changed since a time, by CloudTrail's event history.
+"""Which users' keys and names changed since a time, by CloudTrail's event history.
 
 Source: https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html
 """
@@ -16,34 +16,40 @@ LAG = timedelta(minutes=15)
 MARGIN = timedelta(minutes=30)
 # Creating and switching on are what can make a spare key; a deletion cannot.
 _EVENTS = ("CreateAccessKey", "UpdateAccessKey")
+# A new name or path: https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateUser.html
+_RENAMED = "UpdateUser"
 
 Call = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
 
 class Changes(Value, frozen=True):
-    """The users whose keys changed; `untold` counts changes that do not say whose."""
+    """The users whose keys changed; `untold` counts changes that do not say whose, `renamed` new names and paths."""
 
     users: frozenset[str]
     untold: int = 0
+    renamed: int = 0
 
 
 def changes(call: Call, since: datetime) -> Changes:
     """Every change since a time, all pages; raises AwsError."""
     users: set[str] = set()
-    untold = 0
+    untold = renamed = 0
     for event in _events(call, since):
         if event.get("errorCode"):
             continue  # it did not happen
+        if event.get("eventName") == _RENAMED:
+            renamed += 1
+            continue
         user = _user(event)
         if user is None:
             untold += 1
         elif user:
             users.add(user)
-    return Changes(frozenset(users), untold)
+    return Changes(frozenset(users), untold, renamed)
 
 
 def _events(call: Call, since: datetime) -> Iterator[Mapping[str, Any]]:
-    for name in _EVENTS:
+    for name in (*_EVENTS, _RENAMED):
         asked = {
             "LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": name}],
             "StartTime": since,

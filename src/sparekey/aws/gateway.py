@@ -27,10 +27,17 @@ from sparekey.aws.keys import Keys
 from sparekey.aws.security_hub import SecurityHub
 from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
-from sparekey.model import AccessKey, Caller, Unreadable, Value
+from sparekey.model import AccessKey, Caller, Quarantined, Unreadable, Value
 
 # Users asked about in one simulation: a request has room for many names, but not for ten thousand.
 _SIMULATED = 100
+# What AWS attaches to a user whose key it has found in public: of 2020, 2021 and 2024.
+# https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSCompromisedKeyQuarantineV3.html
+_QUARANTINES = (
+    "AWSCompromisedKeyQuarantine",
+    "AWSCompromisedKeyQuarantineV2",
+    "AWSCompromisedKeyQuarantineV3",
+)
 
 
 class Summary(Value, frozen=True):
@@ -94,6 +101,24 @@ class AccountGateway(Keys):
             return self._client.call(self._principal, "cloudtrail", action, params, region=region)
 
         return event_history.changes(call, since)
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """The users whom AWS has quarantined for a leaked key; raises AwsError.
+
+        A policy that a partition does not have is attached to nobody.
+        Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListEntitiesForPolicy.html
+        """
+        found: list[Quarantined] = []
+        for name in _QUARANTINES:
+            params = {"PolicyArn": f"arn:{self.partition}:iam::aws:policy/{name}", "EntityFilter": "User"}
+            try:
+                found += [
+                    Quarantined(member.findtext("UserName", ""), member.findtext("UserId", ""), name)
+                    for member in self._pages("ListEntitiesForPolicy", params, "PolicyUsers")
+                ]
+            except NotFoundError:
+                continue
+        return tuple(found)
 
     def security_hub(self) -> SecurityHub:
         """Security Hub in this account and the client's region; raises AwsError where no region is named."""

@@ -29,6 +29,10 @@ class KeyReader(Protocol):
         """IAM's own last use of a key."""
         ...
 
+    def owner_of(self, key_id: str) -> str:
+        """The name of the user that a key belongs to now; empty for a key of the root user."""
+        ...
+
 
 class KeyWriter(Protocol):
     """The only write of a key's status."""
@@ -56,6 +60,7 @@ class Keys:
                 arn=_text(member, "Arn"),
                 keys=(),
                 created=_time(member, "CreateDate"),
+                id=member.findtext("UserId", ""),
             )
 
     def list_keys(self, user: str) -> tuple[AccessKey, ...]:
@@ -85,8 +90,7 @@ class Keys:
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccessKeyLastUsed.html
         """
-        result = self._client.query(self._principal, "iam", "GetAccessKeyLastUsed", {"AccessKeyId": key_id})
-        told = result.find("AccessKeyLastUsed")
+        told = self._last_used(key_id).find("AccessKeyLastUsed")
         if told is None:
             raise BadAnswerError("the answer to iam:GetAccessKeyLastUsed names no last use")
         service, region = _known(told.findtext("ServiceName")), _known(told.findtext("Region"))
@@ -95,6 +99,16 @@ class Keys:
         if service or region:
             raise BadAnswerError("the answer to iam:GetAccessKeyLastUsed names a service but no time")
         return NEVER_USED
+
+    def owner_of(self, key_id: str) -> str:
+        """The name of the user that a key belongs to now; empty for a key of the root user.
+
+        A key that does not exist, and one of another account, answer as one that may not be asked about.
+        """
+        return self._last_used(key_id).findtext("UserName", "")
+
+    def _last_used(self, key_id: str) -> Element:
+        return self._client.query(self._principal, "iam", "GetAccessKeyLastUsed", {"AccessKeyId": key_id})
 
     def set_status(self, user: str, key_id: str, status: Literal["Active", "Inactive"]) -> str:
         """Set a key's status with a single request; returns its AWS request id.

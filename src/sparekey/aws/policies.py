@@ -13,6 +13,7 @@ _READS = (
     "iam:GetCredentialReport",
     "iam:ListAccessKeys",
     "iam:ListAccountAliases",
+    "iam:ListEntitiesForPolicy",  # whom AWS has quarantined for a leaked key
     "iam:ListUsers",
 )
 _WRITES = ("iam:UpdateAccessKey",)
@@ -44,7 +45,7 @@ def apply_policy(*, organization: bool = False) -> Document:
 def delete_policy(*, organization: bool = False) -> Document:
     """What `sparekey delete` needs: to read a user's keys, to delete them, and a member account's root keys."""
     return _policy(
-        _allow("ReadKeys", ("iam:GetAccessKeyLastUsed", "iam:ListAccessKeys")),
+        _allow("ReadKeys", ("iam:GetAccessKeyLastUsed", "iam:ListAccessKeys", "iam:ListUsers")),
         _allow("DeleteKeys", ("iam:DeleteAccessKey",), "arn:*:iam::*:user/*"),
         *((_as_root("IAMAuditRootUserCredentials", "IAMDeleteRootUserCredentials"),) if organization else ()),
     )

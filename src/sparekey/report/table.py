@@ -140,7 +140,9 @@ def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterat
             case _, tuple(keys):
                 yield f"FAIL  {name}: the root user has an access key\n"
                 for key in keys:
-                    yield clean(f"      {key.id} {key.status}, {key_age(key, now)}, {last_use(key, now)}\n")
+                    yield clean(
+                        f"      {key.id or 'a key'} {key.status}, {key_age(key, now)}, {last_use(key, now)}\n"
+                    )
     unread = sum(isinstance(one.present, Unreadable) for one in every)
     having = sum(not isinstance(one.present, Unreadable) and one.present > 0 for one in every)
     yield (

@@ -41,7 +41,7 @@ class Rule(Value, frozen=True):
     id: str
     title: str
     cis: Mapping[str, str]
-    needs: Literal["keys", "age", "last_use", "summary"] = "keys"
+    needs: Literal["keys", "age", "last_use", "summary", "quarantine"] = "keys"
     severity: Literal["low", "medium", "high", "critical"] = "medium"
     remedy: str = ""
     prowler: str = ""

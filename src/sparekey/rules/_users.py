@@ -23,20 +23,16 @@ def judge_users(
         yield Finding(rule, account.id, "", "UNREADABLE", account.users.why)
         return
     for user in account.users:
-        finding = _judge(rule, account.id, user, policy, now, fails)
+        said = user.keys if isinstance(user.keys, Unreadable) else fails(user.active_keys)
+        finding = judge(rule, account.id, user, policy, now, said)
         if finding:
             yield finding
 
 
-def _judge(
-    rule: str,
-    account: str,
-    user: User,
-    policy: Policy,
-    now: datetime,
-    fails: Callable[[tuple[AccessKey, ...]], str | Unreadable | None],
+def judge(
+    rule: str, account: str, user: User, policy: Policy, now: datetime, said: str | Unreadable | None
 ) -> Finding | None:
-    said = user.keys if isinstance(user.keys, Unreadable) else fails(user.active_keys)
+    """The finding for one user by what a rule says of it: a fault, what was not read, or nothing."""
     match said:
         case None:
             return None

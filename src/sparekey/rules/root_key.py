@@ -6,6 +6,7 @@ from datetime import datetime
 from sparekey.model import Account, Finding, Unreadable
 from sparekey.policy import Policy
 from sparekey.rules import Rule
+from sparekey.words import key_age, last_use, plural
 
 RULE = Rule(
     id="root-key",
@@ -25,7 +26,7 @@ RULE = Rule(
 
 def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
     """FAIL for the account (a finding without a user) where the root user has an access key."""
-    del policy, now  # no threshold, and no exemption, makes a root key right
+    del policy  # no threshold, and no exemption, makes a root key right
     match account.root_keys:
         case Unreadable(why=why):
             yield Finding(RULE.id, account.id, "", "UNREADABLE", why)
@@ -34,6 +35,13 @@ def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
         case 0:
             return
         case _:
-            yield Finding(
-                RULE.id, account.id, "", "FAIL", "the root user has an access key: delete it as root"
-            )
+            message = f"the root user has an access key: delete it as root{_told(account, now)}"
+            yield Finding(RULE.id, account.id, "", "FAIL", message)
+
+
+def _told(account: Account, now: datetime) -> str:
+    """What the credential report says of the keys, where it was read."""
+    if isinstance(account.root, Unreadable):
+        return f" (age and last use could not be read: {account.root.why})"
+    keys = [f"{key.status}, {key_age(key, now)}, {last_use(key, now)}" for key in account.root]
+    return f" ({plural(len(keys), 'key')}: {'; '.join(keys)})" if keys else ""

@@ -50,9 +50,16 @@ def _held_by_another_run(run: Run, step: Step, now: datetime, ledger: Ledger) ->
     return None
 
 
-def written_since(run: str, user: UserId, key: str, ledger: Ledger) -> str:
-    """The other run of ours that was the last to intend a write of this key; empty where this run was."""
-    said = ledger.entries_of_user(*user, ("intent",))
+def written_since(run: str, user: UserId, key: str, ledger: Ledger, name: str = "") -> str:
+    """The other run of ours that was the last to intend a write of this key; empty where this run was.
+
+    `name` is what the user is called now, where that is not the name it had when the run was planned.
+    """
+    said = list(ledger.entries_of_user(*user, ("intent",)))
+    if name not in ("", user[1]):
+        said = sorted(
+            (*said, *ledger.entries_of_user(user[0], name, ("intent",))), key=lambda entry: entry.at
+        )
     last = [entry.run for entry in said if entry.body["key"] == key][-1:]
     return last[0] if last and last[0] != run else ""
 

@@ -8,9 +8,11 @@ from sparekey.errors import RefusedError
 from sparekey.ledger import Ledger
 from sparekey.model import AccessKey, LastUsed, User, Value
 from sparekey.run.again import written_since
+from sparekey.run.drive import finish
 from sparekey.run.entries import Deleted, Deleting, Kept, RootDeleted, RootDeleting, RootFailed, SaidOfKey
 from sparekey.run.record import KeyFacts, RunFold, short
 from sparekey.run.turn import Hands, Turn, listing_of
+from sparekey.run.whereabouts import list_user
 from sparekey.run.work import load_run
 
 _AT_REST = ("confirmed", "settled", "unwatched", "deleting")
@@ -50,7 +52,7 @@ def delete(hands: Hands, what: Deletable, deleter: KeyDeleter) -> SaidOfKey:
     turn = Turn(hands, load_run(hands, what.run), (what.account, what.user))
     of = (what.account, what.user, what.key)
     began = turn.facts(what.key).state == "deleting"
-    seen = User(what.user, "", _keys(turn))
+    seen = _listed(turn, what.key)
     if began and what.key not in listing_of(seen):
         # The answer was lost; the deletion was not.
         return _say(turn, Deleted(*of, ""))
@@ -59,17 +61,17 @@ def delete(hands: Hands, what: Deletable, deleter: KeyDeleter) -> SaidOfKey:
         return _say(turn, Kept(*of, why))
     turn.take_over(Deleting(*of, hands.worker, listing_of(seen)))
     try:
-        request = deleter.delete_key(what.user, what.key)
+        request = deleter.delete_key(turn.name, what.key)
     except NotFoundError:
+        if what.key in listing_of(_listed(turn, what.key)):
+            raise  # its user was renamed this very moment; the next call goes on from here
         return _say(turn, Deleted(*of, ""))
     return _say(turn, Deleted(*of, request))
 
 
-def _keys(turn: Turn) -> tuple[AccessKey, ...]:
-    try:
-        return turn.gateway.list_keys(turn.user[1])
-    except NotFoundError:
-        return ()
+def _listed(turn: Turn, key: str) -> User:
+    """The keys of the key's user, whatever the user is called now."""
+    return finish(list_user(turn, key), turn.hands.clock)
 
 
 def _say(turn: Turn, said: SaidOfKey) -> SaidOfKey:
@@ -78,7 +80,7 @@ def _say(turn: Turn, said: SaidOfKey) -> SaidOfKey:
 
 
 def _why_not(turn: Turn, seen: User, what: Deletable) -> str:
-    other = written_since(what.run, turn.user, what.key, turn.hands.ledger)
+    other = written_since(what.run, turn.user, what.key, turn.hands.ledger, turn.name)
     if other:
         return f"run {other} has set it since"
     status = listing_of(seen).get(what.key)

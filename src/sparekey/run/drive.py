@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 from itertools import islice
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from sparekey.clock import Clock
 from sparekey.run.turn import Asked, Work
@@ -19,6 +19,7 @@ IN_FLIGHT = 256
 # No work asks for more; without it a clock that is set back would hold everything up for as long.
 _LONGEST = 60.0
 
+T = TypeVar("T")
 Outcome = Future[Any]
 Call = Callable[[], Any]
 
@@ -37,7 +38,7 @@ def drive(works: Iterable[Work[None]], clock: Clock, *, at_once: int = 1, in_fli
         raise errors[0]
 
 
-def resume(work: Work[None], outcome: Outcome | None) -> Asked:
+def resume(work: Work[Any], outcome: Outcome | None) -> Asked:
     """Let a work go on, with what came of the call it asked for; returns what it asks for next."""
     if outcome is None:
         return next(work)
@@ -53,6 +54,22 @@ def made(call: Call) -> Outcome:
     except Exception as error:  # noqa: BLE001  # the work that asked is told
         outcome.set_exception(error)
     return outcome
+
+
+def finish(work: Work[T], clock: Clock) -> T:
+    """Do one work to its end, here and now; returns its result, raises what it raises."""
+    outcome: Outcome | None = None
+    while True:
+        try:
+            asked = resume(work, outcome)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        outcome = None
+        if callable(asked):
+            outcome = made(asked)
+        else:
+            clock.sleep(asked)
 
 
 class _Drive:

@@ -92,6 +92,13 @@ class Gone(OfKey, frozen=True, tag="gone"):
     why: str
 
 
+class Renamed(OfKey, frozen=True, tag="renamed"):
+    """The key's user has another name now; `user` stays the one that the plan knows, under which all is filed."""
+
+    name: str
+    why: str
+
+
 class Intent(OfKey, frozen=True, tag="intent"):
     """The status is about to be set; on disk before the call. `before` is the listing it was decided on."""
 
@@ -252,7 +259,7 @@ class Stumbled(Value, frozen=True, tag="stumbled"):
 
 
 SaidOfKey = (
-    Held | Already | Gone | Intent | Written | Unsure | Resolved | Failed | Confirmed | Foreign
+    Held | Already | Gone | Renamed | Intent | Written | Unsure | Resolved | Failed | Confirmed | Foreign
     | Watching | Seen | Unseen | Verdict | Deleting | Deleted | Kept
 )  # fmt: skip
 SaidOfRun = (

@@ -26,6 +26,7 @@ from sparekey.run.entries import (
     Opened,
     Options,
     Probed,
+    Renamed,
     Resolved,
     Resumed,
     Said,
@@ -124,7 +125,8 @@ class KeyFacts(Value, frozen=True):
 
     `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`:
     it may be inactive by our doing, so undo concerns it. `coming_back` is a reactivation not confirmed yet.
-    `unseen` counts the looks that AWS refused during the watch, and `blind` tells them in words.
+    `unseen` counts the looks that AWS refused during the watch, and `blind` tells them in words. `name` is the
+    user's name now, where it is not the plan's.
     """
 
     state: StepState = "planned"
@@ -143,6 +145,7 @@ class KeyFacts(Value, frozen=True):
     coming_back: Intent | None = None
     unseen: int = 0
     blind: str = ""
+    name: str = ""
 
     @property
     def in_doubt(self) -> Intent | None:
@@ -184,6 +187,8 @@ def _fold(facts: KeyFacts, said: SaidOfKey, at: datetime) -> KeyFacts:  # noqa: 
                 facts, state="gone", why=said.why, intent=None, written=False, ours=False, retry=False,
                 coming_back=None, changed_at=at,
             )  # fmt: skip
+        case Renamed():
+            return change(facts, name=said.name)
         case Intent():
             return change(
                 facts,
@@ -432,6 +437,9 @@ def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping
         known = KeyFacts(state="held", release=step.release)
     elif known.state == "planned" and waves.get((step.account, step.user), 1) > wave:
         known = msgspec.structs.replace(known, why=f"{_WAITS} {waves[step.account, step.user]}")
+    if known.name and known.name != step.user:
+        renamed = f"its user is called {known.name} now"
+        known = msgspec.structs.replace(known, why=f"{known.why}; {renamed}" if known.why else renamed)
     return StepRecord(
         account=step.account,
         user=step.user,

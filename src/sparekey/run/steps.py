@@ -36,6 +36,7 @@ from sparekey.run.entries import (
 )
 from sparekey.run.record import Run, UserId
 from sparekey.run.turn import AgainError, Hands, Turn, Work, answer, is_passing, is_unsure, listing_of
+from sparekey.run.whereabouts import list_user
 from sparekey.run.windows import is_open
 
 _NO_MORE = "the key no longer exists"
@@ -88,8 +89,10 @@ def _go_on(turn: Turn, step: Step) -> Work[None]:
 
 def _passed_on(turn: Turn, key: str) -> bool:
     """True where a later run of ours has written the key: it is that run's now, and the ledger says so."""
-    other = written_since(turn.run.id, turn.user, key, turn.hands.ledger)
-    if not other or not turn.facts(key).ours:
+    if not turn.facts(key).ours:
+        return False
+    other = written_since(turn.run.id, turn.user, key, turn.hands.ledger, turn.name)
+    if not other:
         return False
     turn.say(Foreign(*turn.user, key, f"run {other} has set it since: it is that run's now", {}))
     return True
@@ -114,8 +117,11 @@ def _begin_watch(turn: Turn, step: Step) -> None:
 
 def _switch_off(turn: Turn, step: Step) -> Work[None]:
     turn.check_going()
-    seen = yield from turn.read()
+    seen = yield from turn.read((yield from list_user(turn, step.key)))
     if (yield from _repair(turn, seen)):
+        return
+    if turn.name != step.user and step.key in listing_of(seen):
+        turn.say(_renamed(turn, step))
         return
     hands, run = turn.hands, turn.run
     if not is_open(run.options.windows, hands.clock.now()):
@@ -132,6 +138,13 @@ def _switch_off(turn: Turn, step: Step) -> Work[None]:
     yield 0
     yield from _set(turn, intent)
     yield from _confirm(turn, intent)
+
+
+def _renamed(turn: Turn, step: Step) -> Held:
+    """The plan was agreed to for another name: exemptions, rotators and probes go by names."""
+    of = (step.account, step.user, step.key)
+    why = f"its user was renamed to {turn.name} after the plan was made"
+    return Held(*of, "renamed", why, "make a new plan")
 
 
 def _probes_hold(turn: Turn, step: Step) -> Held | None:
@@ -153,13 +166,15 @@ def _set(turn: Turn, intent: Intent) -> Work[None]:
 
     def call() -> str:
         turn.check()  # as late as can be: the call may have waited for others
-        return turn.gateway.set_status(intent.user, intent.key, intent.status)
+        return turn.gateway.set_status(turn.name, intent.key, intent.status)
 
     try:
         request = yield from answer(call)
     except AwsError as error:
-        turn.say(_refused(intent, error))
-        if is_passing(error):
+        # Not found: the user was renamed, or the key deleted, since the listing; the next one finds out.
+        again = is_passing(error) or isinstance(error, NotFoundError)
+        turn.say(_refused(intent, error, final=not again))
+        if again:
             raise AgainError from error
         raise _EndedError(error.message) from error
     try:
@@ -173,14 +188,11 @@ class _EndedError(FencedError):
     """What there is to say is in the ledger; this step goes no further."""
 
 
-def _refused(intent: Intent, error: AwsError) -> SaidOfKey:
+def _refused(intent: Intent, error: AwsError, *, final: bool) -> SaidOfKey:
     of = (intent.account, intent.user, intent.key)
-    if isinstance(error, NotFoundError):
-        return Gone(*of, error.message)
     if is_unsure(error):
         return Unsure(*of, intent.status, error.code, error.message)
-    passing = is_passing(error)
-    return Failed(*of, "write", error.code, error.message, error.request_id, final=not passing)
+    return Failed(*of, "write", error.code, error.message, error.request_id, final=final)
 
 
 def _late(turn: Turn, intent: Intent) -> Work[None]:
@@ -196,7 +208,7 @@ def _confirm(turn: Turn, intent: Intent) -> Work[None]:
     patience = turn.hands.patience
     agreed, waited = 0, 0.0
     while True:
-        seen = yield from turn.list_keys()
+        seen = yield from list_user(turn, intent.key)
         if intent.status == INACTIVE and (yield from _repair(turn, seen)):
             return
         status = listing_of(seen).get(intent.key)
@@ -229,7 +241,7 @@ def _resolve(turn: Turn, intent: Intent) -> Work[None]:
     patience = turn.hands.patience
     agreed, last, waited = 0, "", 0.0
     while True:
-        seen = yield from turn.list_keys()
+        seen = yield from list_user(turn, intent.key)
         says = listing_of(seen).get(intent.key, "")
         agreed, last = (agreed + 1 if says == last else 1), says
         if agreed >= patience.agree and (says == intent.status or waited >= patience.give_up):
@@ -310,11 +322,13 @@ def _switch_on(turn: Turn, key: str, because: Because, why: str) -> Work[None]:
     if facts.written and facts.intent is not None and facts.intent.status == ACTIVE:
         yield from _confirm(turn, facts.intent)
         return
-    seen = yield from turn.list_keys()
+    seen = yield from list_user(turn, key)
     listing = listing_of(seen)
     if key not in listing:
         turn.say(Gone(*turn.user, key, _NO_MORE))
         return
+    if turn.name != turn.user[1] and _passed_on(turn, key):
+        return  # by a run that was planned under the new name
     if facts.in_doubt is not None:
         lost = "no answer to this is on record: the key is set active whether or not it happened"
         turn.say(Unsure(*turn.user, key, facts.in_doubt.status, "", lost))
@@ -336,7 +350,7 @@ def note_foreign(turn: Turn, seen: User) -> Work[None]:
         if not theirs:
             return
         yield patience.pause
-        seen = yield from turn.list_keys()
+        seen = yield from list_user(turn, min(theirs))
         theirs &= _active(seen)
     for key in sorted(theirs):
         why = "somebody else reactivated it since: it is theirs now, and undo leaves it alone"
@@ -351,7 +365,7 @@ def look_at(hands: Hands, run: Run, user: UserId, steps: tuple[tuple[Step, datet
     """List a watched user's keys: repair, see what others changed, and whether the key that stays is used."""
     turn = Turn(hands, run, user)
     try:
-        seen = yield from turn.list_keys()
+        seen = yield from list_user(turn, steps[0][0].key)
         if (yield from _repair(turn, seen)):
             return
         yield from note_foreign(turn, seen)

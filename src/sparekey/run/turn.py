@@ -11,7 +11,6 @@ from sparekey.aws.errors import (
     AwsError,
     BadAnswerError,
     FailedServiceError,
-    NotFoundError,
     SessionEndedError,
     ThrottledError,
     UnreachableError,
@@ -28,10 +27,10 @@ from sparekey.run.entries import (
     Because,
     Deleting,
     Failed,
-    Gone,
     Held,
     Intent,
     Listing,
+    Renamed,
     Said,
     SaidOfKey,
     Status,
@@ -127,13 +126,17 @@ class AgainError(Exception):
 
 
 class Turn:
-    """The right to write to one user until somebody else takes it."""
+    """The right to write to one user until somebody else takes it.
+
+    `user` is who the plan names, under whom the ledger files everything; `name` is what AWS calls the user now.
+    """
 
     def __init__(self, hands: Hands, run: Run, user: UserId) -> None:
         self.hands, self.run, self.user = hands, run, user
         # Read before AWS is: whoever writes to the user in between ends this claim.
         self.claim = hands.ledger.claim(*user)
         self.gateway = hands.gateway_for(user[0])
+        self.name = user[1]
 
     def facts(self, key: str) -> KeyFacts:
         """What the run's ledger says of one of the user's keys."""
@@ -142,6 +145,9 @@ class Turn:
     def all_facts(self) -> dict[str, KeyFacts]:
         """What the run's ledger says of the user's keys."""
         entries = self.hands.ledger.entries(self.run.id, account=self.user[0], user=self.user[1])
+        for entry in entries:
+            if entry.kind == Renamed.__struct_config__.tag:
+                self.name = str(entry.body["name"])
         return {key: known for (_, _, key), known in fold_keys(entries).items()}
 
     def say(self, said: SaidOfKey) -> None:
@@ -179,13 +185,12 @@ class Turn:
         self.hands.ledger.check_going(self.run.id, (STOPS, STARTS))
 
     def list_keys(self) -> Work[User]:
-        """The user's keys, last use not read."""
-        keys = yield from self.patiently(lambda: self.gateway.list_keys(self.user[1]))
+        """The keys of whoever has the user's name, last use not read; raises NotFoundError where nobody has."""
+        keys = yield from self.patiently(lambda: self.gateway.list_keys(self.name))
         return User(self.user[1], "", keys)
 
-    def read(self) -> Work[User]:
-        """The user's keys with the last use of the active ones."""
-        listed = yield from self.list_keys()
+    def read(self, listed: User) -> Work[User]:
+        """A user's keys with the last use of the active ones."""
         keys: tuple[AccessKey, ...] = ()
         for key in listed.keys if isinstance(listed.keys, tuple) else ():
             keys += ((yield from self._with_last_use(key)),)
@@ -211,8 +216,6 @@ class Turn:
 
     def failed(self, key: str, error: AwsError, *, final: bool = True) -> SaidOfKey:
         """What a call that is no use repeating (now, where it is not final) comes to."""
-        if isinstance(error, NotFoundError):
-            return Gone(*self.user, key, error.message)
         return Failed(*self.user, key, "read", error.code, error.message, error.request_id, final=final)
 
     def _append(self, said: SaidOfKey, *, take: bool) -> None:

@@ -56,6 +56,7 @@ def _account(company: Company, table: AccountTable, now: datetime) -> None:
         joined=now - timedelta(days=1500),
         users={},
         former_users=[],
+        renamed=[],
         roles={},
         root_keys=[],
     )
@@ -90,6 +91,7 @@ def _user(company: Company, account: Account, table: UserTable, now: datetime) -
         console=table.console,
         allow=table.allow,
         keys=[],
+        policies=list(table.policies),
     )
     _keys(company, account, table.name, table.key, now)
 

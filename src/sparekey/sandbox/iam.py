@@ -46,26 +46,36 @@ def _user(call: Call, as_of: datetime | None = None) -> User:
     name = call.params.get("UserName") or call.caller.user
     if not name:
         raise invalid("Must specify userName when calling with non-User credentials")
-    if not re.fullmatch(r"[\w+=,.@-]{1,128}", name):
-        raise invalid(
-            "The specified value for userName is invalid. "
-            "It must contain only alphanumeric characters and/or the following: +=,.@_-"
-        )
-    when = as_of or call.now
-    user = call.account.users.get(name)
-    if user is None or not user.exists_at(when):
-        user = next((u for u in call.account.former_users if u.name == name and u.exists_at(when)), None)
+    _check_name(name, "userName", 128)
+    user = call.account.user_at(name, as_of or call.now)
     if user is None:
         raise no_such(f"The user with name {name} cannot be found.")
     return user
 
 
-def _told(call: Call, user: User) -> dict[str, Any]:
+def _check_name(name: str, parameter: str, longest: int) -> None:
+    if not (len(name) <= longest and re.fullmatch(r"[\w+=,.@-]+", name, re.ASCII)):
+        raise invalid(
+            f"The specified value for {parameter} is invalid. "
+            "It must contain only alphanumeric characters and/or the following: +=,.@_-"
+        )
+
+
+def _check_path(path: str, parameter: str) -> None:
+    if not re.fullmatch(r"/|/[\x21-\x7e]{1,510}/", path):
+        raise invalid(
+            f"The specified value for {parameter} is invalid. "
+            "It must begin and end with / and contain only alphanumeric characters and/or / characters."
+        )
+
+
+def _told(call: Call, user: User, when: datetime | None = None) -> dict[str, Any]:
+    name, path = user.called_at(when or call.now)
     return {
-        "Path": user.path,
-        "UserName": user.name,
+        "Path": path,
+        "UserName": name,
         "UserId": user.id,
-        "Arn": call.account.user_arn(user),
+        "Arn": call.account.user_arn(user, when),
         "CreateDate": user.created,
     }
 
@@ -76,11 +86,11 @@ def list_users(call: Call) -> dict[str, Any]:
     as_of = call.faults.as_of(call)
     everyone = [*call.account.users.values(), *call.account.former_users]
     users = sorted(
-        (user for user in everyone if user.exists_at(as_of) and user.path.startswith(prefix)),
-        key=lambda user: user.name,
+        (user for user in everyone if user.exists_at(as_of) and user.called_at(as_of)[1].startswith(prefix)),
+        key=lambda user: user.called_at(as_of)[0],
     )
-    page, more = _page(call, users, lambda user: user.name)
-    return {"Users": [_told(call, user) for user in page], **more}
+    page, more = _page(call, users, lambda user: user.called_at(as_of)[0])
+    return {"Users": [_told(call, user, as_of) for user in page], **more}
 
 
 def get_user(call: Call) -> dict[str, Any]:
@@ -90,7 +100,8 @@ def get_user(call: Call) -> dict[str, Any]:
         return {
             "User": {"Path": "/", "UserId": account.id, "Arn": account.root_arn, "CreateDate": account.joined}
         }
-    return {"User": _told(call, _user(call, call.faults.as_of(call)))}
+    as_of = call.faults.as_of(call)
+    return {"User": _told(call, _user(call, as_of), as_of)}
 
 
 def create_user(call: Call) -> dict[str, Any]:
@@ -114,11 +125,40 @@ def create_user(call: Call) -> dict[str, Any]:
     return {"User": _told(call, user)}
 
 
+def update_user(call: Call) -> None:
+    """A new name, a new path or both; keys, id and creation stay, the old name is nobody's.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateUser.html
+    """
+    if not call.params.get("UserName"):
+        raise invalid(
+            "1 validation error detected: Value null at 'userName' failed to satisfy constraint: "
+            "Member must not be null"
+        )
+    user = _user(call)
+    name, path = call.params.get("NewUserName", user.name), call.params.get("NewPath", user.path)
+    _check_name(name, "newUserName", 64)
+    _check_path(path, "newPath")
+    others = (known for known in call.account.users.values() if known is not user)
+    if any(name.lower() == other.name.lower() for other in others):
+        raise AwsError("EntityAlreadyExists", f"User with name {name} already exists.", 409)
+    call.resources = (("AWS::IAM::User", user.name),)
+    if (name, path) == (user.name, user.path):
+        return
+    del call.account.users[user.name]
+    user.rename(name, path, call.now)
+    call.account.users[name] = user
+    if user not in call.account.renamed:
+        call.account.renamed.append(user)
+
+
 def delete_user(call: Call) -> None:
-    """Refused while the user has keys."""
+    """Refused while the user has keys or policies."""
     user = _user(call)
     if any(key.exists_at(call.now) for key in user.keys):
         raise AwsError("DeleteConflict", "Cannot delete entity, must delete access keys first.", 409)
+    if user.policies:
+        raise AwsError("DeleteConflict", "Cannot delete entity, must detach all policies first.", 409)
     user.deleted = call.now
     call.account.former_users.append(call.account.users.pop(user.name))
 
@@ -136,7 +176,7 @@ def list_access_keys(call: Call) -> dict[str, Any]:
     present = [key for key in keys if key.exists_at(as_of)]
     order = {key.id: f"{at:06}" for at, key in enumerate(present)}
     page, more = _page(call, present, lambda key: order[key.id])
-    name = {"UserName": owner[0].name} if owner else {}
+    name = {"UserName": owner[0].called_at(as_of)[0]} if owner else {}
     told = [
         {**name, "AccessKeyId": key.id, "Status": key.status_at(as_of), "CreateDate": key.created}
         for key in page
@@ -243,6 +283,35 @@ def get_access_key_last_used(call: Call) -> dict[str, Any]:
     return {**name, "AccessKeyLastUsed": told}
 
 
+# The managed policies that the practice AWS knows: those by which AWS marks a user's key as leaked.
+QUARANTINES = (
+    "AWSCompromisedKeyQuarantine",
+    "AWSCompromisedKeyQuarantineV2",
+    "AWSCompromisedKeyQuarantineV3",
+)
+
+
+def list_entities_for_policy(call: Call) -> dict[str, Any]:
+    """The users that a managed policy is attached to, in the order of their names.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListEntitiesForPolicy.html
+    """
+    arn = call.params.get("PolicyArn", "")
+    name = arn.removeprefix(f"arn:{call.company.partition}:iam::aws:policy/")
+    if name not in QUARANTINES:
+        raise no_such(f"Policy {arn} does not exist or is not attachable.")
+    wanted = call.params.get("EntityFilter", "User")
+    if wanted not in ("User", "Role", "Group", "LocalManagedPolicy", "AWSManagedPolicy"):
+        raise invalid(
+            f"1 validation error detected: Value '{wanted}' at 'entityFilter' failed to satisfy constraint: "
+            "Member must satisfy enum value set: [User, Role, Group, LocalManagedPolicy, AWSManagedPolicy]"
+        )
+    users = [user for user in call.account.users.values() if name in user.policies and wanted == "User"]
+    page, more = _page(call, sorted(users, key=lambda user: user.name), lambda user: user.name)
+    told = [{"UserName": user.name, "UserId": user.id} for user in page]
+    return {"PolicyGroups": [], "PolicyUsers": told, "PolicyRoles": [], **more}
+
+
 def list_account_aliases(call: Call) -> dict[str, Any]:
     """The account's alias, if it has one."""
     return {"AccountAliases": [call.account.alias] if call.account.alias else [], "IsTruncated": False}
@@ -306,7 +375,9 @@ ACTIONS: dict[str, Handler] = {
     "GetUser": get_user,
     "ListAccessKeys": list_access_keys,
     "ListAccountAliases": list_account_aliases,
+    "ListEntitiesForPolicy": list_entities_for_policy,
     "ListUsers": list_users,
     "SimulatePrincipalPolicy": simulate_principal_policy,
     "UpdateAccessKey": update_access_key,
+    "UpdateUser": update_user,
 }

@@ -13,7 +13,7 @@ from sparekey.sandbox.faults import Faults
 from sparekey.sandbox.iam import created_element, key_resources
 from sparekey.sandbox.identity import Caller
 from sparekey.sandbox.scenario import AppTable
-from sparekey.sandbox.state import Account, Company, Key
+from sparekey.sandbox.state import GLOBAL_SERVICES, Account, Company, Key
 from sparekey.sandbox.trail import Event
 from sparekey.sandbox.wire import Operation, Request
 
@@ -73,9 +73,16 @@ class Past:
 
     def _calls(self, app: AppTable, caller: Caller) -> list[Event]:
         """What the app does at each tick, to be dated."""
-        place, message = Place(app.region, app.agent, app.source), "The request was refused."
-        calls = [self._call(caller, self._now, action, place, {}) for action in app.calls]
+        message = "The request was refused."
+        calls = [
+            self._call(caller, self._now, action, Place(self._region(action, app), app.agent, app.source), {})
+            for action in app.calls
+        ]
         return [call.event(app.error, message if app.error else "") for call in calls]
+
+    def _region(self, action: str, app: AppTable) -> str:
+        service = action.partition(":")[0]
+        return self._company.global_region if service in GLOBAL_SERVICES else app.region
 
     def _minted(self, account: Account, app: AppTable, key: Key, at: datetime) -> tuple[Caller, list[Event]]:
         """A session as the app asks for it, and the events of asking."""

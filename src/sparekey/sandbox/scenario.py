@@ -52,13 +52,17 @@ class KeyTable(_Table, frozen=True, kw_only=True):
 
 
 class UserTable(_Table, frozen=True, kw_only=True):
-    """One IAM user; without `allow` it may do everything that no fault denies."""
+    """One IAM user; without `allow` it may do everything that no fault denies.
+
+    `policies` are the names of AWS managed policies that are attached to it, such as those of a quarantine.
+    """
 
     name: str
     path: str = "/"
     age: Span | None = None
     console: bool = False
     allow: tuple[str, ...] | None = None
+    policies: tuple[str, ...] = ()
     key: tuple[KeyTable, ...] = ()
 
 

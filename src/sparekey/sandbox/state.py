@@ -26,6 +26,8 @@ GLOBAL_REGION = {
     "aws-us-gov": "us-gov-west-1",
     "aws-eusc": "eusc-de-east-1",
 }
+# Services without regions: CloudTrail files their calls under the partition's first region, IAM's last use under none.
+GLOBAL_SERVICES = frozenset({"cloudfront", "iam", "organizations", "route53"})
 
 
 class LastUse(msgspec.Struct, frozen=True):
@@ -81,6 +83,7 @@ class Key(msgspec.Struct, kw_only=True):
     def used(self, now: datetime, service: str, region: str) -> None:
         """Note a use, if it is far enough past the last one noted."""
         if not self.uses or now - self.uses[-1].at >= GRANULARITY:
+            region = "N/A" if service in GLOBAL_SERVICES else region
             self.uses = [*self.uses[-3:], LastUse(now.replace(microsecond=0), service, region)]
 
     def last_used(self, until: datetime) -> LastUse | None:
@@ -101,10 +104,26 @@ class User(msgspec.Struct, kw_only=True):
     keys: list[Key] = []
     known_from: datetime = EVER
     deleted: datetime | None = None
+    policies: list[str] = []
+    former: list[tuple[datetime, str, str]] = []
 
     def exists_at(self, when: datetime) -> bool:
         """Whether the user was there at a time."""
         return self.known_from <= when and (self.deleted is None or when < self.deleted)
+
+    def called_at(self, when: datetime) -> tuple[str, str]:
+        """The name and path at a time; `former` are those that ended then, oldest first."""
+        for until, name, path in self.former:
+            if when < until:
+                return name, path
+        return self.name, self.path
+
+    def rename(self, name: str, path: str, now: datetime) -> None:
+        """Take another name and path from now on; the keys go with the user."""
+        self.former = [*self.former, (now, self.name, self.path)]
+        self.name, self.path = name, path
+        for key in self.keys:
+            key.user = name
 
 
 class Role(msgspec.Struct, kw_only=True):
@@ -140,6 +159,7 @@ class Account(msgspec.Struct, kw_only=True):
     joined: datetime
     users: dict[str, User] = {}
     former_users: list[User] = []
+    renamed: list[User] = []
     roles: dict[str, Role] = {}
     root_keys: list[Key] = []
     report: Report | None = None
@@ -149,9 +169,22 @@ class Account(msgspec.Struct, kw_only=True):
         """The ARN of something in this account."""
         return f"arn:{self.partition}:{service}::{self.id}:{rest}"
 
-    def user_arn(self, user: User) -> str:
-        """The ARN of a user, path and all."""
-        return self.arn(f"user{user.path}{user.name}")
+    def user_arn(self, user: User, when: datetime | None = None) -> str:
+        """The ARN of a user, path and all, now or at a time."""
+        name, path = user.called_at(when) if when else (user.name, user.path)
+        return self.arn(f"user{path}{name}")
+
+    def user_at(self, name: str, when: datetime) -> User | None:
+        """The user who had a name at a time."""
+        known = [self.users[name]] if name in self.users else []
+        return next(
+            (
+                user
+                for user in (*known, *self.renamed, *self.former_users)
+                if user.exists_at(when) and user.called_at(when)[0] == name
+            ),
+            None,
+        )
 
     def role_arn(self, role: Role) -> str:
         """The ARN of a role, path and all."""

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def COMMAND(format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802
     """Say which accounts' root users have access keys. Read-only.
 
-    In member accounts with centralized root access the keys are listed, with age and last use. A root key
-    cannot be deactivated from outside: it is deleted, by the root user or by `sparekey delete --root`.
+    In member accounts with centralized root access the keys are listed, with age and last use; elsewhere the
+    credential report shows their number, least age and last use. A root key cannot be deactivated from
+    outside: it is deleted, by the root user or by `sparekey delete --root`.
     Exit code 3: a root user has a key; 4: an account could not be asked.
     """
     from sparekey import app, report

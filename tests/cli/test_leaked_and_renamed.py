@@ -1,0 +1,124 @@
+"""What AWS knows and a listing does not show: quarantined users, renamed users, the root user's keys."""
+
+import json
+from datetime import timedelta
+
+from cli.desk import ACCOUNT, Desk
+from sparekey import app
+from sparekey.app.page import reread
+from sparekey.sandbox.state import EVER, Key, LastUse
+
+POLICY = "AWSCompromisedKeyQuarantineV3"
+RULE = ("audit", "--rule", "quarantined-key")
+
+
+def quarantine(sk: Desk, *users: str) -> None:
+    for user in users:
+        sk.aws.state.accounts[ACCOUNT].users[user].policies = [POLICY]
+
+
+def test_a_quarantined_users_keys_are_held_until_a_person_retires_one(sk: Desk) -> None:
+    quarantine(sk, "web")
+    said = sk("plan", "-o", sk.plan, "--user", "web")
+    assert said.code == 3
+    steps = json.loads(sk.plan.read_text())["steps"]
+    assert [(step["action"], step["reason"], step["keep"]) for step in steps] == [
+        ("held", "quarantined", None)
+    ] * 2
+    assert any("ListEntitiesForPolicy" in one["source"] for step in steps for one in step["evidence"])
+    said = sk("plan", "-o", sk.plan, "--user", "web", "--force", sk.key("web", 1), "--because", "leaked")
+    assert said.code == 0, said.err
+    said = sk("apply", sk.plan, "--yes")
+    assert said.code == 0, said.err
+    assert sk.inactive == {"web/1"}
+
+
+def test_the_rule_finds_users_with_one_key_too_and_is_critical_in_every_format(sk: Desk) -> None:
+    quarantine(sk, "one")
+    said = sk(*RULE)
+    assert said.code == 3
+    assert "one" in said.out
+    assert POLICY in said.out
+    assert '"severity_id": 5' in sk(*RULE, "--format", "ocsf").out.replace(
+        '"severity_id":5', '"severity_id": 5'
+    )
+    assert "CRITICAL" in sk(*RULE, "--format", "asff").out
+    sk.aws.state.accounts[ACCOUNT].users["one"].keys[0].change("Inactive", sk.aws.clock.now())
+    assert sk(*RULE).code == 0
+
+
+def test_where_aws_does_not_say_whom_it_has_quarantined_that_is_unread(sk: Desk) -> None:
+    sk.deny("iam:ListEntitiesForPolicy")
+    said = sk(*RULE)
+    assert said.code == 4
+    assert "UNREADABLE" in said.out
+    said = sk("plan", "-o", sk.plan, "--user", "web")
+    assert said.code == 4
+    assert "whom AWS has quarantined" in said.out + said.err
+    assert sk("audit").code == 3, "the control itself does not ask"
+
+
+def test_a_user_renamed_after_the_report_is_found_by_its_new_name(sk: Desk) -> None:
+    said = sk("audit", "--read", "report")
+    assert said.code == 3
+    assert "web" in said.out
+    account = sk.aws.state.accounts[ACCOUNT]
+    user = account.users.pop("web")
+    user.rename("moved", "/", sk.aws.clock.now())  # no event yet: CloudTrail is late
+    account.users["moved"] = user
+    said = sk("audit", "--read", "report", "--format", "json")
+    assert said.code == 3
+    users = {
+        user["name"]: user["status"] for one in json.loads(said.out)["accounts"] for user in one["users"]
+    }
+    assert users["moved"] == "FAIL"
+    assert "web" not in users
+
+
+def test_the_console_finds_a_renamed_user_again_when_it_reads_some_users_afresh(sk: Desk) -> None:
+    here = app.connect()
+    audit = app.audit(here, mode="list")
+    assert [user.name for _, user in audit.snapshot.users()] == ["batch", "busy", "one", "ops", "web"]
+    users = sk.aws.state.accounts[ACCOUNT].users
+    web, busy = users.pop("web"), users.pop("busy")
+    web.rename("web2", "/", sk.aws.clock.now())
+    busy.rename("web", "/", sk.aws.clock.now())
+    users |= {"web2": web, "web": busy}
+    again = reread(here, audit, {(ACCOUNT, "web"), (ACCOUNT, "busy"), (ACCOUNT, "one")})
+    told = {user.name: user.keys for _, user in again.snapshot.users()}
+    assert list(told) == ["batch", "one", "ops", "web", "web2"]
+    for name, state in (("web", busy), ("web2", web)):
+        keys = told[name]
+        assert isinstance(keys, tuple)
+        assert [key.id for key in keys] == [key.id for key in state.keys]
+
+
+def test_ones_own_root_keys_are_told_by_the_credential_report(sk: Desk) -> None:
+    assert sk("root-keys").code == 0
+    now = sk.aws.clock.now()
+    created = now.replace(microsecond=0) - timedelta(days=400)
+    for number, status in enumerate(("Active", "Inactive")):
+        key = Key(
+            id=f"AKIAROOTROOTROOTROO{number}",
+            secret="x",
+            account=ACCOUNT,
+            user="",
+            created=created,
+            statuses=[(EVER, status)],
+            rotated=created,
+            uses=[LastUse(now - timedelta(days=3), "iam", "N/A")] if status == "Active" else [],
+        )
+        sk.aws.state.add_key(key)
+    sk.aws.state.accounts[ACCOUNT].report = None
+    said = sk("root-keys")
+    assert said.code == 3
+    assert "a key Active, at least 400 d old, used 3 d ago (iam)" in said.out
+    assert "a key Inactive, at least 400 d old, never used" in said.out
+    for mode in ("list", "report"):
+        said = sk("audit", "--rule", "root-key", "--read", mode)
+        assert said.code == 3
+        assert "2 keys: Active, at least 400 d old" in " ".join(said.out.split())
+    sk.deny("iam:GetCredentialReport")
+    said = sk("root-keys")
+    assert said.code == 3
+    assert "nobody but the root user" in said.out
