@@ -21,6 +21,7 @@ from sparekey.aws.client import Client, Credentials, Principal
 from sparekey.aws.errors import (
     AwsError,
     BadAnswerError,
+    DeniedError,
     FailedServiceError,
     NoCredentialsError,
     NotEnteredError,
@@ -370,7 +371,10 @@ def by_role(client: Client, base: Principal, target: Target, role: str) -> Sessi
 def _not_entered(error: AwsError, why: str, action: str) -> AwsError:
     """What may pass stays what it is, so that it is tried again like any other call."""
     kind = type(error) if isinstance(error, _PASSING) else NotEnteredError
-    return kind(why, code=error.code, action=action)
+    # A wrong clock or a policy of the organization is no matter of the role and its trust.
+    plain = isinstance(error, DeniedError) and error.hint == DeniedError.default_hint
+    hint = "" if plain else error.hint
+    return kind(why, hint, code=error.code, action=action, request_id=error.request_id)
 
 
 class ProfileCredentials:

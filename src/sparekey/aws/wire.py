@@ -27,7 +27,8 @@ _INTERIM = 16  # answers such as 100 Continue before the answer itself
 _CHUNK = 1 << 16
 
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: [^\r\n\0]*)?", re.ASCII)
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # a token of RFC 9110, 5.6.2
+# Names are tokens of RFC 9110, 5.6.2; a value has no line break, so that nobody reads two headers into one.
+_HEADERS = re.compile(r"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*)*")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?")
 _FRAMING = frozenset({"content-length", "transfer-encoding", "content-encoding"})
 _NO_BODY = frozenset({204, 304})
@@ -154,8 +155,9 @@ class _Connection:
             raise ValueError("interim answers without an end")
         if status == _SWITCHED:
             raise ValueError("the other side wants to speak something else than HTTP")
-        framed = status in _NO_BODY or "content-length" in headers or "transfer-encoding" in headers
-        body = b"" if status in _NO_BODY else self._read_body(headers)
+        bare = status in _NO_BODY and "transfer-encoding" not in headers
+        framed = bare or "content-length" in headers or "transfer-encoding" in headers
+        body = b"" if bare else self._read_body(headers)
         if self._hurried:
             self._stream.settimeout(self._seconds)
             self._hurried = False
@@ -165,15 +167,15 @@ class _Connection:
 
     def _read_head(self) -> tuple[bool, int, dict[str, str]]:
         """Whether the other side speaks HTTP/1.1, and so keeps connections; the status; the headers."""
-        lines = bytes(self._until(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        match = _STATUS.fullmatch(lines[0])
+        head = self._until(b"\r\n\r\n").decode("latin-1")
+        match = _STATUS.match(head)
         if not match:
             raise ValueError("the answer is not HTTP/1.1")
+        if not _HEADERS.fullmatch(head, match.end()):
+            raise ValueError("the answer has a header that is none")
         headers: dict[str, str] = {}
-        for line in lines[1:]:
-            name, colon, value = line.partition(":")
-            if not (colon and _NAME.fullmatch(name)) or "\n" in value or "\r" in value or "\0" in value:
-                raise ValueError("the answer has a header that is none")
+        for line in head.split("\r\n")[1:]:
+            name, _, value = line.partition(":")
             name, value = name.lower(), value.strip(" \t")
             if name not in headers:
                 headers[name] = value
@@ -268,7 +270,7 @@ class _Connection:
 def _message(request: Request, url: SplitResult, route: Route) -> bytes:
     """The request as it is sent; raises ValueError where a header would become another one."""
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    headers = {**request.headers, **route.headers}
+    headers = {**request.headers, **route.headers} if route.prefix else request.headers
     lines = [f"{request.method} {route.prefix}{path} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines.append(f"Content-Length: {len(request.body)}")
