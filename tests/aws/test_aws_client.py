@@ -110,7 +110,7 @@ def test_the_retried_codes_are_botocores() -> None:
         (failure("ExpiredToken", 403), errors.ExpiredCredentialsError, "the credentials have expired"),
         (failure("InvalidClientTokenId", 403), errors.RejectedCredentialsError, "InvalidClientTokenId"),
         (failure("NoSuchEntity", 404, "no user ann"), errors.NotFoundError, "no user ann"),
-        (failure("RequestExpired"), errors.AwsError, "time wrong"),
+        (failure("RequestExpired"), errors.ClockError, "this machine's clock is wrong"),
         (Response(403, {}, b"<html>the proxy says no"), errors.AwsError, "HTTP 403"),
         (Response(429, {}, b""), errors.ThrottledError, "too many requests"),
         (Response(200, {}, b"<html>"), errors.BadAnswerError, "is no XML"),

@@ -137,10 +137,7 @@ def test_nobody_there_is_a_cut_before_sending(wire: Wire) -> None:
     assert not caught.value.sent
 
 
-def test_a_connection_closed_while_idle_is_not_used_again(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sparekey.aws.wire._FRESH", 0.0)
+def test_a_connection_closed_while_idle_is_not_used_again(wire: Wire) -> None:
     with served([PLAIN], [PLAIN]) as url:
         assert wire.send(post(url)).status == 200
         while wire._idle[next(iter(wire._idle))][0].alive():
@@ -230,10 +227,10 @@ def test_one_tls_context_serves_every_connection(
     with served([PLAIN, answer], [PLAIN], tls=context) as url:
         assert trusting.send(post(url)).body == b"hi"
         assert trusting.send(post(url)).body == big
-        first = trusting._context()
+        first = trusting._routes.context()
         trusting.close()
         assert trusting.send(post(url)).body == b"hi"
-        assert trusting._context() is first
+        assert trusting._routes.context() is first
         trusting.close()
 
 

@@ -8,7 +8,7 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree
@@ -23,6 +23,7 @@ from botocore.utils import parse_timestamp
 
 from sparekey.aws.errors import (
     TRANSIENT,
+    Answer,
     AwsError,
     BadAnswerError,
     ExpiredCredentialsError,
@@ -35,6 +36,7 @@ from sparekey.aws.errors import (
 from sparekey.aws.pacing import Pace
 from sparekey.aws.wire import CutError, Request, Response, Send, Wire
 from sparekey.clock import Clock
+from sparekey.errors import SparekeyError
 
 # botocore's standard mode: three attempts, jittered exponential backoff of at most 20 seconds.
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
@@ -60,8 +62,8 @@ class Credentials(Protocol):
 class Renewable(Protocol):
     """Credentials of a session, of which another can be taken."""
 
-    def drop(self) -> None:
-        """Forget the session; another is taken when it is needed."""
+    def drop(self, used: str = "") -> None:
+        """Forget the session, if its key is the one that was used; another is taken when it is needed."""
         ...
 
 
@@ -122,7 +124,8 @@ class Service:
 def _timestamp(value: Any) -> datetime:
     """A time as AWS's XML writes it at a fiftieth of the cost, any other as botocore reads it."""
     with contextlib.suppress(TypeError, ValueError):
-        return datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     parsed: datetime = parse_timestamp(value)
     return parsed
 
@@ -252,7 +255,8 @@ class Client:
         try:
             root = ElementTree.fromstring(response.body)  # noqa: S314  # AWS's own answer, parsed as botocore does
         except ElementTree.ParseError as error:
-            raise BadAnswerError(f"the answer to {service}:{action} is no XML: {error}") from error
+            where = "line {}, column {}".format(*error.position)
+            raise BadAnswerError(f"the answer to {service}:{action} is no XML ({where})") from None
         for element in root.iter():  # the default namespace says nothing here
             element.tag = element.tag.rpartition("}")[2]
         result = root.find(f"{action}Result")
@@ -323,7 +327,7 @@ class Client:
     def _attempt(
         self, principal: Principal, service: Service, action: str, params: Mapping[str, Any]
     ) -> "Response | _Failure":
-        request = self._sign(principal, service, service.request(action, params), action)
+        request, used = self._sign(principal, service, service.request(action, params), action)
         if self._on_call:
             self._on_call(principal.account, service.name, action)
         try:
@@ -334,24 +338,30 @@ class Client:
             return _Failure(unreached, may_repeat=True, acted=cut.sent)
         if response.status < 300:
             return response
-        error = _error(principal, service, action, response)
+        error = _error(principal, service, action, response, self.clock.now())
         transient = response.status in _TRANSIENT_STATUS or error.code in TRANSIENT
         if isinstance(error, ExpiredCredentialsError) and isinstance(principal.credentials, Renewable):
             # AWS's clock counts: by ours, which may have been set, the session would go on.
-            principal.credentials.drop()
+            principal.credentials.drop(used)
             ended = SessionEndedError(
                 error.message, code=error.code, action=error.action, request_id=error.request_id
             )
             return _Failure(ended, may_repeat=True, acted=False)
         return _Failure(error, may_repeat=transient, acted=not isinstance(error, ThrottledError))
 
-    def _sign(self, principal: Principal, service: Service, request: _Unsigned, action: str) -> Request:
+    def _sign(
+        self, principal: Principal, service: Service, request: _Unsigned, action: str
+    ) -> tuple[Request, str]:
+        """The signed request, and the access key that signed it."""
         try:
             credentials = principal.credentials.get_frozen_credentials()
-        except (BotoCoreError, ClientError) as error:
+        except SparekeyError:
+            raise
+        except Exception as error:  # botocore asks other services here, and raises more than its own errors
             raise from_botocore(error, f"{service.name}:{action}") from error
         _Signer(credentials, service.signing_name, service.region).add_auth(request)
-        return Request(request.method, request.url, request.headers, request.body)
+        signed = Request(request.method, request.url, request.headers, request.body)
+        return signed, str(credentials.access_key)
 
     def _now(self) -> float:
         return self.clock.now().timestamp()
@@ -379,26 +389,55 @@ class _Failure(msgspec.Struct, frozen=True):
 
 def _parse(service: Service, action: str, response: Response) -> dict[str, Any]:
     try:
-        return service.parse(action, response)
-    except (parsers.ResponseParserError, ValueError, KeyError, TypeError) as error:
+        parsed = service.parse(action, response)
+    except Exception as error:  # noqa: BLE001  # whatever an answer does to botocore's parser: it is no answer
+        # Not from this error: its text is the whole answer, which may hold the credentials of a session.
         raise BadAnswerError(
-            f"the answer to {service.name}:{action} cannot be understood (HTTP {response.status})",
+            f"the answer to {service.name}:{action} cannot be understood (HTTP {response.status}, "
+            f"{type(error).__name__})",
             action=f"{service.name}:{action}",
-        ) from error
+        ) from None
+    output: dict[str, Any] = _Output.of(parsed, f"{service.name}:{action}")
+    return output
 
 
-def _error(principal: Principal, service: Service, action: str, response: Response) -> AwsError:
+class _Output(dict[str, Any]):
+    """An answer, or a part of one: what should be in it and is not makes it a bad answer."""
+
+    def __init__(self, parsed: Mapping[str, Any], call: str) -> None:
+        super().__init__(parsed)
+        self._call = call
+
+    @classmethod
+    def of(cls, parsed: Any, call: str) -> Any:
+        """The same with every structure in it."""
+        if isinstance(parsed, dict):
+            return cls({name: cls.of(part, call) for name, part in parsed.items()}, call)
+        return [cls.of(part, call) for part in parsed] if isinstance(parsed, list) else parsed
+
+    def __missing__(self, name: str) -> Any:
+        raise BadAnswerError(f"the answer to {self._call} has no {name}", action=self._call)
+
+
+def _error(
+    principal: Principal, service: Service, action: str, response: Response, received: datetime
+) -> AwsError:
     try:
         parsed = _parse(service, action, response)
     except BadAnswerError:
         parsed = {}  # such as a gateway's page in HTML: the status alone tells
     told = parsed.get("Error", {})
     return from_answer(
-        service=service.name,
-        action=action,
-        account=principal.account,
-        status=response.status,
-        code=str(told.get("Code", "")),
-        said=str(told.get("Message", "")),
-        request_id=str(parsed.get("ResponseMetadata", {}).get("RequestId", "")),
+        Answer(
+            service=service.name,
+            action=action,
+            account=principal.account,
+            region=service.region,
+            status=response.status,
+            code=str(told.get("Code", "")),
+            message=str(told.get("Message", "")),
+            request_id=str(parsed.get("ResponseMetadata", {}).get("RequestId", "")),
+            date=response.headers.get("date", ""),
+            received=received,
+        )
     )

@@ -1,18 +1,27 @@
 """Failures of AWS, of the way to it and of the credentials, told once as one sentence; never a secret."""
 
-import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import ClassVar
 
 from botocore import exceptions as boto
 
+from sparekey.aws import causes
 from sparekey.errors import SparekeyError
+from sparekey.model import Value
 
 # https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized"})
+_DENIED = frozenset(
+    {
+        *("AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"),
+        *("NotAuthorized", "UnauthorizedOperation"),
+    }
+)
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+# EC2's own words: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 _REJECTED = frozenset(
     {
+        "AuthFailure",
         "IncompleteSignature",
         "InvalidAccessKeyId",
         "InvalidClientTokenId",
@@ -22,7 +31,8 @@ _REJECTED = frozenset(
         "UnrecognizedClientException",
     }
 )
-_SKEWED = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
+_SKEWED = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
+_REGION_OFF = frozenset({"OptInRequired", "RegionDisabledException"})
 # The same codes as botocore's standard mode; a test holds them together.
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 THROTTLED = frozenset(
@@ -72,6 +82,12 @@ class ExpiredCredentialsError(AwsError):
     default_hint: ClassVar[str] = "Sign in again (for example `aws sso login`), then repeat the command."
 
 
+class ClockError(AwsError):
+    """AWS refuses a request for its time: this machine's clock is wrong."""
+
+    default_hint: ClassVar[str] = "Set this machine's clock (for example by NTP), then repeat the command."
+
+
 class SessionEndedError(AwsError):
     """A role's session ended before its time; nothing was done, and another session can be taken."""
 
@@ -104,7 +120,7 @@ class DeniedError(AwsError):
 class ThrottledError(AwsError):
     """AWS went on refusing for too many requests, however slowly they came."""
 
-    default_hint: ClassVar[str] = "Something else uses up this account's IAM request rate; try again later."
+    default_hint: ClassVar[str] = "Something else uses up this account's request rate; try again later."
 
 
 class NotFoundError(AwsError):
@@ -137,50 +153,111 @@ class BadAnswerError(AwsError):
     default_hint: ClassVar[str] = "Is something between here and AWS rewriting the answer?"
 
 
-def from_answer(
-    *, service: str, action: str, account: str, status: int, code: str, said: str, request_id: str
-) -> AwsError:
-    """The typed error for one error answer of AWS."""
-    call = f"{service}:{action}"
-    where = f"{call} in account {account}" if account else call
-    kind, message, hint = _read(status, code, said, where)
-    return kind(message, hint, code=code, action=call, request_id=request_id)
+class Answer(Value, frozen=True, kw_only=True):
+    """One error answer of AWS: its code and message, where it came from, and the header `Date` with our time."""
+
+    service: str
+    action: str
+    account: str = ""
+    region: str = ""
+    status: int = 400
+    code: str = ""
+    message: str = ""
+    request_id: str = ""
+    date: str = ""
+    received: datetime | None = None
+
+    @property
+    def call(self) -> str:
+        """Service and action, as a policy names them."""
+        return f"{self.service}:{self.action}"
+
+    @property
+    def where(self) -> str:
+        """The call and the account, for a sentence."""
+        return f"{self.call} in account {self.account}" if self.account else self.call
+
+    @property
+    def clock(self) -> str:
+        """How far our clock is off, if it is."""
+        return causes.clock_told(causes.clock_offset(self.message, self.date, self.received))
 
 
-def _read(status: int, code: str, said: str, where: str) -> tuple[type[AwsError], str, str]:
+def from_answer(answer: Answer) -> AwsError:
+    """The typed error for one error answer of AWS: message and hint speak of the cause."""
+    kind, message, hint = _read(answer)
+    return kind(message, hint, code=answer.code, action=answer.call, request_id=answer.request_id)
+
+
+def _read(answer: Answer) -> tuple[type[AwsError], str, str]:
+    code, status, where = answer.code, answer.status, answer.where
     kind: type[AwsError] = AwsError
-    message, hint = f"{where} failed: {code or f'HTTP {status}'}{_said(said)}", ""
+    message, hint = f"{where} failed: {code or f'HTTP {status}'}{_said(answer)}", ""
+    if code in _SKEWED or (code in _REJECTED and causes.speaks_of_the_clock(answer.message)):
+        return _late(answer)
     if code in _DENIED:
-        kind, message = DeniedError, f"access denied: {where}{_because(said)}"
-    elif code in _EXPIRED:
+        return _denied(answer)
+    if code in _EXPIRED:
         kind, message = ExpiredCredentialsError, f"the credentials have expired ({where})"
+        hint = _if_clock(answer, ExpiredCredentialsError)
     elif code in _REJECTED:
         # AWS quotes the canonical request here, and with it the session token: only the code is told.
         kind, message = RejectedCredentialsError, f"AWS rejects the credentials: {code} ({where})"
-    elif code in _SKEWED:
-        message, hint = f"AWS finds the request's time wrong ({where})", "Set this machine's clock right."
+        hint = _if_clock(answer, RejectedCredentialsError) or _if_region(answer)
+    elif code in _REGION_OFF:
+        message = f"{where} failed: region {answer.region} is not enabled for the account ({code})"
+        hint = "Enable it in the account's settings, or name another: `--region NAME`."
     elif code in THROTTLED or status == 429:
         kind, message = ThrottledError, f"too many requests: {where}"
     elif code == "NoSuchEntity" or code.endswith("NotFoundException"):
-        kind, message = NotFoundError, f"not found: {where}{_said(said)}"
+        kind, message = NotFoundError, f"not found: {where}{_said(answer)}"
     elif code == "AWSOrganizationsNotInUseException":
         hint = "Use credentials of the organization's management account, or leave out --org."
     elif status >= 500:
         kind, message = FailedServiceError, f"AWS failed: {where} (HTTP {status}{code and ' ' + code})"
+    elif 300 <= status < 400:
+        message = f"{where} is redirected (HTTP {status}), which AWS does not do"
+        hint = (
+            "Check AWS_ENDPOINT_URL, and whether a proxy or a network's sign-in page answers instead of AWS."
+        )
     return kind, message, hint
 
 
-def _said(said: str) -> str:
-    line = said.strip().splitlines()[0][:300] if said.strip() else ""
-    return f" ({line})" if line else ""
+def _late(answer: Answer) -> tuple[type[AwsError], str, str]:
+    """Too old or too new; on EC2 `RequestExpired` is also said of a session that has ended."""
+    if answer.code == "RequestExpired" and answer.service == "ec2" and not answer.clock:
+        hint = "" if answer.date else f"{ExpiredCredentialsError.default_hint} Is this machine's clock right?"
+        return ExpiredCredentialsError, f"the credentials have expired ({answer.where})", hint
+    told = answer.clock or "this machine's clock is wrong"
+    return ClockError, f"AWS refuses the request for its time: {told} ({answer.where})", ""
 
 
-def _because(said: str) -> str:
-    """AWS's own reason, where it gives one: which kind of policy it was that denied."""
-    match = re.search(r"because (.{1,200})", said)
-    if match:
-        return f" ({match[1].rstrip('.')})"
-    return " (an explicit deny)" if "explicit deny" in said else ""
+def _denied(answer: Answer) -> tuple[type[AwsError], str, str]:
+    denial = causes.denial(answer.message)
+    why = denial.why
+    if answer.call == "iam:GetAccessKeyLastUsed" and "policy" not in why and "boundary" not in why:
+        # https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccessKeyLastUsed.html
+        why = f"{why}; AWS answers the same for a key that no longer exists".removeprefix("; ")
+    return DeniedError, f"access denied: {answer.where}{why and f' ({why})'}", denial.hint
+
+
+def _if_clock(answer: Answer, kind: type[AwsError]) -> str:
+    told = answer.clock
+    return f"{told[0].upper()}{told[1:]}: set it. {kind.default_hint}" if told else ""
+
+
+def _if_region(answer: Answer) -> str:
+    if not causes.must_be_enabled(answer.region):
+        return ""
+    return (
+        f"AWS answers the same where region {answer.region} is not enabled for the account: "
+        f"enable it, or name another with --region. {RejectedCredentialsError.default_hint}"
+    )
+
+
+def _said(answer: Answer) -> str:
+    lines = causes.without_secrets(answer.message).strip().splitlines()
+    return f" ({lines[0][:300]})" if lines else ""
 
 
 _NO_CREDENTIALS = (
@@ -207,11 +284,14 @@ def from_botocore(error: Exception, action: str = "") -> AwsError:
         (_NO_CREDENTIALS, NoCredentialsError, "no usable AWS credentials"),
         ((boto.NoRegionError,), NoRegionError, "no AWS region is set"),
         ((boto.HTTPClientError, boto.ConnectionError), UnreachableError, "AWS cannot be reached"),
+        ((boto.InvalidRegionError,), AwsError, f"{action or 'the AWS client'} failed"),
         ((ValueError,), UnreachableError, "AWS cannot be reached"),  # an endpoint that is no URL
-        ((Exception,), AwsError, f"{action or 'the AWS client'} failed"),
     )
-    kind, told = next((kind, told) for causes, kind, told in kinds if isinstance(error, causes))
-    return kind(f"{told}: {_plain(error)}", action=action)
+    for errors, kind, told in kinds:
+        if isinstance(error, errors):
+            return kind(f"{told}: {_plain(error)}", action=action)
+    # Known by its type alone: the text of botocore's ResponseParserError is the answer, credentials and all.
+    return AwsError(f"{action or 'the AWS client'} failed in an unexpected way ({type(error).__name__})")
 
 
 def _from_client_error(error: boto.ClientError) -> AwsError:
@@ -219,13 +299,14 @@ def _from_client_error(error: boto.ClientError) -> AwsError:
     answer: Mapping[str, Mapping[str, object]] = error.response
     told, meta = answer.get("Error", {}), answer.get("ResponseMetadata", {})
     return from_answer(
-        service="sts",
-        action=str(error.operation_name),
-        account="",
-        status=int(str(meta.get("HTTPStatusCode", 400))),
-        code=str(told.get("Code", "")),
-        said=str(told.get("Message", "")),
-        request_id=str(meta.get("RequestId", "")),
+        Answer(
+            service="sts",
+            action=str(error.operation_name),
+            status=int(str(meta.get("HTTPStatusCode", 400))),
+            code=str(told.get("Code", "")),
+            message=str(told.get("Message", "")),
+            request_id=str(meta.get("RequestId", "")),
+        )
     )
 
 

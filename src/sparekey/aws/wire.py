@@ -1,31 +1,40 @@
 """HTTP/1.1 over kept connections: one pool and one TLS context for every account.
 
 botocore's own HTTP session costs about 0.5 ms of CPU per call and loads its CA bundle for each new
-connection; a POST of a few bytes needs far less. Through a proxy botocore's session is used all the same: a
-proxy costs more than the difference, and its rules are many.
+connection; a POST of a few bytes needs far less. It bounds neither the time nor the size of a whole answer;
+here every answer has both bounds, whatever the other side sends (docs/adr/0026).
 """
 
-import http.client
-import os
+import re
 import select
-import socket
-import ssl
-import struct
 import threading
 import time
 from collections.abc import Callable
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
-from botocore import exceptions as boto
-from botocore.awsrequest import AWSPreparedRequest
-from botocore.httpsession import URLLib3Session, get_cert_path
-from botocore.utils import get_environ_proxies
 
-_CONNECT_TIMEOUT = 10.0
-_TIMEOUT = struct.pack("ll", 60, 0)  # a timeval
-_FRESH = 1.0  # seconds: a connection idle for longer may have been closed by the other side
-_CHUNK = 65536
+from sparekey.aws.route import Route, Routes, Stream, why
+
+# botocore's read time-out, here of the whole answer.
+# https://docs.aws.amazon.com/cli/latest/topic/config-vars.html
+_SECONDS = 60.0
+# A credential report of 5,000 users, IAM's quota, is about 2.5 MB in base64; a page of 1,000 users 0.5 MB.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+_LARGEST = 16 << 20
+_HEAD = 1 << 16  # bytes: the longest head, chunk line or trailer
+_INTERIM = 16  # answers such as 100 Continue before the answer itself
+_CHUNK = 1 << 16
+
+_STATUS = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: [^\r\n\0]*)?", re.ASCII)
+# Names are tokens of RFC 9110, 5.6.2; a value has no line break, so that nobody reads two headers into one.
+_HEADERS = re.compile(r"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*)*")
+_CLOSE = re.compile(r"(?:^|,)[ \t]*close[ \t]*(?:,|$)", re.IGNORECASE)
+_ENDED = "the connection was closed before the end of the answer"
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?")
+_FRAMING = frozenset({"content-length", "transfer-encoding", "content-encoding"})
+_NO_BODY = frozenset({204, 304})
+_SWITCHED = 101
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -57,27 +66,33 @@ class CutError(Exception):
 
 
 class Wire:
-    """Sends requests; thread-safe."""
+    """Sends requests; thread-safe. An answer may take `seconds` and have a body of `largest` bytes."""
 
-    def __init__(self, ca_bundle: str | None = None) -> None:
+    def __init__(
+        self, ca_bundle: str | None = None, *, seconds: float = _SECONDS, largest: int = _LARGEST
+    ) -> None:
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, str], list[_Connection]] = {}
-        self._tls: ssl.SSLContext | None = None
-        self._ca_bundle = ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE")  # as botocore does
-        self._proxied: dict[str, URLLib3Session | None] = {}
+        self._routes = Routes(ca_bundle)
+        self._seconds = seconds
+        self._largest = largest
 
     def send(self, request: Request) -> Response:
         """Send and wait for the whole answer; raises CutError."""
         url = urlsplit(request.url)
-        proxied = self._by_proxy(url)
-        if proxied is not None:
-            return _send_by_botocore(proxied, request)
-        connection = self._connection(url)
         try:
-            response = connection.exchange(request, url)
+            route = self._routes.route(url)
+            message = _message(request, url, route)
+            connection = self._connection(url)
+        except (OSError, ValueError) as error:
+            raise CutError(f"{_place(url)}: {why(error)}", sent=False) from error
+        try:
+            response = connection.exchange(message)
         except (OSError, ValueError) as error:
             connection.close()
-            raise CutError(f"{url.netloc}: {_why(error)}", sent=True) from error
+            late = isinstance(error, TimeoutError)
+            told = f"no whole answer within {self._seconds:g} seconds" if late else why(error)
+            raise CutError(f"{_place(url)}: {told}", sent=True) from error
         if connection.reusable:
             with self._lock:
                 self._idle.setdefault((url.scheme, url.netloc), []).append(connection)
@@ -99,167 +114,185 @@ class Wire:
                 idle = self._idle.get((url.scheme, url.netloc))
                 connection = idle.pop() if idle else None
             if connection is None:
-                return self._connect(url)
+                stream = self._routes.open(url, self._seconds)
+                return _Connection(stream, self._seconds, self._largest)
             if connection.alive():
                 return connection
             connection.close()
-
-    def _connect(self, url: SplitResult) -> "_Connection":
-        host = url.hostname or ""
-        try:
-            sock = socket.create_connection((host, url.port or _port(url)), timeout=_CONNECT_TIMEOUT)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if url.scheme == "https":
-                sock = self._context().wrap_socket(sock, server_hostname=host)
-        except OSError as error:
-            raise CutError(f"{url.netloc}: {_why(error)}", sent=False) from error
-        # The kernel keeps the time: Python's own time-out costs a poll before each send and receive.
-        sock.settimeout(None)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT)
-        return _Connection(sock)
-
-    def _context(self) -> ssl.SSLContext:
-        with self._lock:
-            if self._tls is None:
-                self._tls = ssl.create_default_context(cafile=self._ca_bundle or get_cert_path(True))
-                self._tls.set_alpn_protocols(["http/1.1"])
-            return self._tls
-
-    def _by_proxy(self, url: SplitResult) -> URLLib3Session | None:
-        if url.netloc not in self._proxied:
-            proxies = get_environ_proxies(f"{url.scheme}://{url.netloc}/")
-            wanted = proxies if url.scheme in proxies else None
-            with self._lock:
-                self._proxied[url.netloc] = wanted and URLLib3Session(
-                    verify=self._ca_bundle or True, proxies=wanted, max_pool_connections=64
-                )
-        return self._proxied[url.netloc]
 
 
 class _Connection:
     """One kept connection, used by one thread at a time."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._buffer = b""
-        self._used = time.monotonic()
-        self._keeps = False
+    def __init__(self, stream: Stream, seconds: float, largest: int) -> None:
+        self._stream = stream
+        self._seconds = seconds
+        self._largest = largest
+        self._buffer, self._at = b"", 0  # what was received, and how far it is read
+        self._end = 0.0
+        self._hurried = False
+        self._poll = select.poll()
+        self._poll.register(stream.fileno(), select.POLLIN)
         self.reusable = False
 
     def alive(self) -> bool:
-        """False where the other side has closed it: an idle connection has nothing to say."""
-        if time.monotonic() - self._used < _FRESH:
-            return True
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return not poll.poll(0)
+        """False where the other side has closed it or sent more: an idle connection has nothing to say."""
+        pending = getattr(self._stream, "pending", None)
+        return not (pending and pending()) and not self._poll.poll(0)
 
     def close(self) -> None:
         """Close it."""
-        self._sock.close()
+        self._stream.close()
 
-    def exchange(self, request: Request, url: SplitResult) -> Response:
+    def exchange(self, message: bytes) -> Response:
         """Send one request and read its answer; raises OSError or ValueError."""
         self.reusable = False
-        self._sock.sendall(_head(request, url) + request.body)
-        status, headers = self._read_head()
-        while status < 200:
-            status, headers = self._read_head()
-        body = self._read_body(headers)
-        self._used = time.monotonic()
-        self.reusable = (
-            not self._buffer
-            and self._keeps
-            and headers.get("connection", "").lower() != "close"
-            and ("content-length" in headers or "transfer-encoding" in headers)
-        )
+        self._end = time.monotonic() + self._seconds
+        self._stream.sendall(message)
+        for _ in range(_INTERIM):
+            kept, status, headers = self._read_head()
+            if status >= 200 or status == _SWITCHED:
+                break
+        else:
+            raise ValueError("interim answers without an end")
+        if status == _SWITCHED:
+            raise ValueError("the other side wants to speak something else than HTTP")
+        bare = status in _NO_BODY and "transfer-encoding" not in headers
+        framed = bare or "content-length" in headers or "transfer-encoding" in headers
+        body = b"" if bare else self._read_body(headers)
+        if self._hurried:
+            self._stream.settimeout(self._seconds)
+            self._hurried = False
+        closes = "connection" in headers and bool(_CLOSE.search(headers["connection"]))
+        self.reusable = self._at == len(self._buffer) and kept and framed and not closes
         return Response(status, headers, body)
 
-    def _read_head(self) -> tuple[int, dict[str, str]]:
-        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
-            if len(self._buffer) > _CHUNK:
-                raise ValueError("the answer's head is too long")
-            self._more()
-        lines = self._buffer[:end].decode("latin-1").split("\r\n")
-        self._buffer = self._buffer[end + 4 :]
-        if not lines[0].startswith("HTTP/1."):
+    def _read_head(self) -> tuple[bool, int, dict[str, str]]:
+        """Whether the other side speaks HTTP/1.1, and so keeps connections; the status; the headers."""
+        head = self._until(b"\r\n\r\n").decode("latin-1")
+        match = _STATUS.match(head)
+        if not match:
             raise ValueError("the answer is not HTTP/1.1")
-        self._keeps = lines[0].startswith("HTTP/1.1")
-        headers = {}
-        for line in lines[1:]:
+        if not _HEADERS.fullmatch(head, match.end()):
+            raise ValueError("the answer has a header that is none")
+        headers: dict[str, str] = {}
+        for line in head.split("\r\n")[1:]:
             name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
-        return int(lines[0][9:12]), headers
+            name, value = name.lower(), value.strip(" \t")
+            if name not in headers:
+                headers[name] = value
+            elif name not in _FRAMING:
+                headers[name] += f", {value}"
+            elif headers[name] != value:
+                raise ValueError(f"the answer has two headers {name}")
+        return match[1] == "1", int(match[2]), headers
 
     def _read_body(self, headers: dict[str, str]) -> bytes:
-        if "chunked" in headers.get("transfer-encoding", "").lower():
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise ValueError("the answer is compressed, which nobody asked for")
+        if "transfer-encoding" in headers:
+            if headers["transfer-encoding"].lower() != "chunked" or "content-length" in headers:
+                raise ValueError("the answer's length is told in two ways, or in one that is not known")
             return self._read_chunks()
         if "content-length" in headers:
-            return self._take(int(headers["content-length"]))
-        parts = [self._buffer]
-        while part := self._sock.recv(_CHUNK):
+            length = headers["content-length"]
+            if not (length.isascii() and length.isdigit() and len(length) <= 20):
+                raise ValueError("the answer has a length that is none")
+            return self._take(self._allowed(int(length)))
+        parts = [self._buffer[self._at :]]
+        self._at, size = len(self._buffer), len(parts[0])
+        while part := self._receive(_CHUNK):
             parts.append(part)
-        self._buffer = b""
+            size = self._allowed(size + len(part))
         return b"".join(parts)
 
     def _read_chunks(self) -> bytes:
-        parts = []
-        while size := int(self._line().partition(b";")[0], 16):
-            parts.append(self._take(size))
-            if self._line():
+        body = bytearray()
+        while True:
+            match = _SIZE.fullmatch(self._until(b"\r\n"))
+            if not match:
                 raise ValueError("the answer's chunks do not fit")
-        while self._line():  # trailers
-            pass
-        return b"".join(parts)
+            size = int(match[1], 16)
+            if not size:
+                break
+            self._allowed(len(body) + size)
+            body += self._take(size)
+            if self._take(2) != b"\r\n":
+                raise ValueError("the answer's chunks do not fit")
+        left = _HEAD
+        while line := self._until(b"\r\n"):  # trailers
+            left -= len(line) + 2
+            if left < 0:
+                raise ValueError("the answer's trailers are too long")
+        return bytes(body)
 
-    def _line(self) -> bytes:
-        while (end := self._buffer.find(b"\r\n")) < 0:
+    def _allowed(self, size: int) -> int:
+        if size > self._largest:
+            raise ValueError(f"the answer is larger than {self._largest:,} bytes")
+        return size
+
+    def _until(self, end: bytes) -> bytes:
+        """What comes before `end`, which is passed over, too."""
+        seen = self._at
+        while (found := self._buffer.find(end, seen)) < 0:
+            unseen = len(self._buffer) - self._at
+            if unseen > _HEAD:
+                raise ValueError("the answer's head is too long")
             self._more()
-        line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
-        return line
+            seen = max(0, unseen - len(end))
+        if found - self._at > _HEAD:
+            raise ValueError("the answer's head is too long")
+        part = self._buffer[self._at : found]
+        self._at = found + len(end)
+        return part
 
     def _take(self, size: int) -> bytes:
-        missing, parts = size - len(self._buffer), [self._buffer]
-        while missing > 0:
-            part = self._sock.recv(min(missing, 1 << 20))
+        """So many bytes."""
+        have = self._buffer[self._at : self._at + size]
+        self._at += len(have)
+        if len(have) == size:
+            return have
+        parts, missing = [have], size - len(have)
+        while missing:
+            part = self._receive(min(missing, 1 << 20))
             if not part:
-                raise ConnectionResetError("the connection was closed in the middle of an answer")
+                raise ConnectionResetError(_ENDED)
             parts.append(part)
             missing -= len(part)
-        whole = b"".join(parts)
-        self._buffer = whole[size:]
-        return whole[:size]
+        return b"".join(parts)
 
     def _more(self) -> None:
-        part = self._sock.recv(_CHUNK)
+        part = self._receive(_CHUNK)
         if not part:
-            raise ConnectionResetError("the connection was closed before an answer")
-        self._buffer += part
+            raise ConnectionResetError(_ENDED)
+        self._buffer = self._buffer[self._at :] + part
+        self._at = 0
+
+    def _receive(self, size: int) -> bytes:
+        """What has come, before the time for the whole answer is up; raises TimeoutError after it."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        if left < 0.9 * self._seconds:  # most answers are here long before, and need no such call
+            self._stream.settimeout(left)
+            self._hurried = True
+        return self._stream.recv(size)
 
 
-def _head(request: Request, url: SplitResult) -> bytes:
+def _message(request: Request, url: SplitResult, route: Route) -> bytes:
+    """The request as it is sent; raises ValueError where a header would become another one."""
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    lines = [f"{request.method} {path} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in request.headers.items()]
-    lines.append(f"Content-Length: {len(request.body)}\r\n\r\n")
-    return "\r\n".join(lines).encode("latin-1")
+    headers = {**request.headers, **route.headers} if route.prefix else request.headers
+    lines = [f"{request.method} {route.prefix}{path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines.append(f"Content-Length: {len(request.body)}")
+    text = "\r\n".join(lines)
+    breaks = len(lines) - 1
+    if not text.isascii() or text.count("\n") != breaks or text.count("\r") != breaks:
+        raise ValueError("a header of the request would hold a line break or a character that is not ASCII")
+    return text.encode() + b"\r\n\r\n" + request.body
 
 
-def _port(url: SplitResult) -> int:
-    return http.client.HTTPS_PORT if url.scheme == "https" else http.client.HTTP_PORT
-
-
-def _why(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__
-
-
-def _send_by_botocore(session: URLLib3Session, request: Request) -> Response:
-    prepared = AWSPreparedRequest(request.method, request.url, request.headers, request.body, False)
-    try:
-        answer = session.send(prepared)
-        body = answer.content
-    except (boto.HTTPClientError, boto.ConnectionError) as error:
-        sent = not isinstance(error, boto.EndpointConnectionError | boto.ProxyConnectionError)
-        raise CutError(f"{urlsplit(request.url).netloc}: {error}", sent=sent) from error
-    return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, body)
+def _place(url: SplitResult) -> str:
+    """Host and port, without the name and password that a URL may hold."""
+    return url.netloc.rpartition("@")[2]
