@@ -150,7 +150,7 @@ def test_yes_at_the_terminal(sk: Desk) -> None:
 def test_an_unknown_format_is_refused_before_anything_is_done(sk: Desk, verb: str) -> None:
     sk.planned()
     calls = len(sk.aws.state.calls)
-    args = {"apply": [str(sk.plan), "--yes"], "show": ["r-"], "undo": ["r-"], "stop": ["r-"]}.get(verb, [])
+    args = {"apply": [str(sk.plan), "--yes"], "show": [sk.run], "undo": [sk.run], "stop": [sk.run]}.get(verb, [])
     said = sk(verb, *args, "--format", "yaml")
     assert (said.code, said.out) == (2, "")
     assert "there is no format 'yaml' for " in said.error

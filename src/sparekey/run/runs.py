@@ -33,6 +33,8 @@ CALLS = 8
 _POLL = 0.1
 _CLOCKS_DIFFER = timedelta(minutes=1)
 _SHORTEST_WATCH = timedelta(hours=48)
+_PREFIX = "r-"
+_SHORTEST_ID = 4
 _FINISHED = ("settled", "unwatched", "rolled_back", "undone")
 _UNDER_WAY = ("in_doubt", "applied", "confirmed", "reactivating")
 
@@ -344,7 +346,7 @@ class Runs:
         return tuple(self.show(run) for run in self._runs())
 
     def _runs(self) -> tuple[str, ...]:
-        return tuple(run for run in self._state.ledger.runs() if run.startswith("r-"))
+        return tuple(run for run in self._state.ledger.runs() if run.startswith(_PREFIX))
 
     def deletable(self, older_than: timedelta) -> tuple[Deletable, ...]:
         """The keys that our runs deactivated at least that long ago; AWS is asked when each is deleted."""
@@ -363,10 +365,22 @@ class Runs:
         return load_fold(self._hands, self.find(run_id)).record()
 
     def find(self, run_id: str) -> str:
-        """The whole id of a run; raises BadInputError where none or several match."""
-        found = [run for run in self._runs() if run.startswith(run_id)]
-        if run_id in found:
+        """The whole id of a run; raises BadInputError where none or several match.
+
+        An id may be cut short to "r-" and four characters of it or more, where that is unique: what an unset
+        variable of a script leaves, nothing or a letter, names no run.
+        """
+        if not run_id.strip():
+            raise BadInputError("the id of the run is empty", "`sparekey runs` lists them.")
+        runs = self._runs()
+        if run_id in runs:
             return run_id
+        if not run_id.startswith(_PREFIX) or len(run_id) < len(_PREFIX) + _SHORTEST_ID:
+            raise BadInputError(
+                f"{run_id!r} does not name a run: that takes r- and at least four more characters of its id",
+                "`sparekey runs` lists them.",
+            )
+        found = [run for run in runs if run.startswith(run_id)]
         if len(found) != 1:
             what = "no run matches" if not found else f"{len(found)} runs match"
             raise BadInputError(f"{what} {run_id!r}", "`sparekey runs` lists them.")

@@ -21,20 +21,27 @@ if TYPE_CHECKING:
 @click.option(
     "--max-keys",
     type=click.IntRange(1),
-    default=50,
-    show_default=True,
-    help="So many keys may go in one run,",
+    metavar="N",
+    help="Refuse a plan that deactivates more keys than this. A limit that is named binds;"
+    " with none named: 50 keys or 20 % of the active keys read, whichever is more.",
 )
 @click.option(
     "--max-share",
     type=click.FloatRange(0, 1),
-    default=0.2,
-    show_default=True,
-    help="or this share of the active keys read, whichever is more.",
+    metavar="SHARE",
+    help="Refuse a plan that deactivates more than this share of the active keys read, such as 0.1.",
 )
-@click.option("--max-account-keys", type=click.IntRange(1), help="The same for each account: so many keys,")
 @click.option(
-    "--max-account-share", type=click.FloatRange(0, 1), help="or this share of the active keys read in it."
+    "--max-account-keys",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Refuse a plan that deactivates more keys than this in one account. Default: no limit.",
+)
+@click.option(
+    "--max-account-share",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Refuse a plan that deactivates more than this share of one account's active keys. Default: no limit.",
 )
 @click.option("--waves", default="", metavar="SIZES", help="So many users at a time: 1,10,rest.")
 @click.option(
@@ -53,8 +60,8 @@ if TYPE_CHECKING:
 def COMMAND(  # noqa: N802
     plan: Path,
     yes: bool,
-    max_keys: int,
-    max_share: float,
+    max_keys: int | None,
+    max_share: float | None,
     max_account_keys: int | None,
     max_account_share: float | None,
     waves: str,
