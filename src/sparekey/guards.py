@@ -158,7 +158,9 @@ def _named(limits: Limits) -> str:
     """The limits that hold, as a person would name them."""
     keys, share = limits.max_keys, limits.max_share
     if keys is None and share is None:
-        return f"{DEFAULT_KEYS} keys or {DEFAULT_SHARE:.0%}, whichever is more; --max-keys names another limit"
+        return (
+            f"{DEFAULT_KEYS} keys or {DEFAULT_SHARE:.0%}, whichever is more; --max-keys names another limit"
+        )
     named = ("" if keys is None else f"--max-keys {keys}", "" if share is None else f"--max-share {share:g}")
     return " and ".join(filter(None, named))
 

@@ -131,7 +131,7 @@ def make(
         steps=tuple(sorted(steps, key=lambda step: (step.account, step.user, step.key))),
         exempt=tuple(sorted(exempt, key=lambda entry: (entry.account, entry.user))),
         unread=tuple(sorted(_unread(snapshot, chosen), key=lambda entry: (entry.what, entry.why))),
-        notes=tuple(_notes(steps, policy)),
+        notes=notes_on(steps, policy),
         usages=tuple(usage for _key, usage in sorted(by_key.items())),
     )
     return seal(plan)
@@ -142,12 +142,13 @@ def seal(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, digest=_digest(msgspec.json.decode(msgspec.json.encode(plan))))
 
 
-def _notes(steps: Iterable[Step], policy: Policy) -> Iterator[str]:
+def notes_on(steps: Iterable[Step], policy: Policy) -> tuple[str, ...]:
     """What a person should know before agreeing."""
     users = {(step.account, step.user) for step in steps if step.action == "deactivate"}
     blind = sum(not policy.probed(*user) for user in users)
-    if blind:
-        yield f"nothing will notice a breakage for {blind} of {len(users)} users: no probe"
+    if not blind:
+        return ()
+    return (f"nothing will notice a breakage for {blind} of {len(users)} users: no probe",)
 
 
 def _by_key(usages: Iterable[Usage]) -> dict[str, Usage]:
@@ -260,9 +261,7 @@ def decode(content: bytes) -> Plan:
     except _NOT_JSON as error:
         raise PlanError(f"the plan is not whole: {_short(error)}") from error
     if schema != SCHEMA:
-        raise PlanError(
-            f"the plan has the schema {schema[:40]!r}; this version of sparekey reads {SCHEMA!r}"
-        )
+        raise PlanError(f"the plan has the schema {schema[:40]!r}; this version of sparekey reads {SCHEMA!r}")
     try:
         plan = msgspec.json.decode(content, type=Plan)
     except _NOT_JSON as error:
@@ -295,10 +294,9 @@ def check_usable(plan: Plan, caller: Caller, policy: Policy, now: datetime) -> N
 
     What the file names as its end can shorten the plan's life and never lengthen it.
     """
-    if now >= min(plan.expires, _after(plan.generated, LIFETIME)):
-        raise PlanError(
-            f"the plan of {_minute(plan.generated)} has expired: a plan can be applied for 24 hours"
-        )
+    end = min(plan.expires, _after(plan.generated, LIFETIME))
+    if now >= end:
+        raise PlanError(f"the plan expired at {_minute(end)}: a plan is good for 24 hours")
     if _after(plan.generated, -_CLOCKS_DIFFER) > now:
         raise PlanError(f"the plan was made in the future ({_minute(plan.generated)}): check the clock")
     if plan.policy_digest != policy.digest:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 @click.command("undo", short_help="Reactivate what a run deactivated.")
 @click.argument("run", metavar="RUN")
 @click.option(
-    "--key", default="", metavar="ID", help="Reactivate only this key. Default: every key that the run deactivated."
+    "--key",
+    default="",
+    metavar="ID",
+    help="Reactivate only this key. Default: every key that the run deactivated.",
 )
 @format_option("run")
 @database_option
@@ -41,8 +44,9 @@ def COMMAND(  # noqa: N802
     from sparekey import app, report
 
     here = connect()
+    caller = here.gateway.caller()
     before = app.show(run, here.clock)
-    tell(_announced(before, key))
+    tell(f"as {caller.arn}", _announced(before, key))
     record = app.undo(here, before.id, key=key, on_event=say)
     if key:
         record = structs.replace(record, steps=tuple(step for step in record.steps if step.key == key))
@@ -54,7 +58,9 @@ def _announced(record: "RunRecord", key: str) -> str:
     """What is about to be done: of which run, how many keys, in which accounts."""
     off = [step for step in record.steps if step.state in _OFF and key in ("", step.key)]
     keys = f"{len(off):,} key{'' if len(off) == 1 else 's'}"
-    where = ", ".join(f"{count:,} in account {account}" for account, count in sorted(_by_account(off).items()))
+    where = ", ".join(
+        f"{count:,} in account {account}" for account, count in sorted(_by_account(off).items())
+    )
     begun = f"{record.opened:%Y-%m-%d %H:%M} UTC by {record.caller}"
     return f"undo of run {record.id} (started {begun}): reactivates {keys}{': ' if where else ''}{where}"
 
