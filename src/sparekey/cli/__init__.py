@@ -18,11 +18,11 @@ class _Verbs(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse what is given and empty: for a verb it would mean "not given", which is mostly "all"."""
-        from sparekey.errors import BadInputError  # `--help` answers at once
-
         for before, arg in pairwise(["", *args]):
             name, given, value = arg.partition("=") if arg.startswith("--") else (before, "=", arg)
             if given and not value:
+                from sparekey.errors import BadInputError  # late: `--help` answers at once
+
                 raise BadInputError(
                     f"{name if name.startswith('-') else 'an argument'} is given and empty",
                     "A shell variable that is not set may be the cause. Give a value, or leave it out."
