@@ -221,6 +221,7 @@ def test_overrides_are_named_with_what_aws_says() -> None:
 
 
 KEYS = sorted(key.id for keys in company().users.values() for key in keys)
+PAIRS = [(keys[0].id, keys[-1].id) for _, keys in sorted(company().users.items()) if len(keys) > 1]
 USERS = sorted({user for _, user in company().users})
 TIMES = st.sampled_from(
     [(NOW + timedelta(days=days)).isoformat() for days in (-4000, -400, -2, -1, 0, 1, 400)]
@@ -256,7 +257,8 @@ def edits(draw: st.DrawFn, *, overrides: bool = True, usages: bool = True) -> Ed
     kinds += ["force", "keep", "keep_old"] if overrides else []
     kinds += ["usages"] if usages else []
     kind = draw(st.sampled_from(kinds))
-    name, other, number = draw(ids), draw(ids), draw(st.integers(0, 99))
+    name, other = draw(st.one_of(st.sampled_from(PAIRS), st.tuples(ids, ids)))
+    number = draw(st.integers(0, 99))
     field = draw(st.sampled_from(sorted(step_fields)))
     value, when, count = draw(step_fields[field]), draw(TIMES), draw(st.sampled_from([0, 1, 10**6]))
 
