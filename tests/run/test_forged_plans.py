@@ -119,7 +119,7 @@ def _step(of: str, keep: str, **changes: object) -> Callable[[dict[str, Any]], N
         step["preconditions"] = {
             "arn": f"arn:aws:iam::{ACCOUNT}:user/{user}",
             "statuses": {of: "Active", keep: "Active"},
-            "last_used": {of: None, keep: None},
+            "last_used": {of: NOW.isoformat(), keep: NOW.isoformat()},
         }
         document["steps"] = [step | changes]
         document["exempt"] = []
@@ -244,8 +244,7 @@ def edits(draw: st.DrawFn, *, overrides: bool = True, usages: bool = True) -> Ed
     kinds = [
         "step",
         "step",
-        "step",
-        "whole",
+        *["whole"] * 6,
         "twice",
         "drop",
         "statuses",
@@ -258,7 +257,7 @@ def edits(draw: st.DrawFn, *, overrides: bool = True, usages: bool = True) -> Ed
     kinds += ["usages"] if usages else []
     kind = draw(st.sampled_from(kinds))
     name, other = draw(st.one_of(st.sampled_from(PAIRS), st.tuples(ids, ids)))
-    number = draw(st.integers(0, 99))
+    number, why = draw(st.integers(0, 99)), draw(st.sampled_from(["idle", "cutover", "forced"]))
     field = draw(st.sampled_from(sorted(step_fields)))
     value, when, count = draw(step_fields[field]), draw(TIMES), draw(st.sampled_from([0, 1, 10**6]))
 
@@ -268,7 +267,7 @@ def edits(draw: st.DrawFn, *, overrides: bool = True, usages: bool = True) -> Ed
         if kind == "step" and step:
             step[field] = value
         elif kind == "whole" and step:
-            whole = {"key": name, "keep": other, "action": "deactivate", "reason": "idle"}
+            whole = {"key": name, "keep": other, "action": "deactivate", "reason": why}
             owner = next(
                 (of for of, keys in company().users.items() if any(k.id == name for k in keys)), None
             )
@@ -276,9 +275,12 @@ def edits(draw: st.DrawFn, *, overrides: bool = True, usages: bool = True) -> Ed
                 arn = f"arn:aws:iam::{owner[0]}:user/{owner[1]}"
                 whole |= {"account": owner[0], "user": owner[1]}
                 whole["preconditions"] = {
-                    "arn": arn, "statuses": {name: "Active", other: "Active"}, "last_used": {name: when},
+                    "arn": arn, "statuses": {name: "Active", other: "Active"}, "last_used": {name: NOW.isoformat()},
                 }  # fmt: skip
+            steps[:] = [one for one in steps if one["key"] not in (name, other)]
             steps.append(copy.deepcopy(step) | whole)
+            if usages and why == "cutover":
+                document["usages"] = msgspec.to_builtins(MOVED)
         elif kind == "twice" and step:
             steps.append(copy.deepcopy(step))
         elif kind == "drop" and step:
@@ -350,6 +352,23 @@ def test_overrides_that_a_person_confirms_spare_the_caller_and_the_limits(change
     assert not gone & {"AKIABUSYOLD", "AKIABUSYNEW", "AKIAEXEMPTOLD", "AKIAEXEMPTNEW"} - set(plan.asked.force)
     assert len(gone) <= 4
     assert all(any(key.status == "Active" for key in keys) for keys in aws.users.values())
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        _step("AKIAEXEMPTOLD", "AKIAEXEMPTNEW"),
+        _step("AKIAVAULTOLD", "AKIAVAULTNEW"),
+        _step("AKIABUSYOLD", "AKIABUSYNEW", reason="cutover"),
+        _step("AKIAOPSOLD", "AKIAOPSNEW"),
+        _step("AKIAONE", "AKIAIDLENEW"),
+    ],
+)
+def test_the_run_itself_holds_a_forged_step(edit: Edit) -> None:
+    aws = company()
+    states = carry(aws, forged(honest(aws), edit))
+    assert inactive(aws) == set()
+    assert {state.partition(":")[0] for state in states.values()} == {"held"}
 
 
 @settings(max_examples=25, deadline=None)

@@ -109,8 +109,9 @@ def COMMAND(  # noqa: N802
     """Carry out a plan: deactivate its keys, and read back that they are Inactive.
 
     Asks first. Each user is read again just before the write, and held if anything changed. A plan that was made
-    with another state is decided on anew before it is shown. After a crash or Ctrl-C the same command goes on. Exit code 0: all done; 1: a key did not turn inactive; 3: steps are held;
-    4: the plan says that something could not be read.
+    with another state is decided on anew before it is shown. After a crash or Ctrl-C the same command goes on.
+    Exit code 0: all done; 1: a key did not turn inactive; 3: steps are held; 4: the plan says that something
+    could not be read.
     """
     from sparekey import app, report
 
