@@ -10,7 +10,18 @@ SOURCE = Path(__file__).parents[1] / "src" / "sparekey"
 
 # What each room may import of ours, beside itself. `errors` is how any room refuses, so any may import it
 # (docs/adr/0003); `clock` names a Protocol, and only rooms with I/O are given one (docs/adr/0001).
-DECIDING = {"model", "words", "policy", "service_names", "rules", "cutover", "choose", "plan", "guards"}
+DECIDING = {
+    "model",
+    "words",
+    "policy",
+    "service_names",
+    "rules",
+    "cutover",
+    "choose",
+    "plan",
+    "recheck",
+    "guards",
+}
 READING = {"aws", "usage", "audit"}
 RUNNING = DECIDING | READING | {"ledger", "probes", "run", "clock"}
 ROOMS: dict[str, set[str]] = {
@@ -26,6 +37,7 @@ ROOMS: dict[str, set[str]] = {
     "cutover": {"model", "policy", "service_names", "words"},
     "choose": {"model", "policy", "cutover", "service_names", "words"},
     "plan": {"model", "policy", "choose", "words"},
+    "recheck": {"model", "plan", "choose", "policy", "words"},
     "guards": {"model", "plan", "words"},
     "aws": {"model", "clock"},
     "usage": {"model", "aws", "clock"},

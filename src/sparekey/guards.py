@@ -2,33 +2,82 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 
-from sparekey.errors import RefusedError
+from sparekey.errors import BadInputError, RefusedError
 from sparekey.model import ACTIVE, Caller, Value
 from sparekey.plan import Plan
 
 
 class Limits(Value, frozen=True):
-    """How much one run may deactivate: the larger of `max_keys` and `max_share` of the active keys read.
+    """How much one run may deactivate; a limit that a person names binds, None is one that nobody named.
 
-    `account_keys` and `account_share` bind each account in the same way; None leaves accounts unbounded
-    beyond the run's own limit.
+    Where neither `max_keys` nor `max_share` (of the active keys read) is named, the larger of their defaults
+    holds, so that a small account can be worked on. `account_keys` and `account_share` bind each account;
+    they have no defaults.
     """
 
-    max_keys: int = 50
-    max_share: float = 0.2
+    max_keys: int | None = None
+    max_share: float | None = None
     account_keys: int | None = None
     account_share: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a share that is none: a NaN passes every comparison of a range."""
+        for option, share in (
+            ("--max-share", self.max_share),
+            ("--max-account-share", self.account_share),
+        ):
+            if share is not None and not 0 <= share <= 1:
+                raise BadInputError(f"{option} {share:g} is not a share from 0 to 1", "Such as 0.2.")
+
+    def allowed(self, read: int) -> int:
+        """How many keys a run may deactivate where so many active ones were read."""
+        named = _binding(self.max_keys, self.max_share, read)
+        return max(DEFAULT_KEYS, _share(DEFAULT_SHARE, read)) if named is None else named
+
+    def allowed_in_account(self, read: int) -> int | None:
+        """The same in one account where so many active keys were read; None where nothing bounds it."""
+        return _binding(self.account_keys, self.account_share, read)
+
+    def needs_counts(self, deactivations: int) -> bool:
+        """True where the number of active keys that were read can decide whether so many are too many."""
+        unnamed = self.max_keys is None and self.max_share is None
+        run = self.max_share is not None or (unnamed and deactivations > DEFAULT_KEYS)
+        return run or self.account_share is not None
+
+
+DEFAULT_KEYS = 50
+DEFAULT_SHARE = 0.2
+# Of each guard's refusals: a plan may be large, and one sentence is enough to know what is wrong with it.
+_SHOWN = 5
 
 Guard = Callable[[Plan, Caller, Limits], Iterator[str]]
 
 
+def _binding(keys: int | None, share: float | None, read: int) -> int | None:
+    """The smaller of the limits that were named; None where none was."""
+    limits = [limit for limit in (keys, None if share is None else _share(share, read)) if limit is not None]
+    return min(limits, default=None)
+
+
+def _share(share: float, read: int) -> int:
+    """So many whole keys: 0.29 of 100 is 29, although it is 28.999… in binary."""
+    return int(round(read * share, 6))
+
+
 def refuse(plan: Plan, caller: Caller, limits: Limits) -> None:
-    """Raise RefusedError with every refusal; return where there is none."""
-    said = [text for guard in GUARDS for text in guard(plan, caller, limits)]
+    """Raise RefusedError with what each guard refuses; return where none does."""
+    said = [text for guard in GUARDS for text in _some(guard(plan, caller, limits))]
     if said:
         raise RefusedError("; ".join(said), "Nothing was changed. docs/safety.md explains each guard.")
+
+
+def _some(refusals: Iterator[str]) -> Iterator[str]:
+    yield from islice(refusals, _SHOWN)
+    more = sum(1 for _ in refusals)
+    if more:
+        yield f"and {more:,} more like it"
 
 
 def _kept_key_is_active(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
@@ -73,31 +122,59 @@ def _never_the_callers_own(plan: Plan, caller: Caller, limits: Limits) -> Iterat
             yield f"{step.account}/{step.user}: {step.key} is behind the credentials that sparekey runs with"
 
 
+def _each_account_once(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
+    """Each account is named once: its keys count once."""
+    del caller, limits
+    for account, count in sorted(Counter(account.id for account in plan.accounts).items()):
+        if count > 1:
+            yield f"account {account}: the plan names it {count:,} times"
+
+
+def _users_of_their_account(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
+    """Each user's ARN names the user, the account and the partition that the step and the caller name."""
+    del limits
+    partition = caller.arn.split(":")[1:2]
+    for step in plan.deactivations:
+        head, _, rest = step.preconditions.arn.partition(":user/")
+        fits = head.split(":") == ["arn", *partition, "iam", "", step.account]
+        if not fits or rest.rpartition("/")[2] != step.user:
+            yield f"{step.account}/{step.user}: {step.preconditions.arn!r} is not the ARN of this user"
+
+
 def _not_too_many(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
-    """One run deactivates at most `--max-keys` keys or `--max-share` of those read, whichever is more."""
+    """One run deactivates at most `--max-keys` keys and at most `--max-share` of the active keys read."""
     del caller
     going = len(plan.deactivations)
     read = sum(account.active_keys for account in plan.accounts)
-    allowed = max(limits.max_keys, int(read * limits.max_share))
+    allowed = limits.allowed(read)
     if going > allowed:
         yield (
-            f"the plan deactivates {going} of {read} active keys; at most {allowed} are allowed "
-            f"(--max-keys {limits.max_keys}, --max-share {limits.max_share:g})"
+            f"the plan deactivates {going:,} of {read:,} active keys; at most {allowed:,} are allowed "
+            f"({_named(limits)})"
         )
 
 
+def _named(limits: Limits) -> str:
+    """The limits that hold, as a person would name them."""
+    keys, share = limits.max_keys, limits.max_share
+    if keys is None and share is None:
+        return (
+            f"{DEFAULT_KEYS} keys or {DEFAULT_SHARE:.0%}, whichever is more; --max-keys names another limit"
+        )
+    named = ("" if keys is None else f"--max-keys {keys}", "" if share is None else f"--max-share {share:g}")
+    return " and ".join(filter(None, named))
+
+
 def _not_too_many_in_one_account(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
-    """The same in each account, where a limit for accounts is set."""
+    """In each account at most `--max-account-keys` and `--max-account-share`, where they are named."""
     del caller
-    if limits.account_keys is None and limits.account_share is None:
-        return
     going = Counter(step.account for step in plan.deactivations)
     for account in plan.accounts:
-        allowed = max(limits.account_keys or 0, int(account.active_keys * (limits.account_share or 0)))
-        if going[account.id] > allowed:
+        allowed = limits.allowed_in_account(account.active_keys)
+        if allowed is not None and going[account.id] > allowed:
             yield (
-                f"account {account.id}: {going[account.id]} of {account.active_keys} active keys; "
-                f"at most {allowed} are allowed in one account"
+                f"account {account.id}: {going[account.id]:,} of {account.active_keys:,} active keys; "
+                f"at most {allowed:,} are allowed in one account"
             )
 
 
@@ -106,6 +183,8 @@ GUARDS: tuple[Guard, ...] = (
     _kept_key_never_goes,
     _each_key_once,
     _only_accounts_that_were_read,
+    _each_account_once,
+    _users_of_their_account,
     _never_the_callers_own,
     _not_too_many,
     _not_too_many_in_one_account,

@@ -6,7 +6,7 @@ One plan serves all: a dry run renders it, apply consumes it. The file is exactl
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import Any, Literal, assert_never
+from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 
@@ -56,7 +56,7 @@ class PlannedAccount(Value, frozen=True):
     id: str
     partition: str
     alias: str
-    active_keys: int
+    active_keys: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
 class Exempted(Value, frozen=True):
@@ -113,7 +113,7 @@ def make(
     steps: list[Step] = []
     exempt: list[Exempted] = []
     for account, user in chosen:
-        exempted = _exempted(account.id, user, policy, now, asked)
+        exempted = exemption_of(account.id, user, policy, now, asked)
         if exempted:
             exempt.append(exempted)
             continue
@@ -132,18 +132,24 @@ def make(
         steps=tuple(sorted(steps, key=lambda step: (step.account, step.user, step.key))),
         exempt=tuple(sorted(exempt, key=lambda entry: (entry.account, entry.user))),
         unread=tuple(sorted(_unread(snapshot, chosen), key=lambda entry: (entry.what, entry.why))),
-        notes=tuple(_notes(steps, policy)),
+        notes=notes_on(steps, policy),
         usages=tuple(usage for _key, usage in sorted(by_key.items())),
     )
+    return seal(plan)
+
+
+def seal(plan: Plan) -> Plan:
+    """The plan with the digest that its content has."""
     return msgspec.structs.replace(plan, digest=_digest(msgspec.json.decode(msgspec.json.encode(plan))))
 
 
-def _notes(steps: Iterable[Step], policy: Policy) -> Iterator[str]:
+def notes_on(steps: Iterable[Step], policy: Policy) -> tuple[str, ...]:
     """What a person should know before agreeing."""
     users = {(step.account, step.user) for step in steps if step.action == "deactivate"}
     blind = sum(not policy.probed(*user) for user in users)
-    if blind:
-        yield f"nothing will notice a breakage for {blind} of {len(users)} users: no probe"
+    if not blind:
+        return ()
+    return (f"nothing will notice a breakage for {blind} of {len(users)} users: no probe",)
 
 
 def _by_key(usages: Iterable[Usage]) -> dict[str, Usage]:
@@ -159,11 +165,19 @@ def _by_key(usages: Iterable[Usage]) -> dict[str, Usage]:
     return found
 
 
-def _exempted(account: str, user: User, policy: Policy, now: datetime, asked: Asked) -> Exempted | None:
+def exemption_of(account: str, user: User, policy: Policy, now: datetime, asked: Asked) -> Exempted | None:
     """The exemption that lets this user have spare keys; a key that a person forces is not covered."""
     spare = len(user.active_keys) > 1 and not any(key.id in asked.force for key in user.active_keys)
     entry = policy.exemption("two-active-keys", account, user.name, now) if spare else None
     return Exempted(account, user.name, entry.owner, entry.reason, entry.expires) if entry else None
+
+
+def exempt_texts(entry: Exempted) -> tuple[str, str]:
+    """Why a key of an exempt user is held, and what releases it."""
+    return (
+        f"policy exempts this user until {entry.expires} ({entry.owner}: {entry.reason})",
+        "remove the exemption from the policy and plan again, or plan with --force KEY --because TEXT",
+    )
 
 
 def _unread(snapshot: Snapshot, chosen: Iterable[tuple[Account, User]]) -> Iterator[Unreadable]:
@@ -249,13 +263,13 @@ def decode(content: bytes) -> Plan:
     try:
         schema = msgspec.json.decode(content, type=_Schema).schema
     except _NOT_JSON as error:
-        raise PlanError(f"the plan is not whole: {error}") from error
+        raise PlanError(f"the plan is not whole: {_short(error)}") from error
     if schema != SCHEMA:
-        raise PlanError(f"the plan has the schema {schema!r}; this version of sparekey reads {SCHEMA!r}")
+        raise PlanError(f"the plan has the schema {schema[:40]!r}; this version of sparekey reads {SCHEMA!r}")
     try:
         plan = msgspec.json.decode(content, type=Plan)
     except _NOT_JSON as error:
-        raise PlanError(f"the plan was edited or made by another version: {error}") from error
+        raise PlanError(f"the plan was edited or made by another version: {_short(error)}") from error
     # By what is read of it first: for a large plan the document itself takes many times the memory.
     if plan.digest != _own_digest(plan) and plan.digest != _digest(msgspec.json.decode(content)):
         raise PlanError("the plan was edited: its digest does not match its content")
@@ -266,23 +280,49 @@ def decode(content: bytes) -> Plan:
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+def _short(error: Exception) -> str:
+    """What is wrong, in one line: an error may quote what it could not read."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+_LONGEST = 200
+
+
 class _Schema(msgspec.Struct):
     schema: str
 
 
 def check_usable(plan: Plan, caller: Caller, policy: Policy, now: datetime) -> None:
-    """Refuse a plan that has expired, was made under another policy, or for an account we are not in."""
-    if now >= plan.expires:
-        raise PlanError(f"the plan expired at {plan.expires:%Y-%m-%d %H:%M} UTC: a plan is good for 24 hours")
-    if now < plan.generated - timedelta(minutes=5):
-        raise PlanError(
-            f"the plan was made in the future ({plan.generated:%Y-%m-%d %H:%M} UTC): check the clock"
-        )
+    """Refuse a plan that is older than `LIFETIME`, was made under another policy, or for another account.
+
+    What the file names as its end can shorten the plan's life and never lengthen it.
+    """
+    end = min(plan.expires, _after(plan.generated, LIFETIME))
+    if now >= end:
+        raise PlanError(f"the plan expired at {_minute(end)}: a plan is good for 24 hours")
+    if _after(plan.generated, -_CLOCKS_DIFFER) > now:
+        raise PlanError(f"the plan was made in the future ({_minute(plan.generated)}): check the clock")
     if plan.policy_digest != policy.digest:
         raise PlanError("the policy is not the one that the plan was made under")
     ours = plan.caller.split(":")[4:5]
     if ours != [caller.account]:
         raise RefusedError(
-            f"the plan was made in {''.join(ours)}, these credentials belong to {caller.account}",
+            f"the plan was made in {''.join(ours)[:40]}, these credentials belong to {caller.account}",
             "Use the credentials that the plan was made with, or make a new plan.",
         )
+
+
+_CLOCKS_DIFFER = timedelta(minutes=5)
+
+
+def _after(moment: datetime, length: timedelta) -> datetime:
+    """A time so much later or earlier; where the calendar ends, the time itself."""
+    try:
+        return moment + length
+    except OverflowError:
+        return moment
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

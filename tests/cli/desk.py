@@ -1,6 +1,7 @@
 """A person at a desk: the commands in this process, a practice AWS beside it, and clocks that hurry."""
 
 import io
+import json
 import logging
 import os
 import sys
@@ -157,6 +158,11 @@ class Desk:
         said = self("plan", "-o", self.plan, *args)
         assert said.code == expect, said.err
         return self.plan
+
+    @property
+    def run(self) -> str:
+        """The id of the run that the plan becomes."""
+        return f"r-{json.loads(self.plan.read_text())['digest'][:8]}"
 
     def answer(self, text: str) -> None:
         """Sit at a terminal and answer with this."""

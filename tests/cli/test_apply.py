@@ -213,7 +213,7 @@ def test_a_settled_or_undone_plan_needs_a_new_one(sk: Desk) -> None:
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1
     assert "it needs a new plan" in said.error
-    assert sk("undo", "r-").code == 0
+    assert sk("undo", sk.run).code == 0
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1
     assert "which is undone: it needs a new plan" in said.error
@@ -224,7 +224,7 @@ def test_undo_leaves_alone_what_somebody_else_has_changed_since(sk: Desk) -> Non
     sk.planned()
     assert sk("apply", sk.plan, "--yes").code == 3
     _delete_the_key(sk)
-    said = sk("undo", "r-")
+    said = sk("undo", sk.run)
     assert said.code == 0
     assert f"{sk.key('web', 1)}: GONE" in said.out
     assert sk.inactive == set()
@@ -242,5 +242,5 @@ def test_runs_are_named_and_explained(sk: Desk) -> None:
         assert (said.code, said.out) == (2, "")
         assert said.error == "no run matches 'r-zzz'"
     assert sk("ledger", "verify").out.split()[1] == "whole"
-    assert sk("undo", "r-", "--key", "AKIANOTHINGLIKETHAT0").code == 2
+    assert sk("undo", sk.run, "--key", "AKIANOTHINGLIKETHAT0").code == 2
     assert sk.inactive == {"web/1"}

@@ -92,7 +92,7 @@ def test_a_run_is_stopped_without_any_way_in(sk: Desk, break_it: Callable[[Desk]
     said = sk("apply", sk.plan, "--yes", "--detach")
     assert said.code == 0, said.err
     break_it(sk)
-    said = sk("stop", "r-")
+    said = sk("stop", sk.run)
     assert (said.code, said.err) == (0, "")
     note = next(note for note in app.runs()[0].notes if note.startswith("stopped by "))
     assert note.endswith("(not known to AWS): asked")

@@ -60,8 +60,8 @@ def test_json_is_as_documented(sk: Desk) -> None:
     run = _valid("run", done.out)
     (line,) = sk("runs", "--format", "json").out.splitlines()
     assert json.loads(line)["id"] == run["id"]
-    _valid("run", sk("show", "r-", "--format", "json").out)
-    _valid("run", sk("undo", "r-", "--format", "json").out)
+    _valid("run", sk("show", sk.run, "--format", "json").out)
+    _valid("run", sk("undo", sk.run, "--format", "json").out)
 
 
 def test_json_of_what_could_not_be_read_is_as_documented(sk: Desk) -> None:

@@ -21,8 +21,8 @@ def test_audit_plan_apply_undo(sk: Desk) -> None:
     assert said.err.index("aws iam update-access-key") < said.err.index("about to change it")
     assert "DEACTIVATED" in said.out
 
-    said = sk("undo", "r-", "--key", sk.key("web", 1))
+    said = sk("undo", sk.run, "--key", sk.key("web", 1))
     assert said.code == 0
     assert sk.inactive == {"batch/1", "batch/2"}
-    assert sk("undo", "r-").code == 0
+    assert sk("undo", sk.run).code == 0
     assert sk.inactive == set()

@@ -76,7 +76,7 @@ def test_one_key_of_a_pair_may_be_named_to_stay_and_the_other_forced(sk: Desk) -
     sk.planned("--user", "busy", "--keep", new, "--force", old, "--because", "moved by hand", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
     assert sk.inactive == {"busy/1"}
-    assert "moved by hand" in sk("show", "r-").out
+    assert "moved by hand" in sk("show", sk.run).out
 
 
 def test_a_benchmark_without_the_control_says_so(sk: Desk) -> None:

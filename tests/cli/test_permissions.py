@@ -20,7 +20,7 @@ READING = (
     ("plan", "--usage", "history"),
     ("root-keys",),
 )
-WRITING = (("apply", "plan.json", "--yes"), ("undo", "r-"), ("runs",), ("show", "r-"))
+WRITING = (("apply", "plan.json", "--yes"), ("undo", "RUN"), ("runs",), ("show", "RUN"))
 
 
 def _granted(sk: Desk, kind: str) -> set[str]:
@@ -51,7 +51,7 @@ def test_the_apply_policy_is_what_all_commands_ask_for(sk: Desk) -> None:
     granted = _granted(sk, "apply")
     _restrict(sk, granted)
     for command in (*READING, *WRITING):
-        assert sk(*command).code in (0, 3), command
+        assert sk(*(sk.run if word == "RUN" else word for word in command)).code in (0, 3), command
     assert _asked(sk) == granted - ELSEWHERE
     assert sk.inactive == set()
 

@@ -102,7 +102,7 @@ def test_a_plan_under_another_policy(sk: Desk) -> None:
 
 def test_too_many_keys_for_one_run(sk: Desk) -> None:
     sk.planned()
-    said = sk("apply", sk.plan, "--yes", "--max-keys", "2", "--max-share", "0.1")
+    said = sk("apply", sk.plan, "--yes", "--max-keys", "2")
     assert said.code == 1
     assert "the plan deactivates 3 of 9 active keys; at most 2 are allowed" in said.error
     assert sk.writes == 0
@@ -150,7 +150,9 @@ def test_yes_at_the_terminal(sk: Desk) -> None:
 def test_an_unknown_format_is_refused_before_anything_is_done(sk: Desk, verb: str) -> None:
     sk.planned()
     calls = len(sk.aws.state.calls)
-    args = {"apply": [str(sk.plan), "--yes"], "show": ["r-"], "undo": ["r-"], "stop": ["r-"]}.get(verb, [])
+    args = {"apply": [str(sk.plan), "--yes"], "show": [sk.run], "undo": [sk.run], "stop": [sk.run]}.get(
+        verb, []
+    )
     said = sk(verb, *args, "--format", "yaml")
     assert (said.code, said.out) == (2, "")
     assert "there is no format 'yaml' for " in said.error

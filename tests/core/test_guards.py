@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from sparekey.errors import RefusedError
+from sparekey.errors import BadInputError, RefusedError
 from sparekey.guards import GUARDS, Limits, refuse
 from sparekey.model import INACTIVE, AccessKey, Account, Caller, LastUsed, Snapshot, User
 from sparekey.plan import Plan, PlannedAccount, Step, make
@@ -107,15 +107,18 @@ def test_never_the_callers_own(caller: Caller) -> None:
 @pytest.mark.parametrize(
     ("limits", "fine"),
     [
-        (Limits(max_keys=6, max_share=0), True),
-        (Limits(max_keys=5, max_share=0), False),
-        (Limits(max_keys=0, max_share=0.5), True),
-        (Limits(max_keys=0, max_share=0.49), False),
-        (Limits(max_keys=6, max_share=0.01), True),
-        (Limits(max_keys=0, max_share=0), False),
+        (Limits(max_keys=6), True),
+        (Limits(max_keys=5), False),
+        (Limits(max_share=0.5), True),
+        (Limits(max_share=0.49), False),
+        (Limits(max_keys=6, max_share=0.5), True),
+        (Limits(max_keys=6, max_share=0.49), False),
+        (Limits(max_keys=5, max_share=1), False),
+        (Limits(max_keys=6, max_share=0), False),
+        (Limits(max_keys=0, max_share=1), False),
     ],
 )
-def test_the_larger_of_both_limits_holds(limits: Limits, fine: bool) -> None:
+def test_each_limit_that_is_named_binds(limits: Limits, fine: bool) -> None:
     plan = honest(per_account=3)
     if fine:
         refuse(plan, ROLE, limits)
@@ -131,7 +134,9 @@ def test_the_larger_of_both_limits_holds(limits: Limits, fine: bool) -> None:
         (Limits(account_keys=2), False),
         (Limits(account_share=0.5), True),
         (Limits(account_share=0.4), False),
-        (Limits(account_keys=2, account_share=0.5), True),
+        (Limits(account_keys=2, account_share=0.5), False),
+        (Limits(account_keys=3, account_share=0.4), False),
+        (Limits(account_keys=3, account_share=0.5), True),
         (Limits(account_keys=0), False),
     ],
 )
@@ -146,11 +151,79 @@ def test_a_limit_for_each_account(limits: Limits, fine: bool) -> None:
     assert f"account {B}: 3 of 6 active keys" in no.value.message
 
 
+@pytest.mark.parametrize(("read", "allowed"), [(4, 50), (249, 50), (250, 50), (255, 51), (10_000, 2_000)])
+def test_the_defaults_are_50_keys_or_a_fifth_whichever_is_more(read: int, allowed: int) -> None:
+    assert Limits().allowed(read) == allowed
+    assert Limits().allowed_in_account(read) is None
+
+
+def test_a_share_is_counted_in_whole_keys() -> None:
+    assert Limits(max_share=0.29).allowed(100) == 29
+    assert Limits(max_share=0.2).allowed(4) == 0
+
+
+@pytest.mark.parametrize("share", [float("nan"), -0.1, 1.1, float("inf")])
+def test_what_is_no_share_is_refused(share: float) -> None:
+    with pytest.raises(BadInputError, match="--max-share"):
+        Limits(max_share=share)
+    with pytest.raises(BadInputError, match="--max-account-share"):
+        Limits(account_share=share)
+
+
+@pytest.mark.parametrize(
+    ("limits", "going", "needed"),
+    [
+        (Limits(), 50, False),
+        (Limits(), 51, True),
+        (Limits(max_keys=9), 51, False),
+        (Limits(max_share=0.5), 1, True),
+        (Limits(account_keys=1), 1, False),
+        (Limits(account_share=0.5), 1, True),
+    ],
+)
+def test_when_the_number_of_active_keys_matters(limits: Limits, going: int, needed: bool) -> None:
+    assert limits.needs_counts(going) is needed
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        f"arn:aws-cn:iam::{A}:user/u000",
+        f"arn:aws:iam::{B}:user/u000",
+        f"arn:aws:iam::{A}:user/u001",
+        f"arn:aws:iam::{A}:role/u000",
+        f"arn:aws:sts::{A}:user/u000",
+        "",
+    ],
+)
+def test_each_user_is_one_of_the_account_and_partition(arn: str) -> None:
+    plan = honest()
+    changed = msgspec.structs.replace(plan.steps[0].preconditions, arn=arn)
+    with pytest.raises(RefusedError, match="is not the ARN of this user"):
+        refuse(with_step(plan, 0, preconditions=changed), ROLE, Limits())
+
+
+def test_an_account_named_twice_counts_no_key_twice() -> None:
+    plan = honest()
+    with pytest.raises(RefusedError, match=f"account {A}: the plan names it 2 times"):
+        refuse(msgspec.structs.replace(plan, accounts=(*plan.accounts, plan.accounts[0])), ROLE, Limits())
+
+
+def test_many_refusals_of_one_guard_stay_one_sentence() -> None:
+    plan = honest(per_account=20)
+    for index in range(40):
+        plan = with_step(plan, index, keep=None)
+    with pytest.raises(RefusedError) as no:
+        refuse(plan, ROLE, Limits())
+    assert no.value.message.count("without an active key") == 5
+    assert no.value.message.endswith("and 35 more like it")
+
+
 def test_every_refusal_is_said() -> None:
     plan = honest(per_account=3)
     plan = with_step(plan, 0, keep=None)
     with pytest.raises(RefusedError) as no:
-        refuse(plan, ROLE, Limits(max_keys=1, max_share=0))
+        refuse(plan, ROLE, Limits(max_keys=1))
     assert "without an active key" in no.value.message
     assert "at most 1 are allowed" in no.value.message
     assert "Nothing was changed" in no.value.hint
@@ -161,7 +234,7 @@ def test_held_steps_are_not_guarded() -> None:
     plan = honest()
     for index in range(len(plan.steps)):
         plan = with_step(plan, index, action="held", keep=None)
-    refuse(plan, Caller(A, ROLE.arn, frozenset({"u000"})), Limits(max_keys=0, max_share=0, account_keys=0))
+    refuse(plan, Caller(A, ROLE.arn, frozenset({"u000"})), Limits(max_keys=0, account_keys=0))
 
 
 def test_each_guard_says_what_it_guards() -> None:

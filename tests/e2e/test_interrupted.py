@@ -60,6 +60,11 @@ class Shell:
             text=True,
         )
 
+    @property
+    def run_id(self) -> str:
+        """The run that the plan becomes."""
+        return f"r-{json.loads((self.folder / 'plan.json').read_text())['digest'][:8]}"
+
     def run(self, *args: str, expect: int = 0) -> str:
         """Run a command to its end, in this process: it is not what is tested."""
         with alone(self.env, self.aws.clock) as patch:
@@ -107,7 +112,7 @@ def test_ctrl_c_during_apply_leaves_a_ledger_that_says_what_was_done(shell: Shel
     done = shell.inactive
     assert 1 <= len(done) <= USERS  # users' first keys, which were in hand; no second one
 
-    told = json.loads(shell.run("show", "r-", "--format", "json"))
+    told = json.loads(shell.run("show", shell.run_id, "--format", "json"))
     assert told["state"] == "stopped"
     assert len({step["user"] for step in told["steps"] if step["key"] in done}) == len(done)
     switched = {step["key"] for step in told["steps"] if step["request_ids"]}
@@ -131,7 +136,7 @@ def test_a_worker_carries_what_is_handed_over_until_it_is_told_to_end(shell: She
     assert shell.inactive == set()
     with shell.start("worker") as worker:
         until = time.monotonic() + 60
-        while json.loads(shell.run("show", "r-", "--format", "json"))["state"] != "unwatched":
+        while json.loads(shell.run("show", shell.run_id, "--format", "json"))["state"] != "unwatched":
             assert worker.poll() is None
             assert time.monotonic() < until
             time.sleep(0.1)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 from pathlib import Path
 
 from sparekey import plan as planning
@@ -23,12 +24,31 @@ def plan_text(plan: Plan) -> str:
 def read_plan(path: Path) -> Plan:
     """Read a plan's file; raises BadInputError or PlanError."""
     try:
-        content = path.read_bytes()
+        content = _content(path)
     except OSError as error:
         raise BadInputError(
             f"the plan {path} cannot be read: {error.strerror}", "Make one: sparekey plan -o plan.json"
         ) from error
     return planning.decode(content)
+
+
+# Far more than a plan of 100,000 steps has, and little enough to be held in memory.
+_LARGEST_PLAN = 256 << 20
+
+
+def _content(path: Path) -> bytes:
+    """All of a file, or of a pipe that a shell made; raises BadInputError for what is too large, or no file."""
+    mode = path.stat().st_mode
+    if stat.S_ISFIFO(mode) and not path.is_relative_to("/dev"):
+        raise BadInputError(f"the plan {path} is a named pipe, not a file", "Name the file of a plan.")
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_PLAN + 1)
+    if len(content) > _LARGEST_PLAN:
+        raise BadInputError(
+            f"the plan {path} is larger than {_LARGEST_PLAN >> 20} MiB",
+            "Plan fewer users at a time (--user, --ou, --include).",
+        )
+    return content
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -2,16 +2,18 @@
 
 import os
 import pwd
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
 from sparekey import guards
 from sparekey import plan as planning
+from sparekey.app import overriding, rechecking
 from sparekey.app.session import App
 from sparekey.aws.errors import AwsError
 from sparekey.aws.gateway import AccountGateway
+from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.clock import Clock, SystemClock
 from sparekey.errors import BadInputError, RefusedError, SparekeyError
 from sparekey.guards import Limits
@@ -21,11 +23,13 @@ from sparekey.model import Caller, RunRecord, StepRecord, Unreadable, Value
 from sparekey.plan import Plan
 from sparekey.policy import Span
 from sparekey.probes import Probes, Tools
+from sparekey.recheck import with_counts
 from sparekey.run.entries import Options
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
 from sparekey.run.windows import is_open, next_opening
+from sparekey.usage import Request
 from sparekey.words import moment
 
 OnEvent = Callable[[Entry], None]
@@ -38,13 +42,22 @@ def unheard(_entry: Entry) -> None:
 
 
 class Preflight(Value, frozen=True):
-    """What is known before the first write: who writes, what could not be asked, how to go back by hand."""
+    """What is known before the first write: who writes, what could not be asked, how to go back by hand.
+
+    `plan` is what would be carried out: the file's, if this state made it (`known`), else the same wishes
+    decided on anew. `overrides` name what a person overruled, and `unconfirmed` those of them for which only
+    the file speaks.
+    """
 
     caller: Caller
     unchecked: tuple[Unreadable, ...]
     warnings: tuple[str, ...]
     reverse: tuple[str, ...]
     resumes: bool
+    plan: Plan
+    known: bool = True
+    overrides: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
 
 
 # Accounts whose permissions are asked about at once.
@@ -59,29 +72,81 @@ def preflight(
     options: Options | None = None,
     *,
     detach: bool = False,
+    made_here: bool = False,
+    repeated: Asked = NOTHING_ASKED,
+    usage: str = "",
+    wanted_usage: Request | None = None,
 ) -> Preflight:
     """Ask everything that would stop a plan; raises PlanError or RefusedError, and writes nothing.
 
-    A run of the same plan that was cut off goes on even if the plan has expired since: its age was asked
-    when it began, and each user is read and decided on again.
+    A plan that this state did not make, and that was not made in this process (`made_here`), is decided on
+    anew. `repeated` are the overrides that the person names again; `usage` is a usage source to read now,
+    instead of what the plan has of one. A run of the same plan that was cut off goes on even if the plan has
+    expired since: its age was asked when it began, and each user is read and decided on again.
     """
     caller = app.gateway.caller()
     with _runs(app, caller) as runs:
         record = runs.begun(plan)
-        warnings = runs.warnings(plan, app.policy, options or Options())
+        known = made_here or record is not None or runs.knows(plan)
+        asked_for, plan = plan, runs.plan_of(record.id) if record else plan
+    if record is None:
+        planning.check_usable(plan, caller, app.policy, app.clock.now())
+    elif usage:
+        raise BadInputError(
+            f"--usage has no effect: run {record.id} of this plan has begun", "Leave --usage out: it goes on."
+        )
+    guards.refuse(plan, caller, limits)
+    if not known or usage:
+        plan = _decided_again(app, plan, caller, limits, usage, wanted_usage)
+    unconfirmed = overriding.unrepeated(asked_for.asked, repeated)
+    return Preflight(
+        caller,
+        _permissions(app, plan),
+        _warnings(app, caller, plan, options or Options(), detach=detach),
+        _reverse(app, plan),
+        resumes=record is not None,
+        plan=plan,
+        known=known,
+        overrides=overriding.described(plan, app.policy, app.clock.now()),
+        unconfirmed=() if known else unconfirmed,
+    )
+
+
+def _decided_again(
+    app: App, plan: Plan, caller: Caller, limits: Limits, usage: str, wanted: Request | None
+) -> Plan:
+    """The plan as it results now; no number in its file widens a limit."""
+    counts: Mapping[str, int] = {}
+    if limits.needs_counts(len(plan.deactivations)):
+        counts = rechecking.active_keys(app, plan, limits)
+        guards.refuse(with_counts(plan, counts), caller, limits)
+    again = rechecking.decide_again(app, plan, caller, counts, usage, wanted)
+    guards.refuse(again, caller, limits)
+    return again
+
+
+def _warnings(app: App, caller: Caller, plan: Plan, options: Options, *, detach: bool) -> tuple[str, ...]:
+    with _runs(app, caller) as runs:
+        warnings = runs.warnings(plan, app.policy, options)
         if detach and not runs.live_workers():
             warnings += ("no worker is alive: the run begins when `sparekey worker` is started",)
-    windows, now = (options or Options()).windows, app.clock.now()
+    windows, now = options.windows, app.clock.now()
     if not is_open(windows, now):
         opens = moment(next_opening(windows, now))
         warnings += (
             f"no change window is open: the first key goes from {opens} on, with a worker or --wait",
         )
-    if record is None:
-        planning.check_usable(plan, caller, app.policy, app.clock.now())
-    guards.refuse(plan, caller, limits)
-    unchecked = _permissions(app, plan)
-    return Preflight(caller, unchecked, warnings, _reverse(app, plan), resumes=record is not None)
+    return warnings
+
+
+def remember(app: App, plan: Plan) -> str:
+    """Put a plan that was just made on record, so that apply knows it again; returns why that failed, or nothing."""
+    try:
+        with _told(app.clock) as runs:
+            runs.remember(plan)
+    except SparekeyError as error:
+        return error.message
+    return ""
 
 
 def _permissions(app: App, plan: Plan) -> tuple[Unreadable, ...]:
@@ -149,16 +214,28 @@ def apply(
     on_event: OnEvent = unheard,
     wait: bool = False,
     detach: bool = False,
+    made_here: bool = False,
+    checked: Preflight | None = None,
+    confirmed: bool = False,
 ) -> RunRecord:
-    """Carry out a plan, or go on with it where it was cut off; everything is asked again first.
+    """Carry out a plan, or go on with it where it was cut off.
 
-    Returns after confirmation, with `wait` after the watch, with `detach` at once.
+    `checked` is the preflight that a person has seen; without it, everything is asked now. Overrides for which
+    only the plan's file speaks are carried out if a person has `confirmed` them. Returns after confirmation,
+    with `wait` after the watch, with `detach` at once.
     """
-    checked = preflight(app, plan, limits, options)
+    if checked is None:
+        checked = preflight(app, plan, limits, options, made_here=made_here)
+    elif not checked.resumes:
+        # A question may stand for days.
+        planning.check_usable(plan, checked.caller, app.policy, app.clock.now())
+    if checked.unconfirmed and not confirmed:
+        raise overriding.unconfirmed_error(checked.unconfirmed)
     with _runs(app, checked.caller) as runs:
         return runs.apply(
-            plan,
+            checked.plan,
             app.policy,
+            asked_for=plan,
             options=options,
             reverse=checked.reverse,
             on_event=on_event,

@@ -4,6 +4,8 @@ import io
 import os
 import sys
 import threading
+from itertools import pairwise
+from pathlib import Path
 
 import click
 
@@ -12,7 +14,25 @@ from sparekey.cli import verbs
 from sparekey.cli.shell import guarded, thread_failed
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Verbs(click.Group):
+    """All verbs; none of them sees an empty argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what is given and empty: for a verb it would mean "not given", which is mostly "all"."""
+        for before, arg in pairwise(["", *args]):
+            name, given, value = arg.partition("=") if arg.startswith("--") else (before, "=", arg)
+            if given and not value:
+                from sparekey.errors import BadInputError  # late: `--help` answers at once
+
+                raise BadInputError(
+                    f"{name if name.startswith('-') else 'an argument'} is given and empty",
+                    "A shell variable that is not set may be the cause. Give a value, or leave it out."
+                    " Nothing was done.",
+                )
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="sparekey")
 def cli() -> None:
     """One working access key per AWS IAM user.

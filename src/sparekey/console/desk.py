@@ -164,6 +164,10 @@ class Desk:
                 "this plan is not on the desk any more", "Choose the users again: a new plan is made at once."
             ) from None
 
+    async def remember(self, plan: Plan) -> None:
+        """Put a plan on record before its file leaves, so that `sparekey apply` knows it again if it can."""
+        await anyio.to_thread.run_sync(lambda: app.remember(self.here, plan))
+
     async def preflight(self, plan: Plan) -> Preflight:
         """Ask all that would stop a plan; raises SparekeyError."""
         return await anyio.to_thread.run_sync(lambda: _checked(self.here, plan))
@@ -179,7 +183,7 @@ class Desk:
 
         def work(tell: Callable[[Entry], None]) -> RunRecord:
             _first_come(plan)
-            return app.apply(self.here, plan, options=options, on_event=tell)
+            return app.apply(self.here, plan, options=options, on_event=tell, made_here=True)
 
         users = {(step.account, step.user) for step in plan.deactivations}
         return await self._begin(self._applying, work, users)
@@ -291,7 +295,7 @@ def _look(desk: Desk, audit: Audit) -> View:
 
 def _checked(here: App, plan: Plan) -> Preflight:
     _first_come(plan)
-    return app.preflight(here, plan, options=app.options(here))
+    return app.preflight(here, plan, options=app.options(here), made_here=True)
 
 
 def _first_come(plan: Plan) -> None:

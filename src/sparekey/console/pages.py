@@ -256,7 +256,9 @@ def _back(plan: Plan) -> str:
 
 async def plan_file(request: Request) -> Response:
     """The plan's file, exactly as `sparekey plan -o` writes it."""
-    found = desk(request).plan(request.path_params["digest"])
+    here = desk(request)
+    found = here.plan(request.path_params["digest"])
+    await here.remember(found)
     headers = {"Content-Disposition": f'attachment; filename="plan-{found.digest[:8]}.json"'}
     return Response(encode_plan(found), media_type="application/json", headers=headers)
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from sparekey.choose import choose
 from sparekey.ledger import Ledger
 from sparekey.model import ACTIVE, Caller, User
-from sparekey.plan import Step, steps_of
+from sparekey.plan import Step, exempt_texts, exemption_of, steps_of
 from sparekey.run.entries import Already, Gone, Held, SaidOfKey
 from sparekey.run.record import KeyFacts, Run, UserId, fold_keys
 from sparekey.run.turn import listing_of
@@ -30,6 +30,7 @@ def reason_not_to(
     if step.keep is None or listing.get(step.keep) != ACTIVE:
         return Held(*of, "keep-not-active", f"{step.keep}, which was to stay, is not active now", _PLAN_AGAIN)
     held = _held_by_another_run(run, step, now, ledger)
+    held = held or _exempt(run, step, seen, now)
     for caller in callers:
         held = held or _chosen_again(run, step, seen, now, caller)
     return held or _newer_use(step, seen)
@@ -62,6 +63,14 @@ def written_since(run: str, user: UserId, key: str, ledger: Ledger, name: str = 
         )
     last = [entry.run for entry in said if entry.body["key"] == key][-1:]
     return last[0] if last and last[0] != run else ""
+
+
+def _exempt(run: Run, step: Step, seen: User, now: datetime) -> Held | None:
+    """The run's policy is asked, not the plan: whoever edits a plan decides about no exemption."""
+    entry = exemption_of(step.account, seen, run.policy, now, run.plan.asked)
+    if entry is None:
+        return None
+    return Held(step.account, step.user, step.key, "exempt", *exempt_texts(entry))
 
 
 def _chosen_again(run: Run, step: Step, seen: User, now: datetime, caller: Caller) -> Held | None:

@@ -50,10 +50,14 @@ KeyId = tuple[str, str, str]
 
 
 class Run(Value, frozen=True):
-    """What a run was opened with."""
+    """What a run was opened with; `plan_digest` is that of the plan's file.
+
+    `plan` has another digest where it was decided on anew before the run was opened.
+    """
 
     id: str
     plan: Plan
+    plan_digest: str
     caller: Caller
     policy: Policy
     options: Options
@@ -112,6 +116,7 @@ def _read_opening(entry: Entry) -> Run:
     return Run(
         id=entry.run,
         plan=decode(said.plan.encode()),
+        plan_digest=said.plan_digest,
         caller=said.caller,
         policy=decode_policy(said.policy),
         options=said.options,
@@ -363,7 +368,7 @@ class RunFold:
         until = [known.watch.until for known in self.facts.values() if known.watch]
         return RunRecord(
             id=run.id,
-            plan_digest=run.plan.digest,
+            plan_digest=run.plan_digest,
             caller=run.caller.arn,
             state=_state(steps, self.facts, self._flags),
             opened=run.opened,

@@ -13,7 +13,7 @@ from sparekey.ledger import Entry, FencedError, StateError, StoppedError, Worker
 from sparekey.model import AccessKey, Caller, RunRecord
 from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
-from sparekey.run import deleting
+from sparekey.run import deleting, plans
 from sparekey.run.deleting import Deletable
 from sparekey.run.drive import drive
 from sparekey.run.entries import Opened, Options, Resumed, SaidOfKey, Stopped, Undoing, kind_of, write
@@ -33,6 +33,8 @@ CALLS = 8
 _POLL = 0.1
 _CLOCKS_DIFFER = timedelta(minutes=1)
 _SHORTEST_WATCH = timedelta(hours=48)
+_PREFIX = "r-"
+_SHORTEST_ID = 4
 _FINISHED = ("settled", "unwatched", "rolled_back", "undone")
 _UNDER_WAY = ("in_doubt", "applied", "confirmed", "reactivating")
 
@@ -76,6 +78,7 @@ class Runs:
         plan: Plan,
         policy: Policy,
         *,
+        asked_for: Plan | None = None,
         options: Options | None = None,
         reverse: tuple[str, ...] = (),
         on_event: OnEvent = _ignore,
@@ -84,19 +87,22 @@ class Runs:
     ) -> RunRecord:
         """Carry out a plan, or go on with it where it was cut off.
 
+        `asked_for` is the plan as its file has it, where the plan to carry out was decided on anew; the run
+        goes by its digest.
         Returns once nothing is left to do now, with `wait` once the watch is over, with `detach` at once.
         Guards and the plan's age are asked beforehand. Raises RefusedError for a plan that was carried out
         or that nobody would watch, StateFullError before anything is written, KeyboardInterrupt after the
         step in hand is on record.
         """
         options = options or Options()
-        run = self.run_id(plan)
+        asked_for = asked_for or plan
+        run = self.run_id(asked_for)
         self._state.check_room(len(plan.steps))
-        begun = self.begun(plan)
+        begun = self.begun(asked_for)
         if begun is None or begun.state != "watching":
             self._refuse_unwatched(plan, policy, options, wait=wait)
         self._write_reverse(run, reverse)
-        self._open(run, plan, policy, options, reverse)
+        self._open(run, asked_for, plan, policy, options, reverse)
         return self._go_on(run, on_event, wait=wait, detach=detach)
 
     def resume(
@@ -213,10 +219,18 @@ class Runs:
         mine = not first or first[0].body["plan_digest"] == plan.digest
         return short if mine else f"r-{plan.digest[:32]}"
 
-    def _open(self, run: str, plan: Plan, policy: Policy, options: Options, reverse: tuple[str, ...]) -> None:
+    def _open(
+        self,
+        run: str,
+        asked_for: Plan,
+        plan: Plan,
+        policy: Policy,
+        options: Options,
+        reverse: tuple[str, ...],
+    ) -> None:
         opened = Opened(
             plan=encode(plan).decode(),
-            plan_digest=plan.digest,
+            plan_digest=asked_for.digest,
             caller=self._hands.caller,
             policy=as_policy(policy),
             options=options,
@@ -225,7 +239,7 @@ class Runs:
         try:
             self._state.ledger.append(run, kind_of(opened), write(opened), at=self._clock.now(), first=True)
         except FencedError:
-            record = self.begun(plan)
+            record = self.begun(asked_for)
             if record and record.state != "watching":
                 self._say_resumed(run)
 
@@ -239,6 +253,18 @@ class Runs:
                 f"run {run} is being undone: it deactivates nothing more",
                 f"`sparekey undo {run}` goes on with that; `sparekey plan -o plan.json` makes a new plan.",
             ) from None
+
+    def remember(self, plan: Plan) -> None:
+        """Put a plan that was just made on record, so that apply knows it again; raises StateError."""
+        plans.remember(self._state.ledger, plan, self._clock.now())
+
+    def knows(self, plan: Plan) -> bool:
+        """True where this state made the plan: nothing in it was edited since."""
+        return plans.is_known(self._state.ledger, plan)
+
+    def plan_of(self, run: str) -> Plan:
+        """The plan that a run carries out, which need not be what its file says."""
+        return load_run(self._hands, run).plan
 
     def begun(self, plan: Plan) -> RunRecord | None:
         """The run of a plan that was begun and can go on; RefusedError where it is finished."""
@@ -344,7 +370,7 @@ class Runs:
         return tuple(self.show(run) for run in self._runs())
 
     def _runs(self) -> tuple[str, ...]:
-        return tuple(run for run in self._state.ledger.runs() if run.startswith("r-"))
+        return tuple(run for run in self._state.ledger.runs() if run.startswith(_PREFIX))
 
     def deletable(self, older_than: timedelta) -> tuple[Deletable, ...]:
         """The keys that our runs deactivated at least that long ago; AWS is asked when each is deleted."""
@@ -363,13 +389,24 @@ class Runs:
         return load_fold(self._hands, self.find(run_id)).record()
 
     def find(self, run_id: str) -> str:
-        """The whole id of a run; raises BadInputError where none or several match."""
-        found = [run for run in self._runs() if run.startswith(run_id)]
-        if run_id in found:
+        """The whole id of a run; raises BadInputError where none or several match.
+
+        An id may be cut short to "r-" and four characters of it or more, where that is unique: what an unset
+        variable of a script leaves, nothing or a letter, names no run.
+        """
+        if not run_id.strip():
+            raise BadInputError("the id of the run is empty", "`sparekey runs` lists them.")
+        runs = self._runs()
+        if run_id in runs:
             return run_id
+        whole_enough = run_id.startswith(_PREFIX) and len(run_id) >= len(_PREFIX) + _SHORTEST_ID
+        found = [run for run in runs if run.startswith(run_id)] if whole_enough else []
         if len(found) != 1:
             what = "no run matches" if not found else f"{len(found)} runs match"
-            raise BadInputError(f"{what} {run_id!r}", "`sparekey runs` lists them.")
+            raise BadInputError(
+                f"{what} {run_id!r}",
+                "`sparekey runs` lists them; an id may be cut short to r- and four characters.",
+            )
         return found[0]
 
 

@@ -7,6 +7,7 @@ import click
 
 from sparekey.cli.shell import (
     connecting,
+    database_option,
     format_option,
     look,
     progress,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 @usage_options
 @read_option
 @format_option("plan")
+@database_option
 @connecting(many=True)
 def COMMAND(  # noqa: N802
     out: Path | None,
@@ -66,8 +68,9 @@ def COMMAND(  # noqa: N802
 ) -> int:
     """Decide which key of each user stays and which go. Read-only.
 
-    Without -o the plan is only shown; with it, FILE is what `sparekey apply` takes. Exit code 0: nothing is
-    held; 3: something is; 4: something could not be read.
+    Without -o the plan is only shown; with it, FILE is what `sparekey apply` takes, and the plan's digest is put
+    on record, so that apply with the same state knows it again. Exit code 0: nothing is held; 3: something is;
+    4: something could not be read.
     """
     from sparekey import app, report
     from sparekey.errors import BadInputError
@@ -103,7 +106,13 @@ def COMMAND(  # noqa: N802
         return 4 if plan.unread else 3 if plan.held else 0
     if out:
         app.write_plan(plan, out)
+    unknown = app.remember(here, plan) if out or format_ == "json" else ""
     show(report.render("plan", plan, format_, look()))
     if out:
         tell(f"plan written to {out}; look at it, then: sparekey apply {out}")
+    if unknown and (plan.usages or plan.asked != app.NOTHING_ASKED):
+        tell(
+            f"note: the plan is not on record here ({unknown}): apply will not know it again, reads usage with"
+            " --usage and asks for each override again"
+        )
     return 4 if plan.unread else 3 if plan.held else 0

@@ -14,7 +14,7 @@ from sparekey.cli.shell import database_option, format_option, look, show
 def COMMAND(run: str, follow: bool, format_: str) -> None:  # noqa: N802
     """Say what one run did, step by step, with AWS's request ids. Asks nothing of AWS.
 
-    RUN may be cut short as long as it names one run.
+    RUN may be cut short to r- and at least four more characters, where that names one run.
     """
     from sparekey import app, report
 
