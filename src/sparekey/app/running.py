@@ -65,12 +65,13 @@ def preflight(
     A run of the same plan that was cut off goes on even if the plan has expired since: its age was asked
     when it began, and each user is read and decided on again.
     """
-    caller = app.gateway.caller()
+    caller = app.caller({step.account for step in plan.deactivations})
     with _runs(app, caller) as runs:
         record = runs.begun(plan)
         warnings = runs.warnings(plan, app.policy, options or Options())
         if detach and not runs.live_workers():
             warnings += ("no worker is alive: the run begins when `sparekey worker` is started",)
+    warnings += caller.unknown
     windows, now = (options or Options()).windows, app.clock.now()
     if not is_open(windows, now):
         opens = moment(next_opening(windows, now))
@@ -175,7 +176,7 @@ def stop(connect: Callable[[], App], run: str) -> RunRecord:
     clock: Clock | None = None
     try:
         here = connect()
-        clock, caller = here.clock, here.gateway.caller()
+        clock, caller = here.clock, here.caller(())
     except AwsError:
         caller = Caller("", f"{_user_of_this_machine()} (not known to AWS)")
     with _told(clock, caller) as runs:
@@ -288,7 +289,7 @@ def show(run: str, clock: Clock | None = None) -> RunRecord:
 @contextmanager
 def runs_of(app: App) -> Iterator[Runs]:
     """The runs of this state, with the caller's credentials."""
-    with _runs(app, app.gateway.caller()) as found:
+    with _runs(app, app.caller(())) as found:
         yield found
 
 
@@ -296,7 +297,7 @@ def runs_of(app: App) -> Iterator[Runs]:
 def _runs(app: App, caller: Caller) -> Iterator[Runs]:
     with closing(_state()) as state:
         probes = Probes(Tools(os.environ, app.gateway.alarm_state))
-        yield Runs(state, app.clock, app.account, caller, probes=probes)
+        yield Runs(state, app.clock, app.account, caller, probes=probes, caller_now=app.caller_now)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from sparekey.aws.errors import (
 from sparekey.aws.pacing import Pace
 from sparekey.aws.wire import CutError, Request, Response, Send, Wire
 from sparekey.clock import Clock
+from sparekey.errors import without_password
 
 # botocore's standard mode: three attempts, jittered exponential backoff of at most 20 seconds.
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
@@ -88,9 +89,14 @@ class Service:
         factory.set_parser_defaults(timestamp_parser=_timestamp)
         self.parser = factory.create_parser(self.model.resolved_protocol)
         asked = _ask_botocore(client, name)
-        self.url, self.signing_name, self.region = asked.url, asked.signing_name, asked.region
-        self._base = asked.url.removesuffix(self._path_of(client, _PLAIN_CALLS[name]))
-        self._host = urlsplit(asked.url).netloc
+        # SigV4 fills the header that a password would need, so one in the address is of no use: it goes no further.
+        self.url, self.signing_name, self.region = (
+            without_password(asked.url),
+            asked.signing_name,
+            asked.region,
+        )
+        self._base = self.url.removesuffix(self._path_of(client, _PLAIN_CALLS[name]))
+        self._host = urlsplit(self.url).netloc
         self._agent = asked.agent
 
     def _path_of(self, client: Any, method: str) -> str:

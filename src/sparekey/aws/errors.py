@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from botocore import exceptions as boto
 
-from sparekey.errors import SparekeyError
+from sparekey.errors import SparekeyError, without_password
 
 # https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized"})
@@ -192,14 +192,15 @@ _NO_CREDENTIALS = (
     boto.InvalidConfigError,
     boto.ConfigNotFound,
     boto.ConfigParseError,
+    boto.MissingDependencyException,
     boto.UnknownCredentialError,
     boto.RefreshWithMFAUnsupportedError,
 )
-_EXPIRED_SESSION = (boto.UnauthorizedSSOTokenError, boto.SSOTokenLoadError, boto.TokenRetrievalError)
+_EXPIRED_SESSION = (boto.SSOError, boto.LoginError, boto.TokenRetrievalError)
 
 
 def from_botocore(error: Exception, action: str = "") -> AwsError:
-    """The typed error for what botocore's credential chain, endpoint rules or HTTP session raised."""
+    """The typed error for what botocore's endpoint rules or HTTP session raised; credentials: chain_errors."""
     if isinstance(error, boto.ClientError):
         return _from_client_error(error)
     kinds: tuple[tuple[tuple[type[Exception], ...], type[AwsError], str], ...] = (
@@ -211,7 +212,7 @@ def from_botocore(error: Exception, action: str = "") -> AwsError:
         ((Exception,), AwsError, f"{action or 'the AWS client'} failed"),
     )
     kind, told = next((kind, told) for causes, kind, told in kinds if isinstance(error, causes))
-    return kind(f"{told}: {_plain(error)}", action=action)
+    return kind(f"{told}: {plain(error)}", action=action)
 
 
 def _from_client_error(error: boto.ClientError) -> AwsError:
@@ -219,7 +220,7 @@ def _from_client_error(error: boto.ClientError) -> AwsError:
     answer: Mapping[str, Mapping[str, object]] = error.response
     told, meta = answer.get("Error", {}), answer.get("ResponseMetadata", {})
     return from_answer(
-        service="sts",
+        service=_SERVICES.get(str(error.operation_name), "sts"),
         action=str(error.operation_name),
         account="",
         status=int(str(meta.get("HTTPStatusCode", 400))),
@@ -229,5 +230,10 @@ def _from_client_error(error: boto.ClientError) -> AwsError:
     )
 
 
-def _plain(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:300]
+# What botocore calls by itself elsewhere than at STS.
+_SERVICES = {"GetRoleCredentials": "sso", "CreateToken": "sso-oidc", "CreateOAuth2Token": "signin"}
+
+
+def plain(error: Exception) -> str:
+    """An error's own words on one line, without the password of an address."""
+    return without_password(" ".join(str(error).split()).rstrip(".")[:300])

@@ -40,6 +40,11 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
         signal.signal(name, end)
     here = connect()
     tell(f"working as {here.gateway.caller().arn}; Ctrl-C ends")
+    if here.gateway.credentials_end():
+        tell(
+            "note: these credentials end with a session or a sign-in (SSO, aws login); after that nothing is watched "
+            "or reactivated until the worker is started again"
+        )
     app.check_targets(here, targets)
 
     def told(record: "RunRecord", step: "StepRecord") -> None:
