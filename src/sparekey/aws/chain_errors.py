@@ -51,6 +51,14 @@ class Link(msgspec.Struct, frozen=True):
             words = self.get("credential_process").split()
         return str(words[0]) if words else ""
 
+    @property
+    def runs(self) -> bool:
+        """False where `credential_process` is not written as a command."""
+        try:
+            return bool(compat_shell_split(self.get("credential_process")))
+        except ValueError:
+            return False
+
 
 class Setup(msgspec.Struct, frozen=True):
     """Where credentials come from: the profile named (empty for none), its chain of profiles, the environment.
@@ -122,8 +130,7 @@ def explain(error: Exception, setup: Setup, session: Session | None = None) -> A
     for kinds, sentence in _SENTENCES:
         if isinstance(error, kinds):
             return sentence(error, setup)
-    setting = _bad_setting(session) if session is not None and isinstance(error, ValueError) else None
-    return setting or _unknown(error, setup)
+    return (bad_setting(session, error) if session is not None else None) or _unknown(error, setup)
 
 
 def _no_terminal(setup: Setup) -> AwsError:
@@ -161,16 +168,25 @@ def _retrieval(error: Exception, setup: Setup) -> AwsError:
     if provider == "custom-process":
         return _helper_failed(why, setup)
     if provider == "container-role":
-        status = re.match(r"Received non 200 response (\d{3})", why)
-        how = f"it answered {status[1]}" if status else "it gave no answer that can be used"
-        name = "AWS_CONTAINER_CREDENTIALS_" + (
-            "RELATIVE_URI" if "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" in setup.environ else "FULL_URI"
-        )
-        return NoCredentialsError(
-            f"{_NONE}: the container's endpoint ({name}) was asked in vain: {how}",
-            f"Check {name}, and AWS_CONTAINER_AUTHORIZATION_TOKEN where it asks for one.",
+        status = re.search(r"Received non 200 response (\d{3})", why)
+        return _container(
+            f"it answered {status[1]}" if status else "it gave no answer that can be used", setup
         )
     return NoCredentialsError(f"{_NONE}: {setup.subject}: {provider} gave none")
+
+
+def _container(how: str, setup: Setup) -> AwsError:
+    name = _container_variable(setup)
+    return NoCredentialsError(
+        f"{_NONE}: the container's endpoint ({name}) was asked in vain: {how}",
+        f"Check {name}, and AWS_CONTAINER_AUTHORIZATION_TOKEN where it asks for one.",
+    )
+
+
+def _container_variable(setup: Setup) -> str:
+    """The variable that names the container's endpoint; empty where neither does."""
+    names = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    return next((name for name in names if name in setup.environ), "")
 
 
 def _helper_failed(why: str, setup: Setup) -> AwsError:
@@ -318,8 +334,10 @@ _SENTENCES: tuple[
 )
 
 
-def _bad_setting(session: Session) -> AwsError | None:
-    """The setting that is no number, where one is not: botocore says only what it could not read."""
+def bad_setting(session: Session, error: Exception) -> AwsError | None:
+    """The setting that is no number, where that is the error: botocore says only what it could not read."""
+    if type(error) is not ValueError:
+        return None
     for name, (option, variables, *_) in session.session_var_map.items():
         try:
             session.get_config_variable(name)
@@ -338,25 +356,42 @@ def _bad_setting(session: Session) -> AwsError | None:
 
 def _unknown(error: Exception, setup: Setup) -> AwsError:
     """Whatever else a provider stumbled over: named by its provider, never quoted."""
+    stale = isinstance(error, RuntimeError) and "still expired" in str(error)
     if setup.having("credential_process"):
-        if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | AttributeError | TypeError):
-            return _helper("does not print JSON as it should", setup)
-        if isinstance(error, ValueError | IndexError):
-            return _helper("is not written as a command, or printed a time that is none", setup)
-    if setup.environ.get("AWS_CREDENTIAL_EXPIRATION") and isinstance(error, ValueError | RuntimeError):
-        ended = isinstance(error, RuntimeError)
-        how = "has passed" if ended else "is no time"
-        kind: type[AwsError] = ExpiredCredentialsError if ended else NoCredentialsError
+        return _of_process(error, setup, stale=stale)
+    if setup.having("login_session"):
+        return _login(boto.LoginTokenLoadError(error_msg=_CACHED), setup)
+    if setup.having("sso_session", "sso_start_url"):
+        return _sso(boto.SSOTokenLoadError(error_msg=_CACHED), setup)
+    if setup.environ.get("AWS_CREDENTIAL_EXPIRATION") and (
+        stale or isinstance(error, ValueError | TypeError)
+    ):
+        how = "has passed" if stale else "is no time with a zone"
+        kind: type[AwsError] = ExpiredCredentialsError if stale else NoCredentialsError
         return kind(f"{_NONE}: AWS_CREDENTIAL_EXPIRATION {how}", _ENV_HINT)
-    if isinstance(error, RuntimeError):
+    if stale:
         return ExpiredCredentialsError(
             f"the credentials of {setup.subject} have ended, although they were taken anew"
         )
-    if setup.having("login_session"):
-        return _login(boto.LoginTokenLoadError(error_msg="what is kept of it cannot be understood"), setup)
-    if setup.having("sso_session", "sso_start_url"):
-        return _sso(boto.SSOTokenLoadError(error_msg="what is kept of it cannot be understood"), setup)
+    if _container_variable(setup):
+        refused = "its host, or the token for it, is none that may be used"
+        odd = "what it answered is no credentials"
+        return _container(refused if isinstance(error, ValueError) else odd, setup)
     return NoCredentialsError(
         f"{_NONE}: those of {setup.subject} cannot be understood ({type(error).__name__})",
         "`aws sts get-caller-identity` with the same profile shows the same.",
     )
+
+
+_CACHED = "what is kept of it cannot be understood"
+
+
+def _of_process(error: Exception, setup: Setup, *, stale: bool) -> AwsError:
+    link = setup.having("credential_process")
+    if link and not link.runs:
+        return _helper("is not written as a command", setup)
+    if stale:
+        return _helper("printed credentials that have ended", setup)
+    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return _helper("printed an Expiration that is no time", setup)
+    return _helper("does not print JSON as it should", setup)

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 from botocore.session import Session
 from botocore.utils import parse_timestamp
 
+from sparekey.aws.chain_errors import bad_setting
 from sparekey.aws.errors import (
     TRANSIENT,
     AwsError,
@@ -274,7 +275,8 @@ class Client:
                 try:
                     self._services[key] = Service(self._session, *key)
                 except (BotoCoreError, ClientError, ValueError) as error:
-                    raise from_botocore(error, name) from error
+                    told = from_botocore(error, name, self._session.profile or "")
+                    raise bad_setting(self._session, error) or told from error
             return self._services[key]
 
     def width(self, account: str) -> int:

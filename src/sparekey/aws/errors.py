@@ -119,6 +119,12 @@ class UnreachableError(AwsError):
     )
 
 
+class SettingError(AwsError):
+    """A setting of the AWS configuration holds something that botocore does not take."""
+
+    default_hint: ClassVar[str] = "Mend it in the profile, or in the variable of that name."
+
+
 class NoRegionError(AwsError):
     """botocore cannot tell the endpoint without a region."""
 
@@ -196,11 +202,26 @@ _NO_CREDENTIALS = (
     boto.UnknownCredentialError,
     boto.RefreshWithMFAUnsupportedError,
 )
+_SETTINGS = (
+    boto.EndpointProviderError,
+    boto.InvalidChecksumConfigError,
+    boto.InvalidDefaultsMode,
+    boto.InvalidEndpointConfigurationError,
+    boto.InvalidIMDSEndpointError,
+    boto.InvalidIMDSEndpointModeError,
+    boto.InvalidProxiesConfigError,
+    boto.InvalidRegionError,
+    boto.InvalidRetryConfigurationError,
+    boto.InvalidSTSRegionalEndpointsConfigError,
+)
 _EXPIRED_SESSION = (boto.SSOError, boto.LoginError, boto.TokenRetrievalError)
 
 
-def from_botocore(error: Exception, action: str = "") -> AwsError:
-    """The typed error for what botocore's endpoint rules or HTTP session raised; credentials: chain_errors."""
+def from_botocore(error: Exception, action: str = "", profile: str = "") -> AwsError:
+    """The typed error for what botocore's endpoint rules or HTTP session raised; credentials: chain_errors.
+
+    `profile` is the one whose settings are used.
+    """
     if isinstance(error, boto.ClientError):
         return _from_client_error(error)
     kinds: tuple[tuple[tuple[type[Exception], ...], type[AwsError], str], ...] = (
@@ -208,6 +229,7 @@ def from_botocore(error: Exception, action: str = "") -> AwsError:
         (_NO_CREDENTIALS, NoCredentialsError, "no usable AWS credentials"),
         ((boto.NoRegionError,), NoRegionError, "no AWS region is set"),
         ((boto.HTTPClientError, boto.ConnectionError), UnreachableError, "AWS cannot be reached"),
+        (_SETTINGS, SettingError, f"the AWS configuration cannot be used (profile {profile or 'default'!r})"),
         ((ValueError,), UnreachableError, "AWS cannot be reached"),  # an endpoint that is no URL
         ((Exception,), AwsError, f"{action or 'the AWS client'} failed"),
     )
