@@ -1,6 +1,7 @@
 """Who AWS says that a credential source is, and what becomes of one that nobody can identify."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -352,6 +353,27 @@ def test_credentials_that_nobody_renews_end(found: Any, ends: bool) -> None:
     gateway = gateway_of(found, aws)
     assert (gateway.credentials_end() is not None) == ends
     assert aws.requests == []
+
+
+@pytest.mark.parametrize(
+    ("config", "ends"),
+    [
+        ("aws_access_key_id = AKIAX", False),
+        ("role_arn = r\nsource_profile = base\n[profile base]\nsso_account_id = 1", True),
+        ("login_session = l", True),
+        ("aws_session_token = t", True),
+        ("role_arn = r\nmfa_serial = m", True),
+    ],
+)
+def test_a_profile_of_an_accounts_file_that_nobody_renews_ends(
+    tmp_path: Path, config: str, ends: bool
+) -> None:
+    (tmp_path / "config").write_text(f"[profile x]\n{config}\n")
+    (tmp_path / "accounts.toml").write_text(f'[[account]]\nid = "{OTHER}"\nprofile = "x"\n')
+    made = session(config_file=str(tmp_path / "config"))
+    gateway = Gateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=ScriptedAws().send)
+    gateway.accounts_file(tmp_path / "accounts.toml")
+    assert (gateway.credentials_end() is not None) == ends
 
 
 # --- deciding ---

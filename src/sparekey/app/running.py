@@ -209,8 +209,8 @@ def work(
     `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it;
     `on_failure` of a run and why the work on it failed.
     """
-    ends = app.gateway.credentials_end()
     with runs_of(app) as runs:
+        ends = app.gateway.credentials_end()
         heard = _Rollbacks(runs, app.clock, on_rollback) if on_rollback else None
 
         def over() -> bool:

@@ -218,6 +218,11 @@ class Profiles:
         for profile in profiles - self._named.keys():
             self._named[profile] = setup_of(self._base, profile=profile)
 
+    def end(self) -> bool:
+        """True where nothing renews the credentials of one of the profiles named or used."""
+        used = any(found.ends() for found in self.used())
+        return used or any(setup.ends() for setup in self._named.values())
+
     def static_keys(self) -> frozenset[str]:
         """The ids of the access keys that stand in the profiles named, and in those that they lean on."""
         return frozenset(key for setup in self._named.values() for key in setup.static_keys())

@@ -84,6 +84,10 @@ class Setup(msgspec.Struct, frozen=True):
         """The first profile of the chain that has one of the settings."""
         return next((link for link in self.links if any(name in link.config for name in settings)), None)
 
+    def ends(self) -> bool:
+        """True where a profile of the chain lasts until somebody signs in or types a code again."""
+        return self.having("sso_account_id", "login_session", "aws_session_token", "mfa_serial") is not None
+
     def static_keys(self) -> Iterable[str]:
         """The access key ids that stand in the chain of profiles."""
         return [key for link in self.links if (key := link.get("aws_access_key_id").strip())]

@@ -299,8 +299,7 @@ class Gateway:
 
         Nothing says how long a session lasts that was passed in, or a sign-in: it may be over at any moment.
         """
-        found = (self._credentials, *self._profiles.used())
-        return self.client.clock.now() if any(one.ends() for one in found) else None
+        return self.client.clock.now() if self._credentials.ends() or self._profiles.end() else None
 
     def alarm_state(self, account: str, region: str, name: str) -> str:
         """The state of a CloudWatch alarm: OK, ALARM or INSUFFICIENT_DATA; raises AwsError.

@@ -39,11 +39,11 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, end)
     here = connect()
-    tell(f"working as {here.gateway.caller().arn}; Ctrl-C ends")
+    tell(f"working as {here.caller(()).arn}; Ctrl-C ends")
     if here.gateway.credentials_end():
         tell(
-            "note: these credentials end with a session or a sign-in (SSO, aws login); after that nothing is watched "
-            "or reactivated until the worker is started again"
+            "note: nothing renews these credentials (a session, or a sign-in with SSO or aws login): once they end, no "
+            "run is watched and no key reactivated until the worker is started again"
         )
     app.check_targets(here, targets)
 
