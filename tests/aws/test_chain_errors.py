@@ -321,7 +321,12 @@ def test_an_mfa_code_is_asked_for_at_a_terminal(home: Home) -> None:
     asked: list[str] = []
     home.patch.setattr("sparekey.aws.chain.os.open", lambda *_: 99)
     home.patch.setattr("sparekey.aws.chain.os.close", lambda _: None)
-    home.patch.setattr("sparekey.aws.chain.getpass", lambda prompt: asked.append(prompt) or "12")
+
+    def answer(prompt: str) -> str:
+        asked.append(prompt)
+        return "12"
+
+    home.patch.setattr("sparekey.aws.chain.getpass", answer)
     config = f"[profile x]\n{ROLE}source_profile = x\nmfa_serial = arn:aws:iam::111122223333:mfa/ops\n{KEY}"
     assert "TokenCode" in home.error(config).message
     assert asked == ["Enter MFA code for arn:aws:iam::111122223333:mfa/ops: "]
@@ -341,7 +346,8 @@ def _made(kind: type[boto.BotoCoreError]) -> Exception:
     names = {name: f"some {name}" for name in _fields(kind.fmt)}
     if kind is boto.WaiterError:
         names["last_response"] = "some"
-    return kind(**names)
+    made: Exception = kind(**names)
+    return made
 
 
 def _fields(text: str) -> set[str]:

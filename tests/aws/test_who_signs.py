@@ -218,7 +218,8 @@ def test_a_session_at_the_bottom_protects_every_key_of_its_user() -> None:
     found = role_over(Credentials("ASIAMFA", "s", "t", "config-file"))
     asked = ByKey(ASIATOP=identity(ROLE), ASIAMFA=USER)
     caller = gateway_of(found, asked.aws).caller()
-    assert (caller.users, caller.keys) == ({(OTHER, "ann")}, frozenset())
+    assert caller.users == {(OTHER, "ann")}
+    assert caller.keys == frozenset()
 
 
 def test_a_source_that_botocore_no_longer_shows_may_be_anybody() -> None:
@@ -239,7 +240,9 @@ def test_a_key_that_does_not_say_who_it_is_stays_protected_by_its_id_and_that_is
     found = role_over(Credentials("AKIABASE", "s", None, "config-file"))
     asked = ByKey(ASIATOP=identity(ROLE), AKIABASE=failure("InvalidClientTokenId", 403))
     caller = gateway_of(found, asked.aws).caller()
-    assert (caller.keys, caller.users, caller.suspects) == ({"AKIABASE"}, frozenset(), frozenset())
+    assert caller.keys == {"AKIABASE"}
+    assert caller.users == frozenset()
+    assert caller.suspects == frozenset()
     assert "AWS did not say who signs" in caller.unknown[0]
     assert "InvalidClientTokenId" in caller.unknown[0]
 
@@ -274,7 +277,7 @@ def test_who_signs_is_asked_again_after_a_minute_and_a_new_key_at_once() -> None
 
 
 def test_a_source_that_fails_later_on_keeps_its_user_protected() -> None:
-    class Helper(Credentials):
+    class Helper(Credentials):  # type: ignore[misc]  # botocore ships no types
         fails = False
 
         def get_frozen_credentials(self) -> Any:
@@ -294,7 +297,7 @@ def test_a_source_that_fails_later_on_keeps_its_user_protected() -> None:
 
 
 def test_a_source_that_cannot_be_asked_may_be_anybody() -> None:
-    class Gone(Credentials):
+    class Gone(Credentials):  # type: ignore[misc]  # botocore ships no types
         def get_frozen_credentials(self) -> Any:
             raise FileNotFoundError(2, "No such file or directory", "/none")
 
@@ -322,6 +325,15 @@ def test_a_profile_that_is_not_there_has_no_key() -> None:
     assert profiles.static_keys() == frozenset()
     with pytest.raises(NoCredentialsError):
         profiles.find("nobody")
+
+
+def test_a_key_that_a_probe_is_run_with_is_protected_by_its_id(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[profile watch]\naws_access_key_id = AKIAWATCH\n")
+    made = session(config_file=str(tmp_path / "config"))
+    gateway = Gateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=ScriptedAws().send)
+    gateway.protect(key="AKIAPROBE", profile="watch")
+    gateway.protect()
+    assert gateway.caller().keys == {"AKIAIOSFODNN7EXAMPLE", "AKIAPROBE", "AKIAWATCH"}
 
 
 # --- when they end ---

@@ -1,5 +1,6 @@
 """Who asks, whom, by which policy, where and at what time: what every verb is given."""
 
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -73,7 +74,18 @@ class App:
         if self.where.accounts_file:
             targets = self.selection().targets if accounts is None else self._all_targets()
             self.gateway.identify([one for one in targets if accounts is None or one.id in accounts])
+        self._protect_probes()
         return self.gateway.caller()
+
+    def _protect_probes(self) -> None:
+        """A key that policy passes on to a probe's command tells whether applications work: it stays, too."""
+        passed_on = {name for probe in self.policy.probes for name in probe.get("env", ())}
+        found = {
+            name: os.environ[name]
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
+            if name in passed_on & set(os.environ)
+        }
+        self.gateway.protect(key=found.get("AWS_ACCESS_KEY_ID", ""), profile=found.get("AWS_PROFILE", ""))
 
     def caller_now(self) -> Caller:
         """The same, asked again for whatever is in use here: just before a write. Raises AwsError."""

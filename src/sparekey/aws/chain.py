@@ -195,6 +195,7 @@ class Profiles:
         self._locks: dict[str, threading.Lock] = {}
         self._found: dict[str, ChainCredentials] = {}
         self._named: dict[str, Setup] = {}
+        self._keys = frozenset[str]()
 
     def find(self, profile: str) -> ChainCredentials:
         """A profile's credentials; raises AwsError."""
@@ -213,8 +214,9 @@ class Profiles:
         """The credentials of every profile that was resolved so far."""
         return tuple(found for _, found in sorted(dict(self._found).items()))
 
-    def name(self, profiles: frozenset[str]) -> None:
-        """Note profiles that an accounts file names: their static keys are protected, used now or not."""
+    def name(self, profiles: frozenset[str], keys: frozenset[str] = frozenset()) -> None:
+        """Note profiles whose static keys are protected, used now or not, and keys that are."""
+        self._keys |= keys
         for profile in profiles - self._named.keys():
             self._named[profile] = setup_of(self._base, profile=profile)
 
@@ -225,4 +227,4 @@ class Profiles:
 
     def static_keys(self) -> frozenset[str]:
         """The ids of the access keys that stand in the profiles named, and in those that they lean on."""
-        return frozenset(key for setup in self._named.values() for key in setup.static_keys())
+        return self._keys | {key for setup in self._named.values() for key in setup.static_keys()}

@@ -223,6 +223,10 @@ class Gateway:
             self._caller = len(used), found
         return self._caller[1]
 
+    def protect(self, *, key: str = "", profile: str = "") -> None:
+        """Protect a key by its id, and the keys that stand in a profile, as if we signed with them."""
+        self._profiles.name(frozenset({profile} - {""}), frozenset({key} - {""}))
+
     def identify(self, targets: Sequence[Target]) -> None:
         """Resolve the profiles of these accounts and ask who they are; one that fails is told where it is used."""
         profiles = sorted({target.profile for target in targets if target.profile})
