@@ -20,8 +20,9 @@ from sparekey.words import moment, span
 _SMTP_SERVICE = "ses"
 _SMTP_USERS = "ses-smtp-user."
 _SESSIONS = "sts"
+_OURS = frozenset({"caller", "caller-unknown"})  # no force overrules these
 # Holds that say why nothing can be done here at all, or what was asked for wrongly.
-_ABOVE_QUARANTINE = frozenset({"caller", "none-left"})
+_ABOVE_QUARANTINE = _OURS | {"none-left"}
 # IAM's last use is in steps of 15 minutes or more, so that it may lie before the creation of a key used at once.
 _COARSE = timedelta(hours=1)
 # What shows whether a key that mints sessions is at work.
@@ -78,6 +79,10 @@ HOLDS: Mapping[str, tuple[str, str]] = {
     "caller": (
         "sparekey is running with credentials of this user",
         "run it with credentials of another identity (a role, or another user)",
+    ),
+    "caller-unknown": (
+        "this user may be behind the credentials that sparekey is running with: {unknown}",
+        "let sparekey take the session itself (a profile with role_arn and source_profile), and plan again",
     ),
     "no-probe": (
         "no probe speaks for this user, and policy requires one",
@@ -254,9 +259,12 @@ def _hold_on_user(
     account: str, user: User, active: tuple[AccessKey, ...], policy: Policy, asked: Asked, caller: Caller
 ) -> _Hold | None:
     """Step 5 where it concerns the user; and one key stays, whatever is forced."""
-    mine = account == caller.account and user.name in caller.users
-    if mine or any(key.id in caller.keys for key in active):
-        return _hold("caller")
+    listed = user.keys if isinstance(user.keys, tuple) else active
+    match caller.protects(account, user.name, [key.id for key in listed]):
+        case "caller":
+            return _hold("caller")
+        case "caller-unknown":
+            return _hold("caller-unknown", unknown="; ".join(caller.unknown))
     if all(key.id in asked.force for key in active):
         return _hold("none-left")
     rotator = policy.rotator(account, user.name)
@@ -401,11 +409,11 @@ def _forced(key: str, asked: Asked, evidence: tuple[Evidence, ...]) -> Deactivat
 
 
 def _held_whole(user: str, active: tuple[AccessKey, ...], hold: _Hold, asked: Asked, now: datetime) -> Choice:
-    """Hold every key; step 6: a forced key still goes, unless it is the caller's, if one that works stays."""
+    """Hold every key; step 6: a forced key still goes if one that works stays, unless it may be the caller's."""
     forced = {key.id for key in active if key.id in asked.force and key.status == ACTIVE}
     rest = [key for key in active if key.id and key.id not in forced and key.status == ACTIVE]
     keep = None
-    if forced and rest and hold.reason != "caller":
+    if forced and rest and hold.reason not in _OURS:
         keep = max(
             rest,
             key=lambda key: (

@@ -1,18 +1,24 @@
 """The base of our errors: each class carries its message, its hint and its exit code."""
 
+import re
 from typing import ClassVar
 
 
+def without_password(text: str) -> str:
+    """The text with the user and password of every address in it (`https://user:password@host`) left out."""
+    return re.sub(r"(?<=://)[^/\s@\"'?#]*@(?=[\w\[])", "", text)
+
+
 class SparekeyError(Exception):
-    """A failure told to a person in one sentence, with a hint and an exit code."""
+    """A failure told to a person in one sentence, with a hint and an exit code; an address loses its password."""
 
     exit_code: ClassVar[int] = 1
     default_hint: ClassVar[str] = ""
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint or self.default_hint
+        self.message = without_password(message)
+        super().__init__(self.message)
+        self.hint = without_password(hint) or self.default_hint
 
 
 class BadInputError(SparekeyError):

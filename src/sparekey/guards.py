@@ -115,11 +115,14 @@ def _only_accounts_that_were_read(plan: Plan, caller: Caller, limits: Limits) ->
 
 
 def _never_the_callers_own(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
-    """No key of a user behind the credentials that sparekey runs with goes, forced or not."""
+    """No key of a user that is, or may be, behind the credentials that sparekey runs with goes, forced or not."""
     del limits
     for step in plan.deactivations:
-        if step.key in caller.keys or (step.account == caller.account and step.user in caller.users):
-            yield f"{step.account}/{step.user}: {step.key} is behind the credentials that sparekey runs with"
+        listed = (step.key, *step.preconditions.statuses)
+        found = caller.protects(step.account, step.user, listed)
+        if found:
+            what = "is" if found == "caller" else "may be"
+            yield f"{step.account}/{step.user}: {step.key} {what} behind the credentials that sparekey runs with"
 
 
 def _each_account_once(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:

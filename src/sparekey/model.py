@@ -3,7 +3,7 @@
 All times are aware UTC datetimes; one without a zone is refused where a value is read from a file.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Annotated, Literal
 
@@ -116,13 +116,34 @@ class Quarantined(Value, frozen=True):
     policy: str
 
 
+# Stands for every account, or for every user of one.
+ANY = "*"
+
+
 class Caller(Value, frozen=True):
-    """Who is asking: the identity of the credentials and every IAM user and long-term key behind them."""
+    """Who is asking: the identity of the credentials, and every user and long-term key that signs for us.
+
+    `users` are (account, name); a bare name, as older ledgers have it, is of the caller's own account.
+    `suspects` are users that may be behind credentials that nobody could identify, `ANY` for all of them;
+    `unknown` says, in a sentence each, what could not be identified and why.
+    """
 
     account: str
     arn: str
-    users: frozenset[str] = frozenset()
+    users: frozenset[tuple[str, str] | str] = frozenset()
     keys: frozenset[str] = frozenset()
+    suspects: frozenset[tuple[str, str]] = frozenset()
+    unknown: tuple[str, ...] = ()
+
+    def protects(
+        self, account: str, user: str, keys: Iterable[str | None]
+    ) -> Literal["", "caller", "caller-unknown"]:
+        """Whether a user with these keys signs for us, or may do so."""
+        own = account == self.account and user in self.users
+        if own or (account, user) in self.users or any(key in self.keys for key in keys):
+            return "caller"
+        may = ((account, user), (account, ANY), (ANY, ANY))
+        return "caller-unknown" if any(one in self.suspects for one in may) else ""
 
 
 class RootKeys(Value, frozen=True):

@@ -132,7 +132,7 @@ def make(
         steps=tuple(sorted(steps, key=lambda step: (step.account, step.user, step.key))),
         exempt=tuple(sorted(exempt, key=lambda entry: (entry.account, entry.user))),
         unread=tuple(sorted(_unread(snapshot, chosen), key=lambda entry: (entry.what, entry.why))),
-        notes=notes_on(steps, policy),
+        notes=(*notes_on(steps, policy), *snapshot.caller.unknown),
         usages=tuple(usage for _key, usage in sorted(by_key.items())),
     )
     return seal(plan)

@@ -423,9 +423,9 @@ def test_a_profile_of_another_account_is_refused(tmp_path: Path, monkeypatch: py
     with pytest.raises(NotEnteredError, match="nobody"):
         list(gateway.enter(Target(OTHER, profile="nobody")).list_users())
     assert gateway.enter(Target(ACCOUNT, profile="third")).arn.endswith(":user/ops/admin")
-    aws._answers["GetCallerIdentity"] = lambda _: failure("InvalidClientTokenId", 403)
+    rejected = connect(ScriptedAws(GetCallerIdentity=[identity(), failure("InvalidClientTokenId", 403)]))
     with pytest.raises(NotEnteredError, match="by the profile third: AWS rejects"):
-        list(gateway.enter(Target(OTHER, profile="third")).list_users())
+        list(rejected.enter(Target(OTHER, profile="third")).list_users())
 
 
 def test_a_file_is_read_and_filtered_by_the_gateway(tmp_path: Path) -> None:

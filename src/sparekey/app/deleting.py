@@ -5,7 +5,7 @@ from datetime import timedelta
 from sparekey.app.running import runs_of
 from sparekey.app.session import App
 from sparekey.aws.deleting import Deleter
-from sparekey.errors import BadInputError
+from sparekey.errors import BadInputError, RefusedError
 from sparekey.model import AccessKey
 from sparekey.policy import Span
 from sparekey.run.deleting import Deletable
@@ -61,6 +61,11 @@ def delete_root(app: App, account: str, key: AccessKey, age: timedelta) -> str:
 
     Returns the request id; raises RefusedError and AwsError.
     """
+    if key.id in app.caller(()).keys:
+        raise RefusedError(
+            f"root key {key.id} of account {account} is the one that sparekey runs with: nothing was deleted",
+            "Run it with credentials of another identity.",
+        )
     with runs_of(app) as runs:
         now = root_key(app, account, key.id or "")  # it may have been used while the person typed
         return runs.delete_root(account, now, app.gateway.root_deleter(account), age)

@@ -61,7 +61,7 @@ def usage(source: str, keys: Collection[str], wanted: Request, app: App | None =
     """Who used the keys, sorted by key; a local archive needs no `app`."""
     if app is None:
         return proving.read(source, keys, wanted)
-    return proving.read(source, keys, _with_calls(app, app.gateway.caller().account, wanted))
+    return proving.read(source, keys, _with_calls(app, app.gateway.account, wanted))
 
 
 def usage_of_accounts(

@@ -41,7 +41,7 @@ def read(
     return reading.audit(
         [app.gateway.enter(target) for target in selection.targets],
         app.clock,
-        caller=app.gateway.caller(),
+        caller=app.caller(),
         read=mode,
         need_last_use="all" if every_last_use else "spare",
         fresh=fresh,
@@ -162,7 +162,7 @@ def root_keys(app: App) -> tuple[RootKeys, ...]:
     Sorted by account. One account's failure stops no other.
     """
     selection = app.selection()
-    own = app.gateway.caller().account
+    own = app.gateway.account
     with ThreadPoolExecutor(_ROOT_WORKERS, thread_name_prefix="root-keys") as crew:
         return tuple(crew.map(lambda target: _root_keys(app, target, own), selection.targets))
 

@@ -84,7 +84,7 @@ def preflight(
     instead of what the plan has of one. A run of the same plan that was cut off goes on even if the plan has
     expired since: its age was asked when it began, and each user is read and decided on again.
     """
-    caller = app.gateway.caller()
+    caller = app.caller({step.account for step in plan.deactivations})
     with _runs(app, caller) as runs:
         record = runs.begun(plan)
         known = made_here or record is not None or runs.knows(plan)
@@ -130,6 +130,7 @@ def _warnings(app: App, caller: Caller, plan: Plan, options: Options, *, detach:
         warnings = runs.warnings(plan, app.policy, options)
         if detach and not runs.live_workers():
             warnings += ("no worker is alive: the run begins when `sparekey worker` is started",)
+    warnings += caller.unknown
     windows, now = options.windows, app.clock.now()
     if not is_open(windows, now):
         opens = moment(next_opening(windows, now))
@@ -252,7 +253,7 @@ def stop(connect: Callable[[], App], run: str) -> RunRecord:
     clock: Clock | None = None
     try:
         here = connect()
-        clock, caller = here.clock, here.gateway.caller()
+        clock, caller = here.clock, here.caller(())
     except AwsError:
         caller = Caller("", f"{_user_of_this_machine()} (not known to AWS)")
     with _told(clock, caller) as runs:
@@ -285,8 +286,8 @@ def work(
     `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it;
     `on_failure` of a run and why the work on it failed.
     """
-    ends = app.gateway.credentials_end()
     with runs_of(app) as runs:
+        ends = app.gateway.credentials_end()
         heard = _Rollbacks(runs, app.clock, on_rollback) if on_rollback else None
 
         def over() -> bool:
@@ -365,7 +366,7 @@ def show(run: str, clock: Clock | None = None) -> RunRecord:
 @contextmanager
 def runs_of(app: App) -> Iterator[Runs]:
     """The runs of this state, with the caller's credentials."""
-    with _runs(app, app.gateway.caller()) as found:
+    with _runs(app, app.caller(())) as found:
         yield found
 
 
@@ -373,7 +374,7 @@ def runs_of(app: App) -> Iterator[Runs]:
 def _runs(app: App, caller: Caller) -> Iterator[Runs]:
     with closing(_state()) as state:
         probes = Probes(Tools(os.environ, app.gateway.alarm_state))
-        yield Runs(state, app.clock, app.account, caller, probes=probes)
+        yield Runs(state, app.clock, app.account, caller, probes=probes, caller_now=app.caller_now)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Who asks, whom, by which policy, where and at what time: what every verb is given."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from sparekey import rules as judging
@@ -10,7 +11,7 @@ from sparekey.aws.gateway import AccountGateway, Gateway
 from sparekey.clock import Clock, SystemClock
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.home import load_policy
-from sparekey.model import Value
+from sparekey.model import Caller, Value
 from sparekey.policy import Policy, PolicyError, Span
 
 OnProgress = Callable[[int, int | None], None]
@@ -62,11 +63,41 @@ class App:
             return self.gateway.organization(
                 units=where.units, include=where.include, exclude=where.exclude, entry=where.entry
             )
-        return Selection((Target(self.gateway.caller().account),))
+        return Selection((Target(self.gateway.account),))
+
+    def caller(self, accounts: Collection[str] | None = None) -> Caller:
+        """Who is asking, and every user and key that signs for us; raises AwsError and BadInputError.
+
+        Of an accounts file, the profiles of the accounts that are meant are asked who they are, or of those in
+        `accounts` alone; the static keys of all the others are protected by their id.
+        """
+        if self.where.accounts_file:
+            targets = self.selection().targets if accounts is None else self._all_targets()
+            self.gateway.identify([one for one in targets if accounts is None or one.id in accounts])
+        self._protect_probes()
+        return self.gateway.caller()
+
+    def _protect_probes(self) -> None:
+        """A key that policy passes on to a probe's command tells whether applications work: it stays, too."""
+        passed_on = {name for probe in self.policy.probes for name in probe.get("env", ())}
+        found = {
+            name: os.environ[name]
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
+            if name in passed_on & set(os.environ)
+        }
+        self.gateway.protect(key=found.get("AWS_ACCESS_KEY_ID", ""), profile=found.get("AWS_PROFILE", ""))
+
+    def caller_now(self) -> Caller:
+        """The same, asked again for whatever is in use here: just before a write. Raises AwsError."""
+        return self.gateway.caller(again=True)
+
+    def _all_targets(self) -> tuple[Target, ...]:
+        file = self.where.accounts_file
+        return self.gateway.accounts_file(file).targets if file else ()
 
     def account(self, account: str) -> AccountGateway:
         """The way into one account; raises RefusedError for one that these credentials do not reach."""
-        own = self.gateway.caller().account
+        own = self.gateway.account
         if account == own:
             return self.gateway.own_account()
         if self.where.accounts_file:

@@ -14,21 +14,19 @@ from typing import Any
 
 import msgspec
 from botocore.credentials import ReadOnlyCredentials
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.session import Session
 
+from sparekey.aws.chain import Profiles
 from sparekey.aws.client import Client, Credentials, Principal
 from sparekey.aws.errors import (
     AwsError,
     BadAnswerError,
     DeniedError,
     FailedServiceError,
-    NoCredentialsError,
     NotEnteredError,
     ThrottledError,
     UnreachableError,
-    from_botocore,
 )
+from sparekey.aws.signers import Signers
 from sparekey.clock import Clock
 from sparekey.errors import BadInputError
 from sparekey.model import SkippedAccount, Value
@@ -384,9 +382,10 @@ def _not_entered(error: AwsError, why: str, action: str) -> AwsError:
 class ProfileCredentials:
     """A profile's credentials, of which it is made sure once that they are the account's."""
 
-    def __init__(self, client: Client, target: Target) -> None:
-        self._client = client
+    def __init__(self, target: Target, profiles: Profiles, signers: Signers) -> None:
         self._target = target
+        self._profiles = profiles
+        self._signers = signers
         self._lock = threading.Lock()
         self._checked: Credentials | None = None
 
@@ -400,17 +399,12 @@ class ProfileCredentials:
     def _find(self) -> Credentials:
         profile, account = self._target.profile, self._target.id
         try:
-            found: Credentials | None = Session(profile=profile).get_credentials()
-            if found is None:
-                raise NoCredentialsError(f"the profile {profile} has no credentials")
-            told = self._client.call(Principal(account, found), "sts", "GetCallerIdentity")["Account"]
-        except (BotoCoreError, ClientError) as error:
-            why = from_botocore(error).message
-            raise NotEnteredError(f"account {account} cannot be entered: {why}") from error
+            found = self._profiles.find(profile)
+            told = self._signers.identity(found.get_frozen_credentials()).account
         except AwsError as error:
             why = f"account {account} cannot be entered by the profile {profile}: {error.message}"
             raise _not_entered(error, why, "sts:GetCallerIdentity") from error
-        if told != account:
+        if told != account and not self._target.roles:
             raise NotEnteredError(f"the profile {profile} is of account {told}, not of {account}")
         return found
 
@@ -421,8 +415,10 @@ class Sessions:
     Thread-safe. Accounts that are entered through the same role share its session.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, profiles: Profiles, signers: Signers) -> None:
         self._client = client
+        self._profiles = profiles
+        self._signers = signers
         self._lock = threading.Lock()
         self._last: dict[Target, Credentials] = {}
         self._between: dict[tuple[tuple[str, ...], str, int], Credentials] = {}
@@ -442,7 +438,9 @@ class Sessions:
             kept.drop()
 
     def _for(self, base: Principal, target: Target) -> Credentials:
-        credentials = ProfileCredentials(self._client, target) if target.profile else base.credentials
+        credentials: Credentials = base.credentials
+        if target.profile:
+            credentials = ProfileCredentials(target, self._profiles, self._signers)
         for at, role in enumerate(target.roles, 1):
             by = Principal(base.account, credentials)
             if at == len(target.roles) or target.profile:

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 from botocore.session import Session
 from botocore.utils import parse_timestamp
 
+from sparekey.aws.chain_errors import bad_setting
 from sparekey.aws.errors import (
     TRANSIENT,
     Answer,
@@ -36,7 +37,7 @@ from sparekey.aws.errors import (
 from sparekey.aws.pacing import Pace
 from sparekey.aws.wire import CutError, Request, Response, Send, Wire
 from sparekey.clock import Clock
-from sparekey.errors import SparekeyError
+from sparekey.errors import SparekeyError, without_password
 
 # botocore's standard mode: three attempts, jittered exponential backoff of at most 20 seconds.
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
@@ -90,9 +91,14 @@ class Service:
         factory.set_parser_defaults(timestamp_parser=_timestamp)
         self.parser = factory.create_parser(self.model.resolved_protocol)
         asked = _ask_botocore(client, name)
-        self.url, self.signing_name, self.region = asked.url, asked.signing_name, asked.region
-        self._base = asked.url.removesuffix(self._path_of(client, _PLAIN_CALLS[name]))
-        self._host = urlsplit(asked.url).netloc
+        # SigV4 fills the header that a password would need, so one in the address is of no use: it goes no further.
+        self.url, self.signing_name, self.region = (
+            without_password(asked.url),
+            asked.signing_name,
+            asked.region,
+        )
+        self._base = self.url.removesuffix(self._path_of(client, _PLAIN_CALLS[name]))
+        self._host = urlsplit(self.url).netloc
         self._agent = asked.agent
 
     def _path_of(self, client: Any, method: str) -> str:
@@ -272,7 +278,8 @@ class Client:
                 try:
                     self._services[key] = Service(self._session, *key)
                 except (BotoCoreError, ClientError, ValueError) as error:
-                    raise from_botocore(error, name) from error
+                    told = from_botocore(error, name, self._session.profile or "")
+                    raise bad_setting(self._session, error) or told from error
             return self._services[key]
 
     def width(self, account: str) -> int:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from botocore import exceptions as boto
 
 from sparekey.aws import causes
-from sparekey.errors import SparekeyError
+from sparekey.errors import SparekeyError, without_password
 from sparekey.model import Value
 
 # https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html
@@ -133,6 +133,12 @@ class UnreachableError(AwsError):
     default_hint: ClassVar[str] = (
         "Check the network, the proxy variables, AWS_ENDPOINT_URL and the region; nothing was assumed."
     )
+
+
+class SettingError(AwsError):
+    """A setting of the AWS configuration holds something that botocore does not take."""
+
+    default_hint: ClassVar[str] = "Mend it in the profile, or in the variable of that name."
 
 
 class NoRegionError(AwsError):
@@ -269,14 +275,30 @@ _NO_CREDENTIALS = (
     boto.InvalidConfigError,
     boto.ConfigNotFound,
     boto.ConfigParseError,
+    boto.MissingDependencyException,
     boto.UnknownCredentialError,
     boto.RefreshWithMFAUnsupportedError,
 )
-_EXPIRED_SESSION = (boto.UnauthorizedSSOTokenError, boto.SSOTokenLoadError, boto.TokenRetrievalError)
+_SETTINGS = (
+    boto.EndpointProviderError,
+    boto.InvalidChecksumConfigError,
+    boto.InvalidDefaultsMode,
+    boto.InvalidEndpointConfigurationError,
+    boto.InvalidIMDSEndpointError,
+    boto.InvalidIMDSEndpointModeError,
+    boto.InvalidProxiesConfigError,
+    boto.InvalidRegionError,
+    boto.InvalidRetryConfigurationError,
+    boto.InvalidSTSRegionalEndpointsConfigError,
+)
+_EXPIRED_SESSION = (boto.SSOError, boto.LoginError, boto.TokenRetrievalError)
 
 
-def from_botocore(error: Exception, action: str = "") -> AwsError:
-    """The typed error for what botocore's credential chain, endpoint rules or HTTP session raised."""
+def from_botocore(error: Exception, action: str = "", profile: str = "") -> AwsError:
+    """The typed error for what botocore's endpoint rules or HTTP session raised; credentials: chain_errors.
+
+    `profile` is the one whose settings are used.
+    """
     if isinstance(error, boto.ClientError):
         return _from_client_error(error)
     kinds: tuple[tuple[tuple[type[Exception], ...], type[AwsError], str], ...] = (
@@ -284,12 +306,12 @@ def from_botocore(error: Exception, action: str = "") -> AwsError:
         (_NO_CREDENTIALS, NoCredentialsError, "no usable AWS credentials"),
         ((boto.NoRegionError,), NoRegionError, "no AWS region is set"),
         ((boto.HTTPClientError, boto.ConnectionError), UnreachableError, "AWS cannot be reached"),
-        ((boto.InvalidRegionError,), AwsError, f"{action or 'the AWS client'} failed"),
+        (_SETTINGS, SettingError, f"the AWS configuration cannot be used (profile {profile or 'default'!r})"),
         ((ValueError,), UnreachableError, "AWS cannot be reached"),  # an endpoint that is no URL
     )
     for errors, kind, told in kinds:
         if isinstance(error, errors):
-            return kind(f"{told}: {_plain(error)}", action=action)
+            return kind(f"{told}: {plain(error)}", action=action)
     # Known by its type alone: the text of botocore's ResponseParserError is the answer, credentials and all.
     return AwsError(f"{action or 'the AWS client'} failed in an unexpected way ({type(error).__name__})")
 
@@ -300,7 +322,7 @@ def _from_client_error(error: boto.ClientError) -> AwsError:
     told, meta = answer.get("Error", {}), answer.get("ResponseMetadata", {})
     return from_answer(
         Answer(
-            service="sts",
+            service=_SERVICES.get(str(error.operation_name), "sts"),
             action=str(error.operation_name),
             status=int(str(meta.get("HTTPStatusCode", 400))),
             code=str(told.get("Code", "")),
@@ -310,5 +332,10 @@ def _from_client_error(error: boto.ClientError) -> AwsError:
     )
 
 
-def _plain(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:300]
+# What botocore calls by itself elsewhere than at STS.
+_SERVICES = {"GetRoleCredentials": "sso", "CreateToken": "sso-oidc", "CreateOAuth2Token": "signin"}
+
+
+def plain(error: Exception) -> str:
+    """An error's own words on one line, without the password of an address."""
+    return without_password(" ".join(str(error).split()).rstrip(".")[:300])

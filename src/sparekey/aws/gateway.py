@@ -2,29 +2,29 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from botocore.credentials import Credentials as BotocoreCredentials
-from botocore.credentials import RefreshableCredentials
-from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from sparekey.aws import accounts, credential_report, event_history, root
 from sparekey.aws.accounts import Entry, Selection, Target
-from sparekey.aws.client import Client, Credentials, OnCall, Principal
+from sparekey.aws.chain import ChainCredentials, Profiles, resolve, setup_of
+from sparekey.aws.chain_errors import explain
+from sparekey.aws.client import Client, OnCall, Principal
 from sparekey.aws.deleting import Deleter
 from sparekey.aws.errors import (
     AwsError,
     BadAnswerError,
     DeniedError,
-    NoCredentialsError,
     NotFoundError,
-    from_botocore,
 )
 from sparekey.aws.keys import Keys
 from sparekey.aws.security_hub import SecurityHub
+from sparekey.aws.signers import Identity, Signers
 from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
 from sparekey.model import AccessKey, Caller, Quarantined, Unreadable, Value
@@ -38,6 +38,8 @@ _QUARANTINES = (
     "AWSCompromisedKeyQuarantineV2",
     "AWSCompromisedKeyQuarantineV3",
 )
+# Profiles of an accounts file that are resolved and asked about at once.
+_IDENTIFIED_AT_ONCE = 16
 
 
 class Summary(Value, frozen=True):
@@ -200,12 +202,13 @@ class AccountGateway(Keys):
 class Gateway:
     """AWS by one set of base credentials."""
 
-    def __init__(self, client: Client, session: Session, credentials: Credentials) -> None:
+    def __init__(self, client: Client, credentials: ChainCredentials, profiles: Profiles) -> None:
         self.client = client
-        self._session = session
         self._credentials = credentials
-        self._caller: Caller | None = None
-        self._sessions = accounts.Sessions(client)
+        self._profiles = profiles
+        self._signers = Signers(client)
+        self._sessions = accounts.Sessions(client, profiles, self._signers)
+        self._caller: tuple[int, Caller] | None = None
 
     @classmethod
     def connect(
@@ -220,35 +223,62 @@ class Gateway:
     ) -> "Gateway":
         """Find the credentials by botocore's chain; asks AWS nothing. Raises AwsError."""
         session = session or Session(profile=profile)
+        # The AWS CLI reads AWS_REGION first; botocore does not read it at all.
+        named = region or os.environ.get("AWS_REGION") or ""
         try:
-            credentials = session.get_credentials()
-            # The AWS CLI reads AWS_REGION first; botocore does not read it at all.
-            region = region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
-        except (BotoCoreError, ClientError) as error:
-            raise from_botocore(error) from error
-        if credentials is None:
-            raise NoCredentialsError("no AWS credentials were found")
-        client = Client(session, region, clock or SystemClock(), send=send, on_call=on_call)
-        return cls(client, session, credentials)
+            region = named or session.get_config_variable("region")
+            if region:
+                # A profile's role is assumed in this region: each partition has its own STS.
+                session.set_config_variable("region", region)
+            credentials = resolve(session)
+            client = Client(session, region, clock or SystemClock(), send=send, on_call=on_call)
+        except Exception as error:  # noqa: BLE001  # a setting that is no number, among others
+            raise explain(error, setup_of(session), session) from None
 
-    def caller(self) -> Caller:
-        """Who is asking, and every IAM user and long-term key behind it; asked once. Raises AwsError."""
-        if self._caller is None:
-            arn, account = self._identity(self._credentials)
-            keys = {self._access_key(self._credentials)}
-            users = {_user(arn)}
-            for key in _chain(self._session):
-                keys.add(key.access_key)
-                users.add(self._user_of(key))
-            long_term = frozenset(key for key in keys if not key.startswith("ASIA"))
-            self._caller = Caller(account, arn, frozenset(users) - {""}, long_term)
-        return self._caller
+        def open_session(name: str) -> Session:
+            of_profile = Session(profile=name)
+            if here := named or of_profile.get_config_variable("region") or region:
+                of_profile.set_config_variable("region", here)
+            return of_profile
+
+        return cls(client, credentials, Profiles(open_session, session))
+
+    def caller(self, *, again: bool = False) -> Caller:
+        """Who is asking, and every IAM user and long-term key that signs for us; raises AwsError.
+
+        It covers the base credentials, every profile that was used so far, and the static keys of every profile
+        that an accounts file names. `again` asks AWS anew, as before a write.
+        """
+        used = self._profiles.used()
+        if self._caller is None or again or self._caller[0] != len(used):
+            static = self._profiles.static_keys()
+            found = self._signers.caller(self._credentials, used, static, again=again)
+            self._caller = len(used), found
+        return self._caller[1]
+
+    def protect(self, *, key: str = "", profile: str = "") -> None:
+        """Protect a key by its id, and the keys that stand in a profile, as if we signed with them."""
+        self._profiles.name(frozenset({profile} - {""}), frozenset({key} - {""}))
+
+    def identify(self, targets: Sequence[Target]) -> None:
+        """Resolve the profiles of these accounts and ask who they are; one that fails is told where it is used."""
+        profiles = sorted({target.profile for target in targets if target.profile})
+        if not profiles:
+            return
+        self._profiles.name(frozenset(profiles))
+        with ThreadPoolExecutor(_IDENTIFIED_AT_ONCE, thread_name_prefix="identify") as pool:
+            for _ in pool.map(self._identify, profiles):
+                pass
+
+    def _identify(self, profile: str) -> None:
+        with suppress(AwsError):
+            self._signers.identity(self._profiles.find(profile).get_frozen_credentials())
 
     def own_account(self) -> AccountGateway:
         """The account of the base credentials; raises AwsError."""
-        caller = self.caller()
-        principal = Principal(caller.account, self._credentials)
-        return AccountGateway(self.client, principal, self.partition, caller.arn)
+        own = self._identity()
+        principal = Principal(own.account, self._credentials)
+        return AccountGateway(self.client, principal, self.partition, own.arn)
 
     def organization(
         self,
@@ -259,15 +289,15 @@ class Gateway:
         entry: Entry,
     ) -> Selection:
         """The organization's accounts; raises AwsError, and BadInputError where a role is not named."""
-        caller = self.caller()
-        base = Principal(caller.account, self._credentials)
+        own = self.account
+        base = Principal(own, self._credentials)
 
         def call(action: str, params: Mapping[str, Any]) -> dict[str, Any]:
             return self.client.call(base, "organizations", action, params)
 
         return accounts.organization(
             call,
-            caller.account,
+            own,
             self.partition,
             units=units,
             include=include,
@@ -279,48 +309,43 @@ class Gateway:
         self, path: Path, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
     ) -> Selection:
         """The accounts of a file; raises AwsError and BadInputError."""
-        targets = accounts.read_file(path, self.caller().account, self.partition)
+        targets = accounts.read_file(path, self.account, self.partition)
+        self._profiles.name(frozenset(target.profile for target in targets if target.profile))
         return Selection(accounts.choose(targets, include, exclude))
 
     def enter(self, target: Target) -> AccountGateway:
         """One account; its role is assumed when it is first asked for something, and the session is kept."""
-        caller = self.caller()
-        base = Principal(caller.account, self._credentials)
+        own = self._identity()
+        base = Principal(own.account, self._credentials)
         principal = Principal(target.id, self._sessions.of(base, target))
-        arn = target.roles[-1] if target.roles else "" if target.profile else caller.arn
+        arn = target.roles[-1] if target.roles else "" if target.profile else own.arn
         return AccountGateway(
             self.client, principal, self.partition, arn, lambda: self._sessions.forget(target)
         )
 
     def list_root_keys(self, account: str) -> tuple[AccessKey, ...]:
         """The root user's keys in a member account, each with its last use; raises AwsError."""
-        base = Principal(self.caller().account, self._credentials)
+        base = Principal(self.account, self._credentials)
         return root.list_root_keys(self.client, base, self.partition, account)
 
     def root_deleter(self, account: str) -> Deleter:
         """The door through which a member account's root keys are deleted."""
-        base = Principal(self.caller().account, self._credentials)
+        base = Principal(self.account, self._credentials)
         return Deleter.of_root(self.client, base, self.partition, account)
 
     def credentials_end(self) -> datetime | None:
-        """When the base credentials end for good; None where they are long-term or renew themselves.
+        """When the credentials may end for good; None where they are long-term or renew themselves.
 
-        Nothing tells the end of a session that was handed over as it is: it may be over at any moment.
+        Nothing says how long a session lasts that was passed in, or a sign-in: it may be over at any moment.
         """
-        if isinstance(self._credentials, RefreshableCredentials):
-            return None
-        try:
-            token = self._credentials.get_frozen_credentials().token
-        except (BotoCoreError, ClientError) as error:
-            raise from_botocore(error) from error
-        return self.client.clock.now() if token else None
+        return self.client.clock.now() if self._credentials.ends() or self._profiles.end() else None
 
     def alarm_state(self, account: str, region: str, name: str) -> str:
         """The state of a CloudWatch alarm: OK, ALARM or INSUFFICIENT_DATA; raises AwsError.
 
         Source: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
         """
-        own = self.caller().account
+        own = self.account
         if account not in ("", own):
             raise AwsError(f"the alarm {name} is in account {account}, the credentials are of account {own}")
         answer = self.client.call(
@@ -337,41 +362,12 @@ class Gateway:
     @property
     def partition(self) -> str:
         """The partition of the caller; roles do not cross partitions."""
-        return self.caller().arn.split(":")[1]
+        return self._identity().arn.split(":")[1]
 
-    def _identity(self, credentials: Credentials) -> tuple[str, str]:
-        """GetCallerIdentity needs no permission: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html"""
-        answer = self.client.call(Principal("", credentials), "sts", "GetCallerIdentity")
-        return str(answer["Arn"]), str(answer["Account"])
+    @property
+    def account(self) -> str:
+        """The account of the base credentials; raises AwsError."""
+        return self._identity().account
 
-    def _user_of(self, key: BotocoreCredentials) -> str:
-        """The user of a key in the profile chain; empty where AWS no longer knows the key."""
-        try:
-            return _user(self._identity(key)[0])
-        except AwsError:
-            return ""  # the key itself stays protected by its id
-
-    def _access_key(self, credentials: Credentials) -> str:
-        try:
-            return str(credentials.get_frozen_credentials().access_key)
-        except (BotoCoreError, ClientError) as error:
-            raise from_botocore(error) from error
-
-
-def _user(arn: str) -> str:
-    """The user's name in an ARN, without its path; empty for a role, a federated user or the root user."""
-    _, _, rest = arn.partition(":user/")
-    return rest.rpartition("/")[2]
-
-
-def _chain(session: Session) -> list[BotocoreCredentials]:
-    """Every long-term key that stands in the profile or in the profiles that it leans on."""
-    profiles: Mapping[str, Mapping[str, Any]] = session.full_config.get("profiles", {})
-    found, seen, name = [], set(), session.profile or "default"
-    while name not in seen and name in profiles:
-        seen.add(name)
-        profile = profiles[name]
-        if "aws_access_key_id" in profile and "aws_secret_access_key" in profile:
-            found.append(BotocoreCredentials(profile["aws_access_key_id"], profile["aws_secret_access_key"]))
-        name = profile.get("source_profile", "")
-    return found
+    def _identity(self) -> Identity:
+        return self._signers.identity(self._credentials.get_frozen_credentials())

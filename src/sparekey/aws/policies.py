@@ -31,9 +31,10 @@ APPLY_ROLE = "SparekeyApply"
 
 def audit_policy(*, organization: bool = False) -> Document:
     """What reading needs: in one account, or in the account from which an organization is read."""
+    own = _allow("ReadOwnRole", ("iam:GetRole",))  # whose keys may have taken a session that was passed in
     if not organization:
-        return _policy(_reading())
-    return _policy(_reading(), *_entering(AUDIT_ROLE), _as_root("IAMAuditRootUserCredentials"))
+        return _policy(_reading(), own)
+    return _policy(_reading(), own, *_entering(AUDIT_ROLE), _as_root("IAMAuditRootUserCredentials"))
 
 
 def apply_policy(*, organization: bool = False) -> Document:

@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 from itertools import pairwise
-from pathlib import Path
 
 import click
 

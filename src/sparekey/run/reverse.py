@@ -2,6 +2,7 @@
 
 import shlex
 
+from sparekey.errors import without_password
 from sparekey.plan import Plan
 from sparekey.words import clean
 
@@ -9,8 +10,12 @@ from sparekey.words import clean
 def reverse_commands(
     plan: Plan, *, profile: str = "", region: str = "", endpoint_url: str = ""
 ) -> tuple[str, ...]:
-    """One line for each key, under a comment that names the account whose credentials it needs."""
-    given = (("--profile", profile), ("--region", region), ("--endpoint-url", endpoint_url))
+    """One line for each key, under a comment that names the account whose credentials it needs.
+
+    The lines are kept in the ledger and in a file: a password in the endpoint's address is left out.
+    """
+    endpoint = without_password(endpoint_url)
+    given = (("--profile", profile), ("--region", region), ("--endpoint-url", endpoint))
     options = [word for option, value in given if value for word in (option, value)]
     lines: list[str] = []
     account = ""

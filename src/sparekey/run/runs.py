@@ -60,6 +60,7 @@ class Runs:
         probes: Prober | None = None,
         patience: Patience | None = None,
         calls: int = CALLS,
+        caller_now: Callable[[], Caller] | None = None,
     ) -> None:
         self._state, self._clock = state, clock
         self._hands = Hands(
@@ -71,6 +72,7 @@ class Runs:
             patience=patience or Patience(),
             probes=probes or NoProbes(),
             calls=calls,
+            caller_now=caller_now,
         )
 
     def apply(
@@ -206,7 +208,8 @@ class Runs:
             told.append("the watch is shorter than 48 h: sessions minted from a key may live on for longer")
         end = self._clock.now() + timedelta(seconds=options.watch)
         told += [
-            f"the credentials of worker {worker.id} on {worker.host} end before the watch does"
+            f"the credentials of worker {worker.id} on {worker.host} may end before the watch does: they last as "
+            "long as a session or a sign-in (SSO, aws login), and nothing renews them"
             for worker in self.live_workers()
             if worker.credentials_until is not None and worker.credentials_until < end
         ]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from sparekey.aws.errors import AwsError, NotFoundError
 from sparekey.ledger import FencedError, StoppedError
-from sparekey.model import ACTIVE, INACTIVE, User
+from sparekey.model import ACTIVE, INACTIVE, Caller, User
 from sparekey.plan import Step
 from sparekey.run.again import STALE, reason_not_to, written_since
 from sparekey.run.asking import not_green
@@ -126,7 +126,9 @@ def _switch_off(turn: Turn, step: Step) -> Work[None]:
     hands, run = turn.hands, turn.run
     if not is_open(run.options.windows, hands.clock.now()):
         raise StoppedError("the change window has closed")
-    callers = (run.caller, hands.caller)
+    callers: tuple[Caller, ...] = (run.caller, hands.caller)
+    if hands.caller_now:
+        callers = (*callers, (yield from turn.patiently(hands.caller_now)))
     said = reason_not_to(run, step, seen, hands.clock.now(), callers, hands.ledger) or _probes_hold(
         turn, step
     )

@@ -104,6 +104,7 @@ _NO_PROBES = NoProbes()
 class Hands:
     """What the work is done with, all of it injected; `caller` is who this worker is to AWS.
 
+    `caller_now` asks AWS again who signs, just before a deactivation; None where nobody could have changed.
     `calls` is how many calls of AWS may be under way at once for one piece of work.
     """
 
@@ -115,6 +116,7 @@ class Hands:
     patience: Patience = _DEFAULT_PATIENCE
     probes: Prober = _NO_PROBES
     calls: int = 1
+    caller_now: Callable[[], Caller] | None = None
 
     def note(self, run: str, said: Said) -> Entry:
         """Append something about the run itself."""

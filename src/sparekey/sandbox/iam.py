@@ -5,10 +5,12 @@ Source: https://docs.aws.amazon.com/IAM/latest/APIReference/
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from sparekey.sandbox import report
 from sparekey.sandbox.call import Call, Handler
@@ -102,6 +104,50 @@ def get_user(call: Call) -> dict[str, Any]:
         }
     as_of = call.faults.as_of(call)
     return {"User": _told(call, _user(call, as_of), as_of)}
+
+
+def get_role(call: Call) -> dict[str, Any]:
+    """One role with its trust policy, in percent-encoded JSON as IAM returns it.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRole.html
+    """
+    role = call.account.roles.get(call.params.get("RoleName", ""))
+    if role is None:
+        raise AwsError(
+            "NoSuchEntity", f"The role with name {call.params.get('RoleName')} cannot be found.", 404
+        )
+    condition = (
+        {"Condition": {"StringEquals": {"sts:ExternalId": role.external_id}}} if role.external_id else {}
+    )
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {_principal_kind(trusted): trusted},
+                "Action": "sts:AssumeRole",
+                **condition,
+            }
+            for trusted in role.trust
+        ],
+    }
+    return {
+        "Role": {
+            "Path": role.path,
+            "RoleName": role.name,
+            "RoleId": role.id,
+            "Arn": call.account.arn(f"role{role.path}{role.name}"),
+            "CreateDate": call.account.joined,
+            "AssumeRolePolicyDocument": quote(json.dumps(trust), safe=""),
+            "MaxSessionDuration": int(role.max_session.total_seconds()),
+        }
+    }
+
+
+def _principal_kind(trusted: str) -> str:
+    if ":saml-provider/" in trusted or ":oidc-provider/" in trusted:
+        return "Federated"
+    return "Service" if trusted.endswith(".amazonaws.com") else "AWS"
 
 
 def create_user(call: Call) -> dict[str, Any]:
@@ -372,6 +418,7 @@ ACTIONS: dict[str, Handler] = {
     "GetAccessKeyLastUsed": get_access_key_last_used,
     "GetAccountSummary": get_account_summary,
     "GetCredentialReport": report.get,
+    "GetRole": get_role,
     "GetUser": get_user,
     "ListAccessKeys": list_access_keys,
     "ListAccountAliases": list_account_aliases,

@@ -39,7 +39,12 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, end)
     here = connect()
-    tell(f"working as {here.gateway.caller().arn}; Ctrl-C ends")
+    tell(f"working as {here.caller(()).arn}; Ctrl-C ends")
+    if here.gateway.credentials_end():
+        tell(
+            "note: nothing renews these credentials (a session, or a sign-in with SSO or aws login): once they end, no "
+            "run is watched and no key reactivated until the worker is started again"
+        )
     app.check_targets(here, targets)
 
     def told(record: "RunRecord", step: "StepRecord") -> None:
