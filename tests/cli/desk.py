@@ -148,7 +148,7 @@ class Desk:
         code = guarded(cli, [str(arg) for arg in args])
         out, err = self._capsys.readouterr()
         assert "Traceback" not in out + err, err
-        assert "does not know" not in err, err
+        assert "unexpected error" not in err, err
         assert not any(key.secret in out + err for key in self.aws.state.keys.values())
         return Said(code, out, err)
 

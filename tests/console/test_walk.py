@@ -315,7 +315,7 @@ def test_an_unknown_failure_is_a_page_without_details(
     assert answer
     assert answer.status == 500
     assert "default-src 'none'" in answer.headers["content-security-policy"]
-    expect(page.get_by_role("heading", name="Sparekey failed in a way it does not know")).to_be_visible()
+    expect(page.get_by_role("heading", name="Unexpected error")).to_be_visible()
     assert "the secret inside" not in page.content()
     assert "Traceback" not in page.content() + capfd.readouterr().err
 

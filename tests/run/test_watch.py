@@ -253,7 +253,7 @@ def test_what_cuts_looking_after_a_run_off_is_put_on_record_once() -> None:
         engine.work.stumbled(run, "", ZeroDivisionError("by something that must not be told"))
     assert engine.kinds(run).count("stumbled") == 1
     (note,) = (note for note in engine.record(run).notes if "could not" in note)
-    assert note.endswith("could not look after the run: a fault of its own (ZeroDivisionError)")
+    assert note.endswith("could not look after the run: unexpected error: ZeroDivisionError")
 
 
 def test_of_many_runs_only_the_last_few_are_kept_folded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
 from sparekey.app.deleting import deletable, delete, delete_root, older_than, root_key
-from sparekey.app.files import read_plan, write_plan, write_private
+from sparekey.app.files import plan_text, read_plan, write_plan, write_private
 from sparekey.app.leaving import (
     check_targets,
     report_on,
@@ -84,6 +84,7 @@ __all__ = [
     "older_than",
     "options",
     "plan",
+    "plan_text",
     "practice_company",
     "preflight",
     "read",

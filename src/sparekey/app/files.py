@@ -1,6 +1,8 @@
 """Files that leave: whole or not at all, and for nobody but their owner."""
 
+import json
 import os
+import re
 from pathlib import Path
 
 from sparekey import plan as planning
@@ -11,6 +13,11 @@ from sparekey.plan import Plan
 def write_plan(plan: Plan, path: Path) -> None:
     """Write the plan's file, readable and writable by its owner alone, whole or not at all."""
     write_private(path, planning.encode(plan))
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan's file as ASCII text, for a stdout of any encoding."""
+    return re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], planning.encode(plan).decode())
 
 
 def read_plan(path: Path) -> Plan:

@@ -3,7 +3,6 @@
 import io
 import os
 import sys
-from pathlib import Path
 
 import click
 
@@ -26,11 +25,23 @@ for _command in verbs.all_commands():
     cli.add_command(_command)
 
 
+def _open_standard_streams() -> None:
+    """Give the process the streams that it was started without: they lead nowhere.
+
+    Else the next file that is opened, such as the ledger, would have the number of stderr, and be written to.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115  # as long as the process
+
+
 def main() -> None:
     """The console script: every failure ends in one sentence, a hint and an exit code."""
-    if sys.stdout is None:
-        # Closed by whoever started us: nobody wants the report.
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # open for as long as the process lives
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(

@@ -2,12 +2,15 @@
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+
+from sparekey.cli.shell import tell
 
 _QUIET_SECONDS = 2.0
 _LINE_SECONDS = 10.0
@@ -30,7 +33,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar:
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.stop()
 
     def update(self, done: int, total: int | None) -> None:
         """Tell how much is done of how much (None: not known yet)."""
@@ -38,10 +42,11 @@ class Progress:
         if now - self._started < _QUIET_SECONDS:
             return
         if self._terminal:
-            self._show_bar(done, total)
+            with suppress(OSError):  # the terminal may have gone
+                self._show_bar(done, total)
         elif now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
-            print(f"{self._title}: {done:,} of {total or '?'}", file=sys.stderr, flush=True)  # noqa: T201
+            tell(f"{self._title}: {done:,} of {total or '?'}")
 
     def _show_bar(self, done: int, total: int | None) -> None:
         if self._bar is None:

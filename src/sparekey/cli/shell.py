@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 import click
 
@@ -36,17 +36,19 @@ def guarded(command: click.Command, args: Sequence[str] | None = None) -> int:
     try:
         code = command.main(args, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         return 2
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         tell("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read us has gone: nothing is left to say.
-        _drop_stdout()
+        _drop(sys.stdout)
         return 1
     except Exception as error:  # noqa: BLE001  # the last door: told, with an exit code, never swallowed
         return _explain(error)
@@ -54,12 +56,10 @@ def guarded(command: click.Command, args: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: Exception) -> int:
-    from sparekey.errors import SparekeyError
+    from sparekey.errors import SparekeyError, UnexpectedError, trace
 
     if os.environ.get("SPAREKEY_DEBUG"):
-        import traceback
-
-        traceback.print_exception(error)
+        tell(*trace(error))
     if isinstance(error, ModuleNotFoundError) and error.name:
         extra = _EXTRAS.get(error.name.partition(".")[0])
         if extra:
@@ -68,25 +68,22 @@ def _explain(error: Exception) -> int:
                 f"hint: pip install 'sparekey[{extra}]'",
             )
             return 2
-    if isinstance(error, SparekeyError):
-        tell(f"error: {error.message}", f"hint: {error.hint}" if error.hint else "")
-        return error.exit_code
-    tell(
-        f"error: sparekey failed in a way it does not know: {type(error).__name__}: {error}",
-        "hint: SPAREKEY_DEBUG=1 shows where; `sparekey runs` shows what was done.",
-    )
-    return 1
+    known = error if isinstance(error, SparekeyError) else UnexpectedError.of(error)
+    tell(f"error: {known.message}", f"hint: {known.hint}" if known.hint else "")
+    return known.exit_code
 
 
 def tell(*lines: str) -> None:
     """Say something beside the report: to stderr, with nothing in it that could move the cursor."""
     from sparekey.words import clean
 
-    # Nobody may be listening any more; a run that is under way goes on all the same.
-    with suppress(BrokenPipeError):
+    try:
         for line in lines:
             if line:
                 click.echo(clean(line), err=True)
+    except OSError:
+        # Nobody may be listening any more, or the disk is full; a run that is under way goes on all the same.
+        _drop(sys.stderr)
 
 
 def show(chunks: Iterable[str]) -> None:
@@ -100,16 +97,19 @@ def show(chunks: Iterable[str]) -> None:
         except BrokenPipeError:
             raise
         except OSError as error:
-            _drop_stdout()
+            _drop(sys.stdout)
             raise SparekeyError(
                 f"the report cannot be written to stdout: {error.strerror}",
                 "Send it elsewhere; what a run did is kept: `sparekey runs`.",
             ) from error
 
 
-def _drop_stdout() -> None:
+def _drop(stream: TextIO) -> None:
     """Let what is still in the buffer go nowhere: Python would try again at exit, and complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError):  # a stream that is no file
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def look(*, show_all: bool = False) -> "Look":
@@ -275,8 +275,54 @@ _USAGE = (
 )
 
 
+# Whose option each is; the others are of every usage source.
+_SOURCE_OF = {"max_pages": "history", "processes": "archive", "workgroup": "athena", "output": "athena"}
+_SPEC = {"history": "history", "archive": "archive=PLACE", "athena": "athena=TABLE"}
+
+
+def _refuse_options_of_others(source: str, output: str) -> None:
+    """Raise BadInputError for an option of a usage source that is not asked for: it would change nothing."""
+    from sparekey.errors import BadInputError
+
+    context = click.get_current_context()
+    named = "--source" if any(option.name == "source" for option in context.command.params) else "--usage"
+    default = click.core.ParameterSource.DEFAULT
+    for option in _usage_parameters(context.command):
+        name = option.name or ""
+        wants = _SOURCE_OF.get(name)
+        if context.get_parameter_source(name) is default or (
+            source and wants in (None, source.split("=", maxsplit=1)[0])
+        ):
+            continue
+        what = f"{named} {_SPEC[wants]}" if wants else f"a usage source ({named})"
+        hint = f"Name the source: {named} {_SPEC[wants or 'history']}; or leave {option.opts[0]} out."
+        if name == "output":
+            hint = _not_athenas(context.command)
+        raise BadInputError(f"{option.opts[0]} belongs to {what}, which is not asked for", hint)
+    if output and not output.startswith("s3://"):
+        raise BadInputError(
+            f"--output {output} is no place in S3, and Athena writes its result nowhere else",
+            "Such as s3://bucket/prefix/. " + _not_athenas(context.command),
+        )
+
+
+def _usage_parameters(command: click.Command) -> list[click.Parameter]:
+    names = {"since", "until", "usage_accounts", "usage_regions", *_SOURCE_OF}
+    return [option for option in command.params if option.name in names]
+
+
+def _not_athenas(command: click.Command) -> str:
+    """What whoever says --output may have meant."""
+    if any("-o" in option.opts for option in command.params):
+        return "Did you mean -o FILE? --output is where Athena puts its result. Nothing was read."
+    return "The report goes to stdout: add > FILE. Nothing was read."
+
+
 def usage_options(command: _F) -> _F:
-    """How a usage source is read; the verb gets `wanted_usage(on_progress=…)` for them all."""
+    """How a usage source is read; the verb gets `wanted_usage(on_progress=…)` for them all.
+
+    The source itself is the verb's option --usage or --source, empty for none; options of another one are refused.
+    """
 
     @wraps(command)
     def verb(
@@ -291,6 +337,8 @@ def usage_options(command: _F) -> _F:
         output: str,
         **given: Any,
     ) -> Any:
+        _refuse_options_of_others(given.get("usage", given.get("source", "")), output)
+
         def wanted(**more: Any) -> "Request":
             from sparekey import app
 

@@ -15,7 +15,7 @@ import anyio.to_thread
 from sparekey import app
 from sparekey.app import NOTHING_ASKED, App, Asked, Entry, Options, Plan, Preflight, ReadMode, Request
 from sparekey.console.rows import UserId, View, listed, view
-from sparekey.errors import BadInputError, RefusedError, SparekeyError
+from sparekey.errors import BadInputError, RefusedError, SparekeyError, UnexpectedError
 from sparekey.model import Audit, RunRecord, StepRecord, Unreadable, Usage, Value
 
 _MOST_DRAFTS = 200
@@ -246,7 +246,7 @@ class Desk:
         if isinstance(error, SparekeyError):
             self.failures[run] = error
         elif error is not None:
-            self.failures[run] = SparekeyError(f"the run failed: {type(error).__name__}: {error}")
+            self.failures[run] = UnexpectedError.of(error)
         else:
             self.failures.pop(run, None)
 

@@ -15,7 +15,7 @@ from sparekey.console import live, pages
 from sparekey.console.desk import Desk, TakenError
 from sparekey.console.gate import OPEN, STATIC, Gate, Session
 from sparekey.console.render import refusal
-from sparekey.errors import BadInputError, RefusedError, SparekeyError
+from sparekey.errors import BadInputError, RefusedError, SparekeyError, UnexpectedError, trace
 from sparekey.words import clean
 
 _ROUTES = (
@@ -80,6 +80,10 @@ async def _not_found(_request: Request, error: Exception) -> Response:
 
 
 async def _failed(_request: Request, error: Exception) -> Response:
-    said = f"sparekey failed in a way it does not know: {type(error).__name__}"
-    sys.stderr.write(clean(f"error: {said}: {error}") + "\n")
-    return refusal(500, said, "The terminal says more; `sparekey runs` shows what was done.")
+    shown = UnexpectedError.of(error)
+    sys.stderr.write(clean("\n".join((f"error: {shown.message}", *trace(error)))) + "\n")
+    return refusal(
+        500,
+        f"unexpected error: {type(error).__name__}",
+        "The terminal shows more; `sparekey runs` shows what was done.",
+    )

@@ -6,12 +6,14 @@ Import it late: it costs half a second. DBOS is one per process, so this module 
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import wraps
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from dbos import DBOS, DBOSClient
 
 from sparekey.clock import Clock
+from sparekey.errors import SparekeyError, UnexpectedError
 from sparekey.ledger import StateError
 from sparekey.run.state import Held, State, new_id
 
@@ -23,6 +25,9 @@ _WRITES, _TICKS = "sparekey-writes", "sparekey-ticks"
 _POLL = 0.5
 _ACTIVE = ["ENQUEUED", "PENDING"]
 _AFTER_FAILURE = timedelta(minutes=1)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Work(Protocol):
@@ -193,7 +198,24 @@ class Engine:
 
 
 def _why(error: Exception | None) -> str:
-    return str(error) or type(error).__name__
+    if isinstance(error, SparekeyError):
+        return error.message
+    return f"unexpected error: {type(error).__name__}"
+
+
+def _safely(call: Callable[P, T]) -> Callable[P, T]:
+    """The same call, of whose unforeseen errors the engine gets, and keeps, the type and the place alone."""
+
+    @wraps(call)
+    def safe(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except SparekeyError:
+            raise
+        except Exception as error:  # noqa: BLE001  # raised again, without the text
+            raise UnexpectedError.of(error) from None
+
+    return safe
 
 
 _current: Engine | None = None
@@ -213,8 +235,8 @@ def _engine_url(state: State) -> str:
 def _account(run: str, account: str) -> None:
     engine, after = _engine(), f"after/{DBOS.workflow_id}"
     try:
-        for chunk in range(DBOS.run_step({"name": "chunks"}, engine.work.chunks, run, account)):
-            DBOS.run_step({"name": "carry"}, engine.work.carry, run, account, chunk)
+        for chunk in range(DBOS.run_step({"name": "chunks"}, _safely(engine.work.chunks), run, account)):
+            DBOS.run_step({"name": "carry"}, _safely(engine.work.carry), run, account, chunk)
     except Exception as error:
         # One user's failure comes after the others are through, and they must be watched.
         DBOS.run_step({"name": "call"}, engine.work.stumbled, run, account, error)
@@ -227,7 +249,7 @@ def _account(run: str, account: str) -> None:
 def _tick(run: str) -> None:
     engine = _engine()
     try:
-        due = DBOS.run_step({"name": "supervise"}, engine.work.supervise, run)
+        due = DBOS.run_step({"name": "supervise"}, _safely(engine.work.supervise), run)
     except Exception as error:
         DBOS.run_step({"name": "call"}, engine.work.stumbled, run, "", error)
         DBOS.run_step({"name": "call"}, engine.look_after_failure, run)

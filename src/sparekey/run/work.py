@@ -5,7 +5,7 @@ from datetime import datetime
 from threading import Lock
 from typing import Protocol
 
-from sparekey.errors import SparekeyError
+from sparekey.errors import SparekeyError, UnexpectedError
 from sparekey.model import RunRecord
 from sparekey.run import watch, waves
 from sparekey.run.drive import drive
@@ -52,9 +52,7 @@ class RunWork:
 
     def stumbled(self, run: str, account: str, error: Exception) -> None:
         """Put on record what cut work off; of looking after a run (no account), which goes on for days, only news."""
-        why = f"a fault of its own ({type(error).__name__})"
-        if isinstance(error, SparekeyError):
-            why = error.message
+        why = (error if isinstance(error, SparekeyError) else UnexpectedError.of(error)).message
         said = Stumbled(self._hands.worker, account, why)
         before = self._hands.ledger.entries(run, kinds=(kind_of(said),))
         if account or not before or before[-1].body != write(said):

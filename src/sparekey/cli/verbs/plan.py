@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write the plan here.",
+    help="Write the plan here; - is stdout, and the table then goes to stderr.",
 )
 @click.option("--user", "users", multiple=True, metavar="NAME", help="Only this user, NAME or ACCOUNT/NAME.")
 @click.option("--exclude", multiple=True, metavar="NAME", help="Not this user.")
@@ -72,6 +72,12 @@ def COMMAND(  # noqa: N802
     from sparekey import app, report
     from sparekey.errors import BadInputError
 
+    to_stdout = out == Path("-")
+    if to_stdout and format_ != "table":
+        raise BadInputError(
+            f"-o - and --format {format_} both write to stdout",
+            "Leave one of them out, or name a file: -o FILE.",
+        )
     if force and not because.strip():
         raise BadInputError(
             "--force needs --because TEXT", "Say why the key may go: it is kept in the ledger."
@@ -91,6 +97,10 @@ def COMMAND(  # noqa: N802
             wanted_usage=wanted_usage(),
             on_progress=update,
         )
+    if to_stdout:
+        tell("".join(report.render("plan", plan, "table", look())))
+        show((app.plan_text(plan),))
+        return 4 if plan.unread else 3 if plan.held else 0
     if out:
         app.write_plan(plan, out)
     show(report.render("plan", plan, format_, look()))

@@ -1,0 +1,80 @@
+"""Standard streams that are closed, full or gone: the report and the exit code are as always."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from cli.desk import Desk, Said
+from sparekey import app
+
+SPAREKEY = [sys.executable, "-m", "sparekey"]
+
+
+def by_shell(sk: Desk, line: str) -> Said:
+    """How a shell's line ends, `sk` in it standing for the command."""
+    command = f'sk() {{ {SPAREKEY[0]} -m sparekey "$@"; }}; {line}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        capture_output=True,
+        check=False,
+        text=True,
+        env=dict(os.environ),
+        cwd=sk.folder,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def test_the_report_does_not_need_stderr_or_stdin(sk: Desk) -> None:
+    said = by_shell(sk, "sk audit 2>&- <&-")
+    assert said.code == 3
+    assert said.out == sk("audit").out
+    assert said.err == ""
+
+
+def test_a_closed_stdout_keeps_the_exit_code(sk: Desk) -> None:
+    assert by_shell(sk, "sk audit >&- 2>&- <&-") == Said(3, "", "")
+
+
+def test_a_wrong_option_and_an_error_need_no_stderr(sk: Desk) -> None:
+    assert by_shell(sk, "sk audit --nonsense 2>/dev/full").code == 2
+    assert by_shell(sk, "sk usage 2>&-; echo $?").out == "2\n"
+
+
+def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    """Else what libraries write to stderr would end in the ledger."""
+    code = (
+        "import os, sys; from sparekey import cli; cli._open_standard_streams();"
+        "assert None not in (sys.stdin, sys.stdout, sys.stderr);"
+        "sys.exit(os.open('file', os.O_CREAT | os.O_WRONLY))"
+    )
+    command = f'"{sys.executable}" -c "{code}" <&- >&- 2>&-'
+    assert subprocess.run(["/bin/sh", "-c", command], check=False, cwd=tmp_path).returncode > 2
+
+
+# --- plan -o - ---
+
+
+def test_a_plan_goes_to_stdout_by_a_dash(sk: Desk) -> None:
+    said = sk("plan", "-o", "-")
+    assert said.code == 3
+    assert "AKIA" in said.err  # the table
+    written = sk.folder / "piped.json"
+    written.write_text(said.out)
+    assert app.read_plan(written).deactivations
+    assert not (sk.folder / "-").exists()
+    assert sk("apply", written, "--yes").code == 3
+
+
+def test_a_plan_on_stdout_is_ascii(sk: Desk) -> None:
+    said = sk("plan", "-o", "-", "--force", sk.key("busy", 1), "--because", "schön 🔑")
+    assert said.out.isascii()
+    assert "sch\\u00f6n \\ud83d\\udd11" in said.out
+    assert "schön 🔑" in json.dumps(json.loads(said.out), ensure_ascii=False)
+
+
+def test_a_plan_and_another_report_do_not_share_stdout(sk: Desk) -> None:
+    said = sk("plan", "-o", "-", "--format", "json")
+    assert said.code == 2
+    assert "both write to stdout" in said.error

@@ -1,0 +1,44 @@
+"""An option of a usage source that is not asked for is refused before anything is read."""
+
+import pytest
+
+from cli.desk import Desk
+
+KEY = "AKIAIOSFODNN7EXAMPLE"
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("plan", "--output", "plan.json"), "--output belongs to --usage athena=TABLE"),
+        (("plan", "--usage", "history", "--output", "plan.json"), "--output belongs to --usage athena=TABLE"),
+        (("plan", "--workgroup", "w"), "--workgroup belongs to --usage athena=TABLE"),
+        (("plan", "--max-pages", "200"), "--max-pages belongs to --usage history"),
+        (("plan", "--since", "2026-01-01"), "--since belongs to a usage source (--usage)"),
+        (("plan", "--usage-region", "eu-west-1"), "--usage-region belongs to a usage source (--usage)"),
+        (("plan", "--usage", "archive=x", "--max-pages", "9"), "--max-pages belongs to --usage history"),
+        (("usage", KEY, "--output", "o.json"), "--output belongs to --source athena=TABLE"),
+        (("usage", KEY, "--processes", "2"), "--processes belongs to --source archive=PLACE"),
+        (("usage", KEY, "--source", "athena=t", "--output", "o.json"), "--output o.json is no place in S3"),
+        (("console", "--workgroup", "w"), "--workgroup belongs to --usage athena=TABLE"),
+    ],
+)
+def test_it_is_refused(sk: Desk, args: tuple[str, ...], told: str) -> None:
+    said = sk(*args)
+    assert said.code == 2
+    assert told in said.error
+    assert said.out == ""
+    assert not sk.aws.state.calls
+    assert not (sk.folder / "plan.json").exists()
+
+
+def test_whoever_means_the_plans_file_is_told(sk: Desk) -> None:
+    assert "Did you mean -o FILE?" in sk("plan", "--output", "plan.json").err
+    assert "Did you mean -o FILE?" in sk("plan", "--usage", "athena=t", "--output", "plan.json").err
+    assert "add > FILE" in sk("usage", KEY, "--output", "o.json").err
+
+
+def test_the_options_of_the_source_that_is_asked_for_are_taken(sk: Desk) -> None:
+    args = ("--since", "2026-01-01", "--usage-region", "us-east-1", "--max-pages", "3")
+    assert sk("plan", "--usage", "history", *args).code in (3, 4)
+    assert sk("usage", sk.key("web", 1), *args).code in (0, 4)
