@@ -1,14 +1,27 @@
 """Which accounts are read, and how they are entered."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aws.support import ACCOUNT, FakeClock, ScriptedAws, connect, failure, identity, ok, page, user_xml
+from aws.support import (
+    ACCOUNT,
+    FakeClock,
+    ScriptedAws,
+    connect,
+    failure,
+    identity,
+    ok,
+    page,
+    session,
+    user_xml,
+)
 from sparekey.audit import audit
-from sparekey.aws.accounts import Entry, Selection, Target, choose, organization, read_file
+from sparekey.aws.accounts import Entry, Selection, Target, by_role, choose, organization, read_file
+from sparekey.aws.client import Principal
 from sparekey.aws.errors import (
     ExpiredCredentialsError,
     NotEnteredError,
@@ -214,6 +227,9 @@ def assumed(expires: str = "2026-03-01T13:00:00Z", key: str = "ASIAROLE") -> str
     )
 
 
+EXPIRED = (
+    "Signature expired: 20261125T180000Z is now earlier than 20261125T202500Z (20261125T204000Z - 15 min.)"
+)
 TARGET = Target(OTHER, roles=(f"arn:aws:iam::{OTHER}:role/Audit",), external_id="acme", session_duration=900)
 
 
@@ -249,6 +265,80 @@ def test_roles_are_assumed_one_from_the_other() -> None:
     assert list(connect(aws).enter(Target(OTHER, roles=roles)).list_users()) == []
     by = [request.headers["Authorization"].split("=")[1].split("/")[0] for request in aws.requests]
     assert by == ["AKIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7EXAMPLE", "ASIAHUB", "ASIALAST"]
+
+
+def test_a_session_is_kept_however_often_the_account_is_entered() -> None:
+    aws = ScriptedAws(
+        AssumeRole=lambda _: ok("AssumeRole", assumed()),
+        ListUsers=lambda _: ok("ListUsers", page("Users", "")),
+    )
+    gateway = connect(aws)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: list(gateway.enter(TARGET).list_users()), range(16)))
+    assert aws.count("AssumeRole") == 1
+    gateway.enter(TARGET).release()  # who is done with the account keeps no session
+    assert list(gateway.enter(TARGET).list_users()) == []
+    assert aws.count("AssumeRole") == 2
+
+
+def test_accounts_behind_one_role_share_its_session() -> None:
+    aws = ScriptedAws(
+        AssumeRole=lambda _: ok("AssumeRole", assumed()),
+        ListUsers=lambda _: ok("ListUsers", page("Users", "")),
+    )
+    gateway = connect(aws)
+    for account in ("222222222222", "333333333333"):
+        roles = ("arn:aws:iam::999999999999:role/Hub", f"arn:aws:iam::{account}:role/Audit")
+        assert list(gateway.enter(Target(account, roles=roles)).list_users()) == []
+    assert aws.count("AssumeRole") == 3
+
+
+def test_a_role_on_the_way_that_is_refused_is_named_in_each_account() -> None:
+    aws = ScriptedAws(AssumeRole=lambda _: failure("AccessDenied", 403))
+    gateway = connect(aws)
+    for account in ("222222222222", "333333333333"):
+        roles = ("arn:aws:iam::999999999999:role/Hub", f"arn:aws:iam::{account}:role/Audit")
+        with pytest.raises(NotEnteredError, match=r"the role .*/Hub cannot be assumed") as caught:
+            list(gateway.enter(Target(account, roles=roles)).list_users())
+        assert caught.value.message.startswith(f"account {account} cannot be entered by {roles[1]}: ")
+    assert aws.count("AssumeRole") == 1
+
+
+def test_a_call_of_an_ended_session_does_not_drop_the_next_one() -> None:
+    taken = iter([assumed(key="ASIAOLD"), assumed(key="ASIANEW")])
+    aws = ScriptedAws(AssumeRole=lambda _: ok("AssumeRole", next(taken)))
+    credentials = by_role(
+        connect(aws).client, Principal("", session().get_credentials()), TARGET, TARGET.roles[0]
+    )
+    assert credentials.get_frozen_credentials().access_key == "ASIAOLD"
+    for _ in range(2):
+        credentials.drop("ASIAOLD")
+        assert credentials.get_frozen_credentials().access_key == "ASIANEW"
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "told"),
+    [
+        ("SignatureDoesNotMatch", EXPIRED, "clock"),
+        (
+            "AccessDenied",
+            "with an explicit deny in a service control policy: arn:aws:organizations::1:policy/p",
+            "service control",
+        ),
+        (
+            "AccessDenied",
+            "User: x is not authorized to perform: sts:AssumeRole on resource: y",
+            "trust the caller",
+        ),
+    ],
+)
+def test_the_hint_of_an_account_that_cannot_be_entered_speaks_of_the_cause(
+    code: str, message: str, told: str
+) -> None:
+    aws = ScriptedAws(AssumeRole=lambda _: failure(code, 403, message))
+    with pytest.raises(NotEnteredError) as caught:
+        list(connect(aws).enter(TARGET).list_users())
+    assert told in caught.value.hint
 
 
 def test_an_account_that_cannot_be_entered_is_unreadable_and_asked_once() -> None:

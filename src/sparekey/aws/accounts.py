@@ -329,10 +329,11 @@ class SessionCredentials:
         self._held: tuple[ReadOnlyCredentials, datetime] | None = None
         self._failed: tuple[NotEnteredError, datetime] | None = None
 
-    def drop(self) -> None:
-        """Forget the session; another is taken when it is needed."""
+    def drop(self, used: str = "") -> None:
+        """Forget the session; where a key is named, only if it is the session's: a newer one is good."""
         with self._lock:
-            self._held = None
+            if self._held and used in ("", self._held[0].access_key):
+                self._held = None
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
         """The credentials of this moment; raises AwsError."""
@@ -350,8 +351,10 @@ class SessionCredentials:
             return self._held[0]
 
 
-def by_role(client: Client, base: Principal, target: Target, role: str) -> SessionCredentials:
-    """The credentials of a role, assumed by the base."""
+def by_role(
+    client: Client, base: Principal, target: Target, role: str, *, shared: bool = False
+) -> SessionCredentials:
+    """The credentials of a role, assumed by the base; one that is `shared` is on the way to several accounts."""
     params: dict[str, Any] = {"RoleArn": role, "RoleSessionName": _SESSION}
     if target.external_id:
         params["ExternalId"] = target.external_id
@@ -362,7 +365,8 @@ def by_role(client: Client, base: Principal, target: Target, role: str) -> Sessi
         try:
             return client.call(base, "sts", "AssumeRole", params)
         except AwsError as error:
-            why = f"account {target.id} cannot be entered by {role}: {error.message}"
+            place = "the role" if shared else f"account {target.id} cannot be entered by"
+            why = f"{place} {role}{' cannot be assumed' if shared else ''}: {error.message}"
             raise _not_entered(error, why, "sts:AssumeRole") from error
 
     return SessionCredentials(client.clock, take)
@@ -411,9 +415,41 @@ class ProfileCredentials:
         return found
 
 
-def credentials_for(client: Client, base: Principal, target: Target) -> Credentials:
-    """Whose credentials sign in an account: nothing is asked of AWS yet."""
-    credentials = ProfileCredentials(client, target) if target.profile else base.credentials
-    for role in target.roles:
-        credentials = by_role(client, Principal(base.account, credentials), target, role)
-    return credentials
+class Sessions:
+    """The credentials that sign in each account, kept for as long as the process: a session is taken once.
+
+    Thread-safe. Accounts that are entered through the same role share its session.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._last: dict[Target, Credentials] = {}
+        self._between: dict[tuple[tuple[str, ...], str, int], Credentials] = {}
+
+    def of(self, base: Principal, target: Target) -> Credentials:
+        """Whose credentials sign in an account: nothing is asked of AWS yet."""
+        with self._lock:
+            if target not in self._last:
+                self._last[target] = self._for(base, target)
+            return self._last[target]
+
+    def forget(self, target: Target) -> None:
+        """Drop the session of an account that is done with; the next use takes another."""
+        with self._lock:
+            kept = self._last.pop(target, None)
+        if isinstance(kept, SessionCredentials):
+            kept.drop()
+
+    def _for(self, base: Principal, target: Target) -> Credentials:
+        credentials = ProfileCredentials(self._client, target) if target.profile else base.credentials
+        for at, role in enumerate(target.roles, 1):
+            by = Principal(base.account, credentials)
+            if at == len(target.roles) or target.profile:
+                credentials = by_role(self._client, by, target, role)
+                continue
+            key = (target.roles[:at], target.external_id, target.session_duration)
+            if key not in self._between:
+                self._between[key] = by_role(self._client, by, target, role, shared=True)
+            credentials = self._between[key]
+        return credentials

@@ -62,8 +62,8 @@ class Credentials(Protocol):
 class Renewable(Protocol):
     """Credentials of a session, of which another can be taken."""
 
-    def drop(self) -> None:
-        """Forget the session; another is taken when it is needed."""
+    def drop(self, used: str = "") -> None:
+        """Forget the session, if its key is the one that was used; another is taken when it is needed."""
         ...
 
 
@@ -326,7 +326,7 @@ class Client:
     def _attempt(
         self, principal: Principal, service: Service, action: str, params: Mapping[str, Any]
     ) -> "Response | _Failure":
-        request = self._sign(principal, service, service.request(action, params), action)
+        request, used = self._sign(principal, service, service.request(action, params), action)
         if self._on_call:
             self._on_call(principal.account, service.name, action)
         try:
@@ -341,14 +341,17 @@ class Client:
         transient = response.status in _TRANSIENT_STATUS or error.code in TRANSIENT
         if isinstance(error, ExpiredCredentialsError) and isinstance(principal.credentials, Renewable):
             # AWS's clock counts: by ours, which may have been set, the session would go on.
-            principal.credentials.drop()
+            principal.credentials.drop(used)
             ended = SessionEndedError(
                 error.message, code=error.code, action=error.action, request_id=error.request_id
             )
             return _Failure(ended, may_repeat=True, acted=False)
         return _Failure(error, may_repeat=transient, acted=not isinstance(error, ThrottledError))
 
-    def _sign(self, principal: Principal, service: Service, request: _Unsigned, action: str) -> Request:
+    def _sign(
+        self, principal: Principal, service: Service, request: _Unsigned, action: str
+    ) -> tuple[Request, str]:
+        """The signed request, and the access key that signed it."""
         try:
             credentials = principal.credentials.get_frozen_credentials()
         except SparekeyError:
@@ -356,7 +359,8 @@ class Client:
         except Exception as error:  # botocore asks other services here, and raises more than its own errors
             raise from_botocore(error, f"{service.name}:{action}") from error
         _Signer(credentials, service.signing_name, service.region).add_auth(request)
-        return Request(request.method, request.url, request.headers, request.body)
+        signed = Request(request.method, request.url, request.headers, request.body)
+        return signed, str(credentials.access_key)
 
     def _now(self) -> float:
         return self.clock.now().timestamp()

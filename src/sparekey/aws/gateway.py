@@ -1,7 +1,7 @@
 """The way in: who is asking, and the accounts that can be asked."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,16 @@ class Summary(Value, frozen=True):
 class AccountGateway(Keys):
     """One account: its keys (`KeyReader`, `KeyWriter`) and what else is asked of it."""
 
-    def __init__(self, client: Client, principal: Principal, partition: str, arn: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        principal: Principal,
+        partition: str,
+        arn: str,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(client, principal)
+        self._forget = forget
         self.account_id = principal.account
         self.partition = partition
         self._arn = arn
@@ -117,8 +125,7 @@ class AccountGateway(Keys):
     def release(self) -> None:
         """Drop what is kept for speed: the pace, and a role's session, which is taken again when needed."""
         self._client.forget(self.account_id)
-        if isinstance(self._principal.credentials, accounts.SessionCredentials):
-            self._principal.credentials.drop()
+        self._forget()
 
     def simulate(self, actions: Sequence[str], resources: Sequence[str]) -> tuple[str, ...] | Unreadable:
         """Which of the actions this identity is denied on any of the resources, sorted; or Unreadable.
@@ -173,6 +180,7 @@ class Gateway:
         self._session = session
         self._credentials = credentials
         self._caller: Caller | None = None
+        self._sessions = accounts.Sessions(client)
 
     @classmethod
     def connect(
@@ -250,12 +258,14 @@ class Gateway:
         return Selection(accounts.choose(targets, include, exclude))
 
     def enter(self, target: Target) -> AccountGateway:
-        """One account; its role is assumed when it is first asked for something."""
+        """One account; its role is assumed when it is first asked for something, and the session is kept."""
         caller = self.caller()
         base = Principal(caller.account, self._credentials)
-        credentials = accounts.credentials_for(self.client, base, target)
+        principal = Principal(target.id, self._sessions.of(base, target))
         arn = target.roles[-1] if target.roles else "" if target.profile else caller.arn
-        return AccountGateway(self.client, Principal(target.id, credentials), self.partition, arn)
+        return AccountGateway(
+            self.client, principal, self.partition, arn, lambda: self._sessions.forget(target)
+        )
 
     def list_root_keys(self, account: str) -> tuple[AccessKey, ...]:
         """The root user's keys in a member account, each with its last use; raises AwsError."""
