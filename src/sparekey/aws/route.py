@@ -21,7 +21,7 @@ from botocore.utils import get_environ_proxies
 
 _CONNECT_SECONDS = 10.0  # for one address, and for one TLS handshake
 _ALL_SECONDS = 30.0  # for all addresses of a host
-_HEAD = 1 << 16  # bytes: the longest answer of a proxy to CONNECT
+_HEAD = 1 << 13  # bytes: the longest answer of a proxy to CONNECT
 _CHUNK = 1 << 16
 
 
@@ -183,9 +183,9 @@ def _ask_for_tunnel(stream: Stream, proxy: SplitResult, url: SplitResult) -> Non
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
     lines += [f"{name}: {value}" for name, value in _authorization(proxy).items()]
     stream.sendall("\r\n".join([*lines, "\r\n"]).encode("latin-1"))
-    end, head = time.monotonic() + _CONNECT_SECONDS, b""
-    while b"\r\n\r\n" not in head:
-        # A byte at a time near the end of the head: what follows it belongs to TLS.
+    end, head = time.monotonic() + _CONNECT_SECONDS, bytearray()
+    while not head.endswith(b"\r\n\r\n"):
+        # A byte at a time: what follows the head belongs to TLS.
         part = stream.recv(1)
         if not part or len(head) > _HEAD or time.monotonic() > end:
             raise OSError("the proxy gave no whole answer to CONNECT")
