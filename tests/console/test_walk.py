@@ -317,7 +317,10 @@ def test_an_unknown_failure_is_a_page_without_details(
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     expect(page.get_by_role("heading", name="Unexpected error")).to_be_visible()
     assert "the secret inside" not in page.content()
-    assert "Traceback" not in page.content() + capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "unexpected error: ZeroDivisionError" in told
+    assert "Traceback" not in page.content() + told
+    assert "the secret inside" not in told
 
 
 def test_other_accounts_are_read_and_those_that_are_not_are_named(browser: Browser, tmp_path: Path) -> None:

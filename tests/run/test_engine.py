@@ -32,6 +32,11 @@ from sparekey.run.steps import carry_user
 from sparekey.run.turn import Patience, Prober
 from sparekey.run.work import load_run
 
+
+class ParserError(Exception):
+    """As botocore's ResponseParserError: an error that is nobody's of ours."""
+
+
 QUICK = Patience(pause=0.02, give_up=2.0, backoff=(0.02, 0.02, 0.02))
 
 
@@ -324,14 +329,24 @@ def test_on_sqlite_a_second_process_waits_for_its_turn_and_takes_over(world: Wor
     assert runs.apply(world.plan, Policy()).state == "unwatched"
 
 
-def test_what_cut_the_engine_off_is_told(world: World) -> None:
+def test_what_cut_the_engine_off_is_told_and_its_text_is_kept_nowhere(
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not in the ledger, not in the engine's own tables: the text may be an answer that holds a session."""
+    secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+
     def broken(call: str) -> None:
         if call == "set_status":
-            raise ZeroDivisionError("a text that may hold a secret")
+            raise ParserError(f"Unable to parse response:\n<SecretAccessKey>{secret}")
 
     world.aws.before = broken
-    with pytest.raises(StateError, match=r"was cut off: unexpected error: ZeroDivisionError"):
+    with pytest.raises(StateError, match=r"was cut off: unexpected error: ParserError \(run/") as caught:
         world.runs().apply(world.plan, Policy())
+    assert secret not in str(caught.value) + "".join(capfd.readouterr())
+    kept = [path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert len(kept) > 1
+    assert any(b"ParserError" in content for content in kept)
+    assert not any(secret.encode() in content for content in kept)
     world.aws.before = lambda _call: None
     assert world.runs().apply(world.plan, Policy()).state == "unwatched"
 
