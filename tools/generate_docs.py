@@ -82,7 +82,7 @@ hints) goes to stderr. Every command answers `--help`.
 | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_IAM` | another server than AWS, such as the sandbox |
 | `SPAREKEY_HOME` | state directory and policy; else the platform's own place for state |
 | `SPAREKEY_DATABASE_URL` | `postgresql://…` instead of SQLite in the state directory |
-| `SPAREKEY_DEBUG` | show the traceback of an error |
+| `SPAREKEY_DEBUG` | show the types and places of an error, without texts that could hold a secret |
 """
 
 

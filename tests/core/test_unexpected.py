@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -14,7 +15,7 @@ from sparekey.aws.accounts import Target
 from sparekey.aws.client import Principal
 from sparekey.aws.errors import AwsError, BadAnswerError
 from sparekey.aws.wire import Response
-from sparekey.cli.shell import guarded
+from sparekey.cli.shell import guarded, thread_failed
 from sparekey.console.desk import Desk
 from sparekey.errors import UnexpectedError, kind_and_place, trace
 
@@ -94,6 +95,18 @@ def test_what_fails_in_botocores_own_calls_is_known_by_its_type() -> None:
         connect(ScriptedAws()).client.call(Principal(ACCOUNT, Broken()), "sts", "GetCallerIdentity")
     assert caught.value.message == "sts:GetCallerIdentity failed in an unexpected way (ResponseParserError)"
     assert session().get_credentials()
+
+
+def test_a_thread_that_ends_is_told_by_type(
+    capsys: "pytest.CaptureFixture[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", thread_failed)
+    thread = threading.Thread(target=torn)
+    thread.start()
+    thread.join()
+    err = capsys.readouterr().err
+    assert err.startswith("warning: a thread ended: unexpected error: ResponseParserError")
+    assert SECRET[:20] not in err
 
 
 def test_a_run_of_the_console_that_fails_is_told_by_type() -> None:

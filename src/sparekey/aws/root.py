@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sparekey.aws.accounts import SessionCredentials
 from sparekey.aws.client import Client, Principal
-from sparekey.aws.errors import AwsError, NotEnteredError
+from sparekey.aws.errors import AwsError, DeniedError, NotEnteredError
 from sparekey.aws.keys import Keys
 from sparekey.model import AccessKey, LastUsed
 
@@ -35,7 +35,9 @@ def enter_as_root(client: Client, base: Principal, partition: str, account: str,
             return client.call(base, "sts", "AssumeRoot", params, region=region)
         except AwsError as error:
             why = f"the root user of account {account} cannot be asked: {error.message}"
-            hint = "Centralized root access must be on; it works on no management account."
+            hint = error.hint
+            if isinstance(error, DeniedError) and hint == DeniedError.default_hint:
+                hint = "Centralized root access must be on; it works on no management account."
             raise NotEnteredError(why, hint, code=error.code, action="sts:AssumeRoot") from error
 
     return Principal(account, SessionCredentials(client.clock, take))

@@ -3,12 +3,13 @@
 import io
 import os
 import sys
+import threading
 
 import click
 
 from sparekey import __version__
 from sparekey.cli import verbs
-from sparekey.cli.shell import guarded
+from sparekey.cli.shell import guarded, thread_failed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -42,6 +43,7 @@ def _open_standard_streams() -> None:
 def main() -> None:
     """The console script: every failure ends in one sentence, a hint and an exit code."""
     _open_standard_streams()
+    threading.excepthook = thread_failed
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(

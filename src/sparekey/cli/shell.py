@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 import click
 
 if TYPE_CHECKING:
+    import threading
+
     from sparekey.app import App, Request
     from sparekey.report import Look, Subject
 
@@ -71,6 +73,14 @@ def _explain(error: Exception) -> int:
     known = error if isinstance(error, SparekeyError) else UnexpectedError.of(error)
     tell(f"error: {known.message}", f"hint: {known.hint}" if known.hint else "")
     return known.exit_code
+
+
+def thread_failed(failure: "threading.ExceptHookArgs") -> None:
+    """What becomes of an error that ends a thread of some library: its type and place, as of any other."""
+    from sparekey.errors import UnexpectedError
+
+    if failure.exc_value is not None:
+        tell(f"warning: a thread ended: {UnexpectedError.of(failure.exc_value).message}")
 
 
 def tell(*lines: str) -> None:
