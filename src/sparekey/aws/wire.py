@@ -29,6 +29,8 @@ _CHUNK = 1 << 16
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: [^\r\n\0]*)?", re.ASCII)
 # Names are tokens of RFC 9110, 5.6.2; a value has no line break, so that nobody reads two headers into one.
 _HEADERS = re.compile(r"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*)*")
+_CLOSE = re.compile(r"(?:^|,)[ \t]*close[ \t]*(?:,|$)", re.IGNORECASE)
+_ENDED = "the connection was closed before the end of the answer"
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?")
 _FRAMING = frozenset({"content-length", "transfer-encoding", "content-encoding"})
 _NO_BODY = frozenset({204, 304})
@@ -126,7 +128,7 @@ class _Connection:
         self._stream = stream
         self._seconds = seconds
         self._largest = largest
-        self._buffer = bytearray()
+        self._buffer, self._at = b"", 0  # what was received, and how far it is read
         self._end = 0.0
         self._hurried = False
         self._poll = select.poll()
@@ -161,8 +163,8 @@ class _Connection:
         if self._hurried:
             self._stream.settimeout(self._seconds)
             self._hurried = False
-        closes = "close" in headers.get("connection", "").lower().replace(" ", "").split(",")
-        self.reusable = not self._buffer and kept and framed and not closes
+        closes = "connection" in headers and bool(_CLOSE.search(headers["connection"]))
+        self.reusable = self._at == len(self._buffer) and kept and framed and not closes
         return Response(status, headers, body)
 
     def _read_head(self) -> tuple[bool, int, dict[str, str]]:
@@ -197,8 +199,8 @@ class _Connection:
             if not (length.isascii() and length.isdigit() and len(length) <= 20):
                 raise ValueError("the answer has a length that is none")
             return self._take(self._allowed(int(length)))
-        parts, size = [bytes(self._buffer)], len(self._buffer)
-        self._buffer.clear()
+        parts = [self._buffer[self._at :]]
+        self._at, size = len(self._buffer), len(parts[0])
         while part := self._receive(_CHUNK):
             parts.append(part)
             size = self._allowed(size + len(part))
@@ -229,32 +231,42 @@ class _Connection:
             raise ValueError(f"the answer is larger than {self._largest:,} bytes")
         return size
 
-    def _until(self, end: bytes) -> bytearray:
-        """What comes before `end`, which is taken away, too."""
-        seen = 0
-        while (at := self._buffer.find(end, max(0, seen - len(end)))) < 0:
-            seen = len(self._buffer)
-            if seen > _HEAD:
+    def _until(self, end: bytes) -> bytes:
+        """What comes before `end`, which is passed over, too."""
+        seen = self._at
+        while (found := self._buffer.find(end, seen)) < 0:
+            unseen = len(self._buffer) - self._at
+            if unseen > _HEAD:
                 raise ValueError("the answer's head is too long")
             self._more()
-        if at > _HEAD:
+            seen = max(0, unseen - len(end))
+        if found - self._at > _HEAD:
             raise ValueError("the answer's head is too long")
-        found = self._buffer[:at]
-        del self._buffer[: at + len(end)]
-        return found
+        part = self._buffer[self._at : found]
+        self._at = found + len(end)
+        return part
 
     def _take(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            self._more(min(size - len(self._buffer), 1 << 20))
-        found = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return found
+        """So many bytes."""
+        have = self._buffer[self._at : self._at + size]
+        self._at += len(have)
+        if len(have) == size:
+            return have
+        parts, missing = [have], size - len(have)
+        while missing:
+            part = self._receive(min(missing, 1 << 20))
+            if not part:
+                raise ConnectionResetError(_ENDED)
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
 
-    def _more(self, size: int = 0) -> None:
-        part = self._receive(max(size, _CHUNK))
+    def _more(self) -> None:
+        part = self._receive(_CHUNK)
         if not part:
-            raise ConnectionResetError("the connection was closed before the end of the answer")
-        self._buffer += part
+            raise ConnectionResetError(_ENDED)
+        self._buffer = self._buffer[self._at :] + part
+        self._at = 0
 
     def _receive(self, size: int) -> bytes:
         """What has come, before the time for the whole answer is up; raises TimeoutError after it."""
@@ -275,9 +287,10 @@ def _message(request: Request, url: SplitResult, route: Route) -> bytes:
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines.append(f"Content-Length: {len(request.body)}")
     text = "\r\n".join(lines)
-    if not (text.isascii() and text.count("\n") == text.count("\r") == len(lines) - 1):
+    breaks = len(lines) - 1
+    if not text.isascii() or text.count("\n") != breaks or text.count("\r") != breaks:
         raise ValueError("a header of the request would hold a line break or a character that is not ASCII")
-    return text.encode("ascii") + b"\r\n\r\n" + request.body
+    return text.encode() + b"\r\n\r\n" + request.body
 
 
 def _place(url: SplitResult) -> str:
