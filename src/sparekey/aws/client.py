@@ -8,7 +8,7 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree
@@ -124,7 +124,8 @@ class Service:
 def _timestamp(value: Any) -> datetime:
     """A time as AWS's XML writes it at a fiftieth of the cost, any other as botocore reads it."""
     with contextlib.suppress(TypeError, ValueError):
-        return datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     parsed: datetime = parse_timestamp(value)
     return parsed
 
