@@ -1,6 +1,7 @@
 """One account's keys as AWS tells them."""
 
 from datetime import UTC, datetime
+from itertools import count
 
 import pytest
 
@@ -54,10 +55,22 @@ def test_an_answer_that_is_not_whole_is_an_error(inner: str) -> None:
         own_account(ScriptedAws(ListAccessKeys=[ok("ListAccessKeys", inner)])).list_keys("ann")
 
 
-def test_a_marker_that_leads_back_to_itself_is_an_error() -> None:
-    again = ok("ListUsers", page("Users", user_xml("ann"), marker="same"))
-    with pytest.raises(BadAnswerError, match="does not say where it goes on"):
-        list(own_account(ScriptedAws(ListUsers=lambda _: again)).list_users())
+def test_markers_that_lead_in_a_circle_are_an_error() -> None:
+    def answer(asked: dict[str, str]) -> Response:
+        following = {"": "a", "a": "b", "b": "a"}[asked.get("Marker", "")]
+        return ok("ListUsers", page("Users", user_xml("ann"), marker=following))
+
+    with pytest.raises(BadAnswerError, match="pages of iam:ListUsers lead in a circle"):
+        list(own_account(ScriptedAws(ListUsers=answer)).list_users())
+
+
+def test_pages_without_an_end_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparekey.aws.paging._MOST", 20)
+    numbers = count()
+    aws = ScriptedAws(ListUsers=lambda _: ok("ListUsers", page("Users", "", marker=f"m{next(numbers)}")))
+    with pytest.raises(BadAnswerError, match="goes on after 20 pages"):
+        list(own_account(aws).list_users())
+    assert aws.count("ListUsers") == 21
 
 
 def _used(inner: str) -> Response:

@@ -324,7 +324,7 @@ def exchanged(answer: bytes, *, closed: bool) -> tuple[Response | None, bool, bo
         return response, True, connection.exchange(b"request").body == b"marker"
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(answers())
 def test_any_answer_is_read_as_http_client_reads_it_or_refused(answer: bytes) -> None:
     response, _, _ = exchanged(answer, closed=True)
@@ -332,7 +332,7 @@ def test_any_answer_is_read_as_http_client_reads_it_or_refused(answer: bytes) ->
         assert (response.status, response.body) == by_http_client(answer)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(answers())
 def test_no_answer_leaves_something_for_the_next_one(answer: bytes) -> None:
     _, _, right = exchanged(answer, closed=False)

@@ -238,6 +238,13 @@ def test_no_secret_in_an_answer_reaches_sentence_or_hint(code: str, form: str) -
         assert secret[:30] not in error.message + error.hint
 
 
+def test_a_code_and_an_id_that_are_none_are_cut_short() -> None:
+    error = told(f"{SECRET}\n" * 1000, request_id=TOKEN)
+    assert SECRET[:20] not in error.message + error.code + error.request_id
+    assert "\n" not in error.message
+    assert len(error.message) < 200
+
+
 def test_what_is_no_secret_stays_readable() -> None:
     digest = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
     assert (

@@ -9,7 +9,7 @@ from cli.desk import ACCOUNT, ELSEWHERE, Door, desk
 ROLE = ("--role", "R", "--external-id", "xx-1")
 USERS = "".join(
     f'[[account.user]]\nname = "u{number}"\nkey = [{{ age = "300d" }}, {{ age = "40d", used = {{ ago = "1h" }} }}]\n'
-    for number in range(8)
+    for number in range(4)
 )
 COMPANY = f"""
 caller = {{ account = "{ACCOUNT}", user = "ops" }}
@@ -37,5 +37,5 @@ def test_a_session_is_taken_once(tmp_path: Path, capsys: "pytest.CaptureFixture[
         before = len(sk.aws.state.calls)
         assert sk("apply", plan, "--yes", "--no-watch", "--max-share", "1", *ROLE).code == 0
         calls = [call.action for call in sk.aws.state.calls[before:]]
-        assert calls.count("iam:UpdateAccessKey") == 8
+        assert calls.count("iam:UpdateAccessKey") == 4
         assert calls.count("sts:AssumeRole") == 1

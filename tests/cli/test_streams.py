@@ -29,12 +29,14 @@ def by_shell(sk: Desk, line: str) -> Said:
 def test_the_report_does_not_need_stderr_or_stdin(sk: Desk) -> None:
     said = by_shell(sk, "sk audit 2>&- <&-")
     assert said.code == 3
-    assert said.out == sk("audit").out
+    assert said.out.startswith("two-active-keys: ")
+    assert said.out.count("FAIL") == 3
     assert said.err == ""
 
 
 def test_a_closed_stdout_keeps_the_exit_code(sk: Desk) -> None:
-    assert by_shell(sk, "sk audit >&- 2>&- <&-") == Said(3, "", "")
+    assert by_shell(sk, "sk iam-policy audit >&-") == Said(0, "", "")
+    assert by_shell(sk, "sk usage >&- 2>&- <&-") == Said(2, "", "")
 
 
 def test_a_wrong_option_and_an_error_need_no_stderr(sk: Desk) -> None:
@@ -64,7 +66,6 @@ def test_a_plan_goes_to_stdout_by_a_dash(sk: Desk) -> None:
     written.write_text(said.out)
     assert app.read_plan(written).deactivations
     assert not (sk.folder / "-").exists()
-    assert sk("apply", written, "--yes").code == 3
 
 
 def test_a_plan_on_stdout_is_ascii(sk: Desk) -> None:

@@ -40,5 +40,4 @@ def test_whoever_means_the_plans_file_is_told(sk: Desk) -> None:
 
 def test_the_options_of_the_source_that_is_asked_for_are_taken(sk: Desk) -> None:
     args = ("--since", "2026-01-01", "--usage-region", "us-east-1", "--max-pages", "3")
-    assert sk("plan", "--usage", "history", *args).code in (3, 4)
     assert sk("usage", sk.key("web", 1), *args).code in (0, 4)

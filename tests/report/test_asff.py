@@ -297,3 +297,13 @@ def test_moto_takes_what_is_sent_page_after_page(moto: Moto) -> None:
     assert len(held) == 130
     assert held[f"{UID}user-000"]["Compliance"]["Status"] == "PASSED"
     assert held[f"{UID}user-129"]["RecordState"] == "ARCHIVED"
+
+
+def test_pages_of_findings_without_an_end_are_an_error() -> None:
+    class Circle(Hub):
+        def get_findings(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {"Findings": [], "NextToken": {"1": "2"}.get(str(params.get("NextToken")), "1")}
+
+    account = company.audit().snapshot.accounts[0]
+    with pytest.raises(UnreadError, match="have no end"):
+        list(asff.previous(Circle(), account, ["two-active-keys"]))

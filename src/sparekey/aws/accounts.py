@@ -26,6 +26,7 @@ from sparekey.aws.errors import (
     ThrottledError,
     UnreachableError,
 )
+from sparekey.aws.paging import Pages
 from sparekey.aws.signers import Signers
 from sparekey.clock import Clock
 from sparekey.errors import BadInputError
@@ -174,12 +175,13 @@ def _tags(call: Call, account: str) -> tuple[tuple[str, str], ...]:
 def _pages(call: Call, action: str, params: Mapping[str, Any], items: str) -> Iterator[Mapping[str, Any]]:
     """Every page, of at most 20; an empty one may go on."""
     token: dict[str, str] = {}
+    pages = Pages(f"organizations:{action}")
     while True:
         page = call(action, {**params, **token})
         yield from page.get(items, ())
         if not page.get("NextToken"):
             return
-        token = {"NextToken": page["NextToken"]}
+        token = {"NextToken": pages.following(str(page["NextToken"]))}
 
 
 def choose(targets: Iterable[Target], include: Sequence[str], exclude: Sequence[str]) -> tuple[Target, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar
 
+import msgspec
 from botocore import exceptions as boto
 
 from sparekey.aws import causes
@@ -191,8 +192,16 @@ class Answer(Value, frozen=True, kw_only=True):
 
 def from_answer(answer: Answer) -> AwsError:
     """The typed error for one error answer of AWS: message and hint speak of the cause."""
-    kind, message, hint = _read(answer)
-    return kind(message, hint, code=answer.code, action=answer.call, request_id=answer.request_id)
+    code, request_id = _word(answer.code), _word(answer.request_id)
+    kind, message, hint = _read(msgspec.structs.replace(answer, code=code))
+    return kind(message, hint, code=code, action=answer.call, request_id=request_id)
+
+
+def _word(text: str) -> str:
+    """A code or an id as AWS writes them; whoever answers for AWS may write anything."""
+    return "".join(
+        char for char in causes.without_secrets(text)[:80] if char.isascii() and char.isprintable()
+    )
 
 
 def _read(answer: Answer) -> tuple[type[AwsError], str, str]:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sparekey.aws.errors import BadAnswerError
+from sparekey.aws.paging import Pages
 from sparekey.model import Value
 
 # Events mostly show within five minutes and sometimes late; nothing guarantees it.
@@ -56,6 +57,7 @@ def _events(call: Call, since: datetime) -> Iterator[Mapping[str, Any]]:
             "MaxResults": 50,
         }
         token: dict[str, str] = {}
+        pages = Pages("cloudtrail:LookupEvents")
         while True:
             page = call("LookupEvents", {**asked, **token})
             for event in page.get("Events", ()):
@@ -63,9 +65,7 @@ def _events(call: Call, since: datetime) -> Iterator[Mapping[str, Any]]:
             following = page.get("NextToken")
             if not following:
                 break
-            if token.get("NextToken") == following:
-                raise BadAnswerError("the event history's pages lead nowhere")
-            token = {"NextToken": following}
+            token = {"NextToken": pages.following(str(following))}
 
 
 def _record(event: Mapping[str, Any]) -> Mapping[str, Any]:

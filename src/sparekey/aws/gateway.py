@@ -23,6 +23,7 @@ from sparekey.aws.errors import (
     NotFoundError,
 )
 from sparekey.aws.keys import Keys
+from sparekey.aws.paging import Pages
 from sparekey.aws.security_hub import SecurityHub
 from sparekey.aws.signers import Identity, Signers
 from sparekey.aws.wire import Send
@@ -172,6 +173,7 @@ class AccountGateway(Keys):
         params = {"PolicySourceArn": source, "ActionNames": list(actions), "ResourceArns": list(resources)}
         decided: dict[str, bool] = {}
         marker: dict[str, str] = {}
+        pages = Pages("iam:SimulatePrincipalPolicy")
         while True:
             answer = self._call("SimulatePrincipalPolicy", {**params, **marker})
             for result in answer["EvaluationResults"]:
@@ -182,7 +184,7 @@ class AccountGateway(Keys):
             if not answer.get("IsTruncated"):
                 # An action that was not decided is not allowed.
                 return tuple(sorted(name for name in actions if not decided.get(name.lower(), False)))
-            marker = {"Marker": answer["Marker"]}
+            marker = {"Marker": pages.following(str(answer["Marker"]))}
 
     def _policy_source(self) -> str:
         """The ARN whose policies decide: for a session its role, whose path the session's ARN lacks."""

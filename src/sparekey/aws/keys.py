@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 
 from sparekey.aws.client import Client, Principal
 from sparekey.aws.errors import BadAnswerError
+from sparekey.aws.paging import Pages
 from sparekey.model import NEVER_USED, AccessKey, LastUsed, User
 
 # The most that one page may carry; AWS may still send fewer and go on.
@@ -123,6 +124,7 @@ class Keys:
     def _pages(self, action: str, params: Mapping[str, Any], items: str) -> Iterator[Element]:
         """Every member of every page; a page that promises more and does not say where is an error."""
         marker: dict[str, str] = {}
+        pages = Pages(f"iam:{action}")
         while True:
             result = self._client.query(
                 self._principal, "iam", action, {**params, "MaxItems": _PAGE, **marker}
@@ -134,11 +136,11 @@ class Keys:
             if result.findtext("IsTruncated", "false").strip().lower() != "true":
                 return
             following = result.findtext("Marker", "")
-            if not following or following == marker.get("Marker"):
+            if not following:
                 raise BadAnswerError(
                     f"the answer to iam:{action} is cut short and does not say where it goes on"
                 )
-            marker = {"Marker": following}
+            marker = {"Marker": pages.following(following)}
 
 
 def _text(element: Element, name: str) -> str:

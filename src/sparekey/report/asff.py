@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from sparekey.clock import Clock
-from sparekey.errors import SparekeyError
+from sparekey.errors import SparekeyError, UnreadError
 from sparekey.model import Account, AccountVerdict, Audit, FindingStatus, Unreadable, User, Value
 from sparekey.report import Look
 from sparekey.report._points import Point, generator, of_account
@@ -23,6 +23,7 @@ NAME = "asff"
 BATCH = 100  # https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html
 _ATTEMPTS = 3
 _PAGE = 100
+_MOST_PAGES = 20_000
 _TYPE = "Software and Configuration Checks/Industry and Regulatory Standards/CIS AWS Foundations Benchmark"
 _COMPLIANCE: Mapping[FindingStatus, str] = {
     "PASS": "PASSED",
@@ -194,12 +195,17 @@ def previous(hub: SecurityHub, account: Account, rules: Iterable[str]) -> Iterat
         "RecordState": [_equals("ACTIVE")],
     }
     params: dict[str, Any] = {"Filters": filters, "MaxResults": _PAGE}
+    seen: set[str] = set()
     while True:
         page = hub.get_findings(params)
         yield from page["Findings"]
-        if not page.get("NextToken"):
+        token = page.get("NextToken")
+        if not token:
             return
-        params = {**params, "NextToken": page["NextToken"]}
+        if token in seen or len(seen) >= _MOST_PAGES:
+            raise UnreadError("the pages of securityhub:GetFindings have no end")
+        seen.add(token)
+        params = {**params, "NextToken": token}
 
 
 def _equals(value: str) -> dict[str, str]:

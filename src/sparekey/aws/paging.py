@@ -1,0 +1,24 @@
+"""Pages without an end: whoever answers for AWS may name a further page for ever, or send us in a circle."""
+
+from sparekey.aws.errors import BadAnswerError
+
+# An account has 5,000 users at most, an organization some ten thousand accounts of 20 a page; pages may be short.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+_MOST = 20_000
+
+
+class Pages:
+    """The pages of one listing that were asked for."""
+
+    def __init__(self, call: str) -> None:
+        self._call = call
+        self._seen: set[str] = set()
+
+    def following(self, token: str) -> str:
+        """The token of a page that was not asked for yet; raises BadAnswerError."""
+        if token in self._seen:
+            raise BadAnswerError(f"the pages of {self._call} lead in a circle", action=self._call)
+        if len(self._seen) >= _MOST:
+            raise BadAnswerError(f"{self._call} goes on after {_MOST:,} pages", action=self._call)
+        self._seen.add(token)
+        return token
