@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "sparekey"
 
 # What each room may import of ours, beside itself. `errors` is how any room refuses, so any may import it
 # (docs/adr/0003); `clock` names a Protocol, and only rooms with I/O are given one (docs/adr/0001).
-DECIDING = {"model", "words", "policy", "rules", "cutover", "choose", "plan", "guards"}
+DECIDING = {"model", "words", "patterns", "policy", "rules", "cutover", "choose", "plan", "guards"}
 READING = {"aws", "usage", "audit"}
 RUNNING = DECIDING | READING | {"ledger", "probes", "run", "clock"}
 ROOMS: dict[str, set[str]] = {
@@ -18,19 +18,21 @@ ROOMS: dict[str, set[str]] = {
     "clock": set(),
     "model": set(),
     "words": {"model"},
-    "policy": {"model"},
-    "home": {"policy", "mutelist"},
-    "mutelist": {"model", "policy", "rules"},
+    "patterns": set(),
+    "documents": set(),
+    "policy": {"model", "patterns"},
+    "home": {"policy", "mutelist", "documents", "rules", "probes", "run"},
+    "mutelist": {"model", "policy", "rules", "patterns", "documents"},
     "rules": {"model", "policy", "words"},
     "cutover": {"model", "policy", "words"},
     "choose": {"model", "policy", "cutover", "words"},
     "plan": {"model", "policy", "choose", "words"},
     "guards": {"model", "plan", "words"},
-    "aws": {"model", "clock"},
+    "aws": {"model", "clock", "documents"},
     "usage": {"model", "aws", "clock"},
     "audit": {"model", "policy", "rules", "aws", "clock"},
     "ledger": {"model", "clock"},
-    "probes": {"model", "policy", "clock"},
+    "probes": {"model", "policy", "patterns", "words", "clock"},
     "run": RUNNING,
     "report": {"model", "plan", "rules", "usage", "words", "clock"},
     "notify": {"model", "plan", "words"},
@@ -51,7 +53,7 @@ LATE = {"sandbox", "demo"}
 PURE = DECIDING | {"errors"}
 PURE_IMPORTS = {
     *("collections", "datetime", "enum", "fnmatch", "functools", "hashlib", "itertools", "math"),
-    *("msgspec", "operator", "re", "tomllib", "typing"),
+    *("msgspec", "operator", "re", "re2", "tomllib", "typing"),
 }
 # … but a registry finds the modules beside it.
 REGISTRY_IMPORTS = {"importlib", "pkgutil"}

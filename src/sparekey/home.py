@@ -2,13 +2,16 @@
 
 import os
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import structs
 
-from sparekey import mutelist
+from sparekey import mutelist, probes, rules
+from sparekey.documents import DocumentError, read_text
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.policy import Policy, PolicyError, parse_policy
+from sparekey.policy import FieldError, Policy, PolicyError, parse_policy, table_place
+from sparekey.run import windows
 
 POLICY_FILE = "sparekey.toml"
 
@@ -23,37 +26,74 @@ def home() -> Path:
     return user_state_path("sparekey")
 
 
+def policy_file(config: Path | None) -> Path:
+    """The file that the policy is read from; it need not exist."""
+    return config or home() / POLICY_FILE
+
+
 def load_policy(config: Path | None) -> Policy:
-    """Read the policy from `config`, else from the state directory, else the defaults.
+    """Read the policy from `config`, else from the state directory, else the defaults; all of it is checked.
 
     Never from the current directory. Raises PolicyError, or RefusedError where others may write the file.
     """
-    path = config or home() / POLICY_FILE
+    path = policy_file(config)
     try:
-        status = path.stat()
-        text = path.read_text(encoding="utf-8")
+        text = _read(path, "policy file")
     except FileNotFoundError:
         if config is None:
             return Policy()
         raise BadInputError(f"there is no policy file {path}", "Check --config.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"the policy file {path} cannot be read: {error}") from error
+    try:
+        policy = parse_policy(text)
+        _check(policy)
+    except FieldError as error:
+        raise error.within(str(path)) from error
+    return _with_mutelists(policy, path)
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        text, status = read_text(path)
+    except FileNotFoundError:
+        raise
+    except DocumentError as error:
+        raise PolicyError(f"the {what} {path} {error.message}", error.hint) from error
+    except OSError as error:
+        raise PolicyError(f"the {what} {path} cannot be read: {error.strerror or error}") from error
     _refuse_if_others_may_write(path, status)
-    return _with_mutelists(parse_policy(text), path.parent)
+    return text
 
 
-def _with_mutelists(policy: Policy, folder: Path) -> Policy:
+def _check(policy: Policy) -> None:
+    """Raise FieldError for what only the rooms that use it can judge: rules, probes, change windows."""
+    for index, entry in enumerate(policy.exempt):
+        if entry.rule not in rules.registry():
+            known = f"Rules: {', '.join(rules.registry())}."
+            error = FieldError("rule", f"there is no such rule: {entry.rule!r}", known)
+            raise error.within(table_place("exempt", index, {"user": entry.user}))
+    probes.parse(policy.probes)
+    for number, window in enumerate(policy.windows, 1):
+        try:
+            windows.check(window, datetime.now(UTC).date())
+        except BadInputError as error:
+            raise FieldError("windows", f"entry {number}: {error.message}", error.hint) from error
+
+
+def _with_mutelists(policy: Policy, path: Path) -> Policy:
     """The policy with its mutelists read: what they come to stands among the exemptions."""
     found = tuple(policy.exempt)
-    for entry in policy.mutelist:
-        path = folder / entry.file
+    for index, entry in enumerate(policy.mutelist):
+        file = path.parent / entry.file
         try:
-            status = path.stat()
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PolicyError(f"the mutelist {path} cannot be read: {error}") from error
-        _refuse_if_others_may_write(path, status)
-        found += mutelist.parse(text, until=entry.until, owner=entry.owner).exempt
+            found += mutelist.parse(_read(file, "mutelist"), until=entry.until, owner=entry.owner).exempt
+        except FileNotFoundError:
+            error = FieldError("file", f"there is no file {file}", "Its path begins where the policy lies.")
+            place = table_place("mutelist", index, {"file": entry.file})
+            raise error.within(place).within(str(path)) from None
+        except PolicyError as error:
+            if str(file) in error.message:
+                raise
+            raise PolicyError(f"{file}: {error.message}", error.hint) from error
     return structs.replace(policy, exempt=found, mutelist=())
 
 

@@ -67,3 +67,11 @@ def step_state(state: str) -> str:
 def clean(text: str) -> str:
     """Text with everything made visible that could move a terminal's cursor or hide other text."""
     return "".join(char if char.isprintable() or char == "\n" else f"\\u{ord(char):04x}" for char in text)
+
+
+def clean_line(text: str, longest: int) -> str:
+    """Foreign text as one line of at most `longest` characters, without control or hidden characters."""
+    # Cut twice: a text of many megabytes is not worth cleaning to its end.
+    words = "".join(char if char.isprintable() else " " for char in text[: 8 * longest]).split()
+    line = " ".join(words)
+    return line if len(line) <= longest and len(text) <= 8 * longest else f"{line[: longest - 1]}…"

@@ -263,7 +263,7 @@ def parse_scenario(text: str, source: str = "the scenario") -> Scenario:
 def load_scenario(path: Path) -> Scenario:
     """Read a scenario file; raises SandboxError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SandboxError(
             f"the scenario {path} cannot be read: {error}.", "Name a TOML file; docs/sandbox.md shows one."
