@@ -250,7 +250,7 @@ def _explained(said: str, content: Any) -> FieldError:
 def table_place(table: str, index: int, content: Mapping[str, Any]) -> str:
     """One of several tables of a name, as a person finds it in the file."""
     name = next((content[key] for key in ("name", "user", "file") if isinstance(content.get(key), str)), "")
-    return f"[[{table}]] {index + 1}" + (f" ({name[:60]})" if name else "")
+    return f"[[{table}]] {index + 1}" + (f" ({name[:60]!r})" if name else "")
 
 
 def decode_span(kind: type, value: Any) -> Any:

@@ -16,6 +16,7 @@ _SAID = {
     "gone": "is gone",
     "held": "held",
     "intent": "about to change it",
+    "not-reactivated": "NOT reactivated",
     "resolved": "read what became of it",
     "unseen": "AWS refused to show its user's keys",
     "unsure": "AWS's answer was lost: reading what became of it",

@@ -47,7 +47,11 @@ def of_run(record: RunRecord) -> Message:
     """What became of the steps of a run, and of which it needs a person."""
     counts = Counter(step.state for step in record.steps)
     said = ", ".join(f"{number(count)} {step_state(state)}" for state, count in sorted(counts.items()))
-    urgent = [step for step in record.steps if step.state in ("failed", "in_doubt", "rolled_back")]
+    urgent = [
+        step
+        for step in record.steps
+        if step.state in ("failed", "in_doubt", "rolled_back") or step.not_reactivated
+    ]
     lines = [
         f"{said}.",
         f"By {record.caller}; ledger head {record.head}.",
@@ -60,8 +64,9 @@ def of_run(record: RunRecord) -> Message:
 
 
 def of_rollback(record: RunRecord, step: StepRecord) -> Message:
-    """One key that was put back without anybody asking."""
-    subject = f"sparekey put back {step.key} of {step.user} in {step.account}"
+    """One key that came back without anybody asking, or that would have, were that not forbidden."""
+    did = "did not reactivate" if step.not_reactivated and step.state != "rolled_back" else "put back"
+    subject = f"sparekey {did} {step.key} of {step.user} in {step.account}"
     text = f"{step.why or step.decided}\nRun {record.id}; sparekey show {record.id} tells everything."
     data: dict[str, str | int] = {
         "run": record.id,

@@ -10,7 +10,7 @@ import msgspec
 from sparekey.errors import BadInputError
 from sparekey.ledger import Entry, Ledger
 from sparekey.model import Caller, RunRecord, RunState, StepRecord, StepState, Value
-from sparekey.plan import Plan, Step, decode
+from sparekey.plan import Plan, Step, decode, never_reactivate
 from sparekey.policy import Policy, decode_policy
 from sparekey.run.entries import (
     Already,
@@ -23,6 +23,7 @@ from sparekey.run.entries import (
     Held,
     Intent,
     Kept,
+    NotReactivated,
     Opened,
     Options,
     Probed,
@@ -125,6 +126,7 @@ class KeyFacts(Value, frozen=True):
     `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`:
     it may be inactive by our doing, so undo concerns it. `coming_back` is a reactivation not confirmed yet.
     `unseen` counts the looks that AWS refused during the watch, and `blind` tells them in words.
+    `not_reactivated` is what would have reactivated the key had that not been forbidden.
     """
 
     state: StepState = "planned"
@@ -143,6 +145,7 @@ class KeyFacts(Value, frozen=True):
     coming_back: Intent | None = None
     unseen: int = 0
     blind: str = ""
+    not_reactivated: str = ""
 
     @property
     def in_doubt(self) -> Intent | None:
@@ -235,6 +238,8 @@ def _fold(facts: KeyFacts, said: SaidOfKey, at: datetime) -> KeyFacts:  # noqa: 
             return change(facts, state="watching", watch=said, changed_at=at)
         case Seen():
             return change(facts, why=f"{said.keep}, which stays, was used at {short(said.last_used)}")
+        case NotReactivated():
+            return change(facts, why=said.why, not_reactivated=said.because)
         case Unseen():
             times = facts.unseen + 1
             looks = (
@@ -354,7 +359,7 @@ class RunFold:
         if run is None or self._last is None:
             raise BadInputError("there is no such run", "`sparekey runs` lists them.")
         waves = run.wave_of()
-        steps = tuple(_step(step, self.facts, self._flags.wave, waves) for step in run.plan.steps)
+        steps = tuple(_step(step, run, self.facts, self._flags.wave, waves) for step in run.plan.steps)
         until = [known.watch.until for known in self.facts.values() if known.watch]
         return RunRecord(
             id=run.id,
@@ -426,7 +431,10 @@ class _Flags(Value, frozen=True):
 _WAITS = "waits for wave"
 
 
-def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]) -> StepRecord:
+def _step(
+    step: Step, run: Run, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]
+) -> StepRecord:
+    deactivates = step.action == "deactivate"
     known = facts.get((step.account, step.user, step.key), KeyFacts())
     if step.action == "held":
         known = KeyFacts(state="held", release=step.release)
@@ -446,6 +454,8 @@ def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping
         after=known.after,
         changed_at=known.changed_at,
         evidence=step.evidence,
+        never_reactivate=never_reactivate(step, run.plan.asked, run.policy) if deactivates else "",
+        not_reactivated=known.not_reactivated,
     )
 
 
