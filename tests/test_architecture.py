@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "patterns": set(),
     "documents": set(),
     "policy": {"model", "patterns"},
-    "home": {"policy", "mutelist", "documents", "rules", "probes", "run"},
+    "home": {"model", "policy", "mutelist", "documents", "rules", "probes", "run"},
     "mutelist": {"model", "policy", "rules", "patterns", "documents"},
     "rules": {"model", "policy", "words"},
     "cutover": {"model", "policy", "words"},

@@ -2,15 +2,19 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from sparekey import mutelist, probes, rules
 from sparekey.documents import DocumentError, read_text
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.policy import FieldError, Policy, PolicyError, parse_policy, table_place
+from sparekey.model import Value
+from sparekey.policy import Exemption, FieldError, Policy, PolicyError, parse_policy, read_toml, table_place
 from sparekey.run import windows
 
 POLICY_FILE = "sparekey.toml"
@@ -31,24 +35,66 @@ def policy_file(config: Path | None) -> Path:
     return config or home() / POLICY_FILE
 
 
+class Setting(Value, frozen=True):
+    """One field of the policy in force: its value as plain data, and the file it is from, or "default"."""
+
+    field: str
+    value: Any
+    source: str
+
+
 def load_policy(config: Path | None) -> Policy:
     """Read the policy from `config`, else from the state directory, else the defaults; all of it is checked.
 
     Never from the current directory. Raises PolicyError, or RefusedError where others may write the file.
     """
+    return _load(config)[0]
+
+
+def settings(config: Path | None) -> tuple[Setting, ...]:
+    """Every field of the policy in force and where its value is from; raises as `load_policy` does."""
+    policy, content, lists = _load(config)
+    source = str(policy_file(config))
+    plain = msgspec.to_builtins(policy, enc_hook=str)
+    plain["probes"] = [
+        {"kind": table["kind"], **msgspec.to_builtins(probe, enc_hook=str)}
+        for table, probe in zip(policy.probes, probes.parse(policy.probes), strict=True)
+    ]
+    plain["mutelist"] = msgspec.to_builtins(content.get("mutelist", []))
+    found: list[Setting] = []
+    for name, value in plain.items():
+        given = content.get(name)
+        if not value or not isinstance(value, list | tuple) or not isinstance(value[0], dict):
+            found.append(Setting(name, value, "default" if given is None else source))
+            continue
+        for index, entry in enumerate(value):
+            own = given[index] if given and index < len(given) else None
+            file = source if own is not None else lists[index - len(given or ())]
+            for field, inner in entry.items():
+                origin = file if own is None or field in own else "default"
+                found.append(Setting(f"{name}[{index + 1}].{field}", inner, origin))
+    return tuple(found)
+
+
+def _load(config: Path | None) -> tuple[Policy, Mapping[str, Any], tuple[str, ...]]:
+    """The policy, what stands in its file, and for each exemption of a mutelist the file it is from."""
     path = policy_file(config)
     try:
         text = _read(path, "policy file")
     except FileNotFoundError:
         if config is None:
-            return Policy()
+            return Policy(), {}, ()
         raise BadInputError(f"there is no policy file {path}", "Check --config.") from None
     try:
         policy = parse_policy(text)
         _check(policy)
     except FieldError as error:
         raise error.within(str(path)) from error
-    return _with_mutelists(policy, path)
+    imported = _mutelists(policy, path)
+    everything = structs.replace(
+        policy, exempt=policy.exempt + tuple(entry for _, entry in imported), mutelist=()
+    )
+    return everything, read_toml(text), tuple(file for file, _ in imported)
 
 
 def _read(path: Path, what: str) -> str:
@@ -79,22 +125,23 @@ def _check(policy: Policy) -> None:
             raise FieldError("windows", f"entry {number}: {error.message}", error.hint) from error
 
 
-def _with_mutelists(policy: Policy, path: Path) -> Policy:
-    """The policy with its mutelists read: what they come to stands among the exemptions."""
-    found = tuple(policy.exempt)
+def _mutelists(policy: Policy, path: Path) -> list[tuple[str, Exemption]]:
+    """What the policy's mutelists come to: each exemption with the file it is from."""
+    found: list[tuple[str, Exemption]] = []
     for index, entry in enumerate(policy.mutelist):
         file = path.parent / entry.file
         try:
-            found += mutelist.parse(_read(file, "mutelist"), until=entry.until, owner=entry.owner).exempt
-        except FileNotFoundError:
+            text = _read(file, "mutelist")
+        except (FileNotFoundError, ValueError):  # ValueError: a name with a NUL
             error = FieldError("file", f"there is no file {file}", "Its path begins where the policy lies.")
             place = table_place("mutelist", index, {"file": entry.file})
             raise error.within(place).within(str(path)) from None
+        try:
+            exempt = mutelist.parse(text, until=entry.until, owner=entry.owner).exempt
         except PolicyError as error:
-            if str(file) in error.message:
-                raise
             raise PolicyError(f"{file}: {error.message}", error.hint) from error
-    return structs.replace(policy, exempt=found, mutelist=())
+        found += ((str(file), one) for one in exempt)
+    return found
 
 
 def _refuse_if_others_may_write(path: Path, status: os.stat_result) -> None:

@@ -186,13 +186,17 @@ class Policy(Value, frozen=True, kw_only=True):
 
 def parse_policy(text: str) -> Policy:
     """Read a policy from TOML; raises FieldError with the table and the field that is wrong."""
-    try:
-        content = tomllib.loads(_check_keys(text.removeprefix(_BOM)))
-    except (ArithmeticError, RecursionError, ValueError) as error:  # ValueError: TOMLDecodeError, odd times
-        raise FieldError("", f"the policy is not TOML: {error}") from error
-    policy = convert(content, Policy)
+    policy = convert(read_toml(text), Policy)
     _check(policy)
     return policy
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """The plain values of a policy, as they stand in the file; raises FieldError."""
+    try:
+        return tomllib.loads(_check_keys(text.removeprefix(_BOM)))
+    except (ArithmeticError, RecursionError, ValueError) as error:  # ValueError: TOMLDecodeError, odd times
+        raise FieldError("", f"the policy is not TOML: {error}") from error
 
 
 def _check_keys(text: str) -> str:
