@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "words": {"model"},
     "patterns": set(),
     "documents": set(),
-    "policy": {"model", "patterns"},
+    "policy": {"model", "patterns", "words"},
     "home": {"model", "policy", "mutelist", "documents", "rules", "probes", "run"},
     "mutelist": {"model", "policy", "rules", "patterns", "documents"},
     "rules": {"model", "policy", "words"},

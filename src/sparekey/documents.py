@@ -9,6 +9,7 @@ from sparekey.errors import BadInputError
 _LARGEST = 4 * 1024 * 1024  # bytes
 _DEEPEST = 32
 _MOST_NODES = 200_000
+_LONGEST = 8192  # characters of one value: PyYAML takes quadratic time for `1:1:1:…`
 _BOM, _UTF_16 = "\ufeff", (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -81,6 +82,8 @@ def _check_size(events: Any) -> None:
                 open_nodes.append((event.anchor, count - 1))
             elif event.anchor:
                 sizes[event.anchor] = 1
+            if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST:
+                raise DocumentError(f"has a value of more than {_LONGEST:,} characters")
         if len(open_nodes) > _DEEPEST:
             raise DocumentError(f"is nested more than {_DEEPEST} levels deep")
         if count > _MOST_NODES:

@@ -16,6 +16,7 @@ import msgspec
 from sparekey import patterns
 from sparekey.errors import BadInputError
 from sparekey.model import Value
+from sparekey.words import clean_line
 
 T = TypeVar("T")
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -23,6 +24,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SHORTEST_QUIET = timedelta(days=31)
 _LONGEST = timedelta(days=3650)
+_LONGEST_MESSAGE = 500  # characters
 _DEEPEST_KEY = 32
 _BOM = "\ufeff"
 _AT = re.compile(r"(?P<problem>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
@@ -40,7 +42,8 @@ class FieldError(PolicyError):
     """One field cannot be used; the message names the field, and `within` the table and the file."""
 
     def __init__(self, field: str, problem: str, hint: str = "") -> None:
-        super().__init__(f"field `{field}`: {problem}" if field else problem, hint)
+        message = f"field `{field}`: {problem}" if field else problem
+        super().__init__(clean_line(message, _LONGEST_MESSAGE), hint)
 
     def within(self, place: str) -> "FieldError":
         """The same error with a place before it: a table or a file."""

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 from sparekey.model import Audit, RunRecord, StepRecord, Value
-from sparekey.words import clean, number, plural, step_state
+from sparekey.words import clean, clean_line, number, plural, step_state
 
 _LONGEST = 20
+_SUBJECT = 200  # characters
 
 
 class Message(Value, frozen=True):
@@ -60,7 +61,7 @@ def of_run(record: RunRecord) -> Message:
     subject = f"sparekey run {record.id}: {record.state.replace('_', ' ')}"
     data: dict[str, str | int] = {"run": record.id, "state": record.state, "head": record.head}
     data.update(counts.items())
-    return Message(clean(subject), clean("\n".join(lines)), "run", bool(urgent), data)
+    return Message(clean_line(subject, _SUBJECT), clean("\n".join(lines)), "run", bool(urgent), data)
 
 
 def of_rollback(record: RunRecord, step: StepRecord) -> Message:
@@ -73,9 +74,9 @@ def of_rollback(record: RunRecord, step: StepRecord) -> Message:
         "account": step.account,
         "user": step.user,
         "key": step.key,
-        "why": step.why,
+        "why": clean(step.why),
     }
-    return Message(clean(subject), clean(text), "rollback", True, data)
+    return Message(clean_line(subject, _SUBJECT), clean(text), "rollback", True, data)
 
 
 def _line(step: StepRecord) -> str:

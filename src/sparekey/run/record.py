@@ -12,6 +12,7 @@ from sparekey.ledger import Entry, Ledger
 from sparekey.model import Caller, RunRecord, RunState, StepRecord, StepState, Value
 from sparekey.plan import Plan, Step, decode, never_reactivate
 from sparekey.policy import Policy, decode_policy
+from sparekey.probes import OUTPUT_LIMIT
 from sparekey.run.entries import (
     Already,
     Confirmed,
@@ -44,6 +45,7 @@ from sparekey.run.entries import (
     Written,
     read,
 )
+from sparekey.words import clean_line
 
 UserId = tuple[str, str]
 KeyId = tuple[str, str, str]
@@ -406,7 +408,8 @@ class _Flags(Value, frozen=True):
             case Opened():
                 return change(self, attempt=1)
             case Stopped():
-                return change(self, stopped=True, notes=(*self.notes, f"stopped by {said.who}: {said.why}"))
+                note = f"stopped by {said.who}: {clean_line(said.why, OUTPUT_LIMIT)}"
+                return change(self, stopped=True, notes=(*self.notes, note))
             case Resumed():
                 notes = (*self.notes, f"resumed by {said.who}")
                 return change(self, stopped=False, attempt=self.attempt + 1, notes=notes)
@@ -415,8 +418,9 @@ class _Flags(Value, frozen=True):
             case WaveStarted():
                 return change(self, wave=said.number)
             case Probed():
+                output = clean_line(said.output, OUTPUT_LIMIT)
                 colour = {True: "green", False: "red", None: "unanswered"}[said.green]
-                return change(self, notes=(*self.notes, f"probe {said.probe} is {colour}: {said.output}"))
+                return change(self, notes=(*self.notes, f"probe {said.probe} is {colour}: {output}"))
             case Unobserved():
                 note = f"probe {said.probe} was not asked from {short(said.since)} to {short(said.until)}"
                 return change(self, notes=(*self.notes, note))
