@@ -1,6 +1,7 @@
 """Files that people write (TOML, YAML), read with bounds: size, depth, and what aliases come to."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ class DocumentError(BadInputError):
     """The content of a file cannot be used; the message begins with what is wrong, without a subject."""
 
 
-def read_text(path: Path) -> tuple[str, os.stat_result]:
-    """The text of a file without its byte order mark, and its status; raises OSError and DocumentError."""
+def read_text(path: Path, check: Callable[[os.stat_result], None] = lambda _status: None) -> str:
+    """The text of a file without its byte order mark; raises OSError and DocumentError.
+
+    `check` gets the status of the file that is read, before anything of it is.
+    """
     with path.open("rb") as file:
-        status = os.fstat(file.fileno())
+        check(os.fstat(file.fileno()))
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise DocumentError(
@@ -29,7 +33,7 @@ def read_text(path: Path) -> tuple[str, os.stat_result]:
     if content.startswith(_UTF_16):
         raise DocumentError("is encoded as UTF-16", "Save it as UTF-8.")
     try:
-        return content.decode().removeprefix(_BOM), status
+        return content.decode().removeprefix(_BOM)
     except UnicodeDecodeError as error:
         why = f"is not UTF-8 text: byte {error.start + 1:,} is {content[error.start]:#04x}"
         raise DocumentError(why, "Save it as UTF-8.") from error

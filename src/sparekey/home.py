@@ -99,15 +99,13 @@ def _load(config: Path | None) -> tuple[Policy, Mapping[str, Any], tuple[str, ..
 
 def _read(path: Path, what: str) -> str:
     try:
-        text, status = read_text(path)
+        return read_text(path, lambda status: _refuse_if_others_may_write(path, status))
     except FileNotFoundError:
         raise
     except DocumentError as error:
         raise PolicyError(f"the {what} {path} {error.message}", error.hint) from error
     except OSError as error:
         raise PolicyError(f"the {what} {path} cannot be read: {error.strerror or error}") from error
-    _refuse_if_others_may_write(path, status)
-    return text
 
 
 def _check(policy: Policy) -> None:

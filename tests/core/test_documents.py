@@ -13,7 +13,7 @@ from sparekey.documents import DocumentError, parse_yaml, read_text
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"\xef\xbb\xbfa")
-    assert read_text(path)[0] == "a"
+    assert read_text(path) == "a"
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def read_file(path: Path, own: str, partition: str) -> tuple[Target, ...]:
     Raises BadInputError. Source: https://cloudcustodian.io/docs/tools/c7n-org.html
     """
     try:
-        text, _status = read_text(path)
+        text = read_text(path)
         read = _from_yaml if path.suffix in {".yml", ".yaml"} else _from_toml
         targets = read(text, partition)
     except OSError as error:
