@@ -8,7 +8,6 @@ from run.fake import ACCOUNT, NOW, FakeAws, plan_for, small_company
 from run.virtual import FakeProbes, VirtualEngine
 from sparekey.choose import Asked
 from sparekey.notify import of_rollback, of_run
-from sparekey.plan import Plan
 from sparekey.policy import NeverReactivate, Policy
 from sparekey.probes import Reading
 from sparekey.run.drive import drive
@@ -17,25 +16,24 @@ from sparekey.run.reverse import reverse_commands
 from sparekey.run.steps import never_reactivates, reactivate
 from sparekey.run.work import load_run
 
-DAY = 86400.0
 USER, KEY = (ACCOUNT, "api"), "AKIAAPIOLD"
 RED = Reading(green=False, output="HTTP 500")
 BY_POLICY = Policy(never_reactivate=(NeverReactivate(user="api", reason="INC-7"),))
 BARRED = "policy: [[never_reactivate]] 'api': INC-7"
 
 
-def watched(policy: Policy = BY_POLICY, plan: Plan | None = None) -> tuple[VirtualEngine, FakeProbes, str]:
+def watched(hours: float = 24.0) -> tuple[VirtualEngine, FakeProbes, str]:
     aws = small_company()
     probes = FakeProbes({"web": ("api", "batch")})
     engine = VirtualEngine(aws, probes)
-    return engine, probes, engine.open(plan or plan_for(aws), Options(watch=3 * DAY), policy)
+    return engine, probes, engine.open(plan_for(aws), Options(watch=hours * 3600), BY_POLICY)
 
 
 def test_an_unhealthy_probe_brings_back_all_keys_but_those() -> None:
-    engine, probes, run = watched()
-    broken_at = NOW + timedelta(days=1)
+    engine, probes, run = watched(hours=1.5)
+    broken_at = NOW + timedelta(hours=1)
     probes.says = lambda _name: RED if engine.clock.now() >= broken_at else Reading(green=True, output="")
-    engine.run(until=broken_at + timedelta(hours=3))
+    engine.run(until=broken_at + timedelta(minutes=5))
     states = engine.states(run)
     assert (states[KEY], states["AKIABATCH1"]) == ("watching", "rolled_back")
     step = next(step for step in engine.record(run).steps if step.key == KEY)
