@@ -19,7 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "model": set(),
     "words": {"model"},
     "patterns": set(),
-    "documents": set(),
+    "documents": {"patterns"},
     "policy": {"model", "patterns", "words"},
     "home": {"model", "policy", "mutelist", "documents", "rules", "probes", "run"},
     "mutelist": {"model", "policy", "rules", "patterns", "documents"},

@@ -1,11 +1,13 @@
 """Files that people write (TOML, YAML), read with bounds: size, depth, and what aliases come to."""
 
 import os
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sparekey.errors import BadInputError
+from sparekey.patterns import has_deep_key
 
 _LARGEST = 4 * 1024 * 1024  # bytes
 _DEEPEST = 32
@@ -37,6 +39,16 @@ def read_text(path: Path, check: Callable[[os.stat_result], None] = lambda _stat
     except UnicodeDecodeError as error:
         why = f"is not UTF-8 text: byte {error.start + 1:,} is {content[error.start]:#04x}"
         raise DocumentError(why, "Save it as UTF-8.") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The values of a TOML document; raises DocumentError."""
+    if has_deep_key(text):
+        raise DocumentError("has a key of more than 32 parts")
+    try:
+        return tomllib.loads(text)
+    except (ArithmeticError, RecursionError, ValueError) as error:  # ValueError: TOMLDecodeError, odd times
+        raise DocumentError(f"is not TOML: {error}") from error
 
 
 def parse_yaml(text: str) -> Any:

@@ -40,6 +40,9 @@ _TOKEN = re.compile(
 _MULTILINE = re.compile(r"\(\?[a-zA-Z]*m")
 _IN_SET = re.compile(r"\\.|\[", re.DOTALL)
 
+# A key part and its dot, so often: tomllib takes quadratic time for a dotted key.
+_DEEP_KEY = r"""(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){32}"""
+
 
 class PatternError(BadInputError):
     """The text is not a pattern that sparekey can search with."""
@@ -50,6 +53,11 @@ class PatternError(BadInputError):
 def found(pattern: str, text: str) -> bool:
     """True where the pattern matches anywhere in the text; raises PatternError."""
     return compiled(pattern).search(text.encode(errors="replace")) is not None
+
+
+def has_deep_key(toml: str) -> bool:
+    """True where a TOML text has a key of more than 32 parts: `a.b.c…`."""
+    return found(_DEEP_KEY, toml)
 
 
 @lru_cache(maxsize=16384)

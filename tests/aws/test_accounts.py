@@ -185,7 +185,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("a.toml", "[[account]\n", "wrong field"),
+        ("a.toml", "[[account]\n", "is not TOML"),
         ("a.toml", '[[account]]\nid = "1"\n', "no account id"),
         ("a.toml", f'[[account]]\nid = "{OTHER}"\nrolle = "x"\n', "rolle"),
         ("a.toml", f'[[account]]\nid = "{OTHER}"\n', "neither a role nor a profile"),
@@ -207,8 +207,9 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
         ),
         ("a.yml", "accounts:\n- account_id: 2026-13-45\n", "has a value that YAML cannot read"),
         ("a.yml", "accounts: 0001-01-01T00:00:00+23:59\n", "accounts"),
-        ("a.toml", "account = " + "[" * 20_000, "wrong field"),
-        ("a.toml", "account = 9999-99-99", "wrong field"),
+        ("a.toml", "account = " + "[" * 20_000, "is not TOML"),
+        ("a.toml", "account" + ".a" * 50 + " = 1", "has a key of more than 32 parts"),
+        ("a.toml", "account = 9999-99-99", "is not TOML"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, name: str, text: str, told: str) -> None:

@@ -5,7 +5,6 @@ They come from AWS Organizations, or from a file: our TOML, or c7n-org's account
 
 import re
 import threading
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -30,7 +29,7 @@ from sparekey.aws.errors import (
     from_botocore,
 )
 from sparekey.clock import Clock
-from sparekey.documents import DocumentError, parse_yaml, read_text
+from sparekey.documents import DocumentError, parse_toml, parse_yaml, read_text
 from sparekey.errors import BadInputError
 from sparekey.model import SkippedAccount, Value
 
@@ -259,7 +258,7 @@ def read_file(path: Path, own: str, partition: str) -> tuple[Target, ...]:
         raise BadInputError(why, "Check --accounts.") from error
     except DocumentError as error:
         raise BadInputError(f"the accounts file {path} {error.message}", error.hint or _FORMS) from error
-    except (ArithmeticError, ValueError, RecursionError, msgspec.ValidationError) as error:
+    except msgspec.ValidationError as error:
         why = f"the accounts file {path} has a wrong field: {_first_line(error)}"
         raise BadInputError(why, _FORMS) from error
     for target in targets:
@@ -272,7 +271,7 @@ def read_file(path: Path, own: str, partition: str) -> tuple[Target, ...]:
 
 def _from_toml(text: str, partition: str) -> list[Target]:
     found = []
-    for one in msgspec.convert(tomllib.loads(text), _File).account:
+    for one in msgspec.convert(parse_toml(text), _File).account:
         entry = check(
             Entry(role=one.role, external_id=one.external_id, session_duration=one.session_duration)
         )
