@@ -1,6 +1,8 @@
 """Patterns: what `re` means, in time that is linear in the text, or refused with the construct's name."""
 
+import random
 import re
+import threading
 from contextlib import suppress
 from datetime import timedelta
 
@@ -74,6 +76,25 @@ def test_a_pattern_that_takes_for_ever_elsewhere_ends(pattern: str) -> None:
     assert not found(pattern, "a" * (1 << 20) + "!")
 
 
+def test_others_go_on_while_a_pattern_is_searched() -> None:
+    """Python's own engine would hold the interpreter: no other thread runs, and no signal is handled."""
+    text = "".join(random.Random(1).choices("abcdefgh ", k=1 << 16))
+    ticks, over = [0], threading.Event()
+
+    def tick() -> None:
+        while not over.wait(0.001):
+            ticks[0] += 1
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    before = ticks[0]
+    assert not found("[a-h][^z]{250}!", text)
+    during = ticks[0] - before
+    over.set()
+    thread.join()
+    assert during > 1
+
+
 _ATOMS = st.sampled_from(
     ["a", "b", "ab", ".", "[ab]", "[^a]", "[]b]", r"\.", r"\d", r"\w", "-", r"[\d-]", "^", "$", r"\b", r"\Z"]
 )
@@ -89,13 +110,13 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-@settings(max_examples=150, deadline=timedelta(seconds=5))
+@settings(max_examples=100, deadline=timedelta(seconds=5))
 @given(st.recursive(_ATOMS, _grown, max_leaves=6), st.text("ab.1-\n", max_size=8))
 def test_patterns_agree_with_re(pattern: str, text: str) -> None:
     assert found(pattern, text) is (re.search(pattern, text) is not None)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_any_text_is_a_pattern_or_refused(pattern: str, text: str) -> None:
     with suppress(PatternError):
