@@ -17,7 +17,8 @@ from sparekey.errors import BadInputError
 
 _LONGEST = 4096  # characters
 # Instructions of the compiled program: the time for a text is at worst its length times this.
-_LARGEST = 5000
+_LARGEST = 10_000
+LARGEST_FOR_LONG_TEXT = 2000
 _MEMORY = 4 * 1024 * 1024  # bytes for each pattern, as RE2 counts them
 
 _LACKING = {
@@ -53,6 +54,11 @@ class PatternError(BadInputError):
 def found(pattern: str, text: str) -> bool:
     """True where the pattern matches anywhere in the text; raises PatternError."""
     return compiled(pattern).search(text.encode(errors="replace")) is not None
+
+
+def size(pattern: str) -> int:
+    """How many instructions the pattern compiles to; raises PatternError."""
+    return int(compiled(pattern).programsize)
 
 
 def has_deep_key(toml: str) -> bool:

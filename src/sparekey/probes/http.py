@@ -44,6 +44,10 @@ class Probe(Common, frozen=True, kw_only=True):
         if not 100 <= self.status <= 599:
             raise FieldError("status", f"{self.status} is not a status of HTTP")
         check_regex(self.body, "body")
+        if patterns.size(self.body) > patterns.LARGEST_FOR_LONG_TEXT:
+            raise FieldError(
+                "body", f"{self.body[:60]!r} repeats too much: searching a body would take too long"
+            )
 
     def ask(self, tools: Tools) -> Reading:
         """Fetch it; no answer is unhealthy, too: that is what a broken application looks like."""
