@@ -3,10 +3,10 @@
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from run.fake import ACCOUNT, NOW, FakeAws, plan_for, small_company
 from run.virtual import FakeProbes, VirtualEngine
-from sparekey.choose import Asked
 from sparekey.notify import of_rollback, of_run
 from sparekey.policy import NeverReactivate, Policy
 from sparekey.probes import Reading
@@ -55,7 +55,7 @@ def test_an_unhealthy_probe_brings_back_all_keys_but_those() -> None:
     assert step.state == "unwatched"
     assert step.why == f"probe web is unhealthy, and only a person may reactivate it ({BARRED})"
     assert engine.aws.status("api", KEY) == "Inactive"
-    assert (ACCOUNT, KEY, "Active") not in engine.aws.writes
+    assert ("api", KEY, "Active") not in engine.aws.writes
 
 
 def test_a_person_reactivates_it_by_name() -> None:
@@ -80,6 +80,26 @@ def test_a_user_without_an_active_key_gets_none_of_those_back() -> None:
     assert "only a person may reactivate it" in step.why
 
 
+def test_a_run_ends_although_a_user_is_left_without_an_active_key() -> None:
+    aws = small_company()
+    engine = VirtualEngine(aws, FakeProbes({}))
+    policy = Policy(never_reactivate=(NeverReactivate(user="batch"),))
+    run = engine.open(plan_for(aws), Options(), policy)
+
+    def strike(_call: str) -> None:
+        if aws.status("batch", "AKIABATCH1") == "Inactive":
+            for name in ("AKIABATCH2", "AKIABATCH3"):
+                aws.set("batch", name, "Inactive")
+
+    aws.after = strike
+    engine.run(until=NOW + timedelta(hours=1))
+    states = engine.states(run)
+    assert (states["AKIABATCH1"], states["AKIABATCH2"]) == ("unwatched", "already_inactive")
+    step = next(step for step in engine.record(run).steps if step.key == "AKIABATCH1")
+    assert step.not_reactivated == "no-active-key"
+    assert aws.writes.count(("batch", "AKIABATCH1", "Active")) == 0
+
+
 def test_what_stays_on_record() -> None:
     engine, _probes, run = watched()
     opened = load_run(engine.hands, run)
@@ -90,8 +110,6 @@ def test_what_stays_on_record() -> None:
 
 @pytest.mark.parametrize("aws", [small_company()])
 def test_the_way_back_by_hand_leaves_them_out(aws: FakeAws) -> None:
-    from msgspec import structs
-
     plan = plan_for(aws)
     steps = tuple(
         structs.replace(step, never_reactivate="--never-reactivate\nrm -rf /") if step.key == KEY else step
@@ -101,4 +119,3 @@ def test_the_way_back_by_hand_leaves_them_out(aws: FakeAws) -> None:
     (line,) = (line for line in lines if KEY in line)
     assert line.startswith("# never reactivated without a person (--never-reactivate rm -rf /): aws iam")
     assert all("\n" not in line for line in lines)
-    assert Asked().never_reactivate == ()

@@ -251,7 +251,7 @@ def _repair(turn: Turn, seen: User) -> Work[bool]:
     mine = [key for key, facts in turn.all_facts().items() if facts.ours]
     for key in mine:
         yield from reactivate(turn.hands, turn.run, turn.user, key, "no-active-key")
-    return bool(mine)
+    return not all(never_reactivates(turn.run, turn.user, key) for key in mine)
 
 
 def finish_reactivations(hands: Hands, run: Run, user: UserId) -> Work[None]:
