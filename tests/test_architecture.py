@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "sparekey"
 DECIDING = {
     "model",
     "words",
+    "patterns",
     "policy",
     "service_names",
     "rules",
@@ -29,9 +30,11 @@ ROOMS: dict[str, set[str]] = {
     "clock": set(),
     "model": set(),
     "words": {"model"},
-    "policy": {"model"},
-    "home": {"policy", "mutelist"},
-    "mutelist": {"model", "policy", "rules"},
+    "patterns": set(),
+    "documents": {"patterns"},
+    "policy": {"model", "patterns", "words"},
+    "home": {"model", "policy", "mutelist", "documents", "rules", "probes", "run"},
+    "mutelist": {"model", "policy", "rules", "patterns", "documents"},
     "rules": {"model", "policy", "words"},
     "service_names": set(),
     "cutover": {"model", "policy", "service_names", "words"},
@@ -39,11 +42,11 @@ ROOMS: dict[str, set[str]] = {
     "plan": {"model", "policy", "choose", "words"},
     "recheck": {"model", "plan", "choose", "policy", "words"},
     "guards": {"model", "plan", "words"},
-    "aws": {"model", "clock"},
+    "aws": {"model", "clock", "documents"},
     "usage": {"model", "aws", "clock"},
     "audit": {"model", "policy", "rules", "aws", "clock"},
     "ledger": {"model", "clock"},
-    "probes": {"model", "policy", "clock"},
+    "probes": {"model", "policy", "patterns", "words", "clock"},
     "run": RUNNING,
     "report": {"model", "plan", "rules", "usage", "words", "clock"},
     "notify": {"model", "plan", "words"},
@@ -64,7 +67,7 @@ LATE = {"sandbox", "demo"}
 PURE = DECIDING | {"errors"}
 PURE_IMPORTS = {
     *("collections", "datetime", "enum", "fnmatch", "functools", "hashlib", "itertools", "math"),
-    *("msgspec", "operator", "re", "tomllib", "typing"),
+    *("msgspec", "operator", "re", "re2", "tomllib", "typing"),
 }
 # … but a registry finds the modules beside it.
 REGISTRY_IMPORTS = {"importlib", "pkgutil"}

@@ -34,11 +34,15 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Asked(Value, frozen=True):
-    """What a person overruled: keys named to stay, keys forced out with a reason, old keys allowed."""
+    """What a person overruled: keys named to stay, keys forced out with a reason, old keys allowed.
+
+    `never_reactivate` names forced keys that are reactivated by nobody but a person.
+    """
 
     keep: tuple[str, ...] = ()
     force: Mapping[str, str] = {}
     keep_old: bool = False
+    never_reactivate: tuple[str, ...] = ()
 
 
 NOTHING_ASKED = Asked()

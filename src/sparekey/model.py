@@ -340,7 +340,8 @@ class StepRecord(Value, frozen=True):
     """What became of one step: `before` and `after` are the user's listings (key to status) around the write.
 
     `decided` is what the plan says of it. `in_doubt`: a write was intended and its answer is not known.
-    `changed`: somebody else changed the key since.
+    `changed`: somebody else changed the key since. `never_reactivate` says why only a person may reactivate the
+    key, `not_reactivated` what would have done so by itself ("rollback", "undo", "no-active-key").
     """
 
     account: str
@@ -356,6 +357,8 @@ class StepRecord(Value, frozen=True):
     after: Mapping[str, str] = {}
     changed_at: Time | None = None
     evidence: tuple[Evidence, ...] = ()
+    never_reactivate: str = ""
+    not_reactivated: str = ""
 
 
 class RunRecord(Value, frozen=True):

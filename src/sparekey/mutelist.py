@@ -1,24 +1,27 @@
 """Prowler's mutelist as exemptions, matched as Prowler matches it: regular expressions, unanchored.
 
 https://docs.prowler.com/projects/prowler-open-source/en/latest/tutorials/mutelist/
+Every `*` stands for `.*`: https://github.com/prowler-cloud/prowler/pull/7685
 
 A mutelist knows no end and no owner; an exemption has both, so whoever reads one says them. What Prowler
 decides by something that sparekey does not read (tags) exempts nobody, and is told.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
-from typing import Any
 
 import msgspec
 
-from sparekey import rules
+from sparekey import patterns, rules
+from sparekey.documents import DocumentError, parse_yaml
 from sparekey.model import Value
-from sparekey.policy import Exemption, PolicyError, Scope, check_regex
+from sparekey.policy import Exemption, PolicyError, Scope
 
 _HINT = "docs/reports.md says what of a mutelist is read; account ids must be quoted."
 _ANY = ".*"
+# Accounts, checks and resources multiply, and every user is matched with every exemption and its exceptions.
+_MOST = 10_000
 
 
 class Mutelist(Value, frozen=True):
@@ -65,16 +68,21 @@ def parse(text: str, *, until: date, owner: str, region: str = "us-east-1") -> M
     ignored: list[str] = []
     for account, block in file.mutelist.accounts.items():
         for rule, _check in rules.registry().values():
-            entries = [(name, entry) for name, entry in block.checks.items() if _found([name], rule.prowler)]
-            if entries and rule.needs == "summary":
+            # A rule that Prowler has no check for is muted by none, not even by `*`.
+            named = rule.prowler and [
+                (name, entry) for name, entry in block.checks.items() if _found([name], rule.prowler)
+            ]
+            if named and rule.needs == "summary":
                 ignored.append(f"{account}: {rule.prowler}: nobody is exempt from {rule.id}")
                 continue
             unless: tuple[Scope, ...] = ()
-            for name, entry in entries:
-                unless += tuple(_unless(entry.exceptions or _Exceptions(), region))
+            for name, entry in named or ():
+                exceptions = entry.exceptions or _Exceptions()
+                unless += tuple(_unless(exceptions, region, _MOST - len(exempt) - len(unless)))
                 if entry.tags and set(entry.tags) != {"*"}:
                     ignored.append(f"{account}: {name}: it mutes by tag, and tags are not read")
                 elif _found(entry.regions, region):
+                    _check_count(len(exempt) + (len(unless) + 1) * len(entry.resources), _MOST)
                     exempt += (
                         Exemption(
                             user=_pattern(resource),
@@ -91,32 +99,38 @@ def parse(text: str, *, until: date, owner: str, region: str = "us-east-1") -> M
     return Mutelist(tuple(exempt), tuple(dict.fromkeys(ignored)))
 
 
-def _read(text: str) -> _File:
-    import yaml  # noqa: PLC0415  # comes with dbos; nothing else needs it
+def _check_count(count: int, most: int) -> None:
+    if count > most:
+        raise PolicyError(
+            f"the mutelist comes to more than {_MOST:,} exemptions and exceptions: its lists multiply",
+            "Join the resources of a check in one pattern, such as ^(a|b|c)$.",
+        )
 
+
+def _read(text: str) -> _File:
     try:
-        content: Any = yaml.safe_load(text)
-        return msgspec.convert(content, _File)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise PolicyError(f"the mutelist is not YAML{where}", _HINT) from error
-    except (msgspec.ValidationError, ValueError) as error:
+        return msgspec.convert(parse_yaml(text), _File)
+    except DocumentError as error:
+        raise PolicyError(f"the mutelist {error.message}", error.hint or _HINT) from error
+    except msgspec.ValidationError as error:
         raise PolicyError(f"the mutelist is not as Prowler writes it: {error}", _HINT) from error
 
 
 def _pattern(item: str) -> str:
-    """An item as the regular expression that Prowler makes of it."""
-    pattern = _ANY + item[1:] if item.startswith("*") else item
-    check_regex(pattern)
+    """An item as the regular expression that Prowler makes of it; raises PolicyError."""
+    pattern = item.replace("*", _ANY)
+    try:
+        patterns.compiled(pattern)
+    except patterns.PatternError as error:
+        raise PolicyError(f"the mutelist has the item {item!r}: {error.message}", error.hint) from error
     return pattern or _ANY
 
 
-def _found(items: Iterator[str] | tuple[str, ...] | list[str], text: str) -> bool:
-    return any(re.search(_pattern(item), text) for item in items)
+def _found(items: Iterable[str], text: str) -> bool:
+    return any(patterns.found(_pattern(item), text) for item in items)
 
 
-def _unless(exceptions: _Exceptions, region: str) -> Iterator[Scope]:
+def _unless(exceptions: _Exceptions, region: str, most: int) -> Iterator[Scope]:
     """Whom an entry's exceptions take out: Prowler asks that every kind that is given matches.
 
     A tag is taken to match: it then exempts fewer, never more.
@@ -124,6 +138,7 @@ def _unless(exceptions: _Exceptions, region: str) -> Iterator[Scope]:
     given = exceptions.accounts or exceptions.regions or exceptions.resources or exceptions.tags
     if not given or (exceptions.regions and not _found(exceptions.regions, region)):
         return
+    _check_count(max(1, len(exceptions.accounts)) * max(1, len(exceptions.resources)), most)
     for account in exceptions.accounts or (_ANY,):
         for resource in exceptions.resources or (_ANY,):
             yield Scope(user=_pattern(resource), account=_pattern(account), match="regex")

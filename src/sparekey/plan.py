@@ -36,7 +36,10 @@ class Preconditions(Value, frozen=True):
 
 
 class Step(Value, frozen=True):
-    """What becomes of one key; `keep` is the key that stays, None where nothing can be said."""
+    """What becomes of one key; `keep` is the key that stays, None where nothing can be said.
+
+    `never_reactivate` says why sparekey must not reactivate the key by itself; empty where it may.
+    """
 
     account: str
     user: str
@@ -48,6 +51,7 @@ class Step(Value, frozen=True):
     release: str
     evidence: tuple[Evidence, ...]
     preconditions: Preconditions
+    never_reactivate: str = ""
 
 
 class PlannedAccount(Value, frozen=True):
@@ -119,7 +123,9 @@ def make(
             continue
         choice = choose(account.id, user, policy, now, asked=asked, caller=snapshot.caller, usages=by_key)
         if choice:
-            steps += steps_of(account.id, user, choice)
+            for step in steps_of(account.id, user, choice):
+                barred = step.action == "deactivate" and never_reactivate(step, asked, policy)
+                steps.append(msgspec.structs.replace(step, never_reactivate=barred) if barred else step)
     plan = Plan(
         schema=SCHEMA,
         digest="",
@@ -143,13 +149,36 @@ def seal(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, digest=_digest(msgspec.json.decode(msgspec.json.encode(plan))))
 
 
+def never_reactivate(step: Step, asked: Asked, policy: Policy) -> str:
+    """Why sparekey must not reactivate the key of a step by itself, whatever probes say; empty where it may.
+
+    Whoever controls a probe's endpoint could bring a stolen key back.
+    """
+    if step.key in asked.never_reactivate:
+        return "--never-reactivate"
+    entry = policy.never_reactivates(step.account, step.user)
+    if entry is None:
+        return step.never_reactivate
+    return f"policy: [[never_reactivate]] {entry.user!r}" + (f": {entry.reason}" if entry.reason else "")
+
+
 def notes_on(steps: Iterable[Step], policy: Policy) -> tuple[str, ...]:
     """What a person should know before agreeing."""
+    return tuple(_notes(steps, policy))
+
+
+def _notes(steps: Iterable[Step], policy: Policy) -> Iterator[str]:
+    steps = tuple(steps)
     users = {(step.account, step.user) for step in steps if step.action == "deactivate"}
     blind = sum(not policy.probed(*user) for user in users)
-    if not blind:
-        return ()
-    return (f"nothing will notice a breakage for {blind} of {len(users)} users: no probe",)
+    if blind:
+        yield f"nothing will notice a breakage for {blind} of {len(users)} users: no probe"
+    for step in steps:
+        if step.reason == "forced" and not step.never_reactivate and policy.probed(step.account, step.user):
+            yield (
+                f"{step.key} of {step.user} is forced, and an unhealthy probe reactivates it automatically: "
+                "if it is compromised, plan with --never-reactivate"
+            )
 
 
 def _by_key(usages: Iterable[Usage]) -> dict[str, Usage]:
@@ -240,6 +269,11 @@ def _check_asked(asked: Asked, chosen: Iterable[tuple[Account, User]]) -> None:
     for key, because in asked.force.items():
         if not because.strip():
             raise BadInputError(f"--force {key} needs a reason", "Say it with --because TEXT.")
+    for key in asked.never_reactivate:
+        if key not in asked.force:
+            raise BadInputError(
+                f"--never-reactivate names {key}, which --force does not", "Name it: --force KEY."
+            )
 
 
 def _digest(document: Mapping[str, Any]) -> str:

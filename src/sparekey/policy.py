@@ -6,26 +6,49 @@ An unknown field is an error; a policy that others may write is refused by whoev
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from sparekey import patterns
 from sparekey.errors import BadInputError
 from sparekey.model import Value
+from sparekey.words import clean_line
 
+T = TypeVar("T")
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SHORTEST_QUIET = timedelta(days=31)
+_LONGEST = timedelta(days=3650)
+_LONGEST_MESSAGE = 500  # characters
+_BOM = "\ufeff"
+_AT = re.compile(r"(?P<problem>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
+_FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
+_STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 
 
 class PolicyError(BadInputError):
     """The policy cannot be used as it is written."""
 
     default_hint = "docs/policy.md lists every field; nothing was read from AWS."
+
+
+class FieldError(PolicyError):
+    """One field cannot be used; the message names the field, and `within` the table and the file."""
+
+    def __init__(self, field: str, problem: str, hint: str = "") -> None:
+        message = f"field `{field}`: {problem}" if field else problem
+        super().__init__(clean_line(message, _LONGEST_MESSAGE), hint)
+
+    def within(self, place: str) -> "FieldError":
+        """The same error with a place before it: a table or a file."""
+        self.message = f"{place}: {self.message}"
+        self.args = (self.message,)
+        return self
 
 
 class Span(timedelta):
@@ -61,8 +84,8 @@ class Scope(Value, frozen=True, kw_only=True):
     def covers(self, account: str, user: str) -> bool:
         """True where both patterns match; names are case-sensitive."""
         if self.match == "regex":
-            mine = self.account == "*" or re.search(self.account, account)
-            return bool(mine and re.search(self.user, user))
+            mine = self.account == "*" or patterns.found(self.account, account)
+            return mine and patterns.found(self.user, user)
         return fnmatchcase(user, self.user) and fnmatchcase(account, self.account)
 
 
@@ -93,14 +116,20 @@ class Rotator(Scope, frozen=True, kw_only=True):
     tool: Text
 
 
+class NeverReactivate(Scope, frozen=True, kw_only=True):
+    """Users whose deactivated keys sparekey never reactivates by itself; a person's undo still does."""
+
+    reason: str = ""
+
+
 class MutelistFile(Value, frozen=True, kw_only=True):
     """A Prowler mutelist to be read as exemptions; its path is taken from where the policy lies.
 
     A mutelist knows no end and no owner: both are said here.
     """
 
-    file: str
-    owner: str
+    file: Text
+    owner: Text
     until: date
 
 
@@ -117,6 +146,7 @@ class Policy(Value, frozen=True, kw_only=True):
     watch: Span = Span(days=8)
     require_probe: bool = False
     windows: tuple[str, ...] = ()
+    never_reactivate: tuple[NeverReactivate, ...] = ()
     # Each is read by its kind, where `sparekey.probes` is at hand.
     probes: tuple[Mapping[str, Any], ...] = ()
 
@@ -134,6 +164,10 @@ class Policy(Value, frozen=True, kw_only=True):
     def rotator(self, account: str, user: str) -> Rotator | None:
         """The rotator that manages this user's keys."""
         return next((entry for entry in self.rotators if entry.covers(account, user)), None)
+
+    def never_reactivates(self, account: str, user: str) -> NeverReactivate | None:
+        """The entry that forbids to reactivate this user's keys without a person; None where none does."""
+        return next((entry for entry in self.never_reactivate if entry.covers(account, user)), None)
 
     def probed(self, account: str, user: str) -> bool:
         """True where a probe speaks for this user: something would notice a breakage."""
@@ -153,23 +187,70 @@ class Policy(Value, frozen=True, kw_only=True):
 
 
 def parse_policy(text: str) -> Policy:
-    """Read a policy from TOML; raises PolicyError with the field that is wrong."""
-    try:
-        policy = msgspec.convert(tomllib.loads(text), Policy, dec_hook=decode_span)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PolicyError(f"the policy is not TOML: {error}") from error
-    except msgspec.ValidationError as error:
-        raise PolicyError(f"the policy has a wrong field: {error}") from error
+    """Read a policy from TOML; raises FieldError with the table and the field that is wrong."""
+    policy = convert(read_toml(text), Policy)
     _check(policy)
     return policy
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """The plain values of a policy, as they stand in the file; raises FieldError."""
+    if patterns.has_deep_key(text):
+        raise FieldError("", "the policy is not TOML that sparekey reads: it has a key of more than 32 parts")
+    try:
+        return tomllib.loads(text.removeprefix(_BOM))
+    except (ArithmeticError, RecursionError, ValueError) as error:  # ValueError: TOMLDecodeError, odd times
+        raise FieldError("", f"the policy is not TOML: {error}") from error
 
 
 def decode_policy(plain: Mapping[str, Any]) -> Policy:
     """A policy from the plain values that a run's ledger keeps it as; raises PolicyError."""
     try:
-        return msgspec.convert(plain, Policy, dec_hook=decode_span)
+        return convert(plain, Policy)
+    except FieldError as error:
+        raise error.within("the policy on file") from error
+
+
+def convert(content: Mapping[str, Any], kind: type[T]) -> T:
+    """Plain values as a type of the policy; raises FieldError with the table and the field that is wrong."""
+    try:
+        return msgspec.convert(content, kind, dec_hook=decode_span)
     except msgspec.ValidationError as error:
-        raise PolicyError(f"the policy on file has a wrong field: {error}") from error
+        raise _explained(str(error), content) from error
+
+
+def _explained(said: str, content: Any) -> FieldError:
+    """What msgspec found, with its path as a person writes it: a table, its number and name, a field."""
+    match = _AT.fullmatch(said)
+    problem, path = (match["problem"], match["path"] or "") if match else (said, "")
+    places: list[str] = []
+    table, field = "", ""
+    for step in _STEP.finditer(path):
+        if step["name"]:
+            field = step["name"]
+            content = content.get(field) if isinstance(content, Mapping) else None
+        elif step["index"]:
+            content = content[int(step["index"])] if isinstance(content, list | tuple) else None
+            if isinstance(content, Mapping):
+                table = f"{table}.{field}" if table else field
+                places.append(table_place(table, int(step["index"]), content))
+            else:
+                places.append(f"entry {int(step['index']) + 1} of `{field}`")
+            field = ""
+    if named := _FIELD.fullmatch(problem):
+        known = "unknown" in problem
+        field = named["name"]
+        problem = "there is no such field" if known else "this field is required"
+    error = FieldError(field, problem)
+    for place in reversed(places):
+        error = error.within(place)
+    return error
+
+
+def table_place(table: str, index: int, content: Mapping[str, Any]) -> str:
+    """One of several tables of a name, as a person finds it in the file."""
+    name = next((content[key] for key in ("name", "user", "file") if isinstance(content.get(key), str)), "")
+    return f"[[{table}]] {index + 1}" + (f" ({name[:60]!r})" if name else "")
 
 
 def decode_span(kind: type, value: Any) -> Any:
@@ -181,30 +262,46 @@ def decode_span(kind: type, value: Any) -> Any:
 
 def _check(policy: Policy) -> None:
     if policy.quiet <= _SHORTEST_QUIET:
-        raise PolicyError(
-            f"quiet = {str(policy.quiet)!r} is too short to see a monthly job",
+        raise FieldError(
+            "quiet",
+            f"{str(policy.quiet)!r} is too short to see a monthly job",
             "Use at least 32d; the default is 45d.",
         )
     for name in ("max_key_age", "settle", "cutover_quiet"):
         if getattr(policy, name) <= timedelta(0):
-            raise PolicyError(f"{name} must be longer than nothing")
-    for entry in _scopes(policy):
-        if entry.match == "regex":
-            check_regex(entry.user)
-            if entry.account != "*":
-                check_regex(entry.account)
+            raise FieldError(name, "it must be longer than nothing")
+    for name in ("max_key_age", "settle", "quiet", "cutover_quiet", "watch"):
+        if getattr(policy, name) > _LONGEST:
+            raise FieldError(name, f"{str(getattr(policy, name))!r} is longer than ten years")
+    for table in ("exempt", "rotators", "never_reactivate"):
+        for index, entry in enumerate(getattr(policy, table)):
+            place = table_place(table, index, {"user": entry.user})
+            try:
+                check_scope(entry)
+                for number, other in enumerate(getattr(entry, "unless", ())):
+                    _check_unless(other, number)
+            except FieldError as error:
+                raise error.within(place) from error
 
 
-def _scopes(policy: Policy) -> Iterator[Scope]:
-    yield from policy.rotators
-    for entry in policy.exempt:
-        yield entry
-        yield from entry.unless
-
-
-def check_regex(pattern: str) -> None:
-    """Raise PolicyError for what is no regular expression."""
+def _check_unless(entry: Scope, index: int) -> None:
     try:
-        re.compile(pattern)
-    except re.error as error:
-        raise PolicyError(f"{pattern!r} is no regular expression: {error}") from error
+        check_scope(entry)
+    except FieldError as error:
+        raise error.within(table_place("exempt.unless", index, {"user": entry.user})) from error
+
+
+def check_scope(entry: Scope) -> None:
+    """Raise FieldError where a pattern of the entry is none."""
+    if entry.match == "regex":
+        check_regex(entry.user, "user")
+        if entry.account != "*":
+            check_regex(entry.account, "account")
+
+
+def check_regex(pattern: str, field: str) -> None:
+    """Raise FieldError for what is no pattern that can be searched with."""
+    try:
+        patterns.compiled(pattern)
+    except patterns.PatternError as error:
+        raise FieldError(field, error.message, error.hint) from error

@@ -93,3 +93,11 @@ def escaped(text: str) -> str:
 def _code_points(char: str) -> str:
     units = char.encode("utf-16-be")
     return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
+
+
+def clean_line(text: str, longest: int) -> str:
+    """Foreign text as one line of at most `longest` characters, without control or hidden characters."""
+    # Cut twice: a text of many megabytes is not worth cleaning to its end.
+    words = "".join(char if char.isprintable() else " " for char in text[: 8 * longest]).split()
+    line = " ".join(words)
+    return line if len(line) <= longest and len(text) <= 8 * longest else f"{line[: longest - 1]}…"

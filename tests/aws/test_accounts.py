@@ -185,16 +185,26 @@ def test_the_file_of_c7n_org_as_it_is(tmp_path: Path) -> None:
     assert choose((first, second, third), ["tag:env=prod"], []) == (first,)
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    toml, yml = tmp_path / "a.toml", tmp_path / "a.yml"
+    toml.write_text(f'\ufeff[[account]]\nid = "{OTHER}"\nprofile = "p"\n', encoding="utf-8")
+    yml.write_text(f"\ufeffaccounts:\n- account_id: '{OTHER}'\n  profile: p\n", encoding="utf-8")
+    assert read_file(toml, ACCOUNT, "aws") == read_file(yml, ACCOUNT, "aws") == (Target(OTHER, profile="p"),)
+    yml.write_bytes("accounts: []".encode("utf-16"))
+    with pytest.raises(BadInputError, match="is encoded as UTF-16"):
+        read_file(yml, ACCOUNT, "aws")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("a.toml", "[[account]\n", "wrong field"),
+        ("a.toml", "[[account]\n", "is not TOML"),
         ("a.toml", '[[account]]\nid = "1"\n', "no account id"),
         ("a.toml", f'[[account]]\nid = "{OTHER}"\nrolle = "x"\n', "rolle"),
         ("a.toml", f'[[account]]\nid = "{OTHER}"\n', "neither a role nor a profile"),
         ("a.toml", f'[[account]]\nid = "{ACCOUNT}"\n' * 2, "twice"),
         ("a.toml", f'[[account]]\nid = "{OTHER}"\nrole = "a b"\n', "no role name"),
-        ("a.yml", "accounts: [", "no YAML"),
+        ("a.yml", "accounts: [", r"is not YAML \(line \d\)"),
         ("a.yml", "accounts:\n- account_id: 222222222222\n  role: x\n", "account_id"),
         (
             "a.yml",
@@ -202,6 +212,17 @@ def test_the_file_of_c7n_org_as_it_is(tmp_path: Path) -> None:
             "not in the account",
         ),
         ("a.yml", "projects: []\n", "accounts"),
+        ("a.yml", "[" * 20_000, "is nested more than 32 levels deep"),
+        (
+            "a.yml",
+            f"a: &a [{'x,' * 999}x]\nb: &b [{'*a,' * 999}*a]\naccounts: *b\n",
+            "more than 200,000 values",
+        ),
+        ("a.yml", "accounts:\n- account_id: 2026-13-45\n", "has a value that YAML cannot read"),
+        ("a.yml", "accounts: 0001-01-01T00:00:00+23:59\n", "accounts"),
+        ("a.toml", "account = " + "[" * 20_000, "is not TOML"),
+        ("a.toml", "account" + ".a" * 50 + " = 1", "has a key of more than 32 parts"),
+        ("a.toml", "account = 9999-99-99", "is not TOML"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, name: str, text: str, told: str) -> None:

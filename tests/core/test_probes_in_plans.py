@@ -2,9 +2,12 @@
 
 from datetime import timedelta
 
+import pytest
+
 from sparekey.choose import NOTHING_ASKED, Asked
+from sparekey.errors import BadInputError
 from sparekey.model import ACTIVE, AccessKey, Account, Caller, LastUsed, Snapshot, User
-from sparekey.plan import Plan, make
+from sparekey.plan import Plan, decode, encode, make
 from sparekey.policy import parse_policy
 from strategies import NOW
 
@@ -52,3 +55,32 @@ def test_where_policy_requires_a_probe_a_user_without_one_is_held_whatever_is_fo
         ("batch", "held"),
         ("web-shop", "deactivate"),
     ]
+
+
+def test_a_forced_key_that_a_probe_could_bring_back_is_pointed_out() -> None:
+    key, force = "AKIAweb-shop-OLD", {"AKIAweb-shop-OLD": "stolen"}
+    warning = (
+        f"{key} of web-shop is forced, and an unhealthy probe reactivates it automatically: "
+        "if it is compromised, plan with --never-reactivate"
+    )
+    assert warning in plan(PROBE, Asked(force=force)).notes
+    assert warning not in plan("", Asked(force=force)).notes
+    barred = plan(PROBE, Asked(force=force, never_reactivate=(key,)))
+    assert warning not in barred.notes
+    assert {step.key: step.never_reactivate for step in barred.steps} == {
+        "AKIAbatch-OLD": "",
+        key: "--never-reactivate",
+    }
+    assert decode(encode(barred)) == barred
+
+
+def test_policy_says_whose_keys_only_a_person_brings_back() -> None:
+    told = plan(PROBE + '[[never_reactivate]]\nuser = "web-*"\n')
+    assert [step.never_reactivate for step in told.steps] == ["", "policy: [[never_reactivate]] 'web-*'"]
+    held = plan('require_probe = true\n[[never_reactivate]]\nuser = "*"\n')
+    assert {step.never_reactivate for step in held.steps} == {""}
+
+
+def test_only_a_forced_key_can_be_named() -> None:
+    with pytest.raises(BadInputError, match="--never-reactivate names AKIAweb-shop-OLD"):
+        plan("", Asked(never_reactivate=("AKIAweb-shop-OLD",)))

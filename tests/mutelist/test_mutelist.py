@@ -1,5 +1,6 @@
 """Prowler's mutelist as exemptions: who is exempt, who is not, and what is told."""
 
+import re
 from datetime import UTC, date, datetime
 
 import pytest
@@ -59,6 +60,10 @@ TWO_KEYS = "iam_user_two_active_access_key"
         ("['vault', 'e']", {"vault-app", "deploy", "etl"}),
         ("['(?i)vault']", {"Vault-root", "vault-app"}),
         ("['*-2']", {"ci-2"}),
+        ("['ci*']", {"ci", "ci-2"}),
+        ("['cix*']", set()),  # each `*` is `.*`, so it does not repeat the x
+        ("['^d*y$']", {"deploy"}),
+        ("['ci.*']", {"ci-2"}),  # `.*` becomes `..*`, as Prowler makes it
         ("['^(ci|etl)$']", {"ci", "etl"}),
         ("['[0-9]+$']", {"ci-2"}),
         ("[]", set()),
@@ -163,19 +168,38 @@ def test_exemptions_survive_the_ledger() -> None:
     ("text", "says"),
     [
         ("", "not as Prowler writes it"),
-        ("Mutelist: [", "not YAML (line 1)"),
+        ("Mutelist: [", "not YAML (line "),
+        ("[" * 20_000, "nested more than 32 levels deep"),
+        (check(TWO_KEYS, resources="['(?=a)']"), "'(?=a)' uses look-ahead"),
+        (check(TWO_KEYS, resources="['(a)\\1']"), "uses a backreference"),
+        ("Mutelist: 0001-01-01T00:00:00+23:59", "not as Prowler writes it"),
+        ("Mutelist: 2026-99-99", "has a value that YAML cannot read"),
         ("Allowlist: {}", "not as Prowler writes it"),
         (check(TWO_KEYS).replace(f'"{ONE}"', ONE), "not as Prowler writes it"),
         (check(TWO_KEYS, resources="'*'"), "not as Prowler writes it"),
-        (check(TWO_KEYS, resources="['(']"), "'(' is no regular expression"),
-        (check("iam_(", resources="['x']"), "'iam_(' is no regular expression"),
+        (check(TWO_KEYS, resources="['(']"), "the item '(': '(' is not a regular expression"),
+        (check("iam_(", resources="['x']"), "the item 'iam_(': 'iam_(' is not a regular expression"),
         (check(TWO_KEYS, more="          Expires: 2026-01-01\n"), "not as Prowler writes it"),
         ("!!python/object/apply:os.system ['true']", "not YAML"),
     ],
 )
 def test_what_is_no_mutelist_is_refused_in_a_sentence(text: str, says: str) -> None:
-    with pytest.raises(PolicyError, match=says.replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(PolicyError, match=re.escape(says)):
         read(text)
+
+
+def test_lists_that_multiply_are_refused_before_they_are_made() -> None:
+    names = ",".join(f"r{number}" for number in range(101))
+    entry = f"&e {{Regions: ['*'], Resources: [{names}]}}"
+    accounts = ", ".join(
+        f"'{number:012d}': {{Checks: {{'{TWO_KEYS}': {'*e' if number else entry}}}}}" for number in range(100)
+    )
+    with pytest.raises(PolicyError, match="comes to more than 10,000 exemptions"):
+        read(f"Mutelist: {{Accounts: {{{accounts}}}}}")
+    ids = ",".join(f"'{number:012d}'" for number in range(200))
+    many = f"          Exceptions: {{Accounts: [{ids}], Resources: [{names}]}}\n"
+    with pytest.raises(PolicyError, match="comes to more than 10,000 exemptions"):
+        read(check(TWO_KEYS, more=many))
 
 
 def test_the_policy_file_may_use_regular_expressions_too() -> None:
@@ -194,5 +218,5 @@ def test_the_policy_file_may_use_regular_expressions_too() -> None:
     assert policy.exemption("two-active-keys", ONE, "ci", NOW)
     assert policy.exemption("two-active-keys", ONE, "etl", NOW)
     assert not policy.exemption("two-active-keys", ONE, "ci-2", NOW)
-    with pytest.raises(PolicyError, match="no regular expression"):
+    with pytest.raises(PolicyError, match="is not a regular expression"):
         parse_policy('[[rotators]]\nuser = "("\nmatch = "regex"\ntool = "Vault"\n')

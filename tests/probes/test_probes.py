@@ -14,7 +14,9 @@ import pytest
 
 from sparekey.errors import SparekeyError
 from sparekey.policy import Policy, PolicyError, parse_policy
-from sparekey.probes import OUTPUT_LIMIT, Common, Probes, Reading, Tools, kinds, parse
+from sparekey.probes import OUTPUT_LIMIT, Common, Probes, Reading, Tools, cut, kinds, parse
+
+URL = "http://127.0.0.1/"
 
 
 def probe(**fields: Any) -> Common:
@@ -72,8 +74,8 @@ def test_a_command_that_closes_its_output_is_waited_for() -> None:
 def test_a_commands_endless_output_is_cut() -> None:
     told = command("import sys\nfor _ in range(3000): sys.stdout.write('x' * 1000)")
     assert told.green
-    assert len(told.output) < OUTPUT_LIMIT + 20
-    assert told.output.endswith("… (cut)")
+    assert len(told.output) == OUTPUT_LIMIT
+    assert told.output.endswith("x…")
 
 
 def test_a_command_that_cannot_be_started_says_nothing() -> None:
@@ -89,6 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             "/bad": (500, "down"),
             "/moved": (302, "elsewhere"),
             "/cut": (500, "down"),
+            "/huge": (200, "x" * (1 << 20) + "end"),
         }
         status, body = answers.get(self.path, (404, ""))
         self.send_response(status)
@@ -119,7 +122,7 @@ def site() -> Iterator[str]:
     [
         ("/ok", {}, True, "HTTP 200"),
         ("/ok", {"body": "healthy: y"}, True, "HTTP 200"),
-        ("/ok", {"body": "^down"}, False, "nothing matches '^down'"),
+        ("/ok", {"body": "^down"}, False, "HTTP 200, but the body does not match: healthy: yes"),
         ("/bad", {}, False, "HTTP 500, not 200: down"),
         ("/bad", {"status": 500}, True, "HTTP 500"),
         ("/moved", {"status": 302}, True, "HTTP 302"),
@@ -162,10 +165,43 @@ def test_no_answer_is_red() -> None:
     assert found.output.startswith("no answer")
 
 
-def test_a_host_that_is_no_name_is_red() -> None:
-    found = probe(kind="http", url=f"http://{'x' * 64}.example/").ask(Tools())
+def test_a_host_that_is_no_name_is_red_where_a_policy_on_file_has_it() -> None:
+    table = {"name": "p", "user": "*", "kind": "http", "url": f"http://{'x' * 64}.example/"}
+    found = Probes(Tools()).ask(Policy(probes=(table,)), "p")
     assert found.green is False
     assert found.output.startswith("no answer")
+
+
+def test_a_pattern_on_file_that_is_refused_today_tells_nothing_of_the_application(site: str) -> None:
+    table = {"name": "p", "user": "*", "kind": "http", "url": f"{site}/ok", "body": "(?=h)"}
+    found = Probes(Tools()).ask(Policy(probes=(table,)), "p")
+    assert found.green is None
+    assert "look-ahead" in found.output
+
+
+@pytest.mark.parametrize("pattern", ["(x+x+)+y", "^(x|xx)+y$", "(x*)*y", "x*x*x*y"])
+def test_no_body_makes_a_pattern_hold_anybody(site: str, pattern: str) -> None:
+    found = probe(kind="http", url=f"{site}/huge", body=pattern, timeout=60).ask(Tools())
+    assert found.green is False
+    assert found.output.startswith("HTTP 200, but the body does not match: xxx")
+    assert len(cut(found.output)) == OUTPUT_LIMIT
+
+
+def test_a_body_is_read_no_further_than_its_first_mebibyte(site: str) -> None:
+    assert probe(kind="http", url=f"{site}/huge", body="^x+$", timeout=60).ask(Tools()).green
+    assert not probe(kind="http", url=f"{site}/huge", body="end", timeout=60).ask(Tools()).green
+
+
+def test_the_output_of_a_probe_is_one_short_line() -> None:
+    hostile = "a\r\nSubject: b\x1b[2J\u202ec\u200b" + "d" * 10_000
+    told = Probes(Tools(alarm_state=lambda *_: hostile)).ask(
+        Policy(probes=({"name": "p", "user": "*", "kind": "alarm", "alarm": "a", "region": "r"},)), "p"
+    )
+    assert told.output.startswith("the alarm is a Subject: b [2J c dddd")
+    assert told.output.isprintable()
+    assert len(told.output) == OUTPUT_LIMIT
+    assert cut("fine\n") == "fine"
+    assert cut(" " * 5000 + "x") == "…"
 
 
 def test_alarm() -> None:
@@ -175,9 +211,9 @@ def test_alarm() -> None:
         asked.append((account, region, name))
         return "ALARM"
 
-    found = probe(kind="alarm", alarm="errors", region="eu-central-1", in_account="1")
+    found = probe(kind="alarm", alarm="errors", region="eu-central-1", in_account="111122223333")
     assert found.ask(Tools(alarm_state=state)) == Reading(green=False, output="the alarm is ALARM")
-    assert asked == [("1", "eu-central-1", "errors")]
+    assert asked == [("111122223333", "eu-central-1", "errors")]
     loose = probe(kind="alarm", alarm="errors", region="eu-central-1", green=["OK", "ALARM"])
     assert loose.ask(Tools(alarm_state=state)).green
     assert loose.ask(Tools()).green is None
@@ -186,25 +222,56 @@ def test_alarm() -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"kind": "nosuch"}, "has the kind 'nosuch'"),
-        ({}, "has the kind None"),
-        ({"kind": "http"}, "wrong field"),
-        ({"kind": "http", "url": "http://127.0.0.1/", "unknown": 1}, "wrong field"),
-        ({"kind": "http", "url": "file:///etc/passwd"}, "needs a url"),
-        ({"kind": "http", "url": "http://me:hush@127.0.0.1/"}, "a user or password in its url"),
-        ({"kind": "http", "url": "http://127.0.0.1/", "body": "("}, "pattern that is none"),
-        ({"kind": "http", "url": "http://127.0.0.1/", "every": "0m"}, "longer than nothing"),
-        ({"kind": "http", "url": "http://127.0.0.1/", "every": 5}, "wrong field"),
-        ({"kind": "command", "argv": []}, "empty argv"),
+        ({"kind": "nosuch"}, "field `kind`: there is no such kind: 'nosuch'"),
+        ({"kind": 1}, "field `kind`: there is no such kind: 1"),
+        ({}, "field `kind`: this field is required"),
+        ({"kind": "http"}, "field `url`: this field is required"),
+        ({"kind": "http", "url": URL, "unknown": 1}, "field `unknown`: there is no such field"),
+        ({"kind": "http", "url": "file:///etc/passwd"}, "field `url`: 'file:///etc/passwd' is not a URL"),
+        ({"kind": "http", "url": "http://["}, "field `url`: 'http://[' is not a URL"),
+        ({"kind": "http", "url": "http://a:b/"}, "field `url`: 'http://a:b/' is not a URL"),
+        ({"kind": "http", "url": "http://a b/"}, "field `url`: 'http://a b/' is not a URL"),
+        ({"kind": "http", "url": f"http://{'x' * 64}.example/"}, "field `url`"),
+        (
+            {"kind": "http", "url": "http://me:hush@127.0.0.1/"},
+            "field `url`: it has a user or password in it",
+        ),
+        ({"kind": "http", "url": URL, "body": "("}, "field `body`: '(' is not a regular expression"),
+        ({"kind": "http", "url": URL, "body": "(?<!a)b"}, "field `body`: '(?<!a)b' uses look-behind"),
+        ({"kind": "http", "url": URL, "body": "((a{0,99}){0,99}b)"}, "field `body`: "),
+        ({"kind": "http", "url": URL, "body": ".{300}"}, "field `body`: '.{300}' repeats too much"),
+        ({"kind": "http", "url": URL, "status": 99}, "field `status`: 99 is not a status"),
+        ({"kind": "http", "url": URL, "every": "0m"}, "field `every`: it must be longer than nothing"),
+        ({"kind": "http", "url": URL, "every": 5}, "field `every`: expected a duration"),
+        ({"kind": "http", "url": URL, "timeout": float("nan")}, "field `timeout`: it must be more than 0"),
+        ({"kind": "http", "url": URL, "timeout": float("inf")}, "field `timeout`: it must be more than 0"),
+        ({"kind": "http", "url": URL, "user": "(", "match": "regex"}, "field `user`: '(' is not a regular"),
+        (
+            {"kind": "http", "url": URL, "user": "a", "account": "[", "match": "regex"},
+            "field `account`: '[' is not a",
+        ),
+        ({"kind": "command", "argv": []}, "field `argv`: it names no command"),
+        ({"kind": "command", "argv": ["a\0"]}, "field `argv`: it has a character"),
+        ({"kind": "command", "argv": ["a"], "cwd": "\0"}, "field `cwd`: it has a character"),
+        ({"kind": "command", "argv": ["a"], "env": ["A=b"]}, "field `env`: it takes names"),
+        ({"kind": "alarm", "alarm": "", "region": "eu-west-1"}, "field `alarm`: it is empty"),
+        ({"kind": "alarm", "alarm": "a", "region": "r"}, "field `region`: 'r' is not a region"),
+        ({"kind": "alarm", "alarm": "a", "region": "eu-west-1", "in_account": "1"}, "field `in_account`"),
         ({"kind": "alarm", "alarm": "a", "region": "r", "green": ["FINE"]}, "FINE is no alarm state"),
         ({"kind": "alarm", "alarm": "a", "region": "r", "green": []}, "nothing is no alarm state"),
     ],
 )
 def test_a_probe_that_makes_no_sense_is_refused(fields: dict[str, Any], told: str) -> None:
-    with pytest.raises(PolicyError, match="probe 'p'") as refused:
+    with pytest.raises(PolicyError, match=r"^\[\[probes\]\] 1 \('p'\): field `") as refused:
         probe(**fields)
     assert told in refused.value.message
     assert "hush" not in refused.value.message
+
+
+@pytest.mark.parametrize("name", ["", " ", "(listing)", "a\nb", "x" * 101])
+def test_a_name_that_could_be_taken_for_something_else_is_refused(name: str) -> None:
+    with pytest.raises(PolicyError, match="field `name`"):
+        parse(({"name": name, "user": "*", "kind": "command", "argv": ["true"]},))
 
 
 def test_probes_of_a_policy() -> None:

@@ -57,6 +57,12 @@ def test_a_scenario_file_is_read_or_named(tmp_path: Path) -> None:
         load_scenario(path)
     path.write_text(USER)
     assert Sandbox(path).key("bob").user == "bob"
+    path.write_text("\ufeff" + USER, encoding="utf-8")
+    assert Sandbox(path).key("bob").user == "bob"
+    for odd in ("x = " + "[" * 20_000, "x = " + "9" * 5000):
+        path.write_text(odd)
+        with pytest.raises(SandboxError, match="is not TOML"):
+            load_scenario(path)
     path.write_text(USER + "colour = 1")
     with pytest.raises(SandboxError, match=r"s\.toml has a wrong field"):
         load_scenario(path)

@@ -42,6 +42,7 @@ from sparekey.app.session import App, OnProgress, Where, connect, where
 from sparekey.audit import ReadMode
 from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.guards import Limits
+from sparekey.home import Setting, load_policy, policy_file, settings
 from sparekey.ledger import Entry
 from sparekey.plan import Plan, Step
 from sparekey.report.asff import Sent
@@ -63,6 +64,7 @@ __all__ = [
     "ReadMode",
     "Request",
     "Sent",
+    "Setting",
     "Step",
     "Where",
     "apply",
@@ -82,10 +84,12 @@ __all__ = [
     "iam_policy",
     "keys_of_plan",
     "keys_of_user",
+    "load_policy",
     "older_than",
     "options",
     "plan",
     "plan_text",
+    "policy_file",
     "practice_company",
     "preflight",
     "read",
@@ -100,6 +104,7 @@ __all__ = [
     "runs",
     "sandbox",
     "send_to_security_hub",
+    "settings",
     "show",
     "stop",
     "study",

@@ -319,7 +319,7 @@ class _Rollbacks:
     def _all(self) -> Iterator[tuple[RunRecord, StepRecord]]:
         for record in self._runs.list():
             for step in record.steps:
-                if step.state == "rolled_back":
+                if step.state == "rolled_back" or step.not_reactivated in ("rollback", "no-active-key"):
                     yield record, step
 
 

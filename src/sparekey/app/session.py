@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from sparekey import rules as judging
 from sparekey.aws.accounts import Entry as RoleEntry
 from sparekey.aws.accounts import Selection, Target
 from sparekey.aws.gateway import AccountGateway, Gateway
@@ -12,7 +11,7 @@ from sparekey.clock import Clock, SystemClock
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.home import load_policy
 from sparekey.model import Caller, Value
-from sparekey.policy import Policy, PolicyError, Span
+from sparekey.policy import Policy, Span
 
 OnProgress = Callable[[int, int | None], None]
 
@@ -146,16 +145,6 @@ def where(
     )
 
 
-def _check_exemptions(policy: Policy) -> None:
-    """An exemption from a rule that does not exist would exempt nobody, and nobody would notice."""
-    for entry in policy.exempt:
-        if entry.rule not in judging.registry():
-            raise PolicyError(
-                f"the policy exempts {entry.user!r} from {entry.rule!r}, and there is no such rule",
-                f"Rules: {', '.join(judging.registry())}.",
-            )
-
-
 def connect(
     *,
     profile: str | None = None,
@@ -166,7 +155,6 @@ def connect(
 ) -> App:
     """Read the policy and find the credentials; nothing is asked of AWS yet."""
     policy = load_policy(config)
-    _check_exemptions(policy)
     clock = clock or SystemClock()
     gateway = Gateway.connect(profile=profile, region=region, clock=clock)
     return App(gateway, policy, clock, where, profile=profile or "", region=region or "")

@@ -5,7 +5,7 @@ They come from AWS Organizations, or from a file: our TOML, or c7n-org's account
 
 import re
 import threading
-import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -29,6 +29,7 @@ from sparekey.aws.errors import (
 from sparekey.aws.paging import Pages
 from sparekey.aws.signers import Signers
 from sparekey.clock import Clock
+from sparekey.documents import DocumentError, parse_toml, parse_yaml, read_text
 from sparekey.errors import BadInputError
 from sparekey.model import SkippedAccount, Value
 
@@ -37,6 +38,8 @@ _SESSION = "sparekey"
 _EARLY = timedelta(minutes=5)  # before a session ends, another is taken
 _AGAIN = timedelta(minutes=1)
 _PASSING = (BadAnswerError, FailedServiceError, ThrottledError, UnreachableError)
+
+_FORMS = "Write it as TOML, or name a c7n-org accounts.yml."
 
 Call = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -248,26 +251,28 @@ def read_file(path: Path, own: str, partition: str) -> tuple[Target, ...]:
     Raises BadInputError. Source: https://cloudcustodian.io/docs/tools/c7n-org.html
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         read = _from_yaml if path.suffix in {".yml", ".yaml"} else _from_toml
         targets = read(text, partition)
     except OSError as error:
-        why = f"the accounts file {path} cannot be read: {error.strerror}"
+        why = f"the accounts file {path} cannot be read: {error.strerror or error}"
         raise BadInputError(why, "Check --accounts.") from error
-    except (ValueError, RecursionError, msgspec.ValidationError) as error:
+    except DocumentError as error:
+        raise BadInputError(f"the accounts file {path} {error.message}", error.hint or _FORMS) from error
+    except msgspec.ValidationError as error:
         why = f"the accounts file {path} has a wrong field: {_first_line(error)}"
-        raise BadInputError(why, "Write it as TOML, or name a c7n-org accounts.yml.") from error
+        raise BadInputError(why, _FORMS) from error
     for target in targets:
         _check_target(target, own)
-    ids = [target.id for target in targets]
-    if twice := sorted({one for one in ids if ids.count(one) > 1}):
+    counts = Counter(target.id for target in targets)
+    if twice := sorted(one for one, count in counts.items() if count > 1):
         raise BadInputError(f"the accounts file {path} names {twice[0]} twice")
     return tuple(sorted(targets, key=lambda target: target.id))
 
 
 def _from_toml(text: str, partition: str) -> list[Target]:
     found = []
-    for one in msgspec.convert(tomllib.loads(text), _File).account:
+    for one in msgspec.convert(parse_toml(text), _File).account:
         entry = check(
             Entry(role=one.role, external_id=one.external_id, session_duration=one.session_duration)
         )
@@ -280,14 +285,8 @@ def _from_toml(text: str, partition: str) -> list[Target]:
 
 
 def _from_yaml(text: str, _partition: str) -> list[Target]:
-    import yaml  # noqa: PLC0415  # nobody else needs it
-
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"it is no YAML: {_first_line(error)}") from error
     found = []
-    for one in msgspec.convert(content, _CustodianFile).accounts:
+    for one in msgspec.convert(parse_yaml(text), _CustodianFile).accounts:
         roles = (one.role,) if isinstance(one.role, str) else one.role
         pairs = (tag.partition(":") for tag in one.tags)
         tags = tuple(sorted((key, value) for key, _, value in pairs))

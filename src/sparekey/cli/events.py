@@ -17,6 +17,7 @@ _SAID = {
     "held": "held",
     "intent": "about to change it",
     "renamed": "its user was renamed",
+    "not-reactivated": "NOT reactivated",
     "resolved": "read what became of it",
     "unseen": "AWS refused to show its user's keys",
     "unsure": "AWS's answer was lost: reading what became of it",

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 from sparekey.model import Audit, RunRecord, StepRecord, Value
-from sparekey.words import clean, number, plural, step_state
+from sparekey.words import clean, clean_line, number, plural, step_state
 
 _LONGEST = 20
+_SUBJECT = 200  # characters
 
 
 class Message(Value, frozen=True):
@@ -47,7 +48,11 @@ def of_run(record: RunRecord) -> Message:
     """What became of the steps of a run, and of which it needs a person."""
     counts = Counter(step.state for step in record.steps)
     said = ", ".join(f"{number(count)} {step_state(state)}" for state, count in sorted(counts.items()))
-    urgent = [step for step in record.steps if step.state in ("failed", "in_doubt", "rolled_back")]
+    urgent = [
+        step
+        for step in record.steps
+        if step.state in ("failed", "in_doubt", "rolled_back") or step.not_reactivated
+    ]
     lines = [
         f"{said}.",
         f"By {record.caller}; ledger head {record.head}.",
@@ -56,21 +61,22 @@ def of_run(record: RunRecord) -> Message:
     subject = f"sparekey run {record.id}: {record.state.replace('_', ' ')}"
     data: dict[str, str | int] = {"run": record.id, "state": record.state, "head": record.head}
     data.update(counts.items())
-    return Message(clean(subject), clean("\n".join(lines)), "run", bool(urgent), data)
+    return Message(clean_line(subject, _SUBJECT), clean("\n".join(lines)), "run", bool(urgent), data)
 
 
 def of_rollback(record: RunRecord, step: StepRecord) -> Message:
-    """One key that was put back without anybody asking."""
-    subject = f"sparekey put back {step.key} of {step.user} in {step.account}"
+    """One key that came back without anybody asking, or that would have, were that not forbidden."""
+    did = "did not reactivate" if step.not_reactivated and step.state != "rolled_back" else "put back"
+    subject = f"sparekey {did} {step.key} of {step.user} in {step.account}"
     text = f"{step.why or step.decided}\nRun {record.id}; sparekey show {record.id} tells everything."
     data: dict[str, str | int] = {
         "run": record.id,
         "account": step.account,
         "user": step.user,
         "key": step.key,
-        "why": step.why,
+        "why": clean(step.why),
     }
-    return Message(clean(subject), clean(text), "rollback", True, data)
+    return Message(clean_line(subject, _SUBJECT), clean(text), "rollback", True, data)
 
 
 def _line(step: StepRecord) -> str:

@@ -10,13 +10,14 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-import msgspec
-
 from sparekey.errors import SparekeyError
 from sparekey.model import Value
-from sparekey.policy import Policy, PolicyError, Scope, Span, decode_span
+from sparekey.policy import FieldError, Policy, Scope, Span, check_scope, convert, table_place
+from sparekey.words import clean_line
 
-OUTPUT_LIMIT = 2000
+OUTPUT_LIMIT = 200
+_LONGEST_NAME = 100
+_LONGEST_TIMEOUT = 3600.0
 
 
 class Reading(Value, frozen=True):
@@ -44,9 +45,17 @@ class Common(Scope, frozen=True, kw_only=True):
     timeout: float = 10.0
 
     def check(self) -> None:
-        """Raise PolicyError where the fields make no sense together."""
-        if self.every <= timedelta(0) or self.timeout <= 0:
-            raise PolicyError(f"probe {self.name!r} needs a cadence and a time limit longer than nothing")
+        """Raise FieldError for the first field that cannot be used."""
+        # Text in brackets names what a run observes beside its probes.
+        if not self.name.strip() or not self.name.isprintable() or self.name.startswith("("):
+            raise FieldError("name", f"{self.name!r} is not a name that a probe can have")
+        if len(self.name) > _LONGEST_NAME:
+            raise FieldError("name", f"it is longer than {_LONGEST_NAME} characters")
+        check_scope(self)
+        if self.every <= timedelta(0):
+            raise FieldError("every", "it must be longer than nothing")
+        if not 0 < self.timeout <= _LONGEST_TIMEOUT:
+            raise FieldError("timeout", f"it must be more than 0 and at most {_LONGEST_TIMEOUT:g} seconds")
 
     def ask(self, tools: Tools) -> Reading:
         """Ask it now."""
@@ -54,9 +63,8 @@ class Common(Scope, frozen=True, kw_only=True):
 
 
 def cut(text: str) -> str:
-    """An output short enough to keep."""
-    text = text.strip()
-    return text if len(text) <= OUTPUT_LIMIT else f"{text[:OUTPUT_LIMIT]} … (cut)"
+    """An output fit to keep and show: one line, no control characters, at most OUTPUT_LIMIT characters."""
+    return clean_line(text, OUTPUT_LIMIT)
 
 
 @cache
@@ -69,27 +77,29 @@ def kinds() -> Mapping[str, type[Common]]:
 
 
 def parse(tables: tuple[Mapping[str, Any], ...]) -> tuple[Common, ...]:
-    """The probes of a policy; raises PolicyError with the probe and the field that is wrong."""
-    probes = tuple(_parse(table) for table in tables)
-    names = [probe.name for probe in probes]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise PolicyError(f"two probes are called {twice[0]!r}", "Give each probe a name of its own.")
-    return probes
+    """The probes of a policy, checked; raises FieldError with the table and the field that is wrong."""
+    probes: dict[str, Common] = {}
+    for index, table in enumerate(tables):
+        try:
+            probe = _decode(table)
+            probe.check()
+            if probe.name in probes:
+                raise FieldError("name", f"two probes are called {probe.name!r}", "Give each its own name.")  # noqa: TRY301
+        except FieldError as error:
+            raise error.within(table_place("probes", index, table)) from error
+        probes[probe.name] = probe
+    return tuple(probes.values())
 
 
-def _parse(table: Mapping[str, Any]) -> Common:
+def _decode(table: Mapping[str, Any]) -> Common:
     fields = dict(table)
-    name, kind = fields.get("name", "?"), fields.pop("kind", None)
-    if kind not in kinds():
-        known = ", ".join(sorted(kinds()))
-        raise PolicyError(f"probe {name!r} has the kind {kind!r}", f"Known kinds: {known}.")
-    try:
-        probe = msgspec.convert(fields, kinds()[kind], dec_hook=decode_span)
-    except msgspec.ValidationError as error:
-        raise PolicyError(f"probe {name!r} has a wrong field: {error}") from error
-    probe.check()
-    return probe
+    kind = fields.pop("kind", None)
+    known = f"Kinds: {', '.join(sorted(kinds()))}."
+    if kind is None:
+        raise FieldError("kind", "this field is required", known)
+    if not isinstance(kind, str) or kind not in kinds():
+        raise FieldError("kind", f"there is no such kind: {kind!r}", known)
+    return convert(fields, kinds()[kind])
 
 
 class Probes:
@@ -102,7 +112,8 @@ class Probes:
     def of(self, policy: Policy) -> dict[str, Common]:
         """A policy's probes by name; raises PolicyError."""
         if self._last[0] is not policy:
-            self._last = (policy, {probe.name: probe for probe in parse(policy.probes)})
+            # A policy on file was checked by the version that read it: what this one refuses, it still asks.
+            self._last = (policy, {probe.name: probe for probe in map(_decode, policy.probes)})
         return self._last[1]
 
     def speaking_for(self, policy: Policy, account: str, user: str) -> tuple[str, ...]:
@@ -116,6 +127,7 @@ class Probes:
     def ask(self, policy: Policy, name: str) -> Reading:
         """Ask one probe now."""
         try:
-            return self.of(policy)[name].ask(self._tools)
+            reading = self.of(policy)[name].ask(self._tools)
         except SparekeyError as error:
             return Reading(None, cut(error.message))
+        return Reading(reading.green, cut(reading.output))

@@ -1,8 +1,11 @@
 """A CloudWatch alarm: green in the states that the policy names."""
 
-from sparekey.policy import PolicyError
+import re
+
+from sparekey.policy import FieldError
 from sparekey.probes import Common, Reading, Tools
 
+_REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 _STATES = ("OK", "ALARM", "INSUFFICIENT_DATA")
 
 
@@ -15,14 +18,21 @@ class Probe(Common, frozen=True, kw_only=True):
     green: tuple[str, ...] = ("OK",)
 
     def check(self) -> None:
-        """Raise PolicyError for a state that CloudWatch does not have."""
+        """Raise FieldError for a state, an account or a region that AWS cannot have."""
         super().check()
         unknown = sorted(set(self.green) - set(_STATES))
         if unknown or not self.green:
-            raise PolicyError(
-                f"probe {self.name!r}: {', '.join(unknown) or 'nothing'} is no alarm state",
+            raise FieldError(
+                "green",
+                f"{', '.join(unknown) or 'nothing'} is no alarm state",
                 f"The states are {', '.join(_STATES)}.",
             )
+        if not self.alarm:
+            raise FieldError("alarm", "it is empty")
+        if not _REGION.fullmatch(self.region):
+            raise FieldError("region", f"{self.region!r} is not a region such as eu-central-1")
+        if self.in_account and not re.fullmatch("[0-9]{12}", self.in_account):
+            raise FieldError("in_account", f"{self.in_account!r} is not an account id of twelve digits")
 
     def ask(self, tools: Tools) -> Reading:
         """Read its state; raises SparekeyError where it cannot be read."""

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import BinaryIO, cast
 
-from sparekey.policy import PolicyError
+from sparekey.policy import FieldError
 from sparekey.probes import OUTPUT_LIMIT, Common, Reading, Tools, cut
 
 _POLL = 0.05  # seconds: only where something else holds the pipe is the command's end not heard at once
@@ -23,10 +23,15 @@ class Probe(Common, frozen=True, kw_only=True):
     cwd: str | None = None
 
     def check(self) -> None:
-        """Raise PolicyError where there is nothing to run."""
+        """Raise FieldError for what cannot be run."""
         super().check()
         if not self.argv or not self.argv[0]:
-            raise PolicyError(f"probe {self.name!r} has an empty argv")
+            raise FieldError("argv", "it names no command")
+        for field, words in (("argv", self.argv), ("env", self.env), ("cwd", (self.cwd or ".",))):
+            if any("\0" in word for word in words):
+                raise FieldError(field, "it has a character that no command line can have")
+        if any(not name or "=" in name for name in self.env):
+            raise FieldError("env", "it takes names of variables, such as PATH, without a value")
 
     def ask(self, tools: Tools) -> Reading:
         """Run it; one that cannot be started says nothing, one that runs too long is red."""

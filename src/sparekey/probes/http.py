@@ -11,10 +11,12 @@ from queue import Empty, SimpleQueue
 from typing import cast
 from urllib.parse import urlsplit
 
-from sparekey.policy import PolicyError
+from sparekey import patterns
+from sparekey.policy import FieldError, check_regex
 from sparekey.probes import Common, Reading, Tools, cut
 
 _BODY_LIMIT = 1024 * 1024
+_URL = re.compile(r"[!-~]+")  # what http.client takes: no blanks, no control characters
 
 
 class Probe(Common, frozen=True, kw_only=True):
@@ -25,56 +27,68 @@ class Probe(Common, frozen=True, kw_only=True):
     body: str = ""
 
     def check(self) -> None:
-        """Raise PolicyError for a URL that is not HTTP, or a pattern that is none."""
+        """Raise FieldError for a URL that no request can be made to, or a pattern that is none."""
         super().check()
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise PolicyError(f"probe {self.name!r} needs a url with http:// or https://")
-        if "@" in parts.netloc:
-            why = f"probe {self.name!r} has a user or password in its url"
-            raise PolicyError(why, "The policy is kept in each run's ledger: ask by a command that knows it.")
         try:
-            re.compile(self.body)
-        except re.error as error:
-            raise PolicyError(f"probe {self.name!r} has a pattern that is none: {error}") from error
+            parts = urlsplit(self.url)
+            host, _port = (parts.hostname or "").encode("idna"), parts.port
+        except ValueError as error:  # UnicodeError is one, too
+            raise FieldError("url", f"{self.url[:200]!r} is not a URL: {error}") from error
+        if parts.scheme not in ("http", "https") or not host or not _URL.fullmatch(self.url):
+            raise FieldError("url", f"{self.url[:200]!r} is not a URL that begins with http:// or https://")
+        if "@" in parts.netloc:
+            why = "it has a user or password in it"
+            raise FieldError(
+                "url", why, "The policy is kept in each run's ledger: ask by a command that knows it."
+            )
+        if not 100 <= self.status <= 599:
+            raise FieldError("status", f"{self.status} is not a status of HTTP")
+        check_regex(self.body, "body")
+        if patterns.size(self.body) > patterns.LARGEST_FOR_LONG_TEXT:
+            raise FieldError(
+                "body", f"{self.body[:60]!r} repeats too much: searching a body would take too long"
+            )
 
     def ask(self, tools: Tools) -> Reading:
-        """Fetch it; no answer is red, too: that is what a broken application looks like."""
+        """Fetch it; no answer is unhealthy, too: that is what a broken application looks like."""
         del tools
-        fetched = _fetch_in_time(self.url, self.timeout)
-        if isinstance(fetched, str):
-            return Reading(green=False, output=cut(f"no answer: {fetched}"))
-        status, body = fetched
+        answered = _in_time(self._ask, self.timeout)
+        return (
+            Reading(green=False, output=f"no answer: {answered}") if isinstance(answered, str) else answered
+        )
+
+    def _ask(self) -> Reading:
+        status, body = _fetch(self.url, self.timeout)
         text = body.decode(errors="replace")
         if status != self.status:
-            return Reading(green=False, output=cut(f"HTTP {status}, not {self.status}: {text}"))
-        if not re.search(self.body, text):
-            return Reading(
-                green=False, output=cut(f"HTTP {status}, but nothing matches {self.body!r}: {text}")
-            )
+            return Reading(green=False, output=f"HTTP {status}, not {self.status}: {cut(text)}")
+        try:
+            matches = patterns.found(self.body, text)
+        except patterns.PatternError as error:
+            return Reading(green=None, output=error.message)
+        if not matches:
+            return Reading(green=False, output=f"HTTP {status}, but the body does not match: {cut(text)}")
         return Reading(green=True, output=f"HTTP {status}")
 
 
-_Fetched = tuple[int, bytes] | str
+def _in_time(ask: Callable[[], Reading], timeout: float) -> Reading | str:
+    """The reading, or why there is none within `timeout` seconds.
 
-
-def _fetch_in_time(url: str, timeout: float) -> _Fetched:
-    """Status and body, or why there are none within `timeout` seconds.
-
-    A time limit of a socket begins anew with each byte, and looking up a name has none: so a thread does it.
+    A time limit of a socket begins anew with each byte, looking up a name has none, and searching a body may
+    take seconds: so a thread does it.
     """
-    answers: SimpleQueue[_Fetched] = SimpleQueue()
+    answers: SimpleQueue[Reading | str] = SimpleQueue()
     late = f"no end after {timeout:g} s"
 
-    def fetch() -> None:
+    def work() -> None:
         try:
-            answers.put(_fetch(url, timeout))
+            answers.put(ask())
         except TimeoutError:
             answers.put(late)
         except (OSError, ValueError, http.client.HTTPException) as error:
             answers.put(str(error))  # ValueError: a host that is no name
 
-    threading.Thread(target=fetch, daemon=True).start()
+    threading.Thread(target=work, daemon=True).start()
     try:
         return answers.get(timeout=timeout)
     except Empty:

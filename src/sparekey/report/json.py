@@ -259,6 +259,7 @@ def _step(step: StepRecord) -> dict[str, Any]:
         "decided": step.decided,
         "why": step.why,
         "release": step.release,
+        "never_reactivate": step.never_reactivate,
         "request_ids": step.request_ids,
         "before": step.before,
         "after": step.after,

@@ -197,6 +197,8 @@ def _seen(step: StepRecord) -> list[str]:
     lines = [step.decided, *([step.why] if step.why and step.why not in step.decided else [])]
     if step.release:
         lines.append(f"released by: {step.release}")
+    if step.never_reactivate:
+        lines.append(f"never reactivated automatically: {step.never_reactivate}")
     if step.after:
         lines.append(f"before: {_listing(step.before)}")
         lines.append(f"after:  {_listing(step.after)}")
@@ -258,11 +260,17 @@ _OBVIOUS = frozenset(f"{count} active keys" for count in range(2, 10))
 def _user_steps(user: tuple[str, str], steps: list[Step], look: Look) -> Iterator[str]:
     keep = steps[0].keep
     yield clean(f"  {user[0]}  {user[1]}" + (f": {keep} stays\n" if keep else ": no key is chosen to stay\n"))
-    for (reason, why, release), same in groupby(steps, lambda step: (step.reason, step.why, step.release)):
+
+    def facts(step: Step) -> tuple[str, str, str, str]:
+        return step.reason, step.why, step.release, step.never_reactivate
+
+    for (reason, why, release, barred), same in groupby(steps, facts):
         keys = ", ".join(step.key for step in same)
         yield from _wrapped(f"    {keys}  ", f"[{reason}] {why}", look)
         if release:
             yield from _wrapped("      released by: ", release, look)
+        if barred:
+            yield from _wrapped("      never reactivated automatically: ", barred, look)
 
 
 def _wrapped(lead: str, text: str, look: Look) -> Iterator[str]:

@@ -12,6 +12,8 @@ from sparekey.model import Caller, Value
 Status = Literal["Active", "Inactive"]
 Because = Literal["apply", "undo", "rollback", "no-active-key", "late-write"]
 # What nobody asked for, nobody would see fail either: it is tried again until it succeeds.
+# What would reactivate a key without a person, where a person or the policy may forbid that.
+AUTOMATIC = ("rollback", "no-active-key")
 UNASKED = ("rollback", "no-active-key", "late-write")
 Listing = Mapping[str, str]
 
@@ -173,6 +175,13 @@ class Seen(OfKey, frozen=True, tag="seen"):
     last_used: datetime
 
 
+class NotReactivated(OfKey, frozen=True, tag="not-reactivated"):
+    """The key stays inactive although `because` would have it back: only a person may reactivate it."""
+
+    because: Because
+    why: str
+
+
 class Unseen(OfKey, frozen=True, tag="unseen"):
     """A look at a watched key was refused: what others did to it, and its user's keys, are not known."""
 
@@ -260,7 +269,7 @@ class Stumbled(Value, frozen=True, tag="stumbled"):
 
 SaidOfKey = (
     Held | Already | Gone | Renamed | Intent | Written | Unsure | Resolved | Failed | Confirmed | Foreign
-    | Watching | Seen | Unseen | Verdict | Deleting | Deleted | Kept
+    | Watching | Seen | NotReactivated | Unseen | Verdict | Deleting | Deleted | Kept
 )  # fmt: skip
 SaidOfRun = (
     Opened | Resumed | Stopped | Undoing | WaveStarted | Probed | Unobserved | Stumbled

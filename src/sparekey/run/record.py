@@ -10,8 +10,9 @@ import msgspec
 from sparekey.errors import BadInputError
 from sparekey.ledger import Entry, Ledger
 from sparekey.model import Caller, RunRecord, RunState, StepRecord, StepState, Value
-from sparekey.plan import Plan, Step, decode
+from sparekey.plan import Plan, Step, decode, never_reactivate
 from sparekey.policy import Policy, decode_policy
+from sparekey.probes import OUTPUT_LIMIT
 from sparekey.run.entries import (
     Already,
     Confirmed,
@@ -23,6 +24,7 @@ from sparekey.run.entries import (
     Held,
     Intent,
     Kept,
+    NotReactivated,
     Opened,
     Options,
     Probed,
@@ -44,6 +46,7 @@ from sparekey.run.entries import (
     Written,
     read,
 )
+from sparekey.words import clean_line
 
 UserId = tuple[str, str]
 KeyId = tuple[str, str, str]
@@ -131,7 +134,8 @@ class KeyFacts(Value, frozen=True):
     `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`:
     it may be inactive by our doing, so undo concerns it. `coming_back` is a reactivation not confirmed yet.
     `unseen` counts the looks that AWS refused during the watch, and `blind` tells them in words. `name` is the
-    user's name now, where it is not the plan's.
+    user's name now, where it is not the plan's. `not_reactivated` is what would have reactivated the key had
+    that not been forbidden.
     """
 
     state: StepState = "planned"
@@ -151,6 +155,7 @@ class KeyFacts(Value, frozen=True):
     unseen: int = 0
     blind: str = ""
     name: str = ""
+    not_reactivated: str = ""
 
     @property
     def in_doubt(self) -> Intent | None:
@@ -245,6 +250,8 @@ def _fold(facts: KeyFacts, said: SaidOfKey, at: datetime) -> KeyFacts:  # noqa: 
             return change(facts, state="watching", watch=said, changed_at=at)
         case Seen():
             return change(facts, why=f"{said.keep}, which stays, was used at {short(said.last_used)}")
+        case NotReactivated():
+            return change(facts, why=said.why, not_reactivated=said.because)
         case Unseen():
             times = facts.unseen + 1
             looks = (
@@ -364,7 +371,7 @@ class RunFold:
         if run is None or self._last is None:
             raise BadInputError("there is no such run", "`sparekey runs` lists them.")
         waves = run.wave_of()
-        steps = tuple(_step(step, self.facts, self._flags.wave, waves) for step in run.plan.steps)
+        steps = tuple(_step(step, run, self.facts, self._flags.wave, waves) for step in run.plan.steps)
         until = [known.watch.until for known in self.facts.values() if known.watch]
         return RunRecord(
             id=run.id,
@@ -411,7 +418,8 @@ class _Flags(Value, frozen=True):
             case Opened():
                 return change(self, attempt=1)
             case Stopped():
-                return change(self, stopped=True, notes=(*self.notes, f"stopped by {said.who}: {said.why}"))
+                note = f"stopped by {said.who}: {clean_line(said.why, OUTPUT_LIMIT)}"
+                return change(self, stopped=True, notes=(*self.notes, note))
             case Resumed():
                 notes = (*self.notes, f"resumed by {said.who}")
                 return change(self, stopped=False, attempt=self.attempt + 1, notes=notes)
@@ -420,8 +428,9 @@ class _Flags(Value, frozen=True):
             case WaveStarted():
                 return change(self, wave=said.number)
             case Probed():
+                output = clean_line(said.output, OUTPUT_LIMIT)
                 colour = {True: "green", False: "red", None: "unanswered"}[said.green]
-                return change(self, notes=(*self.notes, f"probe {said.probe} is {colour}: {said.output}"))
+                return change(self, notes=(*self.notes, f"probe {said.probe} is {colour}: {output}"))
             case Unobserved():
                 note = f"probe {said.probe} was not asked from {short(said.since)} to {short(said.until)}"
                 return change(self, notes=(*self.notes, note))
@@ -436,7 +445,10 @@ class _Flags(Value, frozen=True):
 _WAITS = "waits for wave"
 
 
-def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]) -> StepRecord:
+def _step(
+    step: Step, run: Run, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]
+) -> StepRecord:
+    deactivates = step.action == "deactivate"
     known = facts.get((step.account, step.user, step.key), KeyFacts())
     if step.action == "held":
         known = KeyFacts(state="held", release=step.release)
@@ -459,6 +471,8 @@ def _step(step: Step, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping
         after=known.after,
         changed_at=known.changed_at,
         evidence=step.evidence,
+        never_reactivate=never_reactivate(step, run.plan.asked, run.policy) if deactivates else "",
+        not_reactivated=known.not_reactivated,
     )
 
 

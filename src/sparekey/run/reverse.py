@@ -29,5 +29,10 @@ def reverse_commands(
             [f"--user-name={step.user}"] if step.user.startswith(("-", "=")) else ["--user-name", step.user]
         )
         words = ["aws", "iam", "update-access-key", *user, "--access-key-id", step.key]
-        lines.append(shlex.join([*words, "--status", "Active", *options]))
+        command = shlex.join([*words, "--status", "Active", *options])
+        if step.never_reactivate:
+            # The command stays at hand, and whoever wants it says so.
+            why = clean(step.never_reactivate).replace("\n", " ")
+            command = f"# never reactivated without a person ({why}): {clean(command)}".replace("\n", " ")
+        lines.append(command)
     return tuple(lines)

@@ -19,8 +19,8 @@ from sparekey.run.drive import drive
 from sparekey.run.entries import Opened, Options, Resumed, SaidOfKey, Stopped, Undoing, kind_of, write
 from sparekey.run.record import RunFold, UserId, as_policy
 from sparekey.run.state import State, new_id
-from sparekey.run.steps import hold_back, reactivate
-from sparekey.run.turn import Gateway, Hands, NoProbes, Patience, Prober
+from sparekey.run.steps import hold_back, leave_inactive, never_reactivates, reactivate
+from sparekey.run.turn import Gateway, Hands, NoProbes, Patience, Prober, Turn
 from sparekey.run.work import RunWork, load_fold, load_run
 
 if TYPE_CHECKING:
@@ -362,7 +362,15 @@ class Runs:
         # Read after the run was stopped: no intent can slip in between.
         wanted = sorted(name for name in load_fold(self._hands, run).facts if key in ("", name[2]))
         why = f"reactivated on request of {who}"
-        works = (reactivate(self._hands, opened, name[:2], name[2], "undo", why) for name in wanted)
+        # Of the whole run, a key that only a person may reactivate stays inactive: a person names it.
+        barred = {} if key else {name: never_reactivates(opened, name[:2], name[2]) for name in wanted}
+        for name in (name for name in wanted if barred.get(name)):
+            leave_inactive(Turn(self._hands, opened, name[:2]), name[2], "undo", "", barred[name])
+        works = (
+            reactivate(self._hands, opened, name[:2], name[2], "undo", why)
+            for name in wanted
+            if not barred.get(name)
+        )
         drive(works, self._clock, at_once=self._hands.calls)
         for entry in self._state.ledger.entries(run, after=last):
             on_event(entry)

@@ -12,10 +12,11 @@ from typing import Literal
 from sparekey.aws.errors import AwsError, NotFoundError
 from sparekey.ledger import FencedError, StoppedError
 from sparekey.model import ACTIVE, INACTIVE, Caller, User
-from sparekey.plan import Step
+from sparekey.plan import Step, never_reactivate
 from sparekey.run.again import STALE, reason_not_to, written_since
 from sparekey.run.asking import not_green
 from sparekey.run.entries import (
+    AUTOMATIC,
     UNASKED,
     Because,
     Confirmed,
@@ -25,6 +26,7 @@ from sparekey.run.entries import (
     Held,
     Intent,
     Listing,
+    NotReactivated,
     Resolved,
     SaidOfKey,
     Seen,
@@ -263,7 +265,7 @@ def _repair(turn: Turn, seen: User) -> Work[bool]:
     mine = [key for key, facts in turn.all_facts().items() if facts.ours]
     for key in mine:
         yield from reactivate(turn.hands, turn.run, turn.user, key, "no-active-key")
-    return bool(mine)
+    return not all(never_reactivates(turn.run, turn.user, key) for key in mine)
 
 
 def finish_reactivations(hands: Hands, run: Run, user: UserId) -> Work[None]:
@@ -276,8 +278,12 @@ def finish_reactivations(hands: Hands, run: Run, user: UserId) -> Work[None]:
 def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because, why: str = "") -> Work[None]:
     """Set a key active again that this run may have switched off, and confirm it.
 
-    A key that somebody else was seen to change since is not ours and is left alone.
+    A key that somebody else was seen to change since is not ours and is left alone, and so is one that only a
+    person may reactivate, unless a person asks for it.
     """
+    if because in AUTOMATIC and (barred := never_reactivates(run, user, key)):
+        leave_inactive(Turn(hands, run, user), key, because, f"{why}; " if why else "", barred)
+        return
     for wait in hands.patience.backoff:
         turn = Turn(hands, run, user)
         try:
@@ -295,6 +301,20 @@ def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because,
     if turn.facts(key).coming_back is not None:
         final, why = because not in UNASKED, "no try to reactivate it succeeded"
         turn.say_last(Failed(*user, key, "write", "", why, final=final))
+
+
+def never_reactivates(run: Run, user: UserId, key: str) -> str:
+    """Why only a person may reactivate a key of the run; empty where sparekey may."""
+    mine = (step for step in run.plan.deactivations if (step.account, step.user, step.key) == (*user, key))
+    return next((never_reactivate(step, run.plan.asked, run.policy) for step in mine), "")
+
+
+def leave_inactive(turn: Turn, key: str, because: Because, why: str, barred: str) -> None:
+    """Record once that a key stays inactive, and how a person reactivates it."""
+    if turn.facts(key).not_reactivated == because or not turn.facts(key).ours:
+        return
+    way = f"only a person may reactivate it ({barred}): sparekey undo {turn.run.id} --key {key}"
+    turn.say_last(NotReactivated(*turn.user, key, because, f"{why}it stays Inactive; {way}"))
 
 
 def hold_back(hands: Hands, run: Run, user: UserId, key: str, why: str) -> Work[None]:

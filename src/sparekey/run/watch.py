@@ -7,7 +7,7 @@ from sparekey.run.asking import ask, tolerance
 from sparekey.run.drive import drive
 from sparekey.run.entries import Stopped, Unobserved, Verdict, Watching
 from sparekey.run.record import KeyId, Run, RunFold, UserId, catch_up, short
-from sparekey.run.steps import look_at, reactivate
+from sparekey.run.steps import look_at, never_reactivates, reactivate
 from sparekey.run.turn import Hands, Turn
 
 # How often the watched users' keys are listed and the last use of those that stay is read.
@@ -123,7 +123,7 @@ def _judge(hands: Hands, run: Run, fold: RunFold) -> None:
     for key, watch in _watched(fold).items():
         if hands.clock.now() >= watch.until:
             gaps = [gap for gap in fold.unobserved if _concerns(gap, watch)]
-            said = _verdict(key, watch, gaps, seen)
+            said = _verdict(key, watch, gaps, seen) or _unhealthy(run, key, watch, seen)
             if said is not None:
                 Turn(hands, run, key[:2]).say_last(said)
 
@@ -142,6 +142,17 @@ def _verdict(
         return Verdict(*key, "settled", f"{', '.join(watch.probes)} stayed green")
     # It is asked again until it answers, or until its silence counts as a gap.
     return None
+
+
+def _unhealthy(run: Run, key: KeyId, watch: Watching, seen: dict[str, Observation]) -> Verdict | None:
+    """The end for a key whose probe is unhealthy to the end, where only a person may reactivate it."""
+    red = [name for name in watch.probes if name in seen and seen[name].green is False]
+    barred = red and all(name in seen and seen[name].seen >= watch.until for name in watch.probes)
+    if not barred or not (why := never_reactivates(run, key[:2], key[2])):
+        return None
+    return Verdict(
+        *key, "unwatched", f"probe {red[0]} is unhealthy, and only a person may reactivate it ({why})"
+    )
 
 
 def _concerns(gap: Unobserved, watch: Watching) -> bool:

@@ -1,12 +1,14 @@
 """Change windows: "Mon-Thu 09:00-16:00 Europe/Berlin"; they bind deactivations, never the way back."""
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sparekey.errors import BadInputError
 from sparekey.model import Value
 
+_YEAR = 366
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _FORM = re.compile(
     r"(?P<first>[A-Z][a-z]{2})(?:-(?P<last>[A-Z][a-z]{2}))? +"
@@ -14,46 +16,103 @@ _FORM = re.compile(
 )
 
 
+Span = tuple[datetime, datetime]
+
+
 class Window(Value, frozen=True):
-    """Days of the week (0 is Monday) on which it opens; an `end` not after `start` is the next day's."""
+    """Days of the week (0 is Monday) on which it opens; an `end` not after `start` is the next day's.
+
+    It is open while the clocks of its zone show a time within it: where they go forward it may be shorter, where
+    they go back it may open twice.
+    """
 
     days: frozenset[int]
     start: time
     end: time
     zone: str
 
-    def spans(self, now: datetime) -> list[tuple[datetime, datetime]]:
-        """Its openings and closings from yesterday to a week ahead, in UTC order."""
+    def spans(self, now: datetime) -> list[Span]:
+        """Its openings and closings from yesterday to two weeks ahead, in order."""
+        today = now.astimezone(ZoneInfo(self.zone)).date()
+        days = (today + timedelta(days=offset) for offset in range(-1, 15))
+        return [span for day in days if day.weekday() in self.days for span in self.on(day)]
+
+    def on(self, day: date) -> list[Span]:
+        """The openings that begin on one day: one, or two or none where clocks change."""
         zone = ZoneInfo(self.zone)
-        today = now.astimezone(zone).date()
-        found = []
-        for offset in range(-1, 8):
-            day = today + timedelta(days=offset)
-            if day.weekday() in self.days:
-                last = day if self.end > self.start else day + timedelta(days=1)
-                opens = datetime.combine(day, self.start, zone)
-                found.append((opens, datetime.combine(last, self.end, zone)))
-        return found
+        begin = datetime.combine(day, self.start)
+        end = datetime.combine(day if self.end > self.start else day + timedelta(days=1), self.end)
+        edges = {_instant(local, zone, fold) for local in (begin, end) for fold in (0, 1)}
+        edges |= set(_changes(min(edges), max(edges), zone))
+        found: list[Span] = []
+        for opens, closes in pairwise(sorted(edges)):
+            shown = (opens + (closes - opens) / 2).astimezone(zone).replace(tzinfo=None)
+            if begin <= shown < end:
+                joined = found and found[-1][1] == opens
+                found[-1:] = [(found[-1][0], closes)] if joined else [*found[-1:], (opens, closes)]
+        return [(opens.astimezone(zone), closes.astimezone(zone)) for opens, closes in found]
+
+
+def _instant(local: datetime, zone: ZoneInfo, fold: int) -> datetime:
+    return local.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+
+
+def _changes(begin: datetime, end: datetime, zone: ZoneInfo) -> list[datetime]:
+    """The moment within a span, to the second, at which the zone's clocks change; at most one."""
+    offset = begin.astimezone(zone).utcoffset()
+    if end.astimezone(zone).utcoffset() == offset:
+        return []
+    before, after = int(begin.timestamp()), int(end.timestamp())
+    while after - before > 1:
+        middle = (before + after) // 2
+        same = datetime.fromtimestamp(middle, zone).utcoffset() == offset
+        before, after = (middle, after) if same else (before, middle)
+    return [datetime.fromtimestamp(after, UTC)]
+
+
+def check(text: str, today: date) -> None:
+    """Raise BadInputError for what is no window, or lies within an hour that clocks skip or show twice."""
+    window = parse(text)
+    zone = ZoneInfo(window.zone)
+    for offset in range(_YEAR):
+        day = today + timedelta(days=offset)
+        if day.weekday() not in window.days:
+            continue
+        times = len(window.on(day))
+        edges = (datetime.combine(day, window.start), datetime.combine(day, window.end))
+        twice = times > 1 and all(_instant(edge, zone, 0) != _instant(edge, zone, 1) for edge in edges)
+        if twice or not times:
+            happens = "opens twice" if twice else "does not open"
+            raise BadInputError(
+                f"{text!r} {happens} on {day}, when the clocks of {window.zone} change",
+                "Let it begin before or end after the hour that clocks skip or repeat, or write it in UTC.",
+            )
 
 
 def parse(text: str) -> Window:
     """Read one; raises BadInputError."""
-    try:
-        return _parse(_FORM.fullmatch(text.strip()))
-    except (ValueError, ZoneInfoNotFoundError, OSError) as error:
-        hint = 'Write it as "Mon-Thu 09:00-16:00 Europe/Berlin"; without a zone it is UTC.'
-        raise BadInputError(f"{text!r} is not a change window", hint) from error
-
-
-def _parse(match: re.Match[str] | None) -> Window:
+    hint = 'Write it as "Mon-Thu 09:00-16:00 Europe/Berlin"; without a zone it is UTC.'
+    match = _FORM.fullmatch(text.strip())
     if match is None:
-        raise ValueError
+        raise BadInputError(f"{text!r} is not a change window", hint)
+    for day in (match["first"], match["last"]):
+        if day and day not in _DAYS:
+            raise BadInputError(f"{text!r} is not a change window: {day!r} is not a day", hint)
+    try:
+        start, end = time.fromisoformat(match["start"]), time.fromisoformat(match["end"])
+    except ValueError as error:
+        raise BadInputError(f"{text!r} is not a change window: {error}", hint) from error
+    zone = match["zone"] or "UTC"
+    try:
+        ZoneInfo(zone)
+    except (ValueError, ZoneInfoNotFoundError, OSError) as error:
+        raise BadInputError(
+            f"{text!r} is not a change window: there is no time zone {zone!r}", hint
+        ) from error
     first = _DAYS.index(match["first"])
     last = _DAYS.index(match["last"] or match["first"])
-    zone = match["zone"] or "UTC"
-    ZoneInfo(zone)
     days = frozenset((first + step) % 7 for step in range((last - first) % 7 + 1))
-    return Window(days, time.fromisoformat(match["start"]), time.fromisoformat(match["end"]), zone)
+    return Window(days, start, end, zone)
 
 
 def is_open(windows: tuple[str, ...], now: datetime) -> bool:

@@ -254,12 +254,12 @@ def parse_scenario(text: str, source: str = "the scenario") -> Scenario:
     """Read a scenario from TOML; raises SandboxError that names the field."""
     try:
         scenario = msgspec.convert(tomllib.loads(text), Scenario, dec_hook=_decode)
-    except tomllib.TOMLDecodeError as error:
-        raise SandboxError(f"{source} is not TOML: {error}.", "docs/sandbox.md shows a scenario.") from error
     except msgspec.ValidationError as error:
         raise SandboxError(
             f"{source} has a wrong field: {error}.", "docs/sandbox.md lists every field of a scenario."
         ) from error
+    except (ArithmeticError, RecursionError, ValueError) as error:  # ValueError: TOMLDecodeError, odd times
+        raise SandboxError(f"{source} is not TOML: {error}.", "docs/sandbox.md shows a scenario.") from error
     _check(scenario, source)
     return scenario
 
@@ -267,7 +267,7 @@ def parse_scenario(text: str, source: str = "the scenario") -> Scenario:
 def load_scenario(path: Path) -> Scenario:
     """Read a scenario file; raises SandboxError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SandboxError(
             f"the scenario {path} cannot be read: {error}.", "Name a TOML file; docs/sandbox.md shows one."

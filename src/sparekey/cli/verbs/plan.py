@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 @click.option(
     "--because", default="", metavar="TEXT", help="Why the forced keys may go; kept in plan and ledger."
 )
+@click.option(
+    "--never-reactivate",
+    is_flag=True,
+    help="The forced keys are compromised: no rollback reactivates them, only `sparekey undo RUN --key KEY`.",
+)
 @click.option("--keep-old", is_flag=True, help="Let a key that is too old stay; its rotation is still due.")
 @click.option(
     "--usage",
@@ -59,6 +64,7 @@ def COMMAND(  # noqa: N802
     keep: tuple[str, ...],
     force: tuple[str, ...],
     because: str,
+    never_reactivate: bool,
     keep_old: bool,
     usage: str,
     wanted_usage: "Callable[..., Request]",
@@ -87,7 +93,16 @@ def COMMAND(  # noqa: N802
         )
     if because and not force:
         raise BadInputError("--because says why a key is forced, and no key is", "Name it: --force KEY.")
-    asked = app.Asked(tuple(sorted(set(keep))), dict.fromkeys(force, because.strip()), keep_old)
+    if never_reactivate and not force:
+        raise BadInputError(
+            "--never-reactivate is for forced keys, and none is named", "Name it: --force KEY."
+        )
+    asked = app.Asked(
+        tuple(sorted(set(keep))),
+        dict.fromkeys(force, because.strip()),
+        keep_old,
+        tuple(sorted(set(force))) if never_reactivate else (),
+    )
     here = connect()
     with progress("users read") as update:
         plan = app.plan(
