@@ -124,8 +124,11 @@ def make(
         choice = choose(account.id, user, policy, now, asked=asked, caller=snapshot.caller, usages=by_key)
         if choice:
             for step in steps_of(account.id, user, choice):
-                barred = step.action == "deactivate" and never_reactivate(step, asked, policy)
-                steps.append(msgspec.structs.replace(step, never_reactivate=barred) if barred else step)
+                barred = never_reactivate(step, asked, policy) or _leaked(user)
+                deactivates = step.action == "deactivate"
+                steps.append(
+                    msgspec.structs.replace(step, never_reactivate=barred) if deactivates and barred else step
+                )
     plan = Plan(
         schema=SCHEMA,
         digest="",
@@ -160,6 +163,12 @@ def never_reactivate(step: Step, asked: Asked, policy: Policy) -> str:
     if entry is None:
         return step.never_reactivate
     return f"policy: [[never_reactivate]] {entry.user!r}" + (f": {entry.reason}" if entry.reason else "")
+
+
+def _leaked(user: User) -> str:
+    """Why a key that a person retires must stay inactive although nobody says so: AWS knows one as leaked."""
+    quarantine = () if isinstance(user.quarantine, Unreadable) else user.quarantine
+    return f"AWS has quarantined the user for a leaked key ({', '.join(quarantine)})" if quarantine else ""
 
 
 def notes_on(steps: Iterable[Step], policy: Policy) -> tuple[str, ...]:

@@ -30,10 +30,12 @@ def users_of(plan: Plan) -> tuple[UserId, ...]:
 def overrides_in(asked: Asked, snapshot: Snapshot) -> Asked:
     """What a person overruled, as far as it concerns an active key of a user with spare keys."""
     spare = {key.id for _, user in snapshot.users() if len(user.active_keys) > 1 for key in user.active_keys}
+    force = {key: because for key, because in asked.force.items() if key in spare}
     return Asked(
         keep=tuple(key for key in asked.keep if key in spare),
-        force={key: because for key, because in asked.force.items() if key in spare},
+        force=force,
         keep_old=asked.keep_old,
+        never_reactivate=tuple(key for key in asked.never_reactivate if key in force),
     )
 
 

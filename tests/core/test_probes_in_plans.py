@@ -15,7 +15,7 @@ ACCOUNT = "111122223333"
 PROBE = '[[probes]]\nkind = "command"\nname = "web"\nuser = "web-*"\nargv = ["true"]\n'
 
 
-def plan(policy: str, asked: Asked = NOTHING_ASKED) -> Plan:
+def plan(policy: str, asked: Asked = NOTHING_ASKED, quarantine: tuple[str, ...] = ()) -> Plan:
     users = tuple(
         User(
             name,
@@ -29,6 +29,7 @@ def plan(policy: str, asked: Asked = NOTHING_ASKED) -> Plan:
                     LastUsed("used", NOW - timedelta(days=1), "s3", "us-east-1"),
                 ),
             ),
+            quarantine=quarantine,
         )
         for name in ("batch", "web-shop")
     )
@@ -72,6 +73,17 @@ def test_a_forced_key_that_a_probe_could_bring_back_is_pointed_out() -> None:
         key: "--never-reactivate",
     }
     assert decode(encode(barred)) == barred
+
+
+def test_a_forced_key_of_a_quarantined_user_stays_inactive_unless_a_person_undoes_it() -> None:
+    key = "AKIAweb-shop-OLD"
+    made = plan(PROBE, Asked(force={key: "leaked"}), ("AWSCompromisedKeyQuarantineV3",))
+    (step,) = made.deactivations
+    assert (step.key, step.never_reactivate) == (
+        key,
+        "AWS has quarantined the user for a leaked key (AWSCompromisedKeyQuarantineV3)",
+    )
+    assert not any("reactivates it automatically" in note for note in made.notes)
 
 
 def test_policy_says_whose_keys_only_a_person_brings_back() -> None:
