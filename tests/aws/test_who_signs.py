@@ -345,7 +345,7 @@ def test_a_sign_in_of_aws_login_is_used_and_its_user_protected(
     pytest.importorskip("awscrt", reason="the extra crt is not installed")
     login = "arn:aws:iam::111122223333:user/ops"
     kept = {"accessKeyId": "ASIALOGIN", "secretAccessKey": "s", "sessionToken": "t", "accountId": ACCOUNT}
-    token = {"accessToken": {**kept, "expiresAt": "2099-01-01T00:00:00Z"}}
+    token: dict[str, object] = {"accessToken": {**kept, "expiresAt": "2099-01-01T00:00:00Z"}}
     token |= {"refreshToken": "r", "dpopKey": "d", "clientId": "c"}
     (tmp_path / f"{hashlib.sha256(login.encode()).hexdigest()}.json").write_text(json.dumps(token))
     (tmp_path / "config").write_text(f"[profile x]\nlogin_session = {login}\n")
