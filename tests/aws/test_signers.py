@@ -255,7 +255,7 @@ def assert_protected(
             guards.refuse(forgery, here.caller_now(), guards.Limits())
 
 
-@settings(max_examples=22, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=14, deadline=None, suppress_health_check=list(HealthCheck))
 @given(wanted=setups().filter(is_possible), forced=st.booleans())
 def test_no_key_behind_the_base_credentials_goes(
     door: Door, container: str, wanted: dict[str, Any], forced: bool
@@ -269,7 +269,7 @@ def test_no_key_behind_the_base_credentials_goes(
             assert_protected(here, aws, [source.signer], forced)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(wanted=setups().filter(is_possible).filter(is_profile), selected=st.booleans(), forced=st.booleans())
 def test_no_key_behind_a_profile_of_an_accounts_file_goes(
     door: Door, container: str, wanted: dict[str, Any], selected: bool, forced: bool

@@ -1,5 +1,7 @@
 """Who AWS says that a credential source is, and what becomes of one that nobody can identify."""
 
+import hashlib
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ from botocore.credentials import (
     RefreshableCredentials,
     create_mfa_serial_refresher,
 )
+from botocore.session import Session
 
 from aws.sandboxed import Sandboxed
 from aws.support import ACCOUNT, FakeClock, ScriptedAws, connect, failure, identity, ok, session
 from sparekey.aws.chain import ChainCredentials, Profiles
 from sparekey.aws.chain_errors import Setup
-from sparekey.aws.errors import NoCredentialsError, RejectedCredentialsError
+from sparekey.aws.errors import AwsError, NoCredentialsError, RejectedCredentialsError
 from sparekey.aws.gateway import Gateway
 from sparekey.aws.signers import Signers
 from sparekey.aws.wire import Response
@@ -334,6 +337,57 @@ def test_a_key_that_a_probe_is_run_with_is_protected_by_its_id(tmp_path: Path) -
     gateway.protect(key="AKIAPROBE", profile="watch")
     gateway.protect()
     assert gateway.caller().keys == {"AKIAIOSFODNN7EXAMPLE", "AKIAPROBE", "AKIAWATCH"}
+
+
+def test_a_sign_in_of_aws_login_is_used_and_its_user_protected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("awscrt", reason="the extra crt is not installed")
+    login = "arn:aws:iam::111122223333:user/ops"
+    kept = {"accessKeyId": "ASIALOGIN", "secretAccessKey": "s", "sessionToken": "t", "accountId": ACCOUNT}
+    token: dict[str, object] = {"accessToken": {**kept, "expiresAt": "2099-01-01T00:00:00Z"}}
+    token |= {"refreshToken": "r", "dpopKey": "d", "clientId": "c"}
+    (tmp_path / f"{hashlib.sha256(login.encode()).hexdigest()}.json").write_text(json.dumps(token))
+    (tmp_path / "config").write_text(f"[profile x]\nlogin_session = {login}\n")
+    monkeypatch.setenv("AWS_LOGIN_CACHE_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    aws = ScriptedAws()
+    gateway = Gateway.connect(profile="x", region="eu-west-1", clock=FakeClock(), send=aws.send)
+    assert gateway.caller().users == {(ACCOUNT, "admin")}
+    assert "ASIALOGIN" in aws.requests[0].headers["Authorization"]
+    assert gateway.credentials_end() is not None
+
+
+@pytest.mark.parametrize("variable", ["", "AWS_REGION"])
+@pytest.mark.parametrize(
+    ("partition", "region", "host"),
+    [
+        ("aws-us-gov", "us-gov-west-1", "sts.us-gov-west-1.amazonaws.com"),
+        ("aws-cn", "cn-north-1", "sts.cn-north-1.amazonaws.com.cn"),
+    ],
+)
+def test_a_profiles_role_is_assumed_at_its_partitions_own_sts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partition: str, region: str, host: str, variable: str
+) -> None:
+    (tmp_path / "config").write_text(
+        f"[profile x]\nrole_arn = arn:{partition}:iam::111122223333:role/R\nsource_profile = x\n"
+        "aws_access_key_id = AKIAX\naws_secret_access_key = s\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    if variable:
+        monkeypatch.setenv(variable, region)
+    asked: list[str] = []
+
+    def stop(request: Any, **_: Any) -> None:
+        asked.append(request.url)
+        raise ConnectionError
+
+    made = Session(profile="x")
+    made.register("before-send.sts.AssumeRole", stop)
+    with pytest.raises(AwsError):
+        Gateway.connect(session=made, region=None if variable else region).caller()
+    assert asked == [f"https://{host}/"]
 
 
 # --- when they end ---

@@ -535,6 +535,11 @@ def test_reversing_by_hand_is_quoted_for_a_shell(world: World) -> None:
     assert len(lines) == 5
 
 
+def test_reversing_by_hand_leaves_out_a_password(world: World) -> None:
+    lines = reverse_commands(world.plan, endpoint_url="https://ann:hunter2@[::1]:1/aws")
+    assert lines[1].endswith(" --endpoint-url 'https://[::1]:1/aws'")
+
+
 def test_reversing_by_hand_runs_nothing_that_a_forged_plan_says(world: World) -> None:
     step = world.plan.steps[0]
     forged = msgspec.structs.replace(step, account="1\ntouch forged\r\u2028touch forged", user="")

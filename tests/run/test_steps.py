@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from run.fake import ACCOUNT, NOW, FakeAws, VirtualClock, key, plan_for, small_company, snapshot, used
@@ -117,6 +118,41 @@ def test_the_workers_own_keys_are_not_touched() -> None:
     opened = load_run(hands, run)
     drive([carry_user(hands, opened, user, steps) for user, steps in opened.users().items()], aws.clock)
     assert outcome(engine, run)[0] == "held"
+    assert aws.writes == []
+
+
+@pytest.mark.parametrize("reason", ["caller", "caller-unknown"])
+def test_who_signs_is_asked_again_just_before_the_write(reason: str) -> None:
+    aws = pair()
+    engine = VirtualEngine(aws)
+    run = engine.open(plan_for(aws))
+    before = Caller(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:role/ops")
+    own = frozenset({(ACCOUNT, "api")})
+    since = (
+        msgspec.structs.replace(before, users=own)
+        if reason == "caller"
+        else msgspec.structs.replace(before, suspects=own, unknown=("somebody",))
+    )
+    hands = Hands(engine.ledger, aws.clock, aws.gateway, before, caller_now=lambda: since)
+    opened = load_run(hands, run)
+    drive([carry_user(hands, opened, user, steps) for user, steps in opened.users().items()], aws.clock)
+    assert outcome(engine, run)[0] == "held"
+    assert [entry.body["reason"] for entry in engine.ledger.entries(run, kinds=("held",))] == [reason]
+    assert aws.writes == []
+
+
+def test_nothing_is_written_where_aws_does_not_say_who_signs() -> None:
+    aws = pair()
+    engine = VirtualEngine(aws)
+    run = engine.open(plan_for(aws))
+
+    def refused() -> Caller:
+        raise AwsError("AWS does not say who this is")
+
+    hands = Hands(engine.ledger, aws.clock, aws.gateway, Caller(ACCOUNT, "arn"), caller_now=refused)
+    opened = load_run(hands, run)
+    drive([carry_user(hands, opened, user, steps) for user, steps in opened.users().items()], aws.clock)
+    assert outcome(engine, run)[0] == "failed"
     assert aws.writes == []
 
 

@@ -1,0 +1,117 @@
+"""No key that sparekey signs with goes, by whichever profile it is entered; and no secret of the way in shows."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cli.desk import ACCOUNT, ELSEWHERE, Desk
+from sparekey import app
+from sparekey.aws.gateway import Gateway
+from sparekey.sandbox.state import Role
+
+PASSWORD = "hunter2secret"
+
+
+def profile(sk: Desk, name: str, user: str, account: str = ACCOUNT) -> None:
+    """A profile with a key of this user: its older one, which IAM shows unused."""
+    key = sk.aws.key(user, account=account, number=1)
+    with (sk.folder / "config").open("a") as file:
+        file.write(f"[profile {name}]\naws_access_key_id = {key.id}\naws_secret_access_key = {key.secret}\n")
+    sk.patch.setenv("AWS_CONFIG_FILE", str(sk.folder / "config"))
+
+
+def accounts(sk: Desk, text: str) -> Path:
+    path = sk.folder / "accounts.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_key_of_a_profile_in_an_accounts_file_stays(sk: Desk) -> None:
+    profile(sk, "web", "web")
+    file = accounts(sk, f'[[account]]\nid = "{ACCOUNT}"\nprofile = "web"\n')
+    old = sk.key("web", 1)
+    for forced in ((), ("--force", old, "--because", "old")):
+        said = sk("plan", "--accounts", file, "--user", "web", "-o", sk.plan, *forced)
+        assert said.code == 3
+        assert "0 keys to deactivate" in said.out
+        assert "[caller]" in said.out
+
+
+def test_a_plan_made_by_others_is_refused_where_its_key_signs_here(sk: Desk) -> None:
+    sk.planned("--user", "web", expect=0)
+    profile(sk, "web", "web")
+    file = accounts(sk, f'[[account]]\nid = "{ACCOUNT}"\nprofile = "web"\n')
+    said = sk("apply", sk.plan, "--yes", "--accounts", file)
+    assert said.code == 1
+    assert f"{sk.key('web', 1)} is behind the credentials that sparekey runs with" in said.error
+    assert sk.writes == 0
+
+
+def test_the_key_of_a_profile_that_is_not_selected_stays_too(sk: Desk) -> None:
+    """A key of one account stands, by mistake or not, in the profile of another."""
+    profile(sk, "web", "web")
+    text = f'[[account]]\nid = "{ACCOUNT}"\n[[account]]\nid = "{ELSEWHERE}"\nprofile = "web"\n'
+    said = sk("plan", "--accounts", accounts(sk, text), "--include", ACCOUNT, "--user", "web")
+    assert said.code == 3
+    assert "[caller]" in said.out
+
+
+def test_a_session_of_a_role_that_was_passed_in_holds_whom_the_role_lets_in(sk: Desk) -> None:
+    sk.aws.state.accounts[ACCOUNT].roles["Admin"] = role()
+    told = (
+        Gateway.connect()
+        .own_account()
+        .ask("sts", "AssumeRole", {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/Admin", "RoleSessionName": "ci"})[
+            "Credentials"
+        ]
+    )
+    for name, field in (
+        ("AWS_ACCESS_KEY_ID", "AccessKeyId"),
+        ("AWS_SECRET_ACCESS_KEY", "SecretAccessKey"),
+        ("AWS_SESSION_TOKEN", "SessionToken"),
+    ):
+        sk.patch.setenv(name, told[field])
+    said = sk("plan", "-o", sk.plan, "--user", "web")
+    assert said.code == 3
+    assert "[caller-unknown]" in said.out
+    assert "the environment holds a session of the role Admin" in said.out
+
+
+def role() -> Role:
+    root = f"arn:aws:iam::{ACCOUNT}:root"
+    return Role(
+        name="Admin",
+        path="/",
+        id="AROAX",
+        trust=(root,),
+        external_id="",
+        max_session=timedelta(hours=1),
+        allow=None,
+    )
+
+
+def test_a_password_in_the_endpoint_is_shown_and_kept_nowhere(sk: Desk) -> None:
+    url = os.environ["AWS_ENDPOINT_URL"].replace("http://", f"http://ann:{PASSWORD}@")
+    sk.patch.setenv("AWS_ENDPOINT_URL", url)
+    said = [sk("plan", "-o", sk.plan, "--user", "web"), sk("apply", sk.plan, "--yes"), sk("ledger", "export")]
+    sk.patch.setenv("AWS_ENDPOINT_URL", f"http://ann:{PASSWORD}@127.0.0.1:9")
+    sk.patch.setenv("AWS_MAX_ATTEMPTS", "1")
+    said.append(sk("audit"))
+    assert [one.code for one in said] == [0, 0, 0, 1]
+    assert not any(PASSWORD in one.out + one.err for one in said)
+    assert [p for p in sk.folder.rglob("*") if p.is_file() and PASSWORD.encode() in p.read_bytes()] == []
+
+
+@pytest.mark.parametrize("token", ["", "a session"])
+def test_a_worker_says_that_nothing_renews_its_credentials(sk: Desk, token: str) -> None:
+    sk.patch.setattr(app, "work", lambda *_: None)
+    if token:
+        told = Gateway.connect().own_account().ask("sts", "GetSessionToken", {})["Credentials"]
+        sk.patch.setenv("AWS_ACCESS_KEY_ID", told["AccessKeyId"])
+        sk.patch.setenv("AWS_SECRET_ACCESS_KEY", told["SecretAccessKey"])
+        sk.patch.setenv("AWS_SESSION_TOKEN", told["SessionToken"])
+    said = sk("worker")
+    assert said.code == 0
+    assert ("nothing renews these credentials" in said.err) == bool(token)
