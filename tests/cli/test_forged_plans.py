@@ -18,7 +18,7 @@ def edited(sk: Desk, **changes: Any) -> dict[str, Any]:
     """Edit the plan's file and give it a new digest; returns what it holds now."""
     import msgspec
 
-    document = json.loads(sk.plan.read_text()) | changes
+    document: dict[str, Any] = json.loads(sk.plan.read_text()) | changes
     sealed = seal(msgspec.convert(document, Plan))
     sk.plan.write_bytes(msgspec.json.encode(sealed))
     document["digest"] = sealed.digest

@@ -267,7 +267,7 @@ def edits(draw: st.DrawFn, *, overrides: bool = True, usages: bool = True) -> Ed
         if kind == "step" and step:
             step[field] = value
         elif kind == "whole" and step:
-            whole = {"key": name, "keep": other, "action": "deactivate", "reason": why}
+            whole: dict[str, Any] = {"key": name, "keep": other, "action": "deactivate", "reason": why}
             owner = next(
                 (of for of, keys in company().users.items() if any(k.id == name for k in keys)), None
             )
