@@ -318,7 +318,7 @@ def _edited(plan: Plan, changes: list[Edit]) -> Plan | None:
         return None
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(edits(), min_size=1, max_size=6))
 def test_no_edit_of_a_plan_makes_a_key_go_that_must_stay(changes: list[Edit]) -> None:
     aws = company()
@@ -335,7 +335,7 @@ def test_no_edit_of_a_plan_makes_a_key_go_that_must_stay(changes: list[Edit]) ->
     assert len(inactive(aws)) <= 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(edits(), min_size=1, max_size=6))
 def test_overrides_that_a_person_confirms_spare_the_caller_and_the_limits(changes: list[Edit]) -> None:
     aws = company()
@@ -371,7 +371,7 @@ def test_the_run_itself_holds_a_forged_step(edit: Edit) -> None:
     assert {state.partition(":")[0] for state in states.values()} == {"held"}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(edits(overrides=False, usages=False), min_size=1, max_size=6))
 def test_the_run_itself_believes_no_step(changes: list[Edit]) -> None:
     """Nothing but the choice just before a write stands between the plan of a run and AWS here."""
