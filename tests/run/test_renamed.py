@@ -274,6 +274,17 @@ def test_a_user_who_is_deleted_while_the_account_is_searched_is_passed_over() ->
     assert turn.name == "zulu"
 
 
+def test_an_answer_that_names_no_user_is_no_answer() -> None:
+    engine, run = applied()
+    engine.aws.rename(("api", "zulu"))
+    turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
+    gateway = engine.aws.gateway(ACCOUNT)
+    gateway.owner_of = lambda _key: ""  # type: ignore[method-assign]
+    turn.gateway = gateway
+    with pytest.raises(BadAnswerError, match="names no user"):
+        finish(list_user(turn, OLD), engine.clock)
+
+
 def test_where_users_may_not_be_listed_either_the_search_fails() -> None:
     engine, run = applied()
     engine.aws.rename(("api", "zulu"))
