@@ -279,7 +279,7 @@ def test_an_answer_that_names_no_user_is_no_answer() -> None:
     engine.aws.rename(("api", "zulu"))
     turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
     gateway = engine.aws.gateway(ACCOUNT)
-    gateway.owner_of = lambda _key: ""  # type: ignore[method-assign]
+    gateway.owner_of = lambda _key: ""  # type: ignore[method-assign, assignment]
     turn.gateway = gateway
     with pytest.raises(BadAnswerError, match="names no user"):
         finish(list_user(turn, OLD), engine.clock)
