@@ -242,6 +242,29 @@ class Renaming(FakeAccount):
         return super().list_keys(self.names[user])
 
 
+def test_a_listing_that_fails_when_users_are_looked_for_again_leaves_the_account_unread() -> None:
+    class Failing(Renaming):
+        def list_users(self) -> Iterator[User]:
+            if self.listed:
+                raise DENIED
+            yield from super().list_users()
+
+    account = Failing({"a": [key("A1")], "b": [key("B1")]}, (2, {"b": "c"}))
+    assert audit([account], FakeClock(), caller=CALLER, workers=1).accounts[0].users == Unreadable(
+        "iam:ListUsers", "access denied", "AccessDenied"
+    )
+
+
+def test_a_report_that_is_denied_says_so_of_the_root_users_keys_too() -> None:
+    account = FakeAccount("111111111111", {"app": []})
+    account.root, account.report = 1, DENIED
+    made = audit([account], FakeClock(), caller=CALLER, read="report", root=True, workers=1)
+    assert made.accounts[0].root == Unreadable("iam:GetCredentialReport", "access denied", "AccessDenied")
+    made = audit([account], FakeClock(), caller=CALLER, read="auto", root=True, workers=1)
+    assert made.accounts[0].root == Unreadable("iam:GetCredentialReport", "access denied", "AccessDenied")
+    assert [user.name for _, user in made.users()] == ["app"]
+
+
 RENAMES = [{"a": "c"}, {"a": "c", "b": "a"}, {"a": "b", "b": "a"}, {"b": "d"}]
 
 

@@ -114,6 +114,9 @@ def test_ones_own_root_keys_are_told_by_the_credential_report(sk: Desk) -> None:
     assert said.code == 3
     assert "a key Active, at least 400 d old, used 3 d ago (iam)" in said.out
     assert "a key Inactive, at least 400 d old, never used" in said.out
+    (told,) = json.loads(sk("root-keys", "--format", "json").out)["accounts"]
+    assert [(key["id"], key["status"]) for key in told["keys"]] == [(None, "Active"), (None, "Inactive")]
+    assert told["unreadable"] is None
     for mode in ("list", "report"):
         said = sk("audit", "--rule", "root-key", "--read", mode)
         assert said.code == 3

@@ -1,6 +1,6 @@
 """A user is renamed while a run is at work: the key is followed, and "not found" is never called gone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
@@ -9,6 +9,7 @@ from run.fake import ACCOUNT, NOW, FakeAws, key, plan_for, small_company, used
 from run.virtual import FakeProbes, VirtualEngine, stepped
 from sparekey.aws.errors import BadAnswerError, DeniedError, NotFoundError
 from sparekey.cli.events import run_exit_code
+from sparekey.model import User
 from sparekey.probes import Reading
 from sparekey.run.deleting import deletable, delete
 from sparekey.run.drive import drive, finish
@@ -250,6 +251,55 @@ def test_an_aws_that_contradicts_itself_is_not_believed() -> None:
     with pytest.raises(BadAnswerError, match="belongs to user api, and lists that user without it"):
         finish(list_user(turn, OLD), engine.clock)
     assert engine.clock.now() - before > timedelta(seconds=20)
+
+
+def test_a_user_who_is_deleted_while_the_account_is_searched_is_passed_over() -> None:
+    engine, run = applied()
+    engine.aws.rename(("api", "zulu"))
+    engine.aws.add("ghost")
+
+    def strike(call: str) -> None:
+        if call == "last_used":
+            engine.aws.users.pop((ACCOUNT, "ghost"), None)
+            raise DeniedError("access denied: iam:GetAccessKeyLastUsed", code="AccessDenied")
+
+    turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
+    gateway = engine.aws.gateway(ACCOUNT)
+    ghosts = [*gateway.list_users()]
+    engine.aws.before = strike
+    gateway.list_users = lambda: iter(ghosts)  # type: ignore[method-assign]
+    turn.gateway = gateway
+    found = finish(list_user(turn, OLD), engine.clock)
+    assert {known.id for known in found.active_keys} == {NEW}
+    assert turn.name == "zulu"
+
+
+def test_an_answer_that_names_no_user_is_no_answer() -> None:
+    engine, run = applied()
+    engine.aws.rename(("api", "zulu"))
+    turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
+    gateway = engine.aws.gateway(ACCOUNT)
+    gateway.owner_of = lambda _key: ""  # type: ignore[method-assign, assignment]
+    turn.gateway = gateway
+    with pytest.raises(BadAnswerError, match="names no user"):
+        finish(list_user(turn, OLD), engine.clock)
+
+
+def test_where_users_may_not_be_listed_either_the_search_fails() -> None:
+    engine, run = applied()
+    engine.aws.rename(("api", "zulu"))
+    engine.aws.before = denied
+    turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
+    gateway = engine.aws.gateway(ACCOUNT)
+
+    def refuse() -> Iterator[User]:
+        raise DeniedError("access denied: iam:ListUsers", code="AccessDenied")
+
+    gateway.list_users = refuse  # type: ignore[method-assign]
+    turn.gateway = gateway
+    with pytest.raises(DeniedError, match="does not say whether it was deleted") as caught:
+        finish(list_user(turn, OLD), engine.clock)
+    assert caught.value.hint
 
 
 def test_an_answer_that_the_key_does_not_exist_is_believed() -> None:

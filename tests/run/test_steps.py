@@ -58,7 +58,8 @@ def _last_use(aws: FakeAws, index: int, found: LastUsed) -> None:
 
 def _swap(aws: FakeAws) -> None:
     """The old key is young after all, and the one in use."""
-    aws.users[ACCOUNT, "api"][0].created = NOW - timedelta(days=80)
+    aws.users[ACCOUNT, "api"][0].created = NOW - timedelta(days=70)
+    aws.users[ACCOUNT, "api"][1].created = NOW - timedelta(days=80)
     _last_use(aws, 0, used(1))
     _last_use(aws, 1, used(60))
 

@@ -23,13 +23,13 @@ def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
 
     Source: https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSCompromisedKeyQuarantineV3.html
     """
-    unread = account.users if isinstance(account.users, Unreadable) else _unread(account)
-    if unread is not None:
-        yield Finding(RULE.id, account.id, "", "UNREADABLE", unread.why)
     if isinstance(account.users, Unreadable):
+        yield Finding(RULE.id, account.id, "", "UNREADABLE", account.users.why)
         return
+    unread = _unread(account)
     for user in account.users:
-        finding = judge(RULE.id, account.id, user, policy, now, _said(user))
+        # Each user is unreadable where the account is: a finding that was open is not closed by a refusal.
+        finding = judge(RULE.id, account.id, user, policy, now, _said(user, unread))
         if finding:
             yield finding
 
@@ -40,11 +40,15 @@ def _unread(account: Account) -> Unreadable | None:
     return None if account.quarantine else Unreadable("quarantine", "nobody asked for quarantined users")
 
 
-def _said(user: User) -> str | Unreadable | None:
-    if not user.quarantine or isinstance(user.quarantine, Unreadable):
-        return None  # what was not read is the account's finding
+def _said(user: User, unread: Unreadable | None) -> str | Unreadable | None:
+    if not isinstance(user.keys, Unreadable) and not user.active_keys:
+        return None  # what leaked works no longer
+    if unread is not None or not user.quarantine:
+        return unread
+    if isinstance(user.quarantine, Unreadable):
+        return user.quarantine
     if isinstance(user.keys, Unreadable):
         return user.keys
     names = ", ".join(key.id or "a key" for key in user.active_keys)
     policies = ", ".join(user.quarantine)
-    return f"a key is known as leaked ({policies} is attached), and still active: {names}" if names else None
+    return f"a key is known as leaked ({policies} is attached), and still active: {names}"

@@ -51,11 +51,15 @@ def list_user(turn: Turn, key: str) -> Work[User]:
 def _name_of(turn: Turn, key: str, seen: User | None) -> Work[str | None]:
     """The name of the user that a key belongs to; None where AWS confirms that the key is gone."""
     try:
-        return (yield from turn.patiently(lambda: turn.gateway.owner_of(key)))
+        name = yield from turn.patiently(lambda: turn.gateway.owner_of(key))
     except NotFoundError:
         return None
     except DeniedError as error:
         denied = error
+    else:
+        if not name:
+            raise BadAnswerError(f"the answer to iam:GetAccessKeyLastUsed names no user of {key}")
+        return name
     for other in _siblings(turn, key, seen):
         try:
             yield from turn.patiently(partial(turn.gateway.owner_of, other))
