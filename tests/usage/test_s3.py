@@ -86,8 +86,9 @@ def test_a_folder_of_more_than_a_page_is_listed_to_its_end(s3: Any) -> None:
     for number in range(1001):
         kept.put_object("pages", f"day/{number:04d}.json", b"{}")
     kept.put_object("pages", "day/below/x.json", b"{}")
-    folders, files = place.children("day")
+    folders, files, unread = place.children("day")
     assert folders == ["day/below"]
+    assert unread == []
     assert files == [(f"day/{number:04d}.json", 2) for number in range(1001)]
 
 

@@ -55,13 +55,14 @@ class Part:
     """What one piece of work saw: uses, sessions minted (their key and when), and what it could not read.
 
     Uses before `since` or from `until` on (epoch seconds) are not counted; `place` is what is being read,
-    `read` the bytes that were (inflated).
+    `read` the bytes that were (inflated), `logs` the files among them that are CloudTrail's.
     """
 
     since: int | None = None
     until: int | None = None
     place: str = ""
     read: int = 0
+    logs: int = 0
     cells: dict[Cell, Seen] = field(default_factory=dict)
     minted: dict[str, tuple[str, int]] = field(default_factory=dict)
     unread: list[Unreadable] = field(default_factory=list)
@@ -74,7 +75,9 @@ class Part:
         """Count one use for the key behind it."""
         at = use.at
         if at is None:
-            self.unread.append(Unreadable(self.place, f"{use.action}: a record with no readable eventTime"))
+            if not (self.unread and self.unread[-1].what == self.place):  # one is enough to hold a step
+                why = f"{use.action}: a record with no readable eventTime"
+                self.unread.append(Unreadable(self.place, why))
             return
         if use.minted is not None:
             self.minted.setdefault(use.minted, (key, at))

@@ -19,6 +19,9 @@ from sparekey.usage.agents import UNKNOWN, family, printable
 # Temporary keys begin with it: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
 _SESSION = re.compile(r"ASIA\w{16,124}", re.ASCII)
 _SHORT = 200
+_LONGEST = 1024  # CloudTrail itself cuts a user agent at 1 KB
+# No call to AWS is older; what is beyond is no time of a call either.
+_FIRST, _END = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (2006, 2200))
 _DIGEST = 16
 
 
@@ -80,12 +83,27 @@ _record = msgspec.json.Decoder(Record)
 def decode(raw: bytes | msgspec.Raw) -> Record | None:
     """Read one record; None where it is not an object. Raises ValueError or RecursionError.
 
-    What the strict decoder refuses (a number for a name, a lone surrogate, NaN) is read once more, leniently.
+    What the strict decoder refuses (a number for a name, a lone surrogate, NaN) is read once more, leniently, and
+    so is a record in which the name of a signer may stand twice: the decoder would take one of them.
     """
+    text = bytes(raw)
     try:
-        return _record.decode(raw)
+        record = _record.decode(text)
     except msgspec.MsgspecError:
-        return lenient(json.loads(bytes(raw)))
+        return lenient(json.loads(text, object_pairs_hook=once))
+    if text.count(_KEY) > 1 or text.count(_IDENTITY) > 1:
+        json.loads(text, object_pairs_hook=once)
+    return record
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, as a hook of the standard library; raises ValueError for a name read here that stands twice."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        if twice := sorted(name for name in _NAMES.intersection(names) if names.count(name) > 1):
+            raise ValueError(f"{twice[0]} is written twice")
+    return value
 
 
 def lenient(value: Any) -> Record | None:
@@ -107,6 +125,8 @@ def _identity(value: Any) -> Identity | None:
 
 
 _TEXTS = tuple(name for name in Record.__struct_fields__ if name not in {"userIdentity", "responseElements"})
+_NAMES = frozenset({*Record.__struct_fields__, "accessKeyId", "credentials", "Records"})
+_KEY, _IDENTITY = b'"accessKeyId"', b'"userIdentity"'
 
 
 def event(record: Record) -> Event | None:
@@ -118,8 +138,10 @@ def event(record: Record) -> Event | None:
         principal,
         _digest(record, principal),
         _seconds(record.eventTime or ""),
-        where(record.userAgent, record.sourceIPAddress, record.eventSource, record.awsRegion),
-        _short(record.eventName),
+        where(
+            _cut(record.userAgent), _cut(record.sourceIPAddress), _cut(record.eventSource), _cut(record.awsRegion)
+        ),
+        _short(_cut(record.eventName)),
         bool(record.errorCode),
         None if record.errorCode else _minted(record.responseElements),
     )
@@ -153,7 +175,13 @@ def _seconds(text: str) -> int | None:
         when = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
+    at = int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
+    return at if _FIRST <= at < _END else None
+
+
+def _cut(text: str | None) -> str | None:
+    """As much of a text as counts: what is kept of it for the next record is bounded by that."""
+    return text[:_LONGEST] if text else text
 
 
 def _minted(answer: Answer | None) -> str | None:

@@ -23,13 +23,16 @@ from typing import NamedTuple
 
 from sparekey.errors import UnreadError
 from sparekey.model import Unreadable, Usage
+from sparekey.usage.agents import printable
+from sparekey.usage.beside import explained
 from sparekey.usage.board import Board
 from sparekey.usage.fold import Fold, Part, seconds, utc
 from sparekey.usage.join import Sessions
 from sparekey.usage.layout import Entry, Scope, delivered, in_order, limit
 from sparekey.usage.places import Place, place
 from sparekey.usage.request import Progress, Request
-from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
+from sparekey.usage.scan import STEM, Needles, keep_buffers, scan
+from sparekey.usage.unpack import ForeignError
 
 _CHUNK_BYTES = 4 << 20
 _CHUNK_FILES = 1_000
@@ -120,22 +123,27 @@ def work(task: _Task) -> _Result:
     """Read the files of one task, in a worker process or in this one."""
     needles = Needles(task.wanted, _boards[0] if _boards else None, task.told)
     part = Part(task.since, task.until)
-    held = [_read(name, data, needles, part) for name, data in task.place.fetch(task.names)]
+    root = task.place.root
+    held = [_read(root, name, data, needles, part) for name, data in task.place.fetch(task.names)]
     return _Result(part, _Others(b"".join(held), list(accumulate(map(len, held)))))
 
 
-def _read(name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes:
+def _read(root: str, name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes:
     """Scan one file; returns the stems of sessions in it that nobody asked for yet."""
-    part.place = name
+    part.place = printable(name)
     try:
         if isinstance(data, OSError):
             raise data
         stems = scan(data, needles, part)
     except OSError as error:
-        part.unread.append(Unreadable(name, error.strerror or str(error)))
+        part.unread.append(Unreadable(part.place, error.strerror or str(error)))
     except ForeignError as error:
-        part.unread.append(Unreadable(name, str(error)))
+        if isinstance(data, OSError) or not explained(f"{root}/{name}", data):
+            part.unread.append(Unreadable(part.place, str(error)))
+    except MemoryError:
+        part.unread.append(Unreadable(part.place, "it needs more memory than there is"))
     else:
+        part.logs += 1
         return _ANY if stems is None else b"".join(stems)
     return b""
 
@@ -158,6 +166,8 @@ class _Reading:
         self._oldest: int | None = None
         self._newest: int | None = None
         self._progress = Progress()
+        self._logs = 0
+        self._refused: tuple[str, str] | None = None
 
     def run(self) -> tuple[Usage, ...]:
         """Read everything."""
@@ -206,6 +216,7 @@ class _Reading:
         if landed.span is not None:
             names = landed.task.names
             self._remember(_Passed(landed.span, names, result.others))
+            self._logs += result.part.logs
             self._progress.add(result.part.read, len(names), len(result.part.unread))
             self._request.progress(self._progress)
             if late and (again := result.others.holding(names, late)):
@@ -238,15 +249,28 @@ class _Reading:
         )
 
     def _failed(self, folder: str, error: OSError) -> None:
-        self._fold.unread(folder, error.strerror or str(error))
+        what, why = printable(folder), error.strerror or str(error)
+        self._refused = self._refused or (what, why)
+        self._fold.unread(what, why)
+
+    def _check(self) -> None:
+        """Raise UnreadError where nothing was read at all."""
+        root = printable(self._place.root)
+        if self._refused and not self._progress.files:
+            what, why = self._refused
+            raise UnreadError(
+                f"{root if what == root else f'{what} in {root}'} could not be read: {why}",
+                "Nothing of the archive was read. Give these credentials the right to list and to get it.",
+            )
+        if not self._logs and not self._refused and not self._progress.unread:
+            raise UnreadError(
+                f"nothing under {root} is a CloudTrail log file of what was asked for",
+                "Name the folder above AWSLogs, and check --since, --until, --account and --region.",
+            )
 
     def _usages(self) -> tuple[Usage, ...]:
         """The window is what was asked for, as far as the archive reaches."""
-        if not self._progress.files:
-            raise UnreadError(
-                f"nothing under {self._place.root} is a CloudTrail log file of what was asked for",
-                "Name the folder above AWSLogs, and check --since, --until, --account and --region.",
-            )
+        self._check()
         if why := limit(self._place):
             for key in self._keys:
                 self._fold.partial(key, why)
@@ -255,7 +279,7 @@ class _Reading:
             [time for time in pair if time is not None]
             for pair in zip((self._request.since, self._request.until), bounds, strict=True)
         )
-        source = f"archive {self._place.root}"
+        source = f"archive {printable(self._place.root)}"
         return self._fold.usages(self._keys, source, max(since, default=None), min(until, default=None))
 
 

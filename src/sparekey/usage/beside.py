@@ -1,0 +1,112 @@
+"""What AWS and machines put beside CloudTrail's logs: recognised, so that it makes no good archive partial.
+
+A folder of AWS's own layout that belongs to another service is not walked. Any other file is opened first, whatever
+its name: only what then is no CloudTrail log is judged here, by its name and by its content.
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/AWS-logs-and-resource-policy.html lists services that deliver
+logs to S3.
+"""
+
+import json
+import re
+from typing import Any
+
+from sparekey.usage.unpack import ForeignError, content
+
+_ACCOUNT = r"/AWSLogs/(?:o-[a-z0-9]+/)?(?:\d{12}|aws-account-id=\d{12})"
+# Services that write to folders of their own below AWSLogs/ACCOUNT/, CloudTrail's other kinds of files included.
+_SERVICES = (
+    *("CloudTrail-Digest", "CloudTrail-Insight", "CloudTrail-Aggregated", "CloudTrail-Lake"),
+    *("AmazonMQ", "BedrockModelInvocationLogs", "CloudFront", "Config", "GuardDuty", "MskConnect", "S3Logs"),
+    *("SageMaker", "VpcLattice", "WAFLogs", "elasticloadbalancing", "globalaccelerator", "network-firewall"),
+    *("redshift", "route53resolver", "ses", "vpcdnsquerylogs", "vpcflowlogs", "vpn", "verified-access"),
+)
+_NAMES = "|".join(map(re.escape, _SERVICES))
+_FOLDER = re.compile(rf"{_ACCOUNT}/(?:{_NAMES}|aws-service=(?!cloudtrail(?:/|$))[^/]+)(?:/|$)", re.IGNORECASE)
+# A folder of a service that is not known here: its files are opened, and need not be CloudTrail's.
+_UNKNOWN = re.compile(rf"{_ACCOUNT}/(?!CloudTrail(?:/|$))[^/]+/", re.IGNORECASE)
+_FILE = re.compile(
+    rf"^(?:\d{{12}}_(?:{_NAMES})_.*"
+    r"|ConfigWritabilityCheckFile|ELBAccessLogTestFile|aws-programmatic-access-test-object|AMAZON_SES_SETUP_NOTIFICATION"
+    r"|\d{4}(?:-\d\d){5}-[0-9A-F]{16}"  # a server access log of S3
+    r"|E[A-Z0-9]{10,14}\.\d{4}-\d\d-\d\d-\d\d\.[0-9a-f]{8}(?:\.gz)?)$"  # CloudFront's
+)
+_TEXT = re.compile(
+    rb"(?:version |\d+ )?account-id |2 (?:\d{12}|unknown) "  # flow logs
+    rb"|#Version: 1\.0\r?\n#Fields:"  # CloudFront
+    rb"|[0-9a-f]{64} \S+ \[\d\d/\w{3}/\d{4}:"  # S3
+    rb"|(?:https?|h2|grpcs?|wss?|tls) \d{4}-\d\d-\d\dT[\d:.]+Z "  # load balancers
+)
+# Files that AWS writes as one JSON object: each set of names belongs to one kind.
+_OBJECTS = (
+    frozenset({"awsAccountId", "digestStartTime", "digestEndTime"}),
+    frozenset({"fileVersion", "configSnapshotId"}),
+    frozenset({"fileVersion", "configurationItems"}),
+    frozenset({"schemaVersion", "accountId", "region", "partition", "arn", "service", "severity"}),  # GuardDuty
+    frozenset({"webaclId", "httpRequest", "action"}),  # WAF
+    frozenset({"query_timestamp", "query_name", "query_type"}),  # Route 53 Resolver
+    frozenset({"firewall_name", "event_timestamp", "event"}),  # Network Firewall
+)
+_LOG_NAME = re.compile(r"_CloudTrail_|\.(?:json|jsonl|ndjson|gz|bz2|xz|zst|zip|log)(?:\.|$)", re.IGNORECASE)
+# What a file manager leaves: a name, and how such a file begins.
+_LITTER = (
+    (re.compile(r"^\.DS_Store$"), b"\0\0\0\1Bud1"),
+    (re.compile(r"^\._"), b"\0\x05\x16\x07"),
+    (re.compile(r"^(?:Thumbs|ehthumbs)\.db$"), b"\xd0\xcf\x11\xe0"),
+)
+_MOST = 1 << 25  # bytes that are searched or parsed to recognise a file
+_ID = re.compile(rb"(?:AKIA|ASIA|ABIA)[A-Z0-9]{16}")
+_BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
+# Text that only spells bytes: what it packs can't be searched.
+_PACKED = re.compile(rb"[A-Za-z0-9+/=_\-\s]{200,}")
+
+
+def other_service(folder: str) -> bool:
+    """True where a folder (its whole path) belongs to another service, in the layout of AWS's own deliveries."""
+    return _FOLDER.search(folder) is not None
+
+
+def explained(path: str, data: bytes) -> bool:
+    """True where a file that is no CloudTrail log needs none to be: another service's, or text without any key id.
+
+    `path` is the whole path, and `data` the bytes of the file as they lie there.
+    """
+    name = path.rpartition("/")[2]
+    if _FILE.match(name) or any(is_name.match(name) and data.startswith(begin) for is_name, begin in _LITTER):
+        return True
+    try:
+        text = content(data)
+        text.decode()
+    except (ForeignError, UnicodeDecodeError):
+        return False
+    return _of_another_service(text) or _without_ids(path, name, text)
+
+
+def _of_another_service(text: bytes) -> bool:
+    if _TEXT.match(text):
+        return True
+    if not text.startswith((b"{", b" ", b"\n")):
+        return False
+    names = _names_in(text)
+    return any(kind <= names for kind in _OBJECTS)
+
+
+def _names_in(text: bytes) -> frozenset[str]:
+    """The names in the first JSON object of a text, be it all of it or a line."""
+    for part in (text, text.partition(b"\n")[0]):
+        if len(part) > _MOST:
+            continue
+        try:
+            found: Any = json.loads(part)
+        except (ValueError, RecursionError):
+            continue
+        return frozenset(found) if isinstance(found, dict) else frozenset()
+    return frozenset()
+
+
+def _without_ids(path: str, name: str, text: bytes) -> bool:
+    """True where a text was searched and can't hold a call: no key id, nothing packed, and no part of a log."""
+    if len(text) > _MOST or _ID.search(text) or _BINARY.search(text) or b"\\u00" in text or _PACKED.fullmatch(text):
+        return False
+    if _UNKNOWN.search(path):
+        return not text.lstrip().startswith((b"{", b"[")) or bool(_names_in(text))
+    return not _LOG_NAME.search(name) and not text.lstrip().startswith((b"{", b"[", b'"'))
