@@ -1,32 +1,18 @@
-"""Where an archive lies: a local folder, or a bucket read through obstore.
-
-Fetching small S3 objects costs boto3 more than a millisecond of CPU each, and obstore a fifth of that.
-"""
+"""Where an archive lies: a local folder, or a bucket (`buckets`)."""
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
-from urllib.parse import urlsplit
+from typing import NamedTuple, Protocol
 
-from sparekey.clock import SystemClock
 from sparekey.errors import BadInputError
 from sparekey.usage.beside import other_service
 from sparekey.usage.unpack import LARGEST, TOO_LARGE
 
-if TYPE_CHECKING:
-    from obstore.store import S3Store
-
-_AT_ONCE = 16
 _ASKED_FOR_SIZE = 16
 _ROOM = 1 << 16
 _PIECE = 1 << 26
-_ASK_AGAIN = timedelta(minutes=5)  # botocore renews what has to be renewed
 
 
 Found = tuple[str, int]
@@ -180,99 +166,12 @@ def _rest(file: int) -> bytes:
     raise OSError(TOO_LARGE)
 
 
-@dataclass(frozen=True)
-class S3Place:
-    """`s3://bucket/prefix`, with the credentials of the usual AWS chain (resolved where it is read)."""
-
-    url: str
-    profile: str | None = None
-    region: str | None = None
-    endpoint: str | None = None
-    only: ClassVar[None] = None
-
-    @property
-    def root(self) -> str:
-        """The URL."""
-        return self.url.rstrip("/")
-
-    @cached_property
-    def _store(self) -> "S3Store":
-        import botocore.session  # noqa: PLC0415 - heavy, and not needed for a local archive
-        from obstore.store import S3Store  # noqa: PLC0415 - an extra
-
-        session = botocore.session.Session(profile=self.profile)
-        credentials = session.get_credentials()
-        if credentials is None:
-            raise BadInputError(
-                f"no AWS credentials to read {self.url} with", "Set AWS_PROFILE, or copy the archive here."
-            )
-
-        def provide() -> Any:
-            frozen = credentials.get_frozen_credentials()
-            return {
-                "access_key_id": frozen.access_key,
-                "secret_access_key": frozen.secret_key,
-                "token": frozen.token,
-                "expires_at": SystemClock().now() + _ASK_AGAIN,
-            }
-
-        url = urlsplit(self.url)
-        endpoint = (
-            self.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        )
-        options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
-        return S3Store(
-            url.netloc,
-            prefix=url.path.strip("/") or None,
-            region=self.region or session.get_config_variable("region") or "us-east-1",
-            credential_provider=provide,
-            client_options={"allow_http": True} if endpoint and endpoint.startswith("http://") else None,
-            virtual_hosted_style_request=not endpoint,
-            **options,
-        )
-
-    def identity(self, folder: str) -> object:
-        """Its path: nothing links to it."""
-        return folder
-
-    def children(self, folder: str) -> Listing:
-        """All pages of one folder."""
-        from obstore import list_with_delimiter  # noqa: PLC0415
-
-        with _as_os_error():
-            found = list_with_delimiter(self._store, folder or None)
-        files = [(item["path"], item["size"]) for item in found["objects"]]
-        return Listing(sorted(found["common_prefixes"]), sorted(files), [])
-
-    def fetch(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
-        """Several at once, in order."""
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            yield from threads.map(self._get, names)
-
-    def _get(self, name: str) -> tuple[str, bytes | OSError]:
-        from obstore import get  # noqa: PLC0415
-
-        try:
-            with _as_os_error():
-                return name, bytes(get(self._store, name).bytes())
-        except OSError as error:
-            return name, error
-
-
-@contextmanager
-def _as_os_error() -> Iterator[None]:
-    from obstore.exceptions import BaseError  # noqa: PLC0415
-
-    try:
-        yield
-    except BaseError as error:
-        raise OSError(str(error).partition("\n")[0][:300]) from error
-
-
 def place(spec: str, *, profile: str | None = None, region: str | None = None) -> Place:
     """The place that `s3://bucket/prefix`, a folder or a file names; raises BadInputError."""
     if spec.startswith("s3://"):
-        if not urlsplit(spec).netloc:
+        from sparekey.usage.buckets import S3Place  # noqa: PLC0415 - an extra, and heavy
+
+        if not S3Place(spec).bucket:
             raise BadInputError(f"{spec} names no bucket", "Write s3://bucket/prefix.")
         return S3Place(spec, profile, region)
     path = Path(spec).expanduser()
