@@ -60,10 +60,10 @@ def content(data: bytes) -> bytes:
 
     Gzip, bzip2 and xz are unpacked, with any number of members and up to three layers deep.
     """
-    text = data
-    for _ in range(_LAYERS):
-        if text.startswith(_BEGIN):
-            return text
+    text = _gunzip(data) if data.startswith(_GZIP) else data
+    if text.startswith(_BEGIN):
+        return text
+    for _ in range(_LAYERS - 1):
         if text.startswith(_GZIP):
             text = _gunzip(text)
         elif text.startswith(_BZIP2):
@@ -91,8 +91,7 @@ def _gunzip(data: bytes) -> bytes:
         raise ForeignError(f"not a gzip file: {error}") from error
     if not member.eof:
         raise ForeignError(TOO_LARGE if len(text) >= LARGEST else "the gzip data is cut short")
-    rest = member.unused_data.lstrip(b"\0")
-    if not rest:
+    if not (rest := member.unused_data):
         return text
     return text + _members(rest, LARGEST - len(text), lambda: isal_zlib.decompressobj(wbits=31), "gzip")
 

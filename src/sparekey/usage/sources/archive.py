@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sparekey.errors import UnreadError
-from sparekey.model import Unreadable, Usage
+from sparekey.model import Usage
 from sparekey.usage.agents import printable
 from sparekey.usage.beside import explained
 from sparekey.usage.board import Board
@@ -111,7 +111,7 @@ class _Passed(NamedTuple):
     @property
     def size(self) -> int:
         """About the memory that it takes."""
-        return len(self.others.stems) + 200 * len(self.names) if self.others.stems else 0
+        return len(self.others.stems) + 200 * len(self.names)
 
 
 def read(spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...]:
@@ -130,18 +130,18 @@ def work(task: _Task) -> _Result:
 
 def _read(root: str, name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes:
     """Scan one file; returns the stems of sessions in it that nobody asked for yet."""
-    part.place = printable(name)
+    part.place = name
     try:
         if isinstance(data, OSError):
             raise data
         stems = scan(data, needles, part)
     except OSError as error:
-        part.unread.append(Unreadable(part.place, error.strerror or str(error)))
+        part.miss(error.strerror or str(error))
     except ForeignError as error:
         if isinstance(data, OSError) or not explained(f"{root}/{name}", data):
-            part.unread.append(Unreadable(part.place, str(error)))
+            part.miss(str(error))
     except MemoryError:
-        part.unread.append(Unreadable(part.place, "it needs more memory than there is"))
+        part.miss("it needs more memory than there is")
     else:
         part.logs += 1
         return _ANY if stems is None else b"".join(stems)
@@ -191,9 +191,9 @@ class _Reading:
 
     def _first_time(self, chunk: list[Entry], told: int, workers: "_Workers") -> _Flying:
         span = _span(chunk)
-        if span.first is not None and span.last is not None:
-            self._oldest = span.first if self._oldest is None else min(self._oldest, span.first)
-            self._newest = span.last if self._newest is None else max(self._newest, span.last)
+        if (first := span.first) is not None and (last := span.last) is not None:
+            self._oldest = first if self._oldest is None else min(self._oldest, first)
+            self._newest = last if self._newest is None else max(self._newest, last)
         wanted = self._keys | self._sessions.alive(span.first)
         names = tuple(entry.name for entry in chunk)
         task = _Task(self._place, names, wanted, self._since, self._until, told)
@@ -230,17 +230,19 @@ class _Reading:
                     yield again, wanted
 
     def _remember(self, passed: _Passed) -> None:
-        self._passed.append(passed)
-        self._remembered += passed.size
-        while self._remembered > _REMEMBERED_BYTES or self._outlived(passed.span.first):
+        if passed.others.stems:  # nothing else is ever looked for in it
+            self._passed.append(passed)
+            self._remembered += passed.size
+        while self._passed and (
+            self._remembered > _REMEMBERED_BYTES or self._outlived(passed.span.first)
+        ):
             gone = self._passed.popleft()
             self._remembered -= gone.size
-            if gone.others.stems:
-                until = _ALWAYS if gone.span.last is None else gone.span.last + _SLACK
-                self._forgotten = max(self._forgotten or 0, until)
+            until = _ALWAYS if gone.span.last is None else gone.span.last + _SLACK
+            self._forgotten = max(self._forgotten or 0, until)
 
     def _outlived(self, now: int | None) -> bool:
-        oldest = self._passed[0].span.last if self._passed else None
+        oldest = self._passed[0].span.last
         return (
             len(self._passed) > _REMEMBERED_TASKS
             and now is not None
@@ -274,11 +276,13 @@ class _Reading:
         if why := limit(self._place):
             for key in self._keys:
                 self._fold.partial(key, why)
-        bounds = (None if time is None else utc(time) for time in (self._oldest, self._newest))
-        since, until = (
-            [time for time in pair if time is not None]
-            for pair in zip((self._request.since, self._request.until), bounds, strict=True)
-        )
+        # Where no name shows when files were delivered, only the calls show what they cover.
+        seen = self._fold.first, self._fold.last
+        oldest, newest = seen if self._oldest is None else (self._oldest, self._newest)
+        since = [time for time in (self._request.since, None if oldest is None else utc(oldest)) if time]
+        until = [time for time in (self._request.until, None if newest is None else utc(newest)) if time]
+        if until:  # a name may be of any time, but no file is delivered in the future
+            until.append(self._request.clock.now())
         source = f"archive {printable(self._place.root)}"
         return self._fold.usages(self._keys, source, max(since, default=None), min(until, default=None))
 
@@ -296,6 +300,9 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     chunk: list[Entry] = []
     size = 0
     for entry in entries:
+        if chunk and not chunk[-1].stamp and entry.stamp:  # when the others are from is not known
+            yield chunk
+            chunk, size = [], 0
         chunk.append(entry)
         size += entry.size
         if size >= _CHUNK_BYTES or len(chunk) >= _CHUNK_FILES:
