@@ -41,7 +41,9 @@ _OBJECTS = (
     frozenset({"awsAccountId", "digestStartTime", "digestEndTime"}),
     frozenset({"fileVersion", "configSnapshotId"}),
     frozenset({"fileVersion", "configurationItems"}),
-    frozenset({"schemaVersion", "accountId", "region", "partition", "arn", "service", "severity"}),  # GuardDuty
+    frozenset(
+        {"schemaVersion", "accountId", "region", "partition", "arn", "service", "severity"}
+    ),  # GuardDuty
     frozenset({"webaclId", "httpRequest", "action"}),  # WAF
     frozenset({"query_timestamp", "query_name", "query_type"}),  # Route 53 Resolver
     frozenset({"firewall_name", "event_timestamp", "event"}),  # Network Firewall
@@ -105,7 +107,13 @@ def _names_in(text: bytes) -> frozenset[str]:
 
 def _without_ids(path: str, name: str, text: bytes) -> bool:
     """True where a text was searched and can't hold a call: no key id, nothing packed, and no part of a log."""
-    if len(text) > _MOST or _ID.search(text) or _BINARY.search(text) or b"\\u00" in text or _PACKED.fullmatch(text):
+    if (
+        len(text) > _MOST
+        or _ID.search(text)
+        or _BINARY.search(text)
+        or b"\\u00" in text
+        or _PACKED.fullmatch(text)
+    ):
         return False
     if _UNKNOWN.search(path):
         return not text.lstrip().startswith((b"{", b"[")) or bool(_names_in(text))

@@ -1,8 +1,8 @@
 """An archive in S3: botocore finds out where the bucket is and by which rules, obstore fetches.
 
-Fetching small S3 objects costs boto3 more than a millisecond of CPU each, and obstore a fifth of that. But only botocore
-knows all that an AWS configuration may say: endpoints by every way of naming them, partitions, FIPS, dual stack, the
-style of addressing, the bucket's own region. So it lists one key, and obstore goes on where that call was sent.
+Fetching small S3 objects costs boto3 more than a millisecond of CPU each, and obstore a fifth of that. But only
+botocore knows all that an AWS configuration may say: endpoints by every way of naming them, partitions, FIPS, dual
+stack, the style of addressing, the bucket's own region. So it lists one key; obstore goes on where that call went.
 """
 
 import os
@@ -39,7 +39,10 @@ _USERINFO = re.compile(r"//[^/@\s]*@")
 
 @dataclass(frozen=True)
 class Bucket:
-    """Where a bucket is asked, as botocore would: its own host (`virtual`) or a path of `endpoint`; the signing region."""
+    """Where botocore asks for a bucket: at a host of its own (`virtual`), or in the path of `endpoint`.
+
+    `region` is the one to sign for.
+    """
 
     endpoint: str
     virtual: bool
@@ -131,7 +134,10 @@ class S3Place:
         meta = error.response.get("ResponseMetadata", {})
         code, status = str(answer.get("Code", "")), int(meta.get("HTTPStatusCode", 400))
         region = meta.get("HTTPHeaders", {}).get("x-amz-bucket-region") or answer.get("Region")
-        if status in {301, 307} or code in {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}:
+        if status in {301, 307} or code in {
+            "AuthorizationHeaderMalformed",
+            "IllegalLocationConstraintException",
+        }:
             where = f"region {region}" if region else "another region"
             return UnreadError(
                 f"{self.root} could not be listed: the bucket is in {where} ({code or status})",
@@ -201,7 +207,9 @@ class S3Place:
         with _as_os_error():
             found = list_with_delimiter(self._store, folder or None)
         files: list[Found] = [
-            (item["path"], item["size"]) for item in found["objects"] if item["path"] != folder or item["size"]
+            (item["path"], item["size"])
+            for item in found["objects"]
+            if item["path"] != folder or item["size"]
         ]
         return Listing(sorted(found["common_prefixes"]), sorted(files), [])
 

@@ -95,9 +95,7 @@ class LocalPlace:
                         self._odd(item, name, found)
                 except OSError as error:
                     found.unread.append((name, error.strerror or str(error)))
-        for names in found:
-            names.sort()  # type: ignore[attr-defined]
-        return found
+        return Listing(sorted(found.folders), sorted(found.files), sorted(found.unread))
 
     def _odd(self, item: "os.DirEntry[str]", name: str, found: Listing) -> None:
         """Sort in what is no file, and no folder but by a link."""

@@ -20,6 +20,7 @@ from sparekey.usage.agents import UNKNOWN, family, printable
 _SESSION = re.compile(r"ASIA\w{16,124}", re.ASCII)
 _SHORT = 200
 _LONGEST = 1024  # CloudTrail itself cuts a user agent at 1 KB
+_USUAL = 1 << 13  # bytes of a record; only a longer one may hold many long texts
 # No call to AWS is older; what is beyond is no time of a call either.
 _FIRST, _END = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (2006, 2200))
 _DIGEST = 16
@@ -93,11 +94,11 @@ def decode(raw: bytes | msgspec.Raw) -> Record | None:
         return lenient(json.loads(text, object_pairs_hook=once))
     if text.count(_KEY) > 1 or text.count(_IDENTITY) > 1:
         json.loads(text, object_pairs_hook=once)
-    return record
+    return _cut(record) if len(text) > _USUAL else record
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, as a hook of the standard library; raises ValueError for a name read here that stands twice."""
+    """An object of JSON (a hook of the standard library); raises ValueError where a name read here stands twice."""
     value = dict(pairs)
     if len(value) != len(pairs):
         names = [name for name, _ in pairs]
@@ -112,10 +113,14 @@ def lenient(value: Any) -> Record | None:
         return None
     texts = {name: value.get(name) for name in _TEXTS}
     answer = value.get("responseElements")
-    return Record(
-        **{name: text for name, text in texts.items() if isinstance(text, str)},
-        userIdentity=_identity(value.get("userIdentity")),
-        responseElements=Answer(_identity(answer.get("credentials"))) if isinstance(answer, dict) else None,
+    return _cut(
+        Record(
+            **{name: text for name, text in texts.items() if isinstance(text, str)},
+            userIdentity=_identity(value.get("userIdentity")),
+            responseElements=Answer(_identity(answer.get("credentials")))
+            if isinstance(answer, dict)
+            else None,
+        )
     )
 
 
@@ -138,10 +143,8 @@ def event(record: Record) -> Event | None:
         principal,
         _digest(record, principal),
         _seconds(record.eventTime or ""),
-        where(
-            _cut(record.userAgent), _cut(record.sourceIPAddress), _cut(record.eventSource), _cut(record.awsRegion)
-        ),
-        _short(_cut(record.eventName)),
+        where(record.userAgent, record.sourceIPAddress, record.eventSource, record.awsRegion),
+        _short(record.eventName),
         bool(record.errorCode),
         None if record.errorCode else _minted(record.responseElements),
     )
@@ -179,9 +182,13 @@ def _seconds(text: str) -> int | None:
     return at if _FIRST <= at < _END else None
 
 
-def _cut(text: str | None) -> str | None:
-    """As much of a text as counts: what is kept of it for the next record is bounded by that."""
-    return text[:_LONGEST] if text else text
+def _cut(record: Record) -> Record:
+    """The record with no text longer than what counts: what is kept of it for later ones is bounded by that."""
+    for name in _TEXTS:
+        text = getattr(record, name)
+        if text is not None and len(text) > _LONGEST and name != "eventID":
+            setattr(record, name, text[:_LONGEST])
+    return record
 
 
 def _minted(answer: Answer | None) -> str | None:

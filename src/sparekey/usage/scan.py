@@ -3,7 +3,8 @@
 Unpack it (`unpack`), look for the wanted ids as text, and only where one occurs let msgspec cut the file into
 records and decode those that hold one. Records are cut by the parser and never by hand: the text search only
 shows which of them to decode. What the search cannot be sure of (escapes that could spell an id, a name written
-twice) is decoded record by record by a reader that refuses what can be read in two ways. Measured in docs/benchmarks.md.
+twice) is decoded record by record by a reader that refuses what can be read in two ways. Measured in
+docs/benchmarks.md.
 """
 
 import ctypes
@@ -22,8 +23,8 @@ from ahocorasick_rs import BytesAhoCorasick
 from sparekey.usage.board import Board
 from sparekey.usage.fold import Part
 from sparekey.usage.join import attribute
-from sparekey.usage.records import Event, Record, decode, event, lenient, once
-from sparekey.usage.unpack import TOO_LARGE, ForeignError, content
+from sparekey.usage.records import Event, decode, event, lenient, once
+from sparekey.usage.unpack import ForeignError, content
 
 # An id has 20 characters; were it longer, its beginning would do: the decoder has the last word.
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
@@ -117,7 +118,7 @@ def scan(data: bytes, needles: Needles, part: Part) -> Set[bytes] | None:
     if len(text) > _LONG:
         _bound(text)
     if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
-        _count(_uses_of(_tolerant(text), needles), needles, part)
+        _count(_tolerant_uses(text, needles), needles, part)
         return None
     places = _SESSIONS.find_matches_as_indexes(text)
     number = len(places)
@@ -161,7 +162,7 @@ def _uses(text: bytes, places: list[_Match], stems: list[bytes], needles: Needle
         held = {bisect_right(ends, at) for _, at, _ in found} - done
         if len(records) in held:  # an id that stands after the records
             return _all_uses(text, needles)
-        more = _uses_of(_decoded(records[index] for index in sorted(held)), needles)
+        more = _uses_of((records[index] for index in sorted(held)), needles)
         done |= held
         uses += more
         wanted = _stems(use.minted for use in more if use.minted) or needles.news()
@@ -171,31 +172,46 @@ def _uses(text: bytes, places: list[_Match], stems: list[bytes], needles: Needle
 def _all_uses(text: bytes, needles: Needles) -> list[Event]:
     """Decode every record, however the file is written."""
     records = _cut(text) if text.count(_NAME) == 1 else None
-    return _uses_of(_tolerant(text) if records is None else _decoded(records), needles)
+    return _tolerant_uses(text, needles) if records is None else _uses_of(records, needles)
 
 
-def _uses_of(records: Iterable[tuple[Record | None, Any]], needles: Needles) -> list[Event]:
-    """The uses that records show; raises ForeignError where one names a wanted id and shows no signer."""
+def _uses_of(records: Iterable[msgspec.Raw], needles: Needles) -> list[Event]:
+    """The uses that records show; raises ForeignError where one can't be read."""
     uses = []
-    for record, source in records:
-        use = event(record) if record is not None else None
-        if use is not None:
-            uses.append(use)
-        elif needles.named(_unexplained(source)):
-            raise ForeignError("a record names the key, and it cannot be read who signed it")
+    try:
+        for raw in records:
+            record = decode(raw)
+            if record is not None and (use := event(record)) is not None:
+                uses.append(use)
+            else:
+                _explain(json.loads(bytes(raw)), needles)
+    except (ValueError, RecursionError) as error:
+        raise (
+            error if isinstance(error, ForeignError) else ForeignError(f"a record is not JSON: {error}")
+        ) from error
     return uses
 
 
-def _unexplained(source: Any) -> str:
-    """The part of a record without a signer in which no key id may stand; a readable record explains the rest.
+def _tolerant_uses(text: bytes, needles: Needles) -> list[Event]:
+    """The uses in a file that the strict parser does not cut into records."""
+    uses = []
+    for value in _tolerant(text):
+        record = lenient(value)
+        if record is not None and (use := event(record)) is not None:
+            uses.append(use)
+        else:
+            _explain(value, needles)
+    return uses
+
+
+def _explain(value: Any, needles: Needles) -> None:
+    """Raise ForeignError where a record without a signer names a wanted id where only a signer stands.
 
     A call that only speaks of a key names it elsewhere: in its parameters, or in its answer.
     """
-    value = json.loads(bytes(source)) if isinstance(source, msgspec.Raw) else source
     identity = value.get("userIdentity") if isinstance(value, dict) else None
-    if not isinstance(identity, dict):
-        return json.dumps(value)
-    return json.dumps(identity)
+    if needles.named(json.dumps(identity if isinstance(identity, dict) else value)):
+        raise ForeignError("a record names the key, and it cannot be read who signed it")
 
 
 def _cut(text: bytes) -> list[msgspec.Raw] | None:
@@ -206,44 +222,36 @@ def _cut(text: bytes) -> list[msgspec.Raw] | None:
         return None
 
 
-def _decoded(records: Iterable[msgspec.Raw]) -> Iterator[tuple[Record | None, Any]]:
-    try:
-        for raw in records:
-            yield decode(raw), raw
-    except (ValueError, RecursionError) as error:
-        raise ForeignError(f"a record is not JSON: {error}") from error
-
-
-def _tolerant(text: bytes) -> Iterator[tuple[Record | None, Any]]:
-    """The standard library's reading of a log file or of JSON lines."""
-    first = True
+def _tolerant(text: bytes) -> Iterator[Any]:
+    """The records of a log file or of JSON lines as the standard library reads them."""
+    empty = True
     for line in _documents(text):
-        first = False
-        for record in _records(line):
-            yield lenient(record), record
-    if first:
+        empty = False
+        yield from _records(line)
+    if empty:
         raise ForeignError("it is empty")
 
 
 def _documents(text: bytes) -> Iterator[Any]:
     """The JSON documents of a file: one, or one on each line."""
-    try:
-        if len(text) > _LONG:
-            raise ValueError(TOO_LARGE)  # the library's own reading takes ten times the memory
-        whole = _document(text)
-    except (ValueError, RecursionError) as error:
+    whole = "a strict reader refuses it"
+    if len(text) <= _LONG:  # the library's own reading takes ten times the memory
         try:
-            for match in _LINE.finditer(text):
-                if match.end() - match.start() > _LONG:
-                    raise ForeignError("not JSON to a strict reader, and a line of it is larger than 64 MiB")
-                if line := match[0].strip():
-                    yield _document(line)
-        except ForeignError:
-            raise
-        except (ValueError, RecursionError):
-            raise ForeignError(f"not JSON: {error}") from error
-    else:
-        yield whole
+            document = _document(text)
+        except (ValueError, RecursionError) as error:
+            whole = str(error)
+        else:
+            yield document
+            return
+    for match in _LINE.finditer(text):
+        if match.end() - match.start() > _LONG:
+            raise ForeignError(f"not JSON: {whole}, and a line of it is larger than 64 MiB")
+        if line := match[0].strip():
+            try:
+                document = _document(line)
+            except (ValueError, RecursionError):
+                raise ForeignError(f"not JSON: {whole}") from None
+            yield document
 
 
 def _document(text: bytes) -> Any:

@@ -233,9 +233,7 @@ class _Reading:
         if passed.others.stems:  # nothing else is ever looked for in it
             self._passed.append(passed)
             self._remembered += passed.size
-        while self._passed and (
-            self._remembered > _REMEMBERED_BYTES or self._outlived(passed.span.first)
-        ):
+        while self._passed and (self._remembered > _REMEMBERED_BYTES or self._outlived(passed.span.first)):
             gone = self._passed.popleft()
             self._remembered -= gone.size
             until = _ALWAYS if gone.span.last is None else gone.span.last + _SLACK
