@@ -55,6 +55,7 @@ _LITTER = (
     (re.compile(r"^\._"), b"\0\x05\x16\x07"),
     (re.compile(r"^(?:Thumbs|ehthumbs)\.db$"), b"\xd0\xcf\x11\xe0"),
 )
+_PLAIN = 0.75  # characters a byte: text read in an encoding that it is not in has fewer, and hides its ids
 _MOST = 1 << 25  # bytes that are searched or parsed to recognise a file
 _ID = re.compile(rb"(?:AKIA|ASIA|ABIA)[A-Z0-9]{16}")
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
@@ -109,6 +110,7 @@ def _without_ids(path: str, name: str, text: bytes) -> bool:
     """True where a text was searched and can't hold a call: no key id, nothing packed, and no part of a log."""
     if (
         len(text) > _MOST
+        or len(text.decode()) < _PLAIN * len(text)
         or _ID.search(text)
         or _BINARY.search(text)
         or b"\\u00" in text

@@ -115,7 +115,7 @@ class S3Place:
             client.meta.events.register_last("before-sign.s3", note)
             prefix = f"{self._prefix}/" if self._prefix else ""
             client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=1)
-        except (BotoCoreError, ClientError, ValueError) as error:
+        except (BotoCoreError, ClientError, ValueError, RecursionError) as error:
             raise self._refused(error) from error
         url, region = asked[-1]
         parts = urlsplit(url)
@@ -175,7 +175,10 @@ class S3Place:
             credential_provider=provide,
             client_options=self._transport(found.endpoint),
             virtual_hosted_style_request=found.virtual,
-            endpoint=found.endpoint,
+            # It comes before what obstore itself would take from the environment, which botocore may have ignored.
+            aws_endpoint_url_s3=found.endpoint,
+            skip_signature=False,
+            s3_express=False,
         )
 
     def _transport(self, endpoint: str) -> Any:
