@@ -247,7 +247,7 @@ OTHERS = [
     ),
     (f"AWSLogs/{ACCOUNT}/NewService/2026/01/10/x.json.gz", '{"detail": 1}\n{"detail": 2}'),
     (f"AWSLogs/{ACCOUNT}/NewService/2026/01/10/x.log", "a line\n"),
-    (f"{ACCOUNT}_CloudTrail-Digest_eu-central-1_t_eu-central-1_20260110T100000Z.json.gz", f'{{"x":"{OLD}"}}'),
+    (f"{ACCOUNT}_CloudTrail-Digest_eu-central-1_t_eu-central-1_20260110T100000Z.json.gz", '{"x": 1}'),
     (f"{ACCOUNT}_vpcflowlogs_eu-central-1_fl-1_20260110T1000Z_x.log.gz", FLOW),
     (
         f"{ACCOUNT}_elasticloadbalancing_eu-central-1_app.x_20260110T1000Z_x.log.gz",
@@ -303,6 +303,8 @@ def test_a_log_by_another_name_is_read(root: Path, name: str) -> None:
         ("notes", "\x00"),
         ("notes", "\\u0041KIA…"),
         (f"AWSLogs/{ACCOUNT}/NewService/x.json", "{ cut"),
+        (f"{ACCOUNT}_CloudTrail-Digest_x_20260110T100000Z.json.gz", f'{{"x": "{OLD}"}}'),
+        (f"{ACCOUNT}_CloudTrail-Digest_x_20260110T100000Z.json.gz", "\x1f\x8b"),
         (f"AWSLogs/{ACCOUNT}/NewService/x.json", f'{{"key": "{OLD}"}}'),
     ],
 )

@@ -69,19 +69,22 @@ def other_service(folder: str) -> bool:
 
 
 def explained(path: str, data: bytes) -> bool:
-    """True where a file that is no CloudTrail log needs none to be: another service's, or text without any key id.
+    """True where a file that is no CloudTrail log need not be one: another service's, or text without any key id.
 
-    `path` is the whole path, and `data` the bytes of the file as they lie there.
+    `path` is the whole path, and `data` the bytes of the file as they lie there. A name alone explains nothing: it
+    says what a text without key ids may be, and in which text no part of a log can be hidden.
     """
     name = path.rpartition("/")[2]
-    if _FILE.match(name) or any(is_name.match(name) and data.startswith(begin) for is_name, begin in _LITTER):
+    if any(kind.match(name) and data.startswith(begin) for kind, begin in _LITTER):
         return True
     try:
         text = content(data)
-        text.decode()
+        characters = len(text.decode())
     except (ForeignError, UnicodeDecodeError):
         return False
-    return _of_another_service(text) or _without_ids(path, name, text)
+    if _of_another_service(text):
+        return True
+    return characters >= _PLAIN * len(text) and _without_ids(text) and _need_not_be_a_log(path, name, text)
 
 
 def _of_another_service(text: bytes) -> bool:
@@ -106,17 +109,22 @@ def _names_in(text: bytes) -> frozenset[str]:
     return frozenset()
 
 
-def _without_ids(path: str, name: str, text: bytes) -> bool:
-    """True where a text was searched and can't hold a call: no key id, nothing packed, and no part of a log."""
-    if (
+def _without_ids(text: bytes) -> bool:
+    """True where a text was searched, and no key id stands in it, open or packed."""
+    return not (
         len(text) > _MOST
-        or len(text.decode()) < _PLAIN * len(text)
         or _ID.search(text)
         or _BINARY.search(text)
         or b"\\u00" in text
         or _PACKED.fullmatch(text)
-    ):
-        return False
+    )
+
+
+def _need_not_be_a_log(path: str, name: str, text: bytes) -> bool:
+    """True where the name is of another service's file, or neither name nor text is like a log."""
+    document = text.lstrip().startswith((b"{", b"["))
+    if _FILE.match(name):
+        return True
     if _UNKNOWN.search(path):
-        return not text.lstrip().startswith((b"{", b"[")) or bool(_names_in(text))
-    return not _LOG_NAME.search(name) and not text.lstrip().startswith((b"{", b"[", b'"'))
+        return not document or bool(_names_in(text))
+    return not _LOG_NAME.search(name) and not document and not text.lstrip().startswith(b'"')
