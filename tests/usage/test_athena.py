@@ -313,7 +313,7 @@ def of_table(table: dict[str, Any], partitions: Collection[str] = (), **options:
 
 
 def projected(**changes: str | None) -> dict[str, Any]:
-    whole = TABLE["GetTableMetadata"]["TableMetadata"]
+    whole: dict[str, Any] = TABLE["GetTableMetadata"]["TableMetadata"]
     parameters = whole["Parameters"] | {name.replace("__", "."): value for name, value in changes.items()}
     return whole | {"Parameters": {name: value for name, value in parameters.items() if value is not None}}
 
@@ -388,10 +388,12 @@ def test_a_usage_reaches_no_further_than_its_table(span: str, since: datetime, u
 
 def test_a_table_that_may_not_be_looked_at_makes_a_usage_partial() -> None:
     class Denied(AthenaOfATable):
-        def __call__(self, service: str, action: str, *params: Any) -> dict[str, Any]:
+        def __call__(
+            self, service: str, action: str, params: Mapping[str, Any], region: str | None = None
+        ) -> dict[str, Any]:
             if action == "GetTableMetadata":
                 raise UnreadError("access denied: athena:GetTableMetadata")
-            return super().__call__(service, action, *params)
+            return super().__call__(service, action, params, region)
 
     request = Request(call=Denied({}), clock=FakeClock(), workgroup="w")
     (found,) = usage.read("athena=trail", [OLD], request)

@@ -19,9 +19,10 @@ from sparekey import usage
 from sparekey.errors import UnreadError
 from sparekey.model import Usage
 from sparekey.usage import places, scan, unpack
-from sparekey.usage.beside import explained, other_service
+from sparekey.usage.beside import explained
 from sparekey.usage.places import place
 from sparekey.usage.request import Request
+from sparekey.usage.services import other_service
 from usage.archives import ACCOUNT, NEW, OLD, SESSIONS, file_name, mint, put, put_bytes, record
 
 

@@ -126,8 +126,8 @@ def read(root: Path) -> tuple[Usage, Usage]:
 
 def verdict(old: Usage, new: Usage) -> Moved | NotMoved:
     used = LastUsed("used", LAST, "dynamodb", REGION)
-    keys = [AccessKey(key, "Active", NOW - timedelta(days=99), used) for key in (OLD, NEW)]
-    return moved(*keys, {OLD: old, NEW: new}, Policy(), NOW)
+    before, kept = (AccessKey(key, "Active", NOW - timedelta(days=99), used) for key in (OLD, NEW))
+    return moved(before, kept, {OLD: old, NEW: new}, Policy(), NOW)
 
 
 def lay_out(root: Path, spread: list[tuple[str, bytes]], linked: bool) -> None:

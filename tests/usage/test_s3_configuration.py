@@ -69,11 +69,12 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def choose(self, query: str, signed: str) -> tuple[int, bytes, dict[str, str]]:
         if self.server.refusal:
-            status, body, headers = self.server.refusal
-            return status, body.encode(), headers
+            status, refused, headers = self.server.refusal
+            return status, refused.encode(), headers
         if self.server.region and signed != self.server.region:
-            body = f"<Error><Code>AuthorizationHeaderMalformed</Code><Region>{self.server.region}</Region></Error>"
-            return 400, body.encode(), {}
+            code = "AuthorizationHeaderMalformed"
+            answer = f"<Error><Code>{code}</Code><Region>{self.server.region}</Region></Error>"
+            return 400, answer.encode(), {}
         if "list-type" in query:
             return 200, LISTING.encode(), {}
         status, body = self.server.object

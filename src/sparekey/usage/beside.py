@@ -2,30 +2,20 @@
 
 A folder of AWS's own layout that belongs to another service is not walked. Any other file is opened first, whatever
 its name: only what then is no CloudTrail log is judged here, by its name and by its content.
-https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/AWS-logs-and-resource-policy.html lists services that deliver
-logs to S3.
 """
 
 import json
 import re
 from typing import Any
 
-from sparekey.usage.unpack import ForeignError, content
+from sparekey.usage.bounds import ForeignError
+from sparekey.usage.services import ACCOUNT, NAMES
+from sparekey.usage.unpack import content
 
-_ACCOUNT = r"/AWSLogs/(?:o-[a-z0-9]+/)?(?:\d{12}|aws-account-id=\d{12})"
-# Services that write to folders of their own below AWSLogs/ACCOUNT/, CloudTrail's other kinds of files included.
-_SERVICES = (
-    *("CloudTrail-Digest", "CloudTrail-Insight", "CloudTrail-Aggregated", "CloudTrail-Lake"),
-    *("AmazonMQ", "BedrockModelInvocationLogs", "CloudFront", "Config", "GuardDuty", "MskConnect", "S3Logs"),
-    *("SageMaker", "VpcLattice", "WAFLogs", "elasticloadbalancing", "globalaccelerator", "network-firewall"),
-    *("redshift", "route53resolver", "ses", "vpcdnsquerylogs", "vpcflowlogs", "vpn", "verified-access"),
-)
-_NAMES = "|".join(map(re.escape, _SERVICES))
-_FOLDER = re.compile(rf"{_ACCOUNT}/(?:{_NAMES}|aws-service=(?!cloudtrail(?:/|$))[^/]+)(?:/|$)", re.IGNORECASE)
 # A folder of a service that is not known here: its files are opened, and need not be CloudTrail's.
-_UNKNOWN = re.compile(rf"{_ACCOUNT}/(?!CloudTrail(?:/|$))[^/]+/", re.IGNORECASE)
+_UNKNOWN = re.compile(rf"{ACCOUNT}/(?!CloudTrail(?:/|$))[^/]+/", re.IGNORECASE)
 _FILE = re.compile(
-    rf"^(?:\d{{12}}_(?:{_NAMES})_.*"
+    rf"^(?:\d{{12}}_(?:{NAMES})_.*"
     r"|ConfigWritabilityCheckFile|ELBAccessLogTestFile|aws-programmatic-access-test-object|AMAZON_SES_SETUP_NOTIFICATION"
     r"|\d{4}(?:-\d\d){5}-[0-9A-F]{16}"  # a server access log of S3
     r"|E[A-Z0-9]{10,14}\.\d{4}-\d\d-\d\d-\d\d\.[0-9a-f]{8}(?:\.gz)?)$"  # CloudFront's
@@ -61,11 +51,6 @@ _ID = re.compile(rb"(?:AKIA|ASIA|ABIA)[A-Z0-9]{16}")
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
 # Text that only spells bytes: what it packs can't be searched.
 _PACKED = re.compile(rb"[A-Za-z0-9+/=_\-\s]{200,}")
-
-
-def other_service(folder: str) -> bool:
-    """True where a folder (its whole path) belongs to another service, in the layout of AWS's own deliveries."""
-    return _FOLDER.search(folder) is not None
 
 
 def explained(path: str, data: bytes) -> bool:

@@ -26,8 +26,8 @@ from botocore.utils import get_environ_proxies
 from sparekey.aws.errors import from_answer, from_botocore
 from sparekey.clock import SystemClock
 from sparekey.errors import BadInputError, UnreadError
+from sparekey.usage.bounds import LARGEST, TOO_LARGE
 from sparekey.usage.places import Found, Listing
-from sparekey.usage.unpack import LARGEST, TOO_LARGE
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

@@ -14,8 +14,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from sparekey.model import Value
-from sparekey.usage.beside import other_service
 from sparekey.usage.places import Found, Place
+from sparekey.usage.services import other_service
 
 _FILE = re.compile(r"(\d{12})_CloudTrail_([a-z0-9-]+)_(\d{8}T\d{4}Z)_[^/]*$")
 _TRAIL = re.compile(r"/(\d{12})/CloudTrail/([a-z0-9-]+)((?:/\d+){0,3})$")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sparekey.errors import BadInputError
-from sparekey.usage.beside import other_service
-from sparekey.usage.unpack import LARGEST, TOO_LARGE
+from sparekey.usage.bounds import LARGEST, TOO_LARGE
+from sparekey.usage.services import other_service
 
 _ASKED_FOR_SIZE = 16
 _ROOM = 1 << 16

@@ -21,10 +21,11 @@ import msgspec
 from ahocorasick_rs import BytesAhoCorasick
 
 from sparekey.usage.board import Board
+from sparekey.usage.bounds import ForeignError
 from sparekey.usage.fold import Part
 from sparekey.usage.join import attribute
 from sparekey.usage.records import Event, decode, event, lenient, once
-from sparekey.usage.unpack import ForeignError, content
+from sparekey.usage.unpack import content
 
 # An id has 20 characters; were it longer, its beginning would do: the decoder has the last word.
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html

@@ -12,8 +12,8 @@ from typing import Any
 
 from isal import isal_zlib
 
-LARGEST = 1 << 29  # bytes, packed and unpacked; no CloudTrail file comes near it, a gzip bomb does
-TOO_LARGE = "larger than 512 MiB"
+from sparekey.usage.bounds import LARGEST, TOO_LARGE, ForeignError
+
 _MOST_MEMBERS = 1_000_000
 _LAYERS = 3  # a file packed in a packed file
 _FIRST_WINDOW, _LARGEST_WINDOW = 1 << 8, 1 << 20
@@ -39,10 +39,6 @@ _REFUSED = (
     (b"age-encryption.org", "encrypted"),
     (b"-----BEGIN PGP", "encrypted"),
 )
-
-
-class ForeignError(ValueError):
-    """A file that is no CloudTrail log, or not a whole one."""
 
 
 def _raised_by_isal() -> type[Exception]:

@@ -26,13 +26,13 @@ from sparekey.model import Usage
 from sparekey.usage.agents import printable
 from sparekey.usage.beside import explained
 from sparekey.usage.board import Board
+from sparekey.usage.bounds import ForeignError
 from sparekey.usage.fold import Fold, Part, seconds, utc
 from sparekey.usage.join import Sessions
 from sparekey.usage.layout import Entry, Scope, delivered, in_order, limit
 from sparekey.usage.places import Place, place
 from sparekey.usage.request import Progress, Request
 from sparekey.usage.scan import STEM, Needles, keep_buffers, scan
-from sparekey.usage.unpack import ForeignError
 
 _CHUNK_BYTES = 4 << 20
 _CHUNK_FILES = 1_000
