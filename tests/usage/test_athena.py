@@ -1,7 +1,7 @@
 """Athena: its SQL is run in DuckDB over the archives that the scanner reads, its calls against moto."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,26 @@ def test_a_name_that_is_no_tables_is_refused(table: str) -> None:
         athena.query(table, [OLD], Request())
 
 
+TABLE: dict[str, dict[str, Any]] = {
+    "GetTableMetadata": {
+        "TableMetadata": {
+            "PartitionKeys": [{"Name": "account"}, {"Name": "region"}, {"Name": "timestamp"}],
+            "Parameters": {
+                "projection.enabled": "true",
+                "projection.account.type": "enum",
+                "projection.account.values": f"{ACCOUNT},222233334444",
+                "projection.region.type": "enum",
+                "projection.region.values": "eu-central-1,us-east-1",
+                "projection.timestamp.type": "date",
+                "projection.timestamp.range": "2025/01/01,NOW",
+                "storage.location.template": "s3://b/AWSLogs/${account}/CloudTrail/${region}/${timestamp}",
+            },
+        }
+    },
+    "DescribeRegions": {"Regions": [{"RegionName": "eu-central-1"}, {"RegionName": "us-east-1"}]},
+}
+
+
 class AthenaByMoto:
     """Athena's calls, answered by moto with the rows that it is handed; a query runs for two polls."""
 
@@ -165,6 +185,8 @@ class AthenaByMoto:
     def __call__(
         self, service: str, action: str, params: Mapping[str, Any], region: str | None = None
     ) -> dict[str, Any]:
+        if action in TABLE:
+            return TABLE[action]
         assert service == "athena"
         self.asked.append((action, dict(params)))
         answer: dict[str, Any] = self.client._make_api_call(action, dict(params))
@@ -220,6 +242,8 @@ def test_results_are_read_to_the_last_page() -> None:
     def call(
         service: str, action: str, params: Mapping[str, Any], region: str | None = None
     ) -> dict[str, Any]:
+        if action in TABLE:
+            return TABLE[action]
         if action == "StartQueryExecution":
             return {"QueryExecutionId": "q"}
         if action == "GetQueryExecution":
@@ -248,6 +272,134 @@ def test_a_query_that_fails_is_an_error(status: dict[str, str], why: str) -> Non
 
     with pytest.raises(UnreadError, match=why):
         usage.read("athena=trail", [OLD], Request(call=call))
+
+
+class AthenaOfATable:
+    """Athena over a table that has no call of any key; `table` and `regions` answer what is asked of it."""
+
+    def __init__(self, table: dict[str, Any], partitions: Collection[str] = (), regions: str = "") -> None:
+        self.table, self.partitions, self.text = table, partitions, ""
+        self.regions = regions or "eu-central-1,us-east-1"
+
+    def __call__(
+        self, service: str, action: str, params: Mapping[str, Any], region: str | None = None
+    ) -> dict[str, Any]:
+        match action:
+            case "StartQueryExecution":
+                self.text = params["QueryString"]
+                return {"QueryExecutionId": "q"}
+            case "GetQueryExecution":
+                return {"QueryExecution": {"Status": {"State": "SUCCEEDED"}}}
+            case "GetQueryResults":
+                shown = self.partitions if self.text.startswith("SHOW") else [*athena._COLUMNS][:1]
+                return {"ResultSet": {"Rows": [{"Data": [{"VarCharValue": line}]} for line in shown]}}
+            case "GetTableMetadata":
+                assert params["CatalogName"] == "AwsDataCatalog"
+                return {"TableMetadata": self.table}
+            case _:
+                return {"Regions": [{"RegionName": name} for name in self.regions.split(",")]}
+
+
+def of_table(table: dict[str, Any], partitions: Collection[str] = (), **options: Any) -> Usage:
+    request = Request(
+        call=AthenaOfATable(table, partitions),
+        clock=FakeClock(),
+        since=NOW - timedelta(days=90),
+        owners={OLD: ACCOUNT},
+        **options,
+    )
+    (found,) = usage.read("athena=audit.trail", [OLD], request)
+    return found
+
+
+def projected(**changes: str | None) -> dict[str, Any]:
+    whole: dict[str, Any] = TABLE["GetTableMetadata"]["TableMetadata"]
+    parameters = whole["Parameters"] | {name.replace("__", "."): value for name, value in changes.items()}
+    return whole | {"Parameters": {name: value for name, value in parameters.items() if value is not None}}
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        (projected(), ()),
+        (
+            projected(projection__region__values="us-east-1"),
+            ("the table leaves out region eu-central-1",),
+        ),
+        (
+            projected(projection__account__values="222233334444"),
+            (f"the table leaves out account {ACCOUNT}",),
+        ),
+        (
+            projected(
+                storage__location__template="s3://b/AWSLogs/222233334444/CloudTrail/us-east-1/${timestamp}"
+            ),
+            ("the table leaves out region eu-central-1", f"the table leaves out account {ACCOUNT}"),
+        ),
+        (
+            {"Parameters": {"location": "s3://b/AWSLogs/", "ignore.malformed.json": "TRUE"}},
+            ("the table leaves out records that it can't read (ignore.malformed.json)",),
+        ),
+        ({"Parameters": {"location": "s3://b/AWSLogs/"}}, ()),
+        (
+            {"Parameters": {"location": f"s3://b/AWSLogs/{ACCOUNT}/CloudTrail/us-east-1/"}},
+            ("the table leaves out region eu-central-1",),
+        ),
+        (
+            projected(projection__timestamp__range="sometime,NOW"),
+            ("since when the table reaches can't be read from its properties",),
+        ),
+        (
+            projected(projection__timestamp__range="9999/99/99,NOW"),
+            ("since when the table reaches can't be read from its properties",),
+        ),
+    ],
+)
+def test_what_a_table_leaves_out_makes_a_usage_partial(table: dict[str, Any], why: tuple[str, ...]) -> None:
+    assert of_table(table).partial == tuple(sorted(why))
+
+
+@pytest.mark.parametrize(
+    ("partitions", "why"),
+    [
+        (["region=eu-central-1/day=1", "region=us-east-1/day=1"], ()),
+        (["region=us-east-1/day=1"], ("the table leaves out region eu-central-1",)),
+        ([], ()),
+    ],
+)
+def test_partitions_that_were_added_are_listed(partitions: list[str], why: tuple[str, ...]) -> None:
+    table = {"PartitionKeys": [{"Name": "region"}, {"Name": "day"}], "Parameters": {"location": "s3://b/x/"}}
+    expected = why or (() if partitions else ("the table has no partition",))
+    assert of_table(table, partitions).partial == expected
+
+
+@pytest.mark.parametrize(
+    ("span", "since", "until"),
+    [
+        ("2026/02/01,NOW", datetime(2026, 2, 1, tzinfo=UTC), NOW - timedelta(minutes=15)),
+        ("NOW-10DAYS,NOW", NOW - timedelta(days=10), NOW - timedelta(minutes=15)),
+        ("2025/01/01,2026/02/20", NOW - timedelta(days=90), datetime(2026, 2, 20, tzinfo=UTC)),
+    ],
+)
+def test_a_usage_reaches_no_further_than_its_table(span: str, since: datetime, until: datetime) -> None:
+    found = of_table(projected(projection__timestamp__range=span))
+    assert (found.since, found.until) == (since, until)
+
+
+def test_a_table_that_may_not_be_looked_at_makes_a_usage_partial() -> None:
+    class Denied(AthenaOfATable):
+        def __call__(
+            self, service: str, action: str, params: Mapping[str, Any], region: str | None = None
+        ) -> dict[str, Any]:
+            if action == "GetTableMetadata":
+                raise UnreadError("access denied: athena:GetTableMetadata")
+            return super().__call__(service, action, params, region)
+
+    request = Request(call=Denied({}), clock=FakeClock(), workgroup="w")
+    (found,) = usage.read("athena=trail", [OLD], request)
+    assert found.partial == (
+        "what the table covers could not be read: access denied: athena:GetTableMetadata",
+    )
 
 
 def test_it_needs_credentials() -> None:

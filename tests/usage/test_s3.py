@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from sparekey import usage
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.places import S3Place
+from sparekey.usage.buckets import S3Place
 from sparekey.usage.request import Request
 from usage.archives import NEW, OLD, SESSIONS, file_name, mint, record
 
@@ -86,13 +86,14 @@ def test_a_folder_of_more_than_a_page_is_listed_to_its_end(s3: Any) -> None:
     for number in range(1001):
         kept.put_object("pages", f"day/{number:04d}.json", b"{}")
     kept.put_object("pages", "day/below/x.json", b"{}")
-    folders, files = place.children("day")
+    folders, files, unread = place.children("day")
     assert folders == ["day/below"]
+    assert unread == []
     assert files == [(f"day/{number:04d}.json", 2) for number in range(1001)]
 
 
 def test_a_bucket_that_is_not_there_is_unread(s3: Any) -> None:
-    with pytest.raises(UnreadError, match="nothing under s3://nowhere"):
+    with pytest.raises(UnreadError, match="s3://nowhere could not be listed: there is no such bucket"):
         read("s3://nowhere")
 
 

@@ -69,8 +69,8 @@ def usage_of_accounts(
 ) -> tuple[Usage, ...]:
     """Who used the keys, given by account: asked once, or of each account where a source knows only its own."""
     if source.partition("=")[0] not in _OF_ONE_ACCOUNT:
-        every = {key for of_account in keys.values() for key in of_account}
-        return usage(source, every, wanted, app) if every else ()
+        owners = {key: account for account, of_account in keys.items() for key in of_account}
+        return usage(source, owners.keys(), replace(wanted, owners=owners), app) if owners else ()
     found: list[Usage] = []
     for account, of_account in sorted(keys.items()):
         found += proving.read(source, of_account, _with_calls(app, account, wanted))

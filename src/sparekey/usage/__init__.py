@@ -4,6 +4,8 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Collection
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -18,6 +20,8 @@ __all__ = ["Progress", "Request", "document", "read", "source_names"]
 SCHEMA = "sparekey/usage/1"
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
 _KEY = re.compile(r"\w{20,128}", re.ASCII)
+# AWS began in the one, and no archive reaches the other.
+_FIRST, _END = datetime(2006, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class Source(Protocol):
@@ -45,9 +49,17 @@ def read(source: str, keys: Collection[str], request: Request | None = None) -> 
     for key in keys:
         if not _KEY.fullmatch(key):
             raise BadInputError(f"{key[:130]!r} is no access key id", "It looks like AKIAIOSFODNN7EXAMPLE.")
-    request = request or Request()
+    request = _bounded(request or Request())
     usages, limits = _module(name).read(spec, sorted(set(keys)), request), _limits(request)
     return tuple(msgspec.structs.replace(one, partial=(*one.partial, *limits)) for one in usages)
+
+
+def _bounded(request: Request) -> Request:
+    """The request with a window that can be reckoned with: no call is outside of these years."""
+    since, until = request.since, request.until
+    return replace(
+        request, since=since and min(max(since, _FIRST), _END), until=until and min(max(until, _FIRST), _END)
+    )
 
 
 def _limits(request: Request) -> tuple[str, ...]:

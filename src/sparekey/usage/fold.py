@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import overload
 
 from sparekey.model import Consumer, ServiceUse, Unreadable, Usage
+from sparekey.usage.agents import printable
 from sparekey.usage.records import Event, Where, digest
 
 _DAY = 86_400
@@ -55,13 +56,14 @@ class Part:
     """What one piece of work saw: uses, sessions minted (their key and when), and what it could not read.
 
     Uses before `since` or from `until` on (epoch seconds) are not counted; `place` is what is being read,
-    `read` the bytes that were (inflated).
+    `read` the bytes that were (inflated), `logs` the files among them that are CloudTrail's.
     """
 
     since: int | None = None
     until: int | None = None
     place: str = ""
     read: int = 0
+    logs: int = 0
     cells: dict[Cell, Seen] = field(default_factory=dict)
     minted: dict[str, tuple[str, int]] = field(default_factory=dict)
     unread: list[Unreadable] = field(default_factory=list)
@@ -70,11 +72,17 @@ class Part:
         """True where a time is in the window."""
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
+    def miss(self, why: str) -> None:
+        """Name what is being read as unread, once: one reason is enough to hold a step."""
+        place = printable(self.place)
+        if not (self.unread and self.unread[-1].what == place):
+            self.unread.append(Unreadable(place, why))
+
     def add(self, use: Event, key: str) -> None:
         """Count one use for the key behind it."""
         at = use.at
         if at is None:
-            self.unread.append(Unreadable(self.place, f"{use.action}: a record with no readable eventTime"))
+            self.miss(f"{use.action}: a record with no readable eventTime")
             return
         if use.minted is not None:
             self.minted.setdefault(use.minted, (key, at))
@@ -118,6 +126,16 @@ class Fold:
         self._sessions: dict[str, int] = defaultdict(int)
         self._partial: dict[str, set[str]] = defaultdict(set)
         self._unread: set[Unreadable] = set()
+
+    @property
+    def first(self) -> int | None:
+        """When the first call was, of whichever key (epoch seconds)."""
+        return min((total.first for total in self._totals.values()), default=None)
+
+    @property
+    def last(self) -> int | None:
+        """When the last call was, of whichever key (epoch seconds)."""
+        return max((total.last for total in self._totals.values()), default=None)
 
     def merge(self, part: Part) -> None:
         """Take in a part; events and sessions that were counted before count no more."""

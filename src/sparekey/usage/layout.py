@@ -15,16 +15,14 @@ from typing import NamedTuple
 
 from sparekey.model import Value
 from sparekey.usage.places import Found, Place
+from sparekey.usage.services import other_service
 
 _FILE = re.compile(r"(\d{12})_CloudTrail_([a-z0-9-]+)_(\d{8}T\d{4}Z)_[^/]*$")
 _TRAIL = re.compile(r"/(\d{12})/CloudTrail/([a-z0-9-]+)((?:/\d+){0,3})$")
 _REGION = re.compile(r"/\d{12}/CloudTrail/([a-z0-9-]+)(?:/|$)")
 _ACCOUNT = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?(\d{12})(?:/|$)")
-# What else AWS keeps beside a trail: digests, insights, flow logs, load balancers'.
-_NOT_A_TRAIL = re.compile(r"/AWSLogs/(?:o-[a-z0-9]+/)?\d{12}/(?!CloudTrail(?:/|$))[^/]")
 _STAMP = "%Y%m%dT%H%MZ"
 _NO_END = "~"  # sorts behind all stamps
-_LOG = re.compile(r"_CloudTrail_|\.(?:json|jsonl|ndjson|gz)$")
 # Sessions minted before the window call within it; records of the window are delivered after it.
 BEFORE = timedelta(days=3)
 AFTER = timedelta(days=2)
@@ -90,7 +88,8 @@ def delivered(told: str) -> datetime | None:
 def in_order(place: Place, scope: Scope, failed: Callable[[str, OSError], None]) -> Iterator[Entry]:
     """Every file that may matter, oldest delivery first, one day of all accounts and regions at a time.
 
-    Files outside of the layout come first. `failed` is told each folder that can't be listed.
+    Files outside of the layout come first, whatever their names: what they are, their content shows. `failed` is
+    called for each folder that can't be listed, and for what in it is neither a folder nor a file.
     """
     walk = _Walk(place, scope, failed)
     loose: list[Entry] = []
@@ -104,11 +103,12 @@ class _Walk:
     def __init__(self, place: Place, scope: Scope, failed: Callable[[str, OSError], None]) -> None:
         self._place, self._scope, self._failed = place, scope, failed
         self._first, self._last = scope.stamps()
+        self._seen: set[object] = set()
 
     def trails(self, folder: str, loose: list[Entry]) -> Iterator[str]:
         """The folders of one region of one account's trail; files above them go to `loose`."""
         path = self._path(folder)
-        if _NOT_A_TRAIL.search(path):
+        if other_service(path):
             return
         account = _ACCOUNT.search(path)
         if account and not self._scope.covers(account[1]):
@@ -148,11 +148,17 @@ class _Walk:
 
     def _children(self, folder: str) -> tuple[Iterable[str], list[Entry]]:
         try:
-            folders, files = self._place.children(folder)
+            identity = self._place.identity(folder)
+            if identity in self._seen:  # two links lead to it
+                return (), []
+            self._seen.add(identity)
+            listing = self._place.children(folder)
         except OSError as error:
             self._failed(folder or self._place.root, error)
             return (), []
-        return folders, list(self._mattering(files))
+        for name, why in listing.unread:
+            self._failed(name, OSError(why))
+        return listing.folders, list(self._mattering(listing.files))
 
     def _mattering(self, files: Iterable[Found]) -> Iterator[Entry]:
         """The files whose names do not show that nothing in them is asked for, with their stamps."""
@@ -160,8 +166,7 @@ class _Walk:
         for name, size in files:
             match = _FILE.search(name, name.rfind("/") + 1)
             if match is None:
-                if _LOG.search(name):
-                    yield Entry("", name, size)
+                yield Entry("", name, size)
             elif first <= match[3] <= last and covers(match[1], match[2]):
                 yield Entry(match[3], name, size)
 
@@ -179,9 +184,9 @@ def _span(parts: list[int]) -> tuple[date, date] | None:
     """The first and last day of a year, a month or a day; of all time where there is none of them."""
     if not parts:
         return date.min, date.max
+    after = {1: timedelta(days=365 + 1), 2: timedelta(days=31), 3: timedelta(days=1)}[len(parts)]
     try:
         first = date(*[*parts, 1, 1][:3])
-    except ValueError:
+        return first, first + after - timedelta(days=1)
+    except (ValueError, OverflowError):
         return None
-    after = {1: timedelta(days=365 + 1), 2: timedelta(days=31), 3: timedelta(days=1)}[len(parts)]
-    return first, first + after - timedelta(days=1)

@@ -1,33 +1,30 @@
-"""Where an archive lies: a local folder, or a bucket read through obstore.
-
-Fetching small S3 objects costs boto3 more than a millisecond of CPU each, and obstore a fifth of that.
-"""
+"""Where an archive lies: a local folder, or a bucket (`buckets`)."""
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
-from urllib.parse import urlsplit
+from typing import NamedTuple, Protocol
 
-from sparekey.clock import SystemClock
 from sparekey.errors import BadInputError
+from sparekey.usage.bounds import LARGEST, TOO_LARGE
+from sparekey.usage.services import other_service
 
-if TYPE_CHECKING:
-    from obstore.store import S3Store
-
-_AT_ONCE = 16
 _ASKED_FOR_SIZE = 16
 _ROOM = 1 << 16
-_ASK_AGAIN = timedelta(minutes=5)  # botocore renews what has to be renewed
+_PIECE = 1 << 26
 
 
 Found = tuple[str, int]
 """One file: its path below the place's root, and about how many bytes it has."""
+
+
+class Listing(NamedTuple):
+    """What is directly in a folder, by paths below the place's root, sorted; `unread` says why each is neither."""
+
+    folders: list[str]
+    files: list[Found]
+    unread: list[tuple[str, str]]
 
 
 class Place(Protocol):
@@ -43,8 +40,12 @@ class Place(Protocol):
         """The one file that is meant, where it is not all of them."""
         ...
 
-    def children(self, folder: str) -> tuple[list[str], list[Found]]:
-        """The folders and files directly in a folder, by their paths below the root, sorted."""
+    def identity(self, folder: str) -> object:
+        """What is the same for a folder by whichever path it is reached."""
+        ...
+
+    def children(self, folder: str) -> Listing:
+        """The folders and files directly in a folder."""
         ...
 
     def fetch(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
@@ -64,28 +65,50 @@ class LocalPlace:
         """The absolute path."""
         return self.path.absolute().as_posix()
 
-    def children(self, folder: str) -> tuple[list[str], list[Found]]:
-        """Links are followed to files only, so that no loop is walked.
+    def identity(self, folder: str) -> object:
+        """Device and inode."""
+        found = (self.path / folder).stat()
+        return found.st_dev, found.st_ino
+
+    def children(self, folder: str) -> Listing:
+        """Links are followed; one to a folder of this archive leads to what is read anyway.
 
         One file in sixteen is asked for its size, which is the next ones' too: asking costs half of a small
         file's reading, and of sizes no more hangs than how many files are read at a time.
         """
-        folders: list[str] = []
-        files: list[Found] = []
+        found = Listing([], [], [])
         size = 0
         before = f"{folder}/" if folder else ""
-        with os.scandir(self.path / folder) as found:
-            for item in found:
+        with os.scandir(self.path / folder) as items:
+            for item in items:
                 name = before + item.name
                 if self.only is not None and self.only != name:
                     continue
-                if item.is_dir(follow_symlinks=False):
-                    folders.append(name)
-                elif item.is_file():
-                    if len(files) % _ASKED_FOR_SIZE == 0:
-                        size = item.stat().st_size
-                    files.append((name, size))
-        return sorted(folders), sorted(files)
+                try:
+                    if item.is_dir(follow_symlinks=False):
+                        found.folders.append(name)
+                    elif item.is_file():
+                        if len(found.files) % _ASKED_FOR_SIZE == 0:
+                            size = item.stat().st_size
+                        found.files.append((name, size))
+                    else:
+                        self._odd(item, name, found)
+                except OSError as error:
+                    found.unread.append((name, error.strerror or str(error)))
+        return Listing(sorted(found.folders), sorted(found.files), sorted(found.unread))
+
+    def _odd(self, item: "os.DirEntry[str]", name: str, found: Listing) -> None:
+        """Sort in what is no file, and no folder but by a link."""
+        if item.is_dir():
+            root, real = os.path.realpath(self.path), os.path.realpath(item.path)
+            if _within(root, real) and root != real:
+                found.unread.append((name, "a link to a folder above the archive is not followed"))
+            elif not _within(real, root) or other_service(real):
+                found.folders.append(name)
+        elif item.is_symlink() and not Path(item.path).exists():
+            found.unread.append((name, "a link to nothing"))
+        else:
+            found.unread.append((name, "it is no file: a pipe, a socket or a device"))
 
     def fetch(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
         """One file after the other: the page cache needs no help."""
@@ -98,109 +121,55 @@ class LocalPlace:
             yield name, data
 
 
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
 def _content(path: str) -> bytes:
-    """A file, in few system calls: small ones cost little else."""
-    file = os.open(path, os.O_RDONLY)
+    """A file, in few system calls: small ones cost little else.
+
+    A packed file that changes meanwhile shows it by its own checksum; any other is asked for its state twice.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would wait for a writer
     try:
+        before = None if path.endswith(".gz") else _state(file)
         data = os.read(file, _ROOM)
         if len(data) == _ROOM:
-            data += os.read(file, os.fstat(file).st_size)
-        while more := os.read(file, _ROOM):
-            data += more
+            data += _rest(file)
+        elif more := os.read(file, _ROOM):
+            data += more + _rest(file)
+        if before is not None and not (before == _state(file) and before[0] == len(data)):
+            raise OSError("it changed while it was read")
     finally:
         os.close(file)
     return data
 
 
-@dataclass(frozen=True)
-class S3Place:
-    """`s3://bucket/prefix`, with the credentials of the usual AWS chain (resolved where it is read)."""
-
-    url: str
-    profile: str | None = None
-    region: str | None = None
-    endpoint: str | None = None
-    only: ClassVar[None] = None
-
-    @property
-    def root(self) -> str:
-        """The URL."""
-        return self.url.rstrip("/")
-
-    @cached_property
-    def _store(self) -> "S3Store":
-        import botocore.session  # noqa: PLC0415 - heavy, and not needed for a local archive
-        from obstore.store import S3Store  # noqa: PLC0415 - an extra
-
-        session = botocore.session.Session(profile=self.profile)
-        credentials = session.get_credentials()
-        if credentials is None:
-            raise BadInputError(
-                f"no AWS credentials to read {self.url} with", "Set AWS_PROFILE, or copy the archive here."
-            )
-
-        def provide() -> Any:
-            frozen = credentials.get_frozen_credentials()
-            return {
-                "access_key_id": frozen.access_key,
-                "secret_access_key": frozen.secret_key,
-                "token": frozen.token,
-                "expires_at": SystemClock().now() + _ASK_AGAIN,
-            }
-
-        url = urlsplit(self.url)
-        endpoint = (
-            self.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        )
-        options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
-        return S3Store(
-            url.netloc,
-            prefix=url.path.strip("/") or None,
-            region=self.region or session.get_config_variable("region") or "us-east-1",
-            credential_provider=provide,
-            client_options={"allow_http": True} if endpoint and endpoint.startswith("http://") else None,
-            virtual_hosted_style_request=not endpoint,
-            **options,
-        )
-
-    def children(self, folder: str) -> tuple[list[str], list[Found]]:
-        """All pages of one folder."""
-        from obstore import list_with_delimiter  # noqa: PLC0415
-
-        with _as_os_error():
-            found = list_with_delimiter(self._store, folder or None)
-        files = [(item["path"], item["size"]) for item in found["objects"]]
-        return sorted(found["common_prefixes"]), sorted(files)
-
-    def fetch(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
-        """Several at once, in order."""
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            yield from threads.map(self._get, names)
-
-    def _get(self, name: str) -> tuple[str, bytes | OSError]:
-        from obstore import get  # noqa: PLC0415
-
-        try:
-            with _as_os_error():
-                return name, bytes(get(self._store, name).bytes())
-        except OSError as error:
-            return name, error
+def _state(file: int) -> tuple[int, int]:
+    found = os.fstat(file)
+    return found.st_size, found.st_mtime_ns
 
 
-@contextmanager
-def _as_os_error() -> Iterator[None]:
-    from obstore.exceptions import BaseError  # noqa: PLC0415
-
-    try:
-        yield
-    except BaseError as error:
-        raise OSError(str(error).partition("\n")[0][:300]) from error
+def _rest(file: int) -> bytes:
+    """What follows the first part of a file, as far as a log file may reach; raises OSError."""
+    size = os.fstat(file).st_size
+    parts: list[bytes] = []
+    room = LARGEST
+    while room >= 0 and size <= LARGEST:
+        more = os.read(file, max(_ROOM, min(size, _PIECE)))
+        if not more:
+            return b"".join(parts)
+        parts.append(more)
+        size, room = size - len(more), room - len(more)
+    raise OSError(TOO_LARGE)
 
 
 def place(spec: str, *, profile: str | None = None, region: str | None = None) -> Place:
     """The place that `s3://bucket/prefix`, a folder or a file names; raises BadInputError."""
     if spec.startswith("s3://"):
-        if not urlsplit(spec).netloc:
+        from sparekey.usage.buckets import S3Place  # noqa: PLC0415 - an extra, and heavy
+
+        if not S3Place(spec).bucket:
             raise BadInputError(f"{spec} names no bucket", "Write s3://bucket/prefix.")
         return S3Place(spec, profile, region)
     path = Path(spec).expanduser()

@@ -19,6 +19,10 @@ from sparekey.usage.agents import UNKNOWN, family, printable
 # Temporary keys begin with it: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
 _SESSION = re.compile(r"ASIA\w{16,124}", re.ASCII)
 _SHORT = 200
+_LONGEST = 1024  # CloudTrail itself cuts a user agent at 1 KB
+_USUAL = 1 << 13  # bytes of a record; only a longer one may hold many long texts
+# No call to AWS is older; what is beyond is no time of a call either.
+_FIRST, _END = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (2006, 2200))
 _DIGEST = 16
 
 
@@ -80,12 +84,27 @@ _record = msgspec.json.Decoder(Record)
 def decode(raw: bytes | msgspec.Raw) -> Record | None:
     """Read one record; None where it is not an object. Raises ValueError or RecursionError.
 
-    What the strict decoder refuses (a number for a name, a lone surrogate, NaN) is read once more, leniently.
+    What the strict decoder refuses (a number for a name, a lone surrogate, NaN) is read once more, leniently, and
+    so is a record in which the name of a signer may stand twice: the decoder would take one of them.
     """
+    text = bytes(raw)
     try:
-        return _record.decode(raw)
+        record = _record.decode(text)
     except msgspec.MsgspecError:
-        return lenient(json.loads(bytes(raw)))
+        return lenient(json.loads(text, object_pairs_hook=once))
+    if text.count(_KEY) > 1 or text.count(_IDENTITY) > 1:
+        json.loads(text, object_pairs_hook=once)
+    return _cut(record) if len(text) > _USUAL else record
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON (a hook of the standard library); raises ValueError where a name read here stands twice."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        if twice := sorted(name for name in _NAMES.intersection(names) if names.count(name) > 1):
+            raise ValueError(f"{twice[0]} is written twice")
+    return value
 
 
 def lenient(value: Any) -> Record | None:
@@ -94,10 +113,14 @@ def lenient(value: Any) -> Record | None:
         return None
     texts = {name: value.get(name) for name in _TEXTS}
     answer = value.get("responseElements")
-    return Record(
-        **{name: text for name, text in texts.items() if isinstance(text, str)},
-        userIdentity=_identity(value.get("userIdentity")),
-        responseElements=Answer(_identity(answer.get("credentials"))) if isinstance(answer, dict) else None,
+    return _cut(
+        Record(
+            **{name: text for name, text in texts.items() if isinstance(text, str)},
+            userIdentity=_identity(value.get("userIdentity")),
+            responseElements=Answer(_identity(answer.get("credentials")))
+            if isinstance(answer, dict)
+            else None,
+        )
     )
 
 
@@ -107,6 +130,8 @@ def _identity(value: Any) -> Identity | None:
 
 
 _TEXTS = tuple(name for name in Record.__struct_fields__ if name not in {"userIdentity", "responseElements"})
+_NAMES = frozenset({*Record.__struct_fields__, "accessKeyId", "credentials", "Records"})
+_KEY, _IDENTITY = b'"accessKeyId"', b'"userIdentity"'
 
 
 def event(record: Record) -> Event | None:
@@ -153,7 +178,17 @@ def _seconds(text: str) -> int | None:
         when = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
+    at = int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
+    return at if _FIRST <= at < _END else None
+
+
+def _cut(record: Record) -> Record:
+    """The record with no text longer than what counts: what is kept of it for later ones is bounded by that."""
+    for name in _TEXTS:
+        text = getattr(record, name)
+        if text is not None and len(text) > _LONGEST and name != "eventID":
+            setattr(record, name, text[:_LONGEST])
+    return record
 
 
 def _minted(answer: Answer | None) -> str | None:

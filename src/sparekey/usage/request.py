@@ -42,7 +42,8 @@ class Request:
     """The window and the means of a reading; each source takes what it needs.
 
     `since` is inclusive and `until` exclusive; None is no bound. `processes` None is one per processor.
-    `call` asks AWS with the credentials of the account that the keys are in (a local archive needs none).
+    `call` asks AWS with the credentials of the account that the keys are in (a local archive needs none); `owners`
+    maps keys to their accounts, as far as they are known.
     """
 
     since: datetime | None = None
@@ -58,3 +59,4 @@ class Request:
     workgroup: str | None = None
     output: str | None = None
     call: Call | None = None
+    owners: Mapping[str, str] = field(default_factory=dict)

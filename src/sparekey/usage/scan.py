@@ -1,8 +1,10 @@
 """The hot path: one archive file to the uses in it.
 
-Inflate with isal, look for the wanted ids as text, and only where one occurs let msgspec cut the file into
+Unpack it (`unpack`), look for the wanted ids as text, and only where one occurs let msgspec cut the file into
 records and decode those that hold one. Records are cut by the parser and never by hand: the text search only
-tells which of them to decode. Measured in docs/benchmarks.md.
+shows which of them to decode. What the search cannot be sure of (escapes that could spell an id, a name written
+twice) is decoded record by record by a reader that refuses what can be read in two ways. Measured in
+docs/benchmarks.md.
 """
 
 import ctypes
@@ -17,16 +19,14 @@ from typing import Any
 
 import msgspec
 from ahocorasick_rs import BytesAhoCorasick
-from isal import isal_zlib
 
 from sparekey.usage.board import Board
+from sparekey.usage.bounds import ForeignError
 from sparekey.usage.fold import Part
 from sparekey.usage.join import attribute
-from sparekey.usage.records import Event, Record, decode, events, lenient
+from sparekey.usage.records import Event, decode, event, lenient, once
+from sparekey.usage.unpack import content
 
-_GZIP = b"\x1f\x8b"
-_MOST = 1 << 29  # no CloudTrail file comes near it; a gzip bomb does
-_TOO_LARGE = "larger than 512 MiB"
 # An id has 20 characters; were it longer, its beginning would do: the decoder has the last word.
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
 STEM = 20
@@ -37,14 +37,15 @@ _SESSIONS = BytesAhoCorasick([_SESSION])
 _ESCAPE = BytesAhoCorasick([b"\\u00"])
 # As CloudTrail writes every file: where no wanted id occurs, one look at both ends will do.
 _BEGIN, _END = b'{"Records":[', b"]}"
+_NAME = b'"Records"'
+_LINE = re.compile(rb"[^\r\n]+")
+# A text of more is counted before it is taken apart: a record of two bytes takes a hundred once it is read.
+_LONG = 1 << 26
+_MOST_COMMAS, _MOST_OBJECTS = 1 << 24, 1 << 22
 
 
 _Match = tuple[int, int, int]
 """Which text was found, and where it begins and ends."""
-
-
-class ForeignError(ValueError):
-    """A file that is no CloudTrail log, or not a whole one."""
 
 
 class _File(msgspec.Struct, gc=False):
@@ -52,15 +53,6 @@ class _File(msgspec.Struct, gc=False):
 
 
 _file = msgspec.json.Decoder(_File)
-
-
-def _raised_by_isal() -> type[Exception]:
-    """The library's exception; its type stubs take it for a value."""
-    found: object = isal_zlib.error
-    return found if isinstance(found, type) and issubclass(found, Exception) else Exception
-
-
-_BadGzip = _raised_by_isal()
 
 
 def keep_buffers() -> None:
@@ -73,38 +65,6 @@ def keep_buffers() -> None:
     if mallopt is not None:
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 1 << 30)
-
-
-def inflate(data: bytes) -> bytes:
-    """The content of a gzip file with any number of members, or the data itself; raises ForeignError."""
-    if not data.startswith(_GZIP):
-        return data
-    text, rest = _member(data, _MOST)
-    if not rest:
-        return text
-    parts, room = [text], _MOST - len(text)
-    while rest := rest.lstrip(b"\0"):
-        if room <= 0:
-            raise ForeignError(_TOO_LARGE)
-        text, rest = _member(rest, room)
-        parts.append(text)
-        room -= len(text)
-    return b"".join(parts)
-
-
-def _member(data: bytes, room: int) -> tuple[bytes, bytes]:
-    """The content of the first gzip member, and what follows it."""
-    member = isal_zlib.decompressobj(wbits=31)
-    try:
-        # The last member's size stands at the end: with it the buffer need not double beyond the text.
-        text = member.decompress(data, min(int.from_bytes(data[-4:], "little") + 1, room))
-        if not member.eof and len(text) < room:
-            text += member.decompress(member.unconsumed_tail, room - len(text))
-    except _BadGzip as error:
-        raise ForeignError(f"not a gzip file: {error}") from error
-    if not member.eof:
-        raise ForeignError(_TOO_LARGE if len(text) >= room else "the gzip data is cut short")
-    return text, member.unused_data
 
 
 class Needles:
@@ -139,6 +99,10 @@ class Needles:
         begin, self._told = self._told, self._board.end
         return self.add(self._board.since(begin))
 
+    def named(self, text: str) -> bool:
+        """True where a wanted id stands in a text."""
+        return any(stem.decode() in text for stem in self.stems)
+
     def long_term(self, text: bytes) -> list[_Match]:
         """Where ids stand in a text that begin like wanted keys."""
         return self._search.find_matches_as_indexes(text)
@@ -150,10 +114,12 @@ def scan(data: bytes, needles: Needles, part: Part) -> Set[bytes] | None:
     Returns the stems of sessions in it that are not wanted; None where any might be in it. Raises
     ForeignError, and counts nothing, where the file can't be read whole.
     """
-    text = inflate(data)
+    text = content(data)
     part.read += len(text)
+    if len(text) > _LONG:
+        _bound(text)
     if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
-        _count(_all_uses(text), needles, part)
+        _count(_tolerant_uses(text, needles), needles, part)
         return None
     places = _SESSIONS.find_matches_as_indexes(text)
     number = len(places)
@@ -169,6 +135,12 @@ def scan(data: bytes, needles: Needles, part: Part) -> Set[bytes] | None:
     return sessions
 
 
+def _bound(text: bytes) -> None:
+    """Refuse a text that would take many times its size as records: millions of tiny ones."""
+    if text.count(b",") > _MOST_COMMAS or text.count(b"{") > _MOST_OBJECTS:
+        raise ForeignError("it holds more values than a log file does")
+
+
 def _count(uses: list[Event], needles: Needles, part: Part) -> None:
     known = len(part.minted)
     attribute(uses, needles.keys, part)
@@ -182,7 +154,7 @@ def _uses(text: bytes, places: list[_Match], stems: list[bytes], needles: Needle
     records = _cut(text)
     ends = None if records is None else _ends(text, records)
     if records is None or ends is None:
-        return _all_uses(text)
+        return _all_uses(text, needles)
     uses: list[Event] = []
     done: set[int] = set()
     wanted: Set[bytes] = needles.stems
@@ -190,18 +162,57 @@ def _uses(text: bytes, places: list[_Match], stems: list[bytes], needles: Needle
         found = compress(places, map(wanted.__contains__, stems))
         held = {bisect_right(ends, at) for _, at, _ in found} - done
         if len(records) in held:  # an id that stands after the records
-            return _all_uses(text)
-        more = list(events(_decoded(records[index] for index in sorted(held))))
+            return _all_uses(text, needles)
+        more = _uses_of((records[index] for index in sorted(held)), needles)
         done |= held
         uses += more
         wanted = _stems(use.minted for use in more if use.minted) or needles.news()
     return uses
 
 
-def _all_uses(text: bytes) -> list[Event]:
+def _all_uses(text: bytes, needles: Needles) -> list[Event]:
     """Decode every record, however the file is written."""
-    records = _cut(text)
-    return list(events(_tolerant(text) if records is None else _decoded(records)))
+    records = _cut(text) if text.count(_NAME) == 1 else None
+    return _tolerant_uses(text, needles) if records is None else _uses_of(records, needles)
+
+
+def _uses_of(records: Iterable[msgspec.Raw], needles: Needles) -> list[Event]:
+    """The uses that records show; raises ForeignError where one can't be read."""
+    uses = []
+    try:
+        for raw in records:
+            record = decode(raw)
+            if record is not None and (use := event(record)) is not None:
+                uses.append(use)
+            else:
+                _explain(json.loads(bytes(raw)), needles)
+    except (ValueError, RecursionError) as error:
+        raise (
+            error if isinstance(error, ForeignError) else ForeignError(f"a record is not JSON: {error}")
+        ) from error
+    return uses
+
+
+def _tolerant_uses(text: bytes, needles: Needles) -> list[Event]:
+    """The uses in a file that the strict parser does not cut into records."""
+    uses = []
+    for value in _tolerant(text):
+        record = lenient(value)
+        if record is not None and (use := event(record)) is not None:
+            uses.append(use)
+        else:
+            _explain(value, needles)
+    return uses
+
+
+def _explain(value: Any, needles: Needles) -> None:
+    """Raise ForeignError where a record without a signer names a wanted id where only a signer stands.
+
+    A call that only speaks of a key names it elsewhere: in its parameters, or in its answer.
+    """
+    identity = value.get("userIdentity") if isinstance(value, dict) else None
+    if needles.named(json.dumps(identity if isinstance(identity, dict) else value)):
+        raise ForeignError("a record names the key, and it cannot be read who signed it")
 
 
 def _cut(text: bytes) -> list[msgspec.Raw] | None:
@@ -212,28 +223,40 @@ def _cut(text: bytes) -> list[msgspec.Raw] | None:
         return None
 
 
-def _decoded(records: Iterable[msgspec.Raw]) -> Iterator[Record | None]:
-    try:
-        yield from map(decode, records)
-    except (ValueError, RecursionError) as error:
-        raise ForeignError(f"a record is not JSON: {error}") from error
-
-
-def _tolerant(text: bytes) -> Iterator[Record | None]:
-    """The standard library's reading of a log file or of JSON lines."""
-    try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        try:
-            lines = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except (ValueError, RecursionError):
-            raise ForeignError(f"not JSON: {error}") from error
-    else:
-        lines = [whole]
-    if not lines:
+def _tolerant(text: bytes) -> Iterator[Any]:
+    """The records of a log file or of JSON lines as the standard library reads them."""
+    empty = True
+    for line in _documents(text):
+        empty = False
+        yield from _records(line)
+    if empty:
         raise ForeignError("it is empty")
-    for line in lines:
-        yield from map(lenient, _records(line))
+
+
+def _documents(text: bytes) -> Iterator[Any]:
+    """The JSON documents of a file: one, or one on each line."""
+    whole = "a strict reader refuses it"
+    if len(text) <= _LONG:  # the library's own reading takes ten times the memory
+        try:
+            document = _document(text)
+        except (ValueError, RecursionError) as error:
+            whole = str(error)
+        else:
+            yield document
+            return
+    for match in _LINE.finditer(text):
+        if match.end() - match.start() > _LONG:
+            raise ForeignError(f"not JSON: {whole}, and a line of it is larger than 64 MiB")
+        if line := match[0].strip():
+            try:
+                document = _document(line)
+            except (ValueError, RecursionError):
+                raise ForeignError(f"not JSON: {whole}") from None
+            yield document
+
+
+def _document(text: bytes) -> Any:
+    return json.loads(text.decode("utf-8", "surrogatepass"), object_pairs_hook=once)
 
 
 def _records(line: Any) -> list[Any]:

@@ -22,14 +22,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sparekey.errors import UnreadError
-from sparekey.model import Unreadable, Usage
+from sparekey.model import Usage
+from sparekey.usage.agents import printable
+from sparekey.usage.beside import explained
 from sparekey.usage.board import Board
+from sparekey.usage.bounds import ForeignError
 from sparekey.usage.fold import Fold, Part, seconds, utc
 from sparekey.usage.join import Sessions
 from sparekey.usage.layout import Entry, Scope, delivered, in_order, limit
 from sparekey.usage.places import Place, place
 from sparekey.usage.request import Progress, Request
-from sparekey.usage.scan import STEM, ForeignError, Needles, keep_buffers, scan
+from sparekey.usage.scan import STEM, Needles, keep_buffers, scan
 
 _CHUNK_BYTES = 4 << 20
 _CHUNK_FILES = 1_000
@@ -108,7 +111,7 @@ class _Passed(NamedTuple):
     @property
     def size(self) -> int:
         """About the memory that it takes."""
-        return len(self.others.stems) + 200 * len(self.names) if self.others.stems else 0
+        return len(self.others.stems) + 200 * len(self.names)
 
 
 def read(spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...]:
@@ -120,11 +123,12 @@ def work(task: _Task) -> _Result:
     """Read the files of one task, in a worker process or in this one."""
     needles = Needles(task.wanted, _boards[0] if _boards else None, task.told)
     part = Part(task.since, task.until)
-    held = [_read(name, data, needles, part) for name, data in task.place.fetch(task.names)]
+    root = task.place.root
+    held = [_read(root, name, data, needles, part) for name, data in task.place.fetch(task.names)]
     return _Result(part, _Others(b"".join(held), list(accumulate(map(len, held)))))
 
 
-def _read(name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes:
+def _read(root: str, name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes:
     """Scan one file; returns the stems of sessions in it that nobody asked for yet."""
     part.place = name
     try:
@@ -132,10 +136,14 @@ def _read(name: str, data: bytes | OSError, needles: Needles, part: Part) -> byt
             raise data
         stems = scan(data, needles, part)
     except OSError as error:
-        part.unread.append(Unreadable(name, error.strerror or str(error)))
+        part.miss(error.strerror or str(error))
     except ForeignError as error:
-        part.unread.append(Unreadable(name, str(error)))
+        if isinstance(data, OSError) or not explained(f"{root}/{name}", data):
+            part.miss(str(error))
+    except MemoryError:
+        part.miss("it needs more memory than there is")
     else:
+        part.logs += 1
         return _ANY if stems is None else b"".join(stems)
     return b""
 
@@ -158,6 +166,8 @@ class _Reading:
         self._oldest: int | None = None
         self._newest: int | None = None
         self._progress = Progress()
+        self._logs = 0
+        self._refused: tuple[str, str] | None = None
 
     def run(self) -> tuple[Usage, ...]:
         """Read everything."""
@@ -181,9 +191,9 @@ class _Reading:
 
     def _first_time(self, chunk: list[Entry], told: int, workers: "_Workers") -> _Flying:
         span = _span(chunk)
-        if span.first is not None and span.last is not None:
-            self._oldest = span.first if self._oldest is None else min(self._oldest, span.first)
-            self._newest = span.last if self._newest is None else max(self._newest, span.last)
+        if (first := span.first) is not None and (last := span.last) is not None:
+            self._oldest = first if self._oldest is None else min(self._oldest, first)
+            self._newest = last if self._newest is None else max(self._newest, last)
         wanted = self._keys | self._sessions.alive(span.first)
         names = tuple(entry.name for entry in chunk)
         task = _Task(self._place, names, wanted, self._since, self._until, told)
@@ -206,6 +216,7 @@ class _Reading:
         if landed.span is not None:
             names = landed.task.names
             self._remember(_Passed(landed.span, names, result.others))
+            self._logs += result.part.logs
             self._progress.add(result.part.read, len(names), len(result.part.unread))
             self._request.progress(self._progress)
             if late and (again := result.others.holding(names, late)):
@@ -219,17 +230,17 @@ class _Reading:
                     yield again, wanted
 
     def _remember(self, passed: _Passed) -> None:
-        self._passed.append(passed)
-        self._remembered += passed.size
-        while self._remembered > _REMEMBERED_BYTES or self._outlived(passed.span.first):
+        if passed.others.stems:  # nothing else is ever looked for in it
+            self._passed.append(passed)
+            self._remembered += passed.size
+        while self._passed and (self._remembered > _REMEMBERED_BYTES or self._outlived(passed.span.first)):
             gone = self._passed.popleft()
             self._remembered -= gone.size
-            if gone.others.stems:
-                until = _ALWAYS if gone.span.last is None else gone.span.last + _SLACK
-                self._forgotten = max(self._forgotten or 0, until)
+            until = _ALWAYS if gone.span.last is None else gone.span.last + _SLACK
+            self._forgotten = max(self._forgotten or 0, until)
 
     def _outlived(self, now: int | None) -> bool:
-        oldest = self._passed[0].span.last if self._passed else None
+        oldest = self._passed[0].span.last
         return (
             len(self._passed) > _REMEMBERED_TASKS
             and now is not None
@@ -238,24 +249,39 @@ class _Reading:
         )
 
     def _failed(self, folder: str, error: OSError) -> None:
-        self._fold.unread(folder, error.strerror or str(error))
+        what, why = printable(folder), error.strerror or str(error)
+        self._refused = self._refused or (what, why)
+        self._fold.unread(what, why)
+
+    def _check(self) -> None:
+        """Raise UnreadError where nothing was read at all."""
+        root = printable(self._place.root)
+        if self._refused and not self._progress.files:
+            what, why = self._refused
+            raise UnreadError(
+                f"{root if what == root else f'{what} in {root}'} could not be read: {why}",
+                "Nothing of the archive was read. Give these credentials the right to list and to get it.",
+            )
+        if not self._logs and not self._refused and not self._progress.unread:
+            raise UnreadError(
+                f"nothing under {root} is a CloudTrail log file of what was asked for",
+                "Name the folder above AWSLogs, and check --since, --until, --account and --region.",
+            )
 
     def _usages(self) -> tuple[Usage, ...]:
         """The window is what was asked for, as far as the archive reaches."""
-        if not self._progress.files:
-            raise UnreadError(
-                f"nothing under {self._place.root} is a CloudTrail log file of what was asked for",
-                "Name the folder above AWSLogs, and check --since, --until, --account and --region.",
-            )
+        self._check()
         if why := limit(self._place):
             for key in self._keys:
                 self._fold.partial(key, why)
-        bounds = (None if time is None else utc(time) for time in (self._oldest, self._newest))
-        since, until = (
-            [time for time in pair if time is not None]
-            for pair in zip((self._request.since, self._request.until), bounds, strict=True)
-        )
-        source = f"archive {self._place.root}"
+        # Where no name shows when files were delivered, only the calls show what they cover.
+        seen = self._fold.first, self._fold.last
+        oldest, newest = seen if self._oldest is None else (self._oldest, self._newest)
+        since = [time for time in (self._request.since, None if oldest is None else utc(oldest)) if time]
+        until = [time for time in (self._request.until, None if newest is None else utc(newest)) if time]
+        if until:  # a name may be of any time, but no file is delivered in the future
+            until.append(self._request.clock.now())
+        source = f"archive {printable(self._place.root)}"
         return self._fold.usages(self._keys, source, max(since, default=None), min(until, default=None))
 
 
@@ -272,6 +298,9 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     chunk: list[Entry] = []
     size = 0
     for entry in entries:
+        if chunk and not chunk[-1].stamp and entry.stamp:  # when the others are from is not known
+            yield chunk
+            chunk, size = [], 0
         chunk.append(entry)
         size += entry.size
         if size >= _CHUNK_BYTES or len(chunk) >= _CHUNK_FILES:

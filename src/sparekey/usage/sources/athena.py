@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sparekey.errors import BadInputError, UnreadError
+from sparekey.errors import BadInputError, SparekeyError, UnreadError
 from sparekey.model import Usage
+from sparekey.usage.coverage import UNBOUNDED, Covered, covered
 from sparekey.usage.fold import Fold, Seen, seconds
 from sparekey.usage.layout import AFTER, BEFORE
 from sparekey.usage.records import where
@@ -36,7 +37,31 @@ def read(spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...
         raise BadInputError("Athena needs AWS credentials", "Name a profile, or an archive.")
     text = query(spec, keys, request)
     rows = [dict(zip(_COLUMNS, row, strict=True)) for row in _answer(request.call, text, request)]
-    return usages(rows, spec, keys, request)
+    return usages(rows, spec, keys, request, _covered(request.call, spec, keys, request))
+
+
+def _covered(call: Call, spec: str, keys: Collection[str], request: Request) -> Covered:
+    """What the table covers; what can't be found out of it makes the usage partial."""
+    try:
+        match = _NAME.fullmatch(spec)
+        asked = {"CatalogName": "AwsDataCatalog", "DatabaseName": (match and match[1]) or "default"}
+        asked["TableName"] = match[2] if match else spec
+        if request.workgroup:
+            asked["WorkGroup"] = request.workgroup
+        table = call("athena", "GetTableMetadata", asked).get("TableMetadata", {})
+        partitions: list[str] = []
+        parameters = table.get("Parameters") or {}
+        if table.get("PartitionKeys") and str(parameters.get("projection.enabled")).lower() != "true":
+            name = _table(spec).replace('"', "`")
+            rows = _answer(call, f"SHOW PARTITIONS {name}", request, names=0)
+            partitions = [row[0] for row in rows if row and row[0]]
+        regions = request.regions or {
+            region["RegionName"] for region in call("ec2", "DescribeRegions", {})["Regions"]
+        }
+    except SparekeyError as error:
+        return Covered(partial=(f"what the table covers could not be read: {error.message}",))
+    accounts = {account for key in keys if (account := request.owners.get(key))}
+    return covered(table, partitions, regions, request.accounts or accounts, request.clock.now())
 
 
 def query(table: str, keys: Collection[str], request: Request) -> str:
@@ -89,7 +114,11 @@ def _conditions(wanted: str, request: Request) -> Iterator[str]:
 
 
 def usages(
-    rows: Collection[dict[str, Any]], table: str, keys: Collection[str], request: Request
+    rows: Collection[dict[str, Any]],
+    table: str,
+    keys: Collection[str],
+    request: Request,
+    shown: Covered = UNBOUNDED,
 ) -> tuple[Usage, ...]:
     """The usages that the query's rows tell."""
     fold = Fold()
@@ -104,13 +133,19 @@ def usages(
         fold.sessions(row["key"], int(row["sessions"]))
     # Where nothing bounds the query, what it covers is known from the first call that it found.
     begin = min((datetime.fromisoformat(row["first_seen"]) for row in rows), default=None)
-    end = request.clock.now() - _LAG
-    until = min(end, request.until or end)
-    return fold.usages(keys, f"athena {table}", request.since or begin, until, NOTES)
+    since = [time for time in (request.since or begin, shown.since) if time]
+    until = [time for time in (request.clock.now() - _LAG, request.until, shown.until) if time]
+    for key in keys:
+        for why in shown.partial:
+            fold.partial(key, why)
+    return fold.usages(keys, f"athena {table}", max(since, default=None), min(until), NOTES)
 
 
-def _answer(call: Call, text: str, request: Request) -> Iterator[list[str | None]]:
-    """Run the query and yield the values of each row; raises UnreadError."""
+def _answer(call: Call, text: str, request: Request, names: int = 1) -> Iterator[list[str | None]]:
+    """Run the query and yield the values of each row; raises UnreadError.
+
+    The first row of the first page names the columns, but not where a statement only shows something (`names` 0).
+    """
     # Without its SDK's help Athena wants the token; a repeated request then starts no second query.
     asked: dict[str, Any] = {"QueryString": text, "ClientRequestToken": str(uuid.uuid4())}
     if request.workgroup:
@@ -130,7 +165,7 @@ def _answer(call: Call, text: str, request: Request) -> Iterator[list[str | None
     progress = Progress(bytes=told.get("Statistics", {}).get("DataScannedInBytes", 0))
     request.progress(progress)
     token: dict[str, str] = {}
-    skip = 1  # the first row of the first page names the columns
+    skip = names
     while True:
         page = call("athena", "GetQueryResults", {"QueryExecutionId": run, "MaxResults": 1000, **token})
         for row in page["ResultSet"]["Rows"][skip:]:
