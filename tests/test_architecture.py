@@ -12,14 +12,15 @@ SOURCE = Path(__file__).parents[1] / "src" / "sparekey"
 # (docs/adr/0003); `clock` names a Protocol, and only rooms with I/O are given one (docs/adr/0001).
 DECIDING = {"model", "words", "policy", "rules", "cutover", "choose", "plan", "guards"}
 READING = {"aws", "usage", "audit"}
-RUNNING = DECIDING | READING | {"ledger", "probes", "run", "clock"}
+RUNNING = DECIDING | READING | {"ledger", "probes", "run", "clock", "ownership"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
     "model": set(),
     "words": {"model"},
     "policy": {"model"},
-    "home": {"policy", "mutelist"},
+    "home": {"policy", "mutelist", "ownership"},
+    "ownership": set(),
     "mutelist": {"model", "policy", "rules"},
     "rules": {"model", "policy", "words"},
     "cutover": {"model", "policy", "words"},

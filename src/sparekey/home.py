@@ -1,44 +1,73 @@
-"""Where sparekey keeps its state, and the policy that is read from there; both closed to other users."""
+"""Where sparekey keeps its state, and the policy that is read from there; nobody else may write either."""
 
 import os
-import stat
 from pathlib import Path
 
 from msgspec import structs
 
 from sparekey import mutelist
-from sparekey.errors import BadInputError, RefusedError
+from sparekey.errors import BadInputError
+from sparekey.ownership import check_directory, read_owned
 from sparekey.policy import Policy, PolicyError, parse_policy
 
 POLICY_FILE = "sparekey.toml"
 
 
-def home() -> Path:
-    """The state directory: SPAREKEY_HOME, else the platform's own. It need not exist yet."""
-    named = os.environ.get("SPAREKEY_HOME")
-    if named:
-        return Path(named).expanduser().absolute()
-    from platformdirs import user_state_path  # noqa: PLC0415  # --help need not pay for it
+class NoHomeError(BadInputError):
+    """There is no state directory: none is named, and the user has no home directory."""
 
-    return user_state_path("sparekey")
+    default_hint = "Set SPAREKEY_HOME to a directory of your own; nothing was read or changed."
+
+
+def home() -> Path:
+    """The state directory: SPAREKEY_HOME, else the platform's own. It need not exist yet. Raises NoHomeError."""
+    named = os.environ.get("SPAREKEY_HOME")
+    try:
+        if named:
+            path = Path(named).expanduser().absolute()
+        else:
+            from platformdirs import user_state_path  # noqa: PLC0415  # --help need not pay for it
+
+            path = user_state_path("sparekey")
+    except (OSError, RuntimeError) as error:
+        what = f"SPAREKEY_HOME ({named}) names no directory" if named else "there is no state directory"
+        raise NoHomeError(f"{what}: {error}") from error
+    if not path.is_absolute() or (not named and "~" in path.parts):
+        raise NoHomeError(f"there is no state directory: this user has no home directory, and {path} is none")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise BadInputError(
+            f"the state directory {path} has a name that is not UTF-8", "Set SPAREKEY_HOME to another."
+        ) from error
+    return path
 
 
 def load_policy(config: Path | None) -> Policy:
     """Read the policy from `config`, else from the state directory, else the defaults.
 
-    Never from the current directory. Raises PolicyError, or RefusedError where others may write the file.
+    Never from the current directory. Raises PolicyError, or RefusedError where others may write the file or
+    exchange it. Who has no home directory has no policy in it.
     """
-    path = config or home() / POLICY_FILE
+    if config is None:
+        try:
+            path = home() / POLICY_FILE
+        except NoHomeError:
+            if os.environ.get("SPAREKEY_HOME"):
+                raise
+            return Policy()
+    else:
+        path = config
     try:
-        status = path.stat()
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        if config is None:
+            check_directory(path.parent, "the state directory", ours=path.exists())
+        text = read_owned(path, "the policy file")
+    except (FileNotFoundError, NotADirectoryError):
         if config is None:
             return Policy()
         raise BadInputError(f"there is no policy file {path}", "Check --config.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"the policy file {path} cannot be read: {error}") from error
-    _refuse_if_others_may_write(path, status)
     return _with_mutelists(parse_policy(text), path.parent)
 
 
@@ -48,17 +77,8 @@ def _with_mutelists(policy: Policy, folder: Path) -> Policy:
     for entry in policy.mutelist:
         path = folder / entry.file
         try:
-            status = path.stat()
-            text = path.read_text(encoding="utf-8")
+            text = read_owned(path, "the mutelist")
         except (OSError, UnicodeDecodeError) as error:
             raise PolicyError(f"the mutelist {path} cannot be read: {error}") from error
-        _refuse_if_others_may_write(path, status)
         found += mutelist.parse(text, until=entry.until, owner=entry.owner).exempt
     return structs.replace(policy, exempt=found, mutelist=())
-
-
-def _refuse_if_others_may_write(path: Path, status: os.stat_result) -> None:
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise RefusedError(f"others may write the policy file {path}", f"Close it: chmod go-w {path}")
-    if status.st_uid not in (0, os.geteuid()):
-        raise RefusedError(f"the policy file {path} belongs to another user", f"Take it over: chown {path}")

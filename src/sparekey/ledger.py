@@ -6,6 +6,7 @@ hash that was kept elsewhere.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
@@ -23,6 +24,7 @@ from sparekey.model import Value
 GENESIS = "0" * 64
 SCHEMA_VERSION = 1
 _RETRIES = 50
+_HOST = re.compile(r"[\w.:%/~,-]*\Z")
 
 _metadata = sa.MetaData()
 _meta = sa.Table(
@@ -147,6 +149,19 @@ class StateFullError(StateError):
     default_hint = "Make room under the state directory and run the same command again; it goes on."
 
 
+class StateDamagedError(StateError):
+    """The state holds what cannot be read: a damaged file, or an entry that is none."""
+
+    default_hint = (
+        "Stop what uses it, keep a copy, and restore a backup. `sparekey undo RUN` and SPAREKEY_HOME/reverse/RUN.sh "
+        "work without it."
+    )
+
+
+class StateAwayError(StateError):
+    """The state is there but cannot be reached or written now."""
+
+
 class SchemaError(StateError):
     """The state was written by another version."""
 
@@ -210,7 +225,8 @@ def canonical(content: Any) -> str:
     return msgspec.json.encode(content, order="sorted").decode()
 
 
-def _hash(run: str, seq: int, at: str, kind: str, body: str, prev: str) -> str:
+def entry_hash(run: str, seq: int, at: str, kind: str, body: str, prev: str) -> str:
+    """The hash of an entry: over all of it as it is stored, but for the hash itself."""
     return hashlib.sha256(canonical([run, seq, at, kind, body, prev]).encode()).hexdigest()
 
 
@@ -424,9 +440,9 @@ def _check_entry(row: Any, seq: int, prev: str) -> Iterator[str]:
         )
     elif row.prev != prev:
         yield f"entry {row.seq} does not follow entry {seq}: one of them was replaced or moved"
-    if row.hash != _hash(row.run, row.seq, row.at, row.kind, row.body, row.prev):
+    if row.hash != entry_hash(row.run, row.seq, row.at, row.kind, row.body, row.prev):
         yield f"entry {row.seq} was edited"
-    elif (row.account, row.user_name) != _whose(msgspec.json.decode(row.body)):
+    elif (row.account, row.user_name) != _whose(_entry(row).body):
         yield f"entry {row.seq} is filed under another user"
 
 
@@ -435,15 +451,13 @@ def _whose(body: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _entry(row: Any) -> Entry:
-    return Entry(
-        row.run,
-        row.seq,
-        datetime.fromisoformat(row.at),
-        row.kind,
-        msgspec.json.decode(row.body),
-        row.prev,
-        row.hash,
-    )
+    try:
+        at, body = datetime.fromisoformat(row.at), msgspec.json.decode(row.body)
+    except (msgspec.DecodeError, TypeError, ValueError) as error:
+        raise StateDamagedError(
+            f"entry {row.seq} of run {row.run} in the ledger cannot be read: {error}"
+        ) from error
+    return Entry(row.run, row.seq, at, row.kind, body, row.prev, row.hash)
 
 
 def _head(connection: sa.Connection, run: str) -> tuple[int, str]:
@@ -458,7 +472,7 @@ def _add(connection: sa.Connection, run: str, kind: str, body: Mapping[str, Any]
     last, prev = _head(connection, run)
     text, moment, seq = canonical(body), at.isoformat(), last + 1
     account, user = _whose(body)
-    entry = Entry(run, seq, at, kind, body, prev, _hash(run, seq, moment, kind, text, prev))
+    entry = Entry(run, seq, at, kind, body, prev, entry_hash(run, seq, moment, kind, text, prev))
     row = {
         "run": run, "seq": seq, "at": moment, "kind": kind, "body": text, "prev": prev, "hash": entry.hash,
         "account": account, "user_name": user,
@@ -513,7 +527,8 @@ def connect(url: str) -> sa.Engine:
 
 def _with_driver(url: str) -> sa.URL:
     parsed = sa.make_url(url)
-    if "@" in (parsed.host or ""):
+    # What a password with a "@", "]" or "/" in it leaves behind would be shown as the server's name.
+    if not _HOST.match(parsed.host or "") or ("@" in (parsed.database or "") and parsed.host):
         raise ValueError
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
@@ -539,15 +554,58 @@ def _guarded(engine: sa.Engine) -> Iterator[sa.Connection]:
     except sa.exc.IntegrityError:
         raise
     except sa.exc.DBAPIError as error:
-        raise _told(error) from error
+        raise state_error(error, engine.url) from error
 
 
-def _told(error: sa.exc.DBAPIError) -> StateError:
-    text = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error).__name__
-    # SQLite says "database or disk is full" or "disk I/O error" (a file limit), PostgreSQL "No space left".
-    if any(word in text for word in ("is full", "disk I/O error", "No space left")):
-        return StateFullError(f"the state cannot be written: {text}")
-    return StateError(f"the state cannot be used: {text}")
+# What databases say, and what it means. SQLite says "database or disk is full" or "disk I/O error" (a file limit),
+# PostgreSQL "No space left". Sources: https://www.sqlite.org/rescode.html, and PostgreSQL's errcodes.
+_FULL = ("is full", "disk I/O error", "No space left")
+_DAMAGED = (
+    "malformed",
+    "is not a database",
+    "invalid page",
+    "could not read block",
+    "Could not decode to UTF-8",
+)
+_LOCKED = ("is locked", "lock timeout")
+_READ_ONLY = ("readonly database", "read-only", "unable to open database file")
+
+
+def state_error(error: sa.exc.DBAPIError, url: sa.URL) -> StateError:
+    """A database's failure in one sentence that names the file or server, never a password."""
+    where, text = state_name(url), _first_line(error)
+    if any(word in text for word in _FULL):
+        return StateFullError(f"{where} cannot be written: {text}")
+    if any(word in text for word in _DAMAGED):
+        return StateDamagedError(f"{where} is damaged: {text}; nothing was written to it")
+    if any(word in text for word in _LOCKED):
+        return StateAwayError(
+            f"{where} is locked by another process: {text}; nothing was written to it",
+            "See what holds it open (`fuser` or `lsof` names it), end that, and run the same command again.",
+        )
+    if any(word in text for word in _READ_ONLY):
+        return StateAwayError(
+            f"{where} cannot be opened or written: {text}",
+            "Make its directory writable for this user, or set SPAREKEY_HOME.",
+        )
+    if url.get_backend_name() == "sqlite":
+        return StateError(f"{where} cannot be used: {text}")
+    return StateAwayError(
+        f"{where} cannot be used: {text}",
+        "Start the database, or check --database-url and SPAREKEY_DATABASE_URL.",
+    )
+
+
+def state_name(url: sa.URL) -> str:
+    """The state as messages name it: its file, or its server and database."""
+    if url.get_backend_name() == "sqlite":
+        return f"the state file {url.database}"
+    return f"the state in PostgreSQL {url.host or 'on this machine'}{f':{url.port}' if url.port else ''}/{url.database}"
+
+
+def _first_line(error: sa.exc.DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def migrate(connection: sa.Connection) -> None:

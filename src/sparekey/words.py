@@ -67,3 +67,16 @@ def step_state(state: str) -> str:
 def clean(text: str) -> str:
     """Text with everything made visible that could move a terminal's cursor or hide other text."""
     return "".join(char if char.isprintable() or char == "\n" else f"\\u{ord(char):04x}" for char in text)
+
+
+def escape_json(text: str) -> str:
+    """JSON with every character escaped that could move a terminal's cursor, hide text or turn its direction.
+
+    The values stay the same: outside of strings, JSON holds nothing but ASCII.
+    """
+    return "".join(char if char.isprintable() or char == "\n" else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))

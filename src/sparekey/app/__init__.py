@@ -45,6 +45,7 @@ from sparekey.ledger import Entry
 from sparekey.plan import Plan, Step
 from sparekey.report.asff import Sent
 from sparekey.run.entries import Options
+from sparekey.run.verify import Verification
 from sparekey.usage import Progress, Request
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Request",
     "Sent",
     "Step",
+    "Verification",
     "Where",
     "apply",
     "athena_ddl",

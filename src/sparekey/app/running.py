@@ -16,17 +16,19 @@ from sparekey.clock import Clock, SystemClock
 from sparekey.errors import BadInputError, RefusedError, SparekeyError
 from sparekey.guards import Limits
 from sparekey.home import home
-from sparekey.ledger import Entry, Verified
+from sparekey.ledger import GENESIS, Entry
 from sparekey.model import Caller, RunRecord, StepRecord, Unreadable, Value
 from sparekey.plan import Plan
 from sparekey.policy import Span
 from sparekey.probes import Probes, Tools
+from sparekey.run import verify as verification
 from sparekey.run.entries import Options
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
+from sparekey.run.verify import Verification
 from sparekey.run.windows import is_open, next_opening
-from sparekey.words import moment
+from sparekey.words import escape_json, moment
 
 OnEvent = Callable[[Entry], None]
 DEFAULT_LIMITS = Limits()
@@ -251,20 +253,25 @@ def follow(run: str, on_event: OnEvent, until: Callable[[RunRecord], bool] = lam
         return told.follow(run, on_event, until)
 
 
-def verify_ledger(run: str = "", head: str = "") -> tuple[Verified, ...]:
-    """Recompute every run's chain, or one run's against a head that was kept elsewhere."""
-    wanted = _whole_id(run) if run else ""
-    with closing(_state()) as state:
-        return tuple(
-            state.ledger.verify(name, head or None) for name in ((wanted,) if wanted else state.ledger.runs())
-        )
+def verify_ledger(run: str | None = None, head: str | None = None) -> Verification:
+    """Account for every row of the ledger, or for one run's, against a head that was kept elsewhere."""
+    kept = verification.parse_head(head) if head is not None else None
+    with _own_state() as state:
+        if run is None:
+            return verification.verify_all(state.ledger)
+        return verification.verify_run(state.ledger, _recorded(state, run), kept)
 
 
-def export_ledger(run: str = "") -> Iterator[str]:
-    """Every entry, or those of one run, as JSON lines."""
-    wanted = _whole_id(run) if run else None
-    with closing(_state()) as state:
-        yield from state.ledger.export(wanted)
+def export_ledger(run: str | None = None) -> Iterator[str]:
+    """Every entry as it is stored, or those of one run, as JSON lines that a terminal may show."""
+    with _own_state() as state:
+        for row in verification.rows_of(state.ledger, None if run is None else _recorded(state, run)):
+            yield escape_json(verification.exported(row))
+
+
+def _recorded(state: State, run: str) -> str:
+    """The run that is meant: as it is written where it has entries, for a run may lack its first."""
+    return run if run and state.ledger.head(run) != GENESIS else _whole_id(run)
 
 
 def undo(app: App, run: str, *, key: str = "", on_event: OnEvent = unheard) -> RunRecord:
@@ -286,6 +293,13 @@ def show(run: str, clock: Clock | None = None) -> RunRecord:
 
 
 @contextmanager
+def _own_state() -> Iterator[State]:
+    """The state, closed at the end."""
+    with closing(_state()) as state:
+        yield state
+
+
+@contextmanager
 def runs_of(app: App) -> Iterator[Runs]:
     """The runs of this state, with the caller's credentials."""
     with _runs(app, app.gateway.caller()) as found:
@@ -294,7 +308,7 @@ def runs_of(app: App) -> Iterator[Runs]:
 
 @contextmanager
 def _runs(app: App, caller: Caller) -> Iterator[Runs]:
-    with closing(_state()) as state:
+    with _own_state() as state:
         probes = Probes(Tools(os.environ, app.gateway.alarm_state))
         yield Runs(state, app.clock, app.account, caller, probes=probes)
 
@@ -306,7 +320,7 @@ def _told(clock: Clock | None, caller: Caller = _NOBODY) -> Iterator[Runs]:
     def no_account(account: str) -> AccountGateway:
         raise SparekeyError(f"account {account} is not needed here")
 
-    with closing(_state()) as state:
+    with _own_state() as state:
         yield Runs(state, clock or SystemClock(), no_account, caller)
 
 

@@ -1,10 +1,12 @@
 """Where runs are kept: a private directory with SQLite in it, or PostgreSQL by URL; and who is alive."""
 
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,10 +15,13 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from sparekey.errors import BadInputError
-from sparekey.ledger import Ledger, StateError, StateFullError, connect
+from sparekey.ledger import Ledger, StateAwayError, StateError, StateFullError, connect
+from sparekey.ownership import check_above, check_owned, make_directories
 
 _FILE = "sparekey.db"
 _OWN = ("sparekey.", "locks", "reverse")
+# How long making and migrating the tables may take until whoever waits gives up, and how often it looks.
+_SETUP_TAKES, _LOOK_AGAIN = 60.0, 0.02
 # What a run may write: a plan twice, then some entries and engine rows for each step.
 _ROOM_FIXED, _ROOM_PER_STEP = 4 * 1024 * 1024, 16 * 1024
 
@@ -44,7 +49,8 @@ class State:
         if not url:
             path = directory / _FILE
             _private_file(path)
-            url = f"sqlite:///{path}"
+            # Never as a string: a directory's name may hold what means something in a URL.
+            url = sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
         self.url = url
         self._ledger: Ledger | None = None
 
@@ -52,7 +58,8 @@ class State:
     def ledger(self) -> Ledger:
         """The ledger, opened at first use; raises StateError, SchemaError."""
         if self._ledger is None:
-            self._ledger = Ledger.open(self.url)
+            with self.exclusively("setup"):
+                self._ledger = Ledger.open(self.url)
         return self._ledger
 
     def close(self) -> None:
@@ -95,6 +102,23 @@ class State:
         finally:
             lock.release()
 
+    @contextmanager
+    def exclusively(self, name: str) -> Iterator[None]:
+        """Hold a lock that others wait for, in this process or another; raises StateError after a minute."""
+        until = time.monotonic() + _SETUP_TAKES
+        while (lock := self.try_lock(name)) is None:
+            if time.monotonic() > until:
+                raise StateError(
+                    f"another process has been preparing the state in {self.directory} for "
+                    f"{_SETUP_TAKES:g} s; nothing was done",
+                    "Run the same command again; if it stays so, end the process that hangs.",
+                )
+            time.sleep(_LOOK_AGAIN)
+        try:
+            yield
+        finally:
+            lock.release()
+
 
 def new_id(prefix: str) -> str:
     """An id that no other process has."""
@@ -102,24 +126,39 @@ def new_id(prefix: str) -> str:
 
 
 def _private_directory(path: Path) -> None:
+    what = "the state directory"
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.stat().st_mode & 0o077:
-            _refuse_what_others_use(path)
-            path.chmod(0o700)
+        check_above(path, what)
+        make_directories(path)
+        if path.stat().st_uid == os.geteuid() and path.stat().st_mode & 0o077:
+            _close_to_others(path)
+        check_owned(path, what)
+        for entry in path.iterdir():
+            if entry.name.startswith(_FILE):
+                _check_file(entry)
     except OSError as error:
         raise StateError(
-            f"the state directory {path} cannot be used: {error.strerror}", "Check it, or set SPAREKEY_HOME."
+            f"{what} {path} cannot be used: {error.strerror}", "Check it, or set SPAREKEY_HOME."
         ) from error
 
 
-def _refuse_what_others_use(path: Path) -> None:
-    """Leave a directory such as /tmp as it is: closing it would lock out whoever else works in it."""
+def _check_file(path: Path) -> None:
+    with suppress(FileNotFoundError):  # SQLite removes what it no longer needs
+        if not path.is_file():
+            raise StateError(f"the state file {path} cannot be used: it is not a file", "Move it away.")
+        check_owned(path, "the state file")
+
+
+def _close_to_others(path: Path) -> None:
+    """Close a directory that is ours; not one such as /tmp, which would lock out whoever else works in it."""
     if any(not entry.name.startswith(_OWN) for entry in path.iterdir()):
         raise StateError(
             f"others may look into the state directory {path}, and it holds more than sparekey's own files",
             f"Name an empty one with SPAREKEY_HOME; or, if nobody else needs it: chmod 700 {path}",
         )
+    if (path / _FILE).exists():
+        check_owned(path, "the state directory")  # others may have written what lies in it
+    path.chmod(0o700)
 
 
 def _private_file(path: Path) -> None:
@@ -129,7 +168,10 @@ def _private_file(path: Path) -> None:
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
     except OSError as error:
-        raise StateError(f"the state file {path} cannot be used: {error.strerror}") from error
+        raise StateAwayError(
+            f"the state file {path} cannot be used: {error.strerror}",
+            "Make it writable for this user, or set SPAREKEY_HOME.",
+        ) from error
 
 
 class _FileLock:
@@ -143,8 +185,17 @@ class _FileLock:
 
 
 def _file_lock(directory: Path, name: str) -> Held | None:
-    _private_directory(directory)
-    path = directory / f"{name}.lock"
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        return _lock_file(directory / f"{name}.lock")
+    except OSError as error:
+        kind = StateFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StateAwayError
+        raise kind(
+            f"the state directory {directory.parent} cannot be used: {error.strerror} ({error.filename})"
+        ) from error
+
+
+def _lock_file(path: Path) -> Held | None:
     while True:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
