@@ -7,7 +7,7 @@ hash that was kept elsewhere.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import cache
@@ -24,6 +24,8 @@ from sparekey.model import Value
 GENESIS = "0" * 64
 SCHEMA_VERSION = 1
 _RETRIES = 50
+# How long a writer waits for another one.
+_BUSY_MS = 30_000
 _HOST = re.compile(r"[\w.:%/~,-]*\Z")
 
 _metadata = sa.MetaData()
@@ -239,6 +241,8 @@ class Ledger:
         self._one_writer = engine.dialect.name == "sqlite"
         # This process's writers to a file wait for each other here: SQLite would have them look again and again.
         self._turn: AbstractContextManager[Any] = Lock() if self._one_writer else nullcontext()
+        # Called with each entry that was appended, once it is on disk; must not raise.
+        self.on_append: Callable[[Entry], None] | None = None
         self._reader = engine.execution_options(**_ALONE[engine.dialect.name])
 
     @classmethod
@@ -283,6 +287,23 @@ class Ledger:
         `first` that the run has no entry yet.
         Raises FencedError where either does not hold, StateFullError, StateError.
         """
+        entry = self._append(run, kind, body, at=at, claim=claim, take=take, unless=unless, first=first)
+        if self.on_append is not None:
+            self.on_append(entry)
+        return entry
+
+    def _append(
+        self,
+        run: str,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        at: datetime,
+        claim: Claim | None,
+        take: bool,
+        unless: tuple[tuple[str, ...], tuple[str, ...]] | None,
+        first: bool,
+    ) -> Entry:
         for _ in range(_RETRIES):
             try:
                 with self._write() as connection:
@@ -297,6 +318,24 @@ class Ledger:
             except sa.exc.IntegrityError:
                 continue  # another process appended in the same moment: read the head again
         raise StateError(f"run {run} is written to by too many at once", "Run the same command again.")
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Put back entries that are missing at the end of their chains, as they were, and the claims they took.
+
+        Raises StateDamagedError where one does not follow what is there: then nothing is put back.
+        """
+        with self._write() as connection:
+            for entry in entries:
+                at, body = entry.at.isoformat(), canonical(entry.body)
+                right = entry_hash(entry.run, entry.seq, at, entry.kind, body, entry.prev)
+                if (entry.seq - 1, entry.prev) != _head(connection, entry.run) or entry.hash != right:
+                    raise StateDamagedError(
+                        f"entry {entry.seq} of run {entry.run} does not follow what the ledger holds"
+                    )
+                _add_row(connection, entry, at, body)
+                epoch = entry.body.get("epoch")
+                if isinstance(epoch, int):
+                    _raise_epoch(connection, entry.run, *_whose(entry.body), epoch)
 
     def claim(self, account: str, user: str) -> Claim:
         """The claim that holds now; read it before reading AWS."""
@@ -471,14 +510,29 @@ def _add(connection: sa.Connection, run: str, kind: str, body: Mapping[str, Any]
         connection.execute(_wait_for_chain, {"run": run})
     last, prev = _head(connection, run)
     text, moment, seq = canonical(body), at.isoformat(), last + 1
-    account, user = _whose(body)
     entry = Entry(run, seq, at, kind, body, prev, entry_hash(run, seq, moment, kind, text, prev))
+    _add_row(connection, entry, moment, text)
+    return entry
+
+
+def _add_row(connection: sa.Connection, entry: Entry, at: str, body: str) -> None:
+    account, user = _whose(entry.body)
     row = {
-        "run": run, "seq": seq, "at": moment, "kind": kind, "body": text, "prev": prev, "hash": entry.hash,
-        "account": account, "user_name": user,
+        "run": entry.run, "seq": entry.seq, "at": at, "kind": entry.kind,
+        "body": body, "prev": entry.prev, "hash": entry.hash, "account": account, "user_name": user,
     }  # fmt: skip
     connection.execute(_add_entry, row)
-    return entry
+
+
+def _raise_epoch(connection: sa.Connection, run: str, account: str, user: str, epoch: int) -> None:
+    first = _insert(connection, _claims).values(account=account, user_name=user, epoch=epoch, run=run)
+    connection.execute(
+        first.on_conflict_do_update(
+            index_elements=["account", "user_name"],
+            set_={"epoch": epoch, "run": run},
+            where=_claims.c.epoch < epoch,
+        )
+    )
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:
@@ -537,7 +591,7 @@ def _with_driver(url: str) -> sa.URL:
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
+    for pragma in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -33,11 +33,11 @@ from sparekey.app.running import (
     runs,
     show,
     stop,
-    undo,
     verify_ledger,
     work,
 )
 from sparekey.app.session import App, OnProgress, Where, connect, where
+from sparekey.app.undoing import undo
 from sparekey.audit import ReadMode
 from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.guards import Limits

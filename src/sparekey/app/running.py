@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
+from msgspec import structs
+
 from sparekey import guards
 from sparekey import plan as planning
 from sparekey.app.session import App
@@ -22,6 +24,7 @@ from sparekey.plan import Plan
 from sparekey.policy import Span
 from sparekey.probes import Probes, Tools
 from sparekey.run import verify as verification
+from sparekey.run.copies import faults_against
 from sparekey.run.entries import Options
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
@@ -258,8 +261,14 @@ def verify_ledger(run: str | None = None, head: str | None = None) -> Verificati
     kept = verification.parse_head(head) if head is not None else None
     with _own_state() as state:
         if run is None:
-            return verification.verify_all(state.ledger)
-        return verification.verify_run(state.ledger, _recorded(state, run), kept)
+            return _with_copies(verification.verify_all(state.ledger), state)
+        name = _recorded(state, run)
+        return _with_copies(verification.verify_run(state.ledger, name, kept), state, name)
+
+
+def _with_copies(found: Verification, state: State, run: str | None = None) -> Verification:
+    faults = tuple(faults_against(state.ledger, state.copies, run))
+    return structs.replace(found, faults=(*found.faults, *faults))
 
 
 def export_ledger(run: str | None = None) -> Iterator[str]:
@@ -272,12 +281,6 @@ def export_ledger(run: str | None = None) -> Iterator[str]:
 def _recorded(state: State, run: str) -> str:
     """The run that is meant: as it is written where it has entries, for a run may lack its first."""
     return run if run and state.ledger.head(run) != GENESIS else _whole_id(run)
-
-
-def undo(app: App, run: str, *, key: str = "", on_event: OnEvent = unheard) -> RunRecord:
-    """Reactivate what a run deactivated, all of it or one key; never waits for anything."""
-    with runs_of(app) as runs:
-        return runs.undo(run, key, on_event=on_event)
 
 
 def runs(clock: Clock | None = None) -> tuple[RunRecord, ...]:

@@ -17,9 +17,11 @@ import sqlalchemy as sa
 from sparekey.errors import BadInputError
 from sparekey.ledger import Ledger, StateAwayError, StateError, StateFullError, connect
 from sparekey.ownership import check_above, check_owned, make_directories
+from sparekey.run.copies import Copies
 
 _FILE = "sparekey.db"
-_OWN = ("sparekey.", "locks", "reverse")
+REVERSE = "reverse"
+_OWN = ("sparekey.", "locks", REVERSE)
 # How long making and migrating the tables may take until whoever waits gives up, and how often it looks.
 _SETUP_TAKES, _LOOK_AGAIN = 60.0, 0.02
 # What a run may write: a plan twice, then some entries and engine rows for each step.
@@ -47,11 +49,10 @@ class State:
                 "Write postgresql://user@host/database, or leave it out for SQLite.",
             )
         if not url:
-            path = directory / _FILE
-            _private_file(path)
-            # Never as a string: a directory's name may hold what means something in a URL.
-            url = sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+            _private_file(directory / _FILE)
+            url = database_url(directory)
         self.url = url
+        self.copies = Copies(directory / REVERSE)
         self._ledger: Ledger | None = None
 
     @property
@@ -59,7 +60,8 @@ class State:
         """The ledger, opened at first use; raises StateError, SchemaError."""
         if self._ledger is None:
             with self.exclusively("setup"):
-                self._ledger = Ledger.open(self.url)
+                self._ledger = ledger = Ledger.open(self.url)
+            ledger.on_append = lambda entry: self.copies.add(ledger, entry)
         return self._ledger
 
     def close(self) -> None:
@@ -118,6 +120,11 @@ class State:
             yield
         finally:
             lock.release()
+
+
+def database_url(directory: Path) -> str:
+    """The URL of the database in a state directory, whose name may hold what means something in a URL."""
+    return sa.URL.create("sqlite", database=str(directory / _FILE)).render_as_string(hide_password=False)
 
 
 def new_id(prefix: str) -> str:
