@@ -243,6 +243,8 @@ class Ledger:
         self._turn: AbstractContextManager[Any] = Lock() if self._one_writer else nullcontext()
         # Called with each entry that was appended, once it is on disk; must not raise.
         self.on_append: Callable[[Entry], None] | None = None
+        # Called before an entry that lets a key be deactivated; raises StateError where it would not be kept.
+        self.before_deactivation: Callable[[], None] | None = None
         self._reader = engine.execution_options(**_ALONE[engine.dialect.name])
 
     @classmethod
@@ -287,6 +289,8 @@ class Ledger:
         `first` that the run has no entry yet.
         Raises FencedError where either does not hold, StateFullError, StateError.
         """
+        if unless is not None and self.before_deactivation is not None:
+            self.before_deactivation()
         entry = self._append(run, kind, body, at=at, claim=claim, take=take, unless=unless, first=first)
         if self.on_append is not None:
             self.on_append(entry)

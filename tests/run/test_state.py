@@ -13,7 +13,7 @@ import pytest
 from run.fake import NOW
 from sparekey.clock import SystemClock
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.ledger import StateAwayError, StateError
+from sparekey.ledger import StateAwayError, StateError, StateFullError
 from sparekey.run import state as state_module
 from sparekey.run.engine import Engine
 from sparekey.run.state import State
@@ -43,7 +43,7 @@ def test_only_postgresql_by_url(tmp_path: Path) -> None:
         State(tmp_path, "mysql://x/y")
     shared = State(tmp_path, "postgresql://sparekey@127.0.0.1:1/none")
     shared.check_room(10**9)
-    with pytest.raises(StateError, match="cannot be reached"):
+    with pytest.raises(StateError, match=r"PostgreSQL 127.0.0.1:1/none cannot be used"):
         shared.try_lock("x")
 
 
@@ -157,7 +157,7 @@ def test_a_directory_of_any_name_holds_its_database(
     engine.prepare()
     engine.stop()
     state.close()
-    assert {path.name for path in home.iterdir()} == {"locks", "sparekey.db"}
+    assert {path.name for path in home.iterdir()} == {"locks", "reverse", "sparekey.db"}
     assert [path.name for path in tmp_path.iterdir()] == ["above"]
     assert [path.name for path in (tmp_path / "above").iterdir()] == [name]
     with closing(sqlite3.connect(home / "sparekey.db")) as connection:
@@ -177,6 +177,32 @@ def test_a_directory_that_was_removed_is_told(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "home")
     with pytest.raises(StateAwayError, match=r"the state directory .*home cannot be used: No such file"):
         state.try_lock("a")
+
+
+def test_a_database_that_is_gone_or_replaced_lets_no_key_be_deactivated(tmp_path: Path) -> None:
+    state = State(tmp_path / "home")
+    going = (("stopped",), ("opened",))
+    state.ledger.append("r-12345678", "opened", {}, at=NOW, first=True)
+    state.ledger.append("r-12345678", "intent", {}, at=NOW, unless=going)
+    state.check()
+    path = tmp_path / "home" / "sparekey.db"
+    path.rename(path.with_name("sparekey.old"))
+    for what in ("removed", "replaced"):
+        with pytest.raises(StateAwayError, match=f"{path} was {what} while sparekey uses it"):
+            state.ledger.append("r-12345678", "intent", {}, at=NOW, unless=going)
+        with pytest.raises(StateAwayError, match="no key is deactivated"):
+            state.check()
+        path.touch()
+    state.ledger.append("r-12345678", "written", {}, at=NOW)  # what was begun comes to its end
+    state.close()
+
+
+def test_a_full_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State(tmp_path / "home")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(StateFullError, match="is full: 100 bytes are free"):
+        state.check()
 
 
 def test_a_lock_is_held_once_and_leaves_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from sparekey import guards
 from sparekey import plan as planning
+from sparekey.app.reachable import reporting
 from sparekey.app.session import App
 from sparekey.aws.errors import AwsError
 from sparekey.aws.gateway import AccountGateway
@@ -207,14 +208,15 @@ def work(
     until: Callable[[], bool],
     on_rollback: Callable[[RunRecord, StepRecord], None] | None = None,
     on_failure: Callable[[str, str], None] = lambda _run, _why: None,
+    on_state: Callable[[str], None] = lambda _what: None,
 ) -> None:
     """Carry and watch runs until `until` says so: what `sparekey worker` does.
 
     `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it;
-    `on_failure` of a run and why the work on it failed.
+    `on_failure` of a run and why the work on it failed; `on_state` when the state cannot be used, and can again.
     """
     ends = app.gateway.credentials_end()
-    with runs_of(app) as runs:
+    with runs_of(app) as runs, _own_state() as state, reporting(state, on_state):
         heard = _Rollbacks(runs, app.clock, on_rollback) if on_rollback else None
 
         def over() -> bool:

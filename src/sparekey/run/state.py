@@ -15,7 +15,7 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from sparekey.errors import BadInputError
-from sparekey.ledger import Ledger, StateAwayError, StateError, StateFullError, connect
+from sparekey.ledger import Ledger, StateAwayError, StateError, StateFullError, connect, state_error
 from sparekey.ownership import check_above, check_owned, make_directories
 from sparekey.run.copies import Copies
 
@@ -49,7 +49,7 @@ class State:
                 "Write postgresql://user@host/database, or leave it out for SQLite.",
             )
         if not url:
-            _private_file(directory / _FILE)
+            self._file = _private_file(directory / _FILE)
             url = database_url(directory)
         self.url = url
         self.copies = Copies(directory / REVERSE)
@@ -61,6 +61,7 @@ class State:
         if self._ledger is None:
             with self.exclusively("setup"):
                 self._ledger = ledger = Ledger.open(self.url)
+            ledger.before_deactivation = self.check_in_place
             ledger.on_append = lambda entry: self.copies.add(ledger, entry)
         return self._ledger
 
@@ -69,6 +70,33 @@ class State:
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
+
+    def check(self) -> None:
+        """Raise StateError where runs cannot be kept now: the database is away, its file gone, its disk full."""
+        self.check_in_place()
+        if not self.shared:
+            free = shutil.disk_usage(self.directory).free
+            if free < _ROOM_PER_STEP:
+                raise StateFullError(f"the disk under {self.directory} is full: {free} bytes are free")
+        self.ledger.workers()
+
+    def check_in_place(self) -> None:
+        """Raise StateAwayError where the database file was removed or replaced: what is written would be lost."""
+        if self.shared:
+            return
+        path = self.directory / _FILE
+        try:
+            status = path.stat()
+            if (status.st_dev, status.st_ino) == self._file:
+                return
+            what = "replaced"
+        except OSError as error:
+            what = "removed" if isinstance(error, FileNotFoundError) else f"lost ({error.strerror})"
+        raise StateAwayError(
+            f"the state file {path} was {what} while sparekey uses it; no key is deactivated any more",
+            "End every sparekey process, put the file back, and run the same command again. `sparekey undo RUN` "
+            "works without it.",
+        )
 
     def check_room(self, steps: int) -> None:
         """Raise StateFullError where the disk under the state directory cannot hold so many steps."""
@@ -168,17 +196,20 @@ def _close_to_others(path: Path) -> None:
     path.chmod(0o700)
 
 
-def _private_file(path: Path) -> None:
+def _private_file(path: Path) -> tuple[int, int]:
+    """Make a file that only its user may read; returns its device and inode."""
     try:
         # SQLite gives its -wal and -shm files the mode of the database.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        if path.stat().st_mode & 0o077:
+        status = path.stat()
+        if status.st_mode & 0o077:
             path.chmod(0o600)
     except OSError as error:
         raise StateAwayError(
             f"the state file {path} cannot be used: {error.strerror}",
             "Make it writable for this user, or set SPAREKEY_HOME.",
         ) from error
+    return status.st_dev, status.st_ino
 
 
 class _FileLock:
@@ -237,7 +268,7 @@ def _advisory_lock(url: str, name: str) -> Held | None:
         ).scalar()
     except sa.exc.DBAPIError as error:
         engine.dispose()
-        raise StateError(f"the database cannot be reached: {type(error.orig).__name__}") from error
+        raise state_error(error, engine.url) from error
     if taken:
         return _AdvisoryLock(engine, connection)
     connection.close()
