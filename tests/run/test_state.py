@@ -4,6 +4,8 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import traceback
 from contextlib import closing
 from pathlib import Path
@@ -194,6 +196,22 @@ def test_a_database_that_is_gone_or_replaced_lets_no_key_be_deactivated(tmp_path
             state.check()
         path.touch()
     state.ledger.append("r-12345678", "written", {}, at=NOW)  # what was begun comes to its end
+    state.close()
+
+
+def test_a_second_look_at_a_state_drops_no_lock_of_sqlite(tmp_path: Path) -> None:
+    """Closing any descriptor of a file drops all POSIX locks that a process holds on it."""
+    state = State(tmp_path / "home")
+    state.ledger.append("r-12345678", "opened", {}, at=NOW, first=True)
+    State(tmp_path / "home").close()
+    wal = tmp_path / "home" / "sparekey.db-wal"
+    number = wal.stat().st_ino
+    # Another process that finds no lock believes itself the last, and removes the journal as it leaves.
+    program = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('select 1 from sparekey_meta')"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "home" / "sparekey.db"], check=True)
+    assert wal.stat().st_ino == number
     state.close()
 
 

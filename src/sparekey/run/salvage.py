@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
@@ -19,6 +20,7 @@ from sparekey.run.copies import Copies, missing_in
 from sparekey.run.state import REVERSE, State, database_url
 
 _ROWS = "SELECT run, seq, at, kind, body, prev, hash FROM sparekey_entries ORDER BY run, seq"
+_UNREADABLE = (SparekeyError, OSError, sqlite3.Error, sa.exc.SQLAlchemyError, subprocess.CalledProcessError)
 _MEMORY = Path("/dev/shm")  # noqa: S108  # room where the disk has none
 
 
@@ -45,7 +47,7 @@ def _has_room(path: Path) -> bool:
 
 def _fill(ledger: Ledger, directory: Path, url: str) -> Iterator[str]:
     """Fill an empty ledger; yields each source that gave something."""
-    with suppress(SparekeyError, OSError, sqlite3.Error, sa.exc.SQLAlchemyError):
+    with suppress(*_UNREADABLE):
         rows = _rows_by_url(url) if url else _rows_of_file(directory)
         if _add(ledger, rows):
             yield "the ledger, which can still be read"
@@ -97,8 +99,8 @@ def _rows_of_file(directory: Path) -> list[tuple[Any, ...]]:
         # Nothing is outside of the file: it can be read although SQLite may not write beside it.
         return _rows_in(f"file:{quote(str(path))}?immutable=1")
     with TemporaryDirectory(dir=_MEMORY if _has_room(_MEMORY) else None) as scratch:
-        for file in (path, wal):
-            shutil.copyfile(file, Path(scratch) / file.name)
+        # By another process: closing the file here would drop locks that SQLite may hold on it in this one.
+        subprocess.run(["cp", "--", path, wal, scratch], check=True, capture_output=True)  # noqa: S603, S607
         return _rows_in(f"file:{quote(str(Path(scratch) / path.name))}")
 
 

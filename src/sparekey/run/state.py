@@ -197,13 +197,21 @@ def _close_to_others(path: Path) -> None:
 
 
 def _private_file(path: Path) -> tuple[int, int]:
-    """Make a file that only its user may read; returns its device and inode."""
+    """Make a file that only its user may read; returns its device and inode.
+
+    One that is there is not opened: closing it would drop the locks that SQLite holds on it in this process, and
+    another process could then remove the journal that is in use (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
     try:
         # SQLite gives its -wal and -shm files the mode of the database.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         status = path.stat()
         if status.st_mode & 0o077:
             path.chmod(0o600)
+        if not os.access(path, os.R_OK | os.W_OK):
+            code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(code, os.strerror(code))
     except OSError as error:
         raise StateAwayError(
             f"the state file {path} cannot be used: {error.strerror}",
