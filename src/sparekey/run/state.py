@@ -196,6 +196,12 @@ def _close_to_others(path: Path) -> None:
     path.chmod(0o700)
 
 
+def _check_writable(path: Path) -> None:
+    if not os.access(path, os.R_OK | os.W_OK):
+        code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(code, os.strerror(code))
+
+
 def _private_file(path: Path) -> tuple[int, int]:
     """Make a file that only its user may read; returns its device and inode.
 
@@ -209,9 +215,7 @@ def _private_file(path: Path) -> tuple[int, int]:
         status = path.stat()
         if status.st_mode & 0o077:
             path.chmod(0o600)
-        if not os.access(path, os.R_OK | os.W_OK):
-            code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
-            raise OSError(code, os.strerror(code))
+        _check_writable(path)
     except OSError as error:
         raise StateAwayError(
             f"the state file {path} cannot be used: {error.strerror}",
