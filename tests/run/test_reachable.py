@@ -42,7 +42,7 @@ def test_away_and_back_are_reported_once_each() -> None:
     with reporting(state, state.tell, every=0.01, no_answer=60):  # type: ignore[arg-type]  # all that is asked
         for act, told in ((_away, "the database is away"), (_odd, "the state cannot be used: KeyError")):
             state.act = act
-            assert state.wait() == f"{told}; the runs wait until it can be used again"
+            assert state.wait() == f"{told}; runs may stand still until it can be used again"
             state.act = lambda: None
             assert state.wait().startswith("the state can be used again after ")
     assert len(state.told) == 4

@@ -68,7 +68,7 @@ def _report(
         )
         if fault and not since:
             since = checks.well
-            report(f"{fault}; the runs wait until it can be used again")
+            report(f"{fault}; runs may stand still until it can be used again")
         elif since and not fault:
             report(f"the state can be used again after {time.monotonic() - since:.0f} s; the runs go on")
             since = 0.0
