@@ -24,7 +24,7 @@ DECIDING = {
     "guards",
 }
 READING = {"aws", "usage", "audit"}
-RUNNING = DECIDING | READING | {"ledger", "probes", "run", "clock"}
+RUNNING = DECIDING | READING | {"ledger", "probes", "run", "clock", "ownership"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
@@ -33,7 +33,8 @@ ROOMS: dict[str, set[str]] = {
     "patterns": set(),
     "documents": {"patterns"},
     "policy": {"model", "patterns", "words"},
-    "home": {"model", "policy", "mutelist", "documents", "rules", "probes", "run"},
+    "ownership": set(),
+    "home": {"model", "policy", "mutelist", "documents", "ownership", "rules", "probes", "run"},
     "mutelist": {"model", "policy", "rules", "patterns", "documents"},
     "rules": {"model", "policy", "words"},
     "service_names": set(),

@@ -1,7 +1,6 @@
-"""Where sparekey keeps its state, and the policy that is read from there; both closed to other users."""
+"""Where sparekey keeps its state, and the policy that is read from there; nobody else may write either."""
 
 import os
-import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,22 +11,43 @@ from msgspec import structs
 
 from sparekey import mutelist, probes, rules
 from sparekey.documents import DocumentError, read_text
-from sparekey.errors import BadInputError, RefusedError
+from sparekey.errors import BadInputError
 from sparekey.model import Value
+from sparekey.ownership import check_directory, check_file
 from sparekey.policy import Exemption, FieldError, Policy, PolicyError, parse_policy, read_toml, table_place
 from sparekey.run import windows
 
 POLICY_FILE = "sparekey.toml"
 
 
-def home() -> Path:
-    """The state directory: SPAREKEY_HOME, else the platform's own. It need not exist yet."""
-    named = os.environ.get("SPAREKEY_HOME")
-    if named:
-        return Path(named).expanduser().absolute()
-    from platformdirs import user_state_path  # noqa: PLC0415  # --help need not pay for it
+class NoHomeError(BadInputError):
+    """There is no state directory: none is named, and the user has no home directory."""
 
-    return user_state_path("sparekey")
+    default_hint = "Set SPAREKEY_HOME to a directory of your own; nothing was read or changed."
+
+
+def home() -> Path:
+    """The state directory: SPAREKEY_HOME, else the platform's own. It need not exist yet. Raises NoHomeError."""
+    named = os.environ.get("SPAREKEY_HOME")
+    try:
+        if named:
+            path = Path(named).expanduser().absolute()
+        else:
+            from platformdirs import user_state_path  # noqa: PLC0415  # --help need not pay for it
+
+            path = user_state_path("sparekey")
+    except (OSError, RuntimeError) as error:
+        what = f"SPAREKEY_HOME ({named}) names no directory" if named else "there is no state directory"
+        raise NoHomeError(f"{what}: {error}") from error
+    if not path.is_absolute() or (not named and "~" in path.parts):
+        raise NoHomeError(f"there is no state directory: this user has no home directory, and {path} is none")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise BadInputError(
+            f"the state directory {path} has a name that is not UTF-8", "Set SPAREKEY_HOME to another."
+        ) from error
+    return path
 
 
 def policy_file(config: Path | None) -> Path:
@@ -46,7 +66,8 @@ class Setting(Value, frozen=True):
 def load_policy(config: Path | None) -> Policy:
     """Read the policy from `config`, else from the state directory, else the defaults; all of it is checked.
 
-    Never from the current directory. Raises PolicyError, or RefusedError where others may write the file.
+    Never from the current directory. Raises PolicyError, or RefusedError where others may write the file or
+    exchange it. Who has no home directory has no policy in it.
     """
     return _load(config)[0]
 
@@ -78,10 +99,17 @@ def settings(config: Path | None) -> tuple[Setting, ...]:
 
 def _load(config: Path | None) -> tuple[Policy, Mapping[str, Any], tuple[str, ...]]:
     """The policy, what stands in its file, and for each exemption of a mutelist the file it is from."""
-    path = policy_file(config)
     try:
+        path = policy_file(config)
+    except NoHomeError:
+        if os.environ.get("SPAREKEY_HOME"):
+            raise
+        return Policy(), {}, ()
+    try:
+        if config is None:
+            check_directory(path.parent, "the state directory", ours=path.exists())
         text = _read(path, "policy file")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if config is None:
             return Policy(), {}, ()
         raise BadInputError(f"there is no policy file {path}", "Check --config.") from None
@@ -99,8 +127,8 @@ def _load(config: Path | None) -> tuple[Policy, Mapping[str, Any], tuple[str, ..
 
 def _read(path: Path, what: str) -> str:
     try:
-        return read_text(path, lambda status: _refuse_if_others_may_write(path, status))
-    except FileNotFoundError:
+        return read_text(path, lambda status: check_file(path, f"the {what}", status))
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except DocumentError as error:
         raise PolicyError(f"the {what} {path} {error.message}", error.hint) from error
@@ -130,7 +158,7 @@ def _mutelists(policy: Policy, path: Path) -> list[tuple[str, Exemption]]:
         file = path.parent / entry.file
         try:
             text = _read(file, "mutelist")
-        except (FileNotFoundError, ValueError):  # ValueError: a name with a NUL
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name with a NUL
             error = FieldError("file", f"there is no file {file}", "Its path begins where the policy lies.")
             place = table_place("mutelist", index, {"file": entry.file})
             raise error.within(place).within(str(path)) from None
@@ -140,10 +168,3 @@ def _mutelists(policy: Policy, path: Path) -> list[tuple[str, Exemption]]:
             raise PolicyError(f"{file}: {error.message}", error.hint) from error
         found += ((str(file), one) for one in exempt)
     return found
-
-
-def _refuse_if_others_may_write(path: Path, status: os.stat_result) -> None:
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise RefusedError(f"others may write the policy file {path}", f"Close it: chmod go-w {path}")
-    if status.st_uid not in (0, os.geteuid()):
-        raise RefusedError(f"the policy file {path} belongs to another user", f"Take it over: chown {path}")

@@ -6,7 +6,8 @@ hash that was kept elsewhere.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import cache
@@ -23,6 +24,9 @@ from sparekey.model import Value
 GENESIS = "0" * 64
 SCHEMA_VERSION = 1
 _RETRIES = 50
+# How long a writer waits for another one.
+_BUSY_MS = 30_000
+_HOST = re.compile(r"[\w.:%/~,-]*\Z")
 
 _metadata = sa.MetaData()
 _meta = sa.Table(
@@ -147,6 +151,19 @@ class StateFullError(StateError):
     default_hint = "Make room under the state directory and run the same command again; it goes on."
 
 
+class StateDamagedError(StateError):
+    """The state holds what cannot be read: a damaged file, or an entry that is none."""
+
+    default_hint = (
+        "Stop what uses it, keep a copy, and restore a backup. `sparekey undo RUN` and SPAREKEY_HOME/reverse/RUN.sh "
+        "work without it."
+    )
+
+
+class StateAwayError(StateError):
+    """The state is there but cannot be reached or written now."""
+
+
 class SchemaError(StateError):
     """The state was written by another version."""
 
@@ -210,7 +227,8 @@ def canonical(content: Any) -> str:
     return msgspec.json.encode(content, order="sorted").decode()
 
 
-def _hash(run: str, seq: int, at: str, kind: str, body: str, prev: str) -> str:
+def entry_hash(run: str, seq: int, at: str, kind: str, body: str, prev: str) -> str:
+    """The hash of an entry: over all of it as it is stored, but for the hash itself."""
     return hashlib.sha256(canonical([run, seq, at, kind, body, prev]).encode()).hexdigest()
 
 
@@ -223,6 +241,10 @@ class Ledger:
         self._one_writer = engine.dialect.name == "sqlite"
         # This process's writers to a file wait for each other here: SQLite would have them look again and again.
         self._turn: AbstractContextManager[Any] = Lock() if self._one_writer else nullcontext()
+        # Called with each entry that was appended, once it is on disk; must not raise.
+        self.on_append: Callable[[Entry], None] | None = None
+        # Called before an entry that lets a key be deactivated; raises StateError where it would not be kept.
+        self.before_deactivation: Callable[[], None] | None = None
         self._reader = engine.execution_options(**_ALONE[engine.dialect.name])
 
     @classmethod
@@ -267,6 +289,25 @@ class Ledger:
         `first` that the run has no entry yet.
         Raises FencedError where either does not hold, StateFullError, StateError.
         """
+        if unless is not None and self.before_deactivation is not None:
+            self.before_deactivation()
+        entry = self._append(run, kind, body, at=at, claim=claim, take=take, unless=unless, first=first)
+        if self.on_append is not None:
+            self.on_append(entry)
+        return entry
+
+    def _append(
+        self,
+        run: str,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        at: datetime,
+        claim: Claim | None,
+        take: bool,
+        unless: tuple[tuple[str, ...], tuple[str, ...]] | None,
+        first: bool,
+    ) -> Entry:
         for _ in range(_RETRIES):
             try:
                 with self._write() as connection:
@@ -281,6 +322,24 @@ class Ledger:
             except sa.exc.IntegrityError:
                 continue  # another process appended in the same moment: read the head again
         raise StateError(f"run {run} is written to by too many at once", "Run the same command again.")
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Put back entries that are missing at the end of their chains, as they were, and the claims they took.
+
+        Raises StateDamagedError where one does not follow what is there: then nothing is put back.
+        """
+        with self._write() as connection:
+            for entry in entries:
+                at, body = entry.at.isoformat(), canonical(entry.body)
+                right = entry_hash(entry.run, entry.seq, at, entry.kind, body, entry.prev)
+                if (entry.seq - 1, entry.prev) != _head(connection, entry.run) or entry.hash != right:
+                    raise StateDamagedError(
+                        f"entry {entry.seq} of run {entry.run} does not follow what the ledger holds"
+                    )
+                _add_row(connection, entry, at, body)
+                epoch = entry.body.get("epoch")
+                if isinstance(epoch, int):
+                    _raise_epoch(connection, entry.run, *_whose(entry.body), epoch)
 
     def claim(self, account: str, user: str) -> Claim:
         """The claim that holds now; read it before reading AWS."""
@@ -424,9 +483,9 @@ def _check_entry(row: Any, seq: int, prev: str) -> Iterator[str]:
         )
     elif row.prev != prev:
         yield f"entry {row.seq} does not follow entry {seq}: one of them was replaced or moved"
-    if row.hash != _hash(row.run, row.seq, row.at, row.kind, row.body, row.prev):
+    if row.hash != entry_hash(row.run, row.seq, row.at, row.kind, row.body, row.prev):
         yield f"entry {row.seq} was edited"
-    elif (row.account, row.user_name) != _whose(msgspec.json.decode(row.body)):
+    elif (row.account, row.user_name) != _whose(_entry(row).body):
         yield f"entry {row.seq} is filed under another user"
 
 
@@ -435,15 +494,13 @@ def _whose(body: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _entry(row: Any) -> Entry:
-    return Entry(
-        row.run,
-        row.seq,
-        datetime.fromisoformat(row.at),
-        row.kind,
-        msgspec.json.decode(row.body),
-        row.prev,
-        row.hash,
-    )
+    try:
+        at, body = datetime.fromisoformat(row.at), msgspec.json.decode(row.body)
+    except (msgspec.DecodeError, TypeError, ValueError) as error:
+        raise StateDamagedError(
+            f"entry {row.seq} of run {row.run} in the ledger cannot be read: {error}"
+        ) from error
+    return Entry(row.run, row.seq, at, row.kind, body, row.prev, row.hash)
 
 
 def _head(connection: sa.Connection, run: str) -> tuple[int, str]:
@@ -457,14 +514,29 @@ def _add(connection: sa.Connection, run: str, kind: str, body: Mapping[str, Any]
         connection.execute(_wait_for_chain, {"run": run})
     last, prev = _head(connection, run)
     text, moment, seq = canonical(body), at.isoformat(), last + 1
-    account, user = _whose(body)
-    entry = Entry(run, seq, at, kind, body, prev, _hash(run, seq, moment, kind, text, prev))
+    entry = Entry(run, seq, at, kind, body, prev, entry_hash(run, seq, moment, kind, text, prev))
+    _add_row(connection, entry, moment, text)
+    return entry
+
+
+def _add_row(connection: sa.Connection, entry: Entry, at: str, body: str) -> None:
+    account, user = _whose(entry.body)
     row = {
-        "run": run, "seq": seq, "at": moment, "kind": kind, "body": text, "prev": prev, "hash": entry.hash,
-        "account": account, "user_name": user,
+        "run": entry.run, "seq": entry.seq, "at": at, "kind": entry.kind,
+        "body": body, "prev": entry.prev, "hash": entry.hash, "account": account, "user_name": user,
     }  # fmt: skip
     connection.execute(_add_entry, row)
-    return entry
+
+
+def _raise_epoch(connection: sa.Connection, run: str, account: str, user: str, epoch: int) -> None:
+    first = _insert(connection, _claims).values(account=account, user_name=user, epoch=epoch, run=run)
+    connection.execute(
+        first.on_conflict_do_update(
+            index_elements=["account", "user_name"],
+            set_={"epoch": epoch, "run": run},
+            where=_claims.c.epoch < epoch,
+        )
+    )
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:
@@ -513,7 +585,8 @@ def connect(url: str) -> sa.Engine:
 
 def _with_driver(url: str) -> sa.URL:
     parsed = sa.make_url(url)
-    if "@" in (parsed.host or ""):
+    # What a password with a "@", "]" or "/" in it leaves behind would be shown as the server's name.
+    if not _HOST.match(parsed.host or "") or ("@" in (parsed.database or "") and parsed.host):
         raise ValueError
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
@@ -522,7 +595,7 @@ def _with_driver(url: str) -> sa.URL:
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
+    for pragma in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -539,15 +612,58 @@ def _guarded(engine: sa.Engine) -> Iterator[sa.Connection]:
     except sa.exc.IntegrityError:
         raise
     except sa.exc.DBAPIError as error:
-        raise _told(error) from error
+        raise state_error(error, engine.url) from error
 
 
-def _told(error: sa.exc.DBAPIError) -> StateError:
-    text = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error).__name__
-    # SQLite says "database or disk is full" or "disk I/O error" (a file limit), PostgreSQL "No space left".
-    if any(word in text for word in ("is full", "disk I/O error", "No space left")):
-        return StateFullError(f"the state cannot be written: {text}")
-    return StateError(f"the state cannot be used: {text}")
+# What databases say, and what it means. SQLite says "database or disk is full" or "disk I/O error" (a file limit),
+# PostgreSQL "No space left". Sources: https://www.sqlite.org/rescode.html, and PostgreSQL's errcodes.
+_FULL = ("is full", "disk I/O error", "No space left")
+_DAMAGED = (
+    "malformed",
+    "is not a database",
+    "invalid page",
+    "could not read block",
+    "Could not decode to UTF-8",
+)
+_LOCKED = ("is locked", "lock timeout")
+_READ_ONLY = ("readonly database", "read-only", "unable to open database file")
+
+
+def state_error(error: sa.exc.DBAPIError, url: sa.URL) -> StateError:
+    """A database's failure in one sentence that names the file or server, never a password."""
+    where, text = state_name(url), _first_line(error)
+    if any(word in text for word in _FULL):
+        return StateFullError(f"{where} cannot be written: {text}")
+    if any(word in text for word in _DAMAGED):
+        return StateDamagedError(f"{where} is damaged: {text}; nothing was written to it")
+    if any(word in text for word in _LOCKED):
+        return StateAwayError(
+            f"{where} is locked by another process: {text}; nothing was written to it",
+            "See what holds it open (`fuser` or `lsof` names it), end that, and run the same command again.",
+        )
+    if any(word in text for word in _READ_ONLY):
+        return StateAwayError(
+            f"{where} cannot be opened or written: {text}",
+            "Make its directory writable for this user, or set SPAREKEY_HOME.",
+        )
+    if url.get_backend_name() == "sqlite":
+        return StateError(f"{where} cannot be used: {text}")
+    return StateAwayError(
+        f"{where} cannot be used: {text}",
+        "Start the database, or check --database-url and SPAREKEY_DATABASE_URL.",
+    )
+
+
+def state_name(url: sa.URL) -> str:
+    """The state as messages name it: its file, or its server and database."""
+    if url.get_backend_name() == "sqlite":
+        return f"the state file {url.database}"
+    return f"the state in PostgreSQL {url.host or 'on this machine'}{f':{url.port}' if url.port else ''}/{url.database}"
+
+
+def _first_line(error: sa.exc.DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def migrate(connection: sa.Connection) -> None:

@@ -74,11 +74,12 @@ def clean(text: str) -> str:
 
 
 # What a terminal or a reader acts on beyond ASCII's own controls: DEL, C1 controls, separators of lines, and
-# Unicode's format characters (category Cf: marks of direction, zero-width characters, tags).
+# Unicode's format characters (category Cf: marks of direction, zero-width characters, tags); and halves of
+# surrogate pairs, which cannot be written.
 _ACTED_ON = re.compile(
     "[\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064"
     "\u2066-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
-    "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
+    "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f\ud800-\udfff]"
 )
 
 
@@ -91,7 +92,7 @@ def escaped(text: str) -> str:
 
 
 def _code_points(char: str) -> str:
-    units = char.encode("utf-16-be")
+    units = char.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
 
 

@@ -204,7 +204,7 @@ def test_the_way_back_is_on_paper_before_the_first_write(sk: Desk) -> None:
 
 def _paper(sk: Desk) -> list[str]:
     assert sk.inactive == set()
-    return [path.read_text() for path in (sk.home / "reverse").iterdir()]
+    return [path.read_text() for path in (sk.home / "reverse").glob("*.sh")]
 
 
 def test_a_settled_or_undone_plan_needs_a_new_one(sk: Desk) -> None:

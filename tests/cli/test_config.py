@@ -96,7 +96,7 @@ def test_a_wrong_mutelist_is_named(sk: Desk, text: str, why: str) -> None:
     path.write_bytes(text.encode("utf-16"))
     assert sk("audit").error == f"the mutelist {path} is encoded as UTF-16"
     path.chmod(0o622)
-    assert sk("audit").error == f"others may write the policy file {path}"
+    assert sk("audit").error == f"others may write the mutelist {path}; nothing was done"
 
 
 def test_a_byte_order_mark_is_passed_over(sk: Desk) -> None:
@@ -115,12 +115,12 @@ def test_a_key_that_nobody_but_a_person_brings_back(sk: Desk) -> None:
     assert (said.code, said.error) == (2, "--never-reactivate is for forced keys, and none is named")
     sk.planned(*force, "--never-reactivate", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
-    assert "never reactivated automatically: --never-reactivate" in sk("show", "r-").out
-    (script,) = (sk.home / "reverse").iterdir()
+    assert "never reactivated automatically: --never-reactivate" in sk("show", sk.run).out
+    script = sk.home / "reverse" / f"{sk.run}.sh"
     assert "# never reactivated without a person (--never-reactivate): aws iam" in script.read_text()
-    said = sk("undo", "r-")
+    said = sk("undo", sk.run)
     assert said.code == 1
     assert f"{key}: NOT reactivated (it stays Inactive; only a person may reactivate it" in said.err
     assert sk.inactive == {"busy/1"}
-    assert sk("undo", "r-", "--key", key).code == 0
+    assert sk("undo", sk.run, "--key", key).code == 0
     assert sk.inactive == set()

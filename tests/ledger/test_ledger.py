@@ -23,6 +23,8 @@ from sparekey.ledger import (
     Ledger,
     Observation,
     SchemaError,
+    StateAwayError,
+    StateDamagedError,
     StateError,
     StateFullError,
     StoppedError,
@@ -102,7 +104,7 @@ def test_it_says_which_entry_was_tampered_with(
 def test_an_entry_with_a_hash_of_its_own_still_breaks_the_chain(ledger: Ledger, path: Path) -> None:
     fill(ledger)
     row = ledger.entries("r-1")[2]
-    forged = ledger_module._hash(
+    forged = ledger_module.entry_hash(
         "r-1", 3, row.at.isoformat(), "held", msgspec.json.encode({}).decode(), row.prev
     )
     tamper(
@@ -216,15 +218,16 @@ def test_another_versions_schema_is_refused_in_words(path: Path, monkeypatch: py
 
 def test_what_is_no_database_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is no database, but it is long enough to look like one" * 20)
-    with pytest.raises(StateError, match="the state cannot be used"):
+    with pytest.raises(StateDamagedError, match=r"/text is damaged: file is not a database; nothing was"):
         Ledger.open(f"sqlite:///{tmp_path / 'text'}")
-    with pytest.raises(StateError, match="the state cannot be used"):
+    with pytest.raises(StateAwayError, match="/there cannot be opened or written"):
         Ledger.open(f"sqlite:///{tmp_path / 'none' / 'there'}")
     with pytest.raises(StateError, match="cannot be used") as refused:
         Ledger.open("nosuch://x")
     assert "sparekey[postgres]" in refused.value.hint
-    with pytest.raises(StateError, match="the state cannot be used"):
-        Ledger.open("postgresql://sparekey@127.0.0.1:1/none")
+    with pytest.raises(StateAwayError, match=r"PostgreSQL 127.0.0.1:1/none cannot be used") as refused:
+        Ledger.open("postgresql://sparekey:word@127.0.0.1:1/none")
+    assert "word" not in refused.value.message
 
 
 def test_a_full_disk_is_told_and_what_was_written_stays_whole(tmp_path: Path) -> None:

@@ -34,11 +34,11 @@ from sparekey.app.running import (
     runs,
     show,
     stop,
-    undo,
     verify_ledger,
     work,
 )
 from sparekey.app.session import App, OnProgress, Where, connect, where
+from sparekey.app.undoing import undo
 from sparekey.audit import ReadMode
 from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.guards import Limits
@@ -47,6 +47,7 @@ from sparekey.ledger import Entry
 from sparekey.plan import Plan, Step
 from sparekey.report.asff import Sent
 from sparekey.run.entries import Options
+from sparekey.run.verify import Verification
 from sparekey.usage import Progress, Request
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "Sent",
     "Setting",
     "Step",
+    "Verification",
     "Where",
     "apply",
     "athena_ddl",

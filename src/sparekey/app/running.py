@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
+from msgspec import structs
+
 from sparekey import guards
 from sparekey import plan as planning
 from sparekey.app import overriding, rechecking
+from sparekey.app.reachable import reporting
 from sparekey.app.session import App
 from sparekey.aws.errors import AwsError
 from sparekey.aws.gateway import AccountGateway
@@ -18,19 +21,22 @@ from sparekey.clock import Clock, SystemClock
 from sparekey.errors import BadInputError, RefusedError, SparekeyError
 from sparekey.guards import Limits
 from sparekey.home import home
-from sparekey.ledger import Entry, Verified
+from sparekey.ledger import GENESIS, Entry
 from sparekey.model import Caller, RunRecord, StepRecord, Unreadable, Value
 from sparekey.plan import Plan
 from sparekey.policy import Span
 from sparekey.probes import Probes, Tools
 from sparekey.recheck import with_counts
+from sparekey.run import verify as verification
+from sparekey.run.copies import faults_against
 from sparekey.run.entries import Options
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
+from sparekey.run.verify import Verification
 from sparekey.run.windows import is_open, next_opening
 from sparekey.usage import Request
-from sparekey.words import moment
+from sparekey.words import escaped, moment
 
 OnEvent = Callable[[Entry], None]
 DEFAULT_LIMITS = Limits()
@@ -280,13 +286,14 @@ def work(
     until: Callable[[], bool],
     on_rollback: Callable[[RunRecord, StepRecord], None] | None = None,
     on_failure: Callable[[str, str], None] = lambda _run, _why: None,
+    on_state: Callable[[str], None] = lambda _what: None,
 ) -> None:
     """Carry and watch runs until `until` says so: what `sparekey worker` does.
 
     `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it;
-    `on_failure` of a run and why the work on it failed.
+    `on_failure` of a run and why the work on it failed; `on_state` when the state cannot be used, and can again.
     """
-    with runs_of(app) as runs:
+    with runs_of(app) as runs, _own_state() as state, reporting(state, on_state):
         ends = app.gateway.credentials_end()
         heard = _Rollbacks(runs, app.clock, on_rollback) if on_rollback else None
 
@@ -329,26 +336,31 @@ def follow(run: str, on_event: OnEvent, until: Callable[[RunRecord], bool] = lam
         return told.follow(run, on_event, until)
 
 
-def verify_ledger(run: str = "", head: str = "") -> tuple[Verified, ...]:
-    """Recompute every run's chain, or one run's against a head that was kept elsewhere."""
-    wanted = _whole_id(run) if run else ""
-    with closing(_state()) as state:
-        return tuple(
-            state.ledger.verify(name, head or None) for name in ((wanted,) if wanted else state.ledger.runs())
-        )
+def verify_ledger(run: str | None = None, head: str | None = None) -> Verification:
+    """Account for every row of the ledger, or for one run's, against a head that was kept elsewhere."""
+    kept = verification.parse_head(head) if head is not None else None
+    with _own_state() as state:
+        if run is None:
+            return _with_copies(verification.verify_all(state.ledger), state)
+        name = _recorded(state, run)
+        return _with_copies(verification.verify_run(state.ledger, name, kept), state, name)
 
 
-def export_ledger(run: str = "") -> Iterator[str]:
-    """Every entry, or those of one run, as JSON lines."""
-    wanted = _whole_id(run) if run else None
-    with closing(_state()) as state:
-        yield from state.ledger.export(wanted)
+def _with_copies(found: Verification, state: State, run: str | None = None) -> Verification:
+    faults = tuple(faults_against(state.ledger, state.copies, run))
+    return structs.replace(found, faults=(*found.faults, *faults))
 
 
-def undo(app: App, run: str, *, key: str = "", on_event: OnEvent = unheard) -> RunRecord:
-    """Reactivate what a run deactivated, all of it or one key; never waits for anything."""
-    with runs_of(app) as runs:
-        return runs.undo(run, key, on_event=on_event)
+def export_ledger(run: str | None = None) -> Iterator[str]:
+    """Every entry as it is stored, or those of one run, as JSON lines that a terminal may show."""
+    with _own_state() as state:
+        for row in verification.rows_of(state.ledger, None if run is None else _recorded(state, run)):
+            yield escaped(verification.exported(row))
+
+
+def _recorded(state: State, run: str) -> str:
+    """The run that is meant: as it is written where it has entries, for a run may lack its first."""
+    return run if run and state.ledger.head(run) != GENESIS else _whole_id(run)
 
 
 def runs(clock: Clock | None = None) -> tuple[RunRecord, ...]:
@@ -364,6 +376,13 @@ def show(run: str, clock: Clock | None = None) -> RunRecord:
 
 
 @contextmanager
+def _own_state() -> Iterator[State]:
+    """The state, closed at the end."""
+    with closing(_state()) as state:
+        yield state
+
+
+@contextmanager
 def runs_of(app: App) -> Iterator[Runs]:
     """The runs of this state, with the caller's credentials."""
     with _runs(app, app.caller(())) as found:
@@ -372,7 +391,7 @@ def runs_of(app: App) -> Iterator[Runs]:
 
 @contextmanager
 def _runs(app: App, caller: Caller) -> Iterator[Runs]:
-    with closing(_state()) as state:
+    with _own_state() as state:
         probes = Probes(Tools(os.environ, app.gateway.alarm_state))
         yield Runs(state, app.clock, app.account, caller, probes=probes, caller_now=app.caller_now)
 
@@ -384,7 +403,7 @@ def _told(clock: Clock | None, caller: Caller = _NOBODY) -> Iterator[Runs]:
     def no_account(account: str) -> AccountGateway:
         raise SparekeyError(f"account {account} is not needed here")
 
-    with closing(_state()) as state:
+    with _own_state() as state:
         yield Runs(state, clock or SystemClock(), no_account, caller)
 
 

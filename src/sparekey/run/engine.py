@@ -60,6 +60,7 @@ class Engine:
         self._locks: list[Held] = []
         self._client: DBOSClient | None = None
         self._opening = Lock()
+        self._prepared = False
 
     @property
     def listening(self) -> bool:
@@ -70,6 +71,7 @@ class Engine:
         """Run the queues in this process; False where another does, since on SQLite only one may."""
         if self.listening:
             return True
+        self.prepare()
         queues = None if self.state.shared else self.state.try_lock("queues")
         if not self.state.shared and queues is None:
             return False
@@ -84,7 +86,6 @@ class Engine:
         if _current is not None:
             raise StateError("this process runs an engine already")
         _current = self
-        self.prepare()
         DBOS(
             config={
                 "name": _NAME,
@@ -102,13 +103,18 @@ class Engine:
 
     def prepare(self) -> None:
         """Make the engine's tables and queues: an engine looks for new queues only once a second."""
+        if self._prepared:
+            return
         logging.getLogger("dbos").setLevel(logging.CRITICAL)
-        DBOS.migrate(system_database_url=_engine_url(self.state))
-        for queue in (_WRITES, _TICKS):
-            # One account, and one run's supervision, is never in two hands at once.
-            self.client.register_queue(
-                queue, partition_concurrency=1, worker_concurrency=8, polling_interval_sec=_POLL
-            )
+        # One process at a time: whoever came second would look for tables that are not there yet.
+        with self.state.exclusively("setup"):
+            DBOS.migrate(system_database_url=_engine_url(self.state))
+            for queue in (_WRITES, _TICKS):
+                # One account, and one run's supervision, is never in two hands at once.
+                self.client.register_queue(
+                    queue, partition_concurrency=1, worker_concurrency=8, polling_interval_sec=_POLL
+                )
+        self._prepared = True
 
     def stop(self) -> None:
         """Leave the queues; work in hand is left for whoever comes next."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sparekey.ledger import Entry
+from sparekey.ledger import Entry, StateDamagedError
 from sparekey.model import Caller, Value
 
 Status = Literal["Active", "Inactive"]
@@ -295,6 +295,17 @@ def write(said: Said) -> dict[str, Any]:
 
 
 def read(entry: Entry) -> Said:
-    """An entry as its type."""
-    said: Said = msgspec.convert({**entry.body, "type": entry.kind}, Said)
+    """An entry as its type; raises StateDamagedError."""
+    try:
+        return read_body(entry.kind, entry.body)
+    except msgspec.ValidationError as error:
+        raise StateDamagedError(
+            f"entry {entry.seq} of run {entry.run} in the ledger is none that this version knows: {error}",
+            "`sparekey ledger verify` says what else is wrong; a newer sparekey may have written it.",
+        ) from error
+
+
+def read_body(kind: str, body: Mapping[str, Any]) -> Said:
+    """An entry's body as the type that its kind names; raises msgspec.ValidationError."""
+    said: Said = msgspec.convert({**body, "type": kind}, Said)
     return said

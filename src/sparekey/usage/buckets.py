@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
-from sparekey.aws.errors import from_answer, from_botocore
+from sparekey.aws.errors import Answer, from_answer, from_botocore
 from sparekey.clock import SystemClock
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.usage.bounds import LARGEST, TOO_LARGE
@@ -146,9 +146,15 @@ class S3Place:
         if code == "NoSuchBucket":
             return UnreadError(f"{self.root} could not be listed: there is no such bucket")
         told = from_answer(
-            service="s3", action="ListObjectsV2", account="", status=status, code=code,
-            said=str(answer.get("Message", "")), request_id=str(meta.get("RequestId", "")),
-        )  # fmt: skip
+            Answer(
+                service="s3",
+                action="ListObjectsV2",
+                status=status,
+                code=code,
+                message=str(answer.get("Message", "")),
+                request_id=str(meta.get("RequestId", "")),
+            )
+        )
         hint = "Reading an archive needs s3:ListBucket and s3:GetObject (and kms:Decrypt, if encrypted)."
         return UnreadError(f"{self.root} could not be listed: {told.message} (HTTP {status} {code})", hint)
 

@@ -1,8 +1,15 @@
 """`sparekey ledger`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sparekey.cli.shell import database_option, show, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sparekey.app import Verification
 
 
 @click.group("ledger", short_help="Verify or export what was done.")
@@ -11,34 +18,57 @@ def COMMAND() -> None:  # noqa: N802
 
 
 @COMMAND.command("verify")
-@click.argument("run", metavar="[RUN]", default="")
+@click.argument("run", metavar="[RUN]", default=None, required=False)
 @database_option
-@click.option("--head", default="", metavar="HASH", help="A head that was kept elsewhere; needs RUN.")
-def verify(run: str, head: str) -> int:
-    """Find an entry that was edited, removed or reordered, and say which.
+@click.option("--head", default=None, metavar="HASH", help="A head that was kept elsewhere; needs RUN.")
+def verify(run: str | None, head: str | None) -> int:
+    """Account for every row of the ledger, and name each one that was edited, removed, added or reordered.
 
-    Only with a head that was kept elsewhere can a cut-off tail be seen. Exit code 1: a chain is broken.
+    A cut-off tail is certain to be found only with a head that was kept elsewhere. Exit code 1: something is broken.
     """
     from sparekey import app
     from sparekey.errors import BadInputError
 
-    if head and not run:
+    _refuse_empty(run)
+    if head is not None and run is None:
         raise BadInputError("--head is the head of one run", "Name the run: ledger verify RUN --head HASH")
-    told = app.verify_ledger(run, head)
-    for one in told:
-        verdict = "BROKEN" if one.broken else "whole"
-        show((f"{one.run}  {verdict}  {one.entries} entries  head {one.head}\n",))
-        tell(*(f"  {one.run}: {what}" for what in one.broken))
-    if not told:
+    found = app.verify_ledger(run, head)
+    show(_verdicts(found))
+    for chain in found.chains:
+        tell(*(f"  {chain.run}: {what}" for what in chain.broken))
+    tell(*(f"  ledger: {what}" for what in found.faults))
+    if not found.chains:
         tell("there is no run yet")
-    return 1 if any(one.broken for one in told) else 0
+    return 0 if found.whole else 1
+
+
+def _verdicts(found: "Verification") -> "Iterator[str]":
+    from sparekey.words import clean
+
+    for chain in found.chains:
+        verdict = "BROKEN" if chain.broken else "whole"
+        line = f"{chain.run}  {verdict}  {chain.entries} entries  head {chain.head}"
+        yield clean(line).replace("\n", "\\n") + "\n"
+    if found.faults:
+        yield "ledger  BROKEN\n"
 
 
 @COMMAND.command("export")
-@click.argument("run", metavar="[RUN]", default="")
+@click.argument("run", metavar="[RUN]", default=None, required=False)
 @database_option
-def export(run: str) -> None:
+def export(run: str | None) -> None:
     """Write every entry, or those of one run, as JSON lines to stdout."""
     from sparekey import app
 
+    _refuse_empty(run)
     show(f"{line.rstrip()}\n" for line in app.export_ledger(run))
+
+
+def _refuse_empty(run: str | None) -> None:
+    from sparekey.errors import BadInputError
+
+    if run is not None and not run.strip():
+        raise BadInputError(
+            "RUN is empty, as from an unset variable; nothing was read",
+            "Name a run, or leave it out for all.",
+        )

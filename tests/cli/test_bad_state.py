@@ -1,0 +1,276 @@
+"""The way back when the state is bad: what undo does without it, and what else is told."""
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from cli.desk import ACCOUNT, Desk
+from sparekey import ledger as ledger_module
+
+_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
+_OFF = {"batch/1", "batch/2", "web/1"}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the state after an apply is kept: making it takes longer than a test."""
+    return tmp_path_factory.mktemp("template") / "home"
+
+
+@pytest.fixture
+def run(sk: Desk, template: Path) -> str:
+    """The id of a run that has deactivated three keys."""
+    if not template.exists():
+        assert sk("apply", sk.planned(), "--yes", "--no-watch").code == 3
+        shutil.copytree(sk.home, template)
+    else:
+        shutil.copytree(template, sk.home)
+        with sk.aws.state.lock:  # a desk's keys have the same ids in each test
+            for name in _OFF:
+                user, number = name.split("/")
+                sk.aws.key(user, account=ACCOUNT, number=int(number)).status = "Inactive"
+    assert sk.inactive == _OFF
+    return next((sk.home / "reverse").glob("*.sh")).stem
+
+
+def query(sk: Desk, *statements: str) -> None:
+    with closing(sqlite3.connect(sk.home / "sparekey.db", isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def damage(sk: Desk) -> None:
+    path = sk.home / "sparekey.db"
+    content = bytearray(path.read_bytes())
+    for at in range(4096, len(content), 4096):
+        content[at : at + 200] = b"\xa5" * 200
+    path.write_bytes(content)
+    for more in ("-wal", "-shm"):
+        (sk.home / f"sparekey.db{more}").unlink(missing_ok=True)
+
+
+def no_database(sk: Desk) -> None:
+    (sk.home / "sparekey.db").write_bytes(b"this is no database at all" * 1000)
+
+
+def away(sk: Desk) -> None:
+    sk.patch.setenv("SPAREKEY_DATABASE_URL", "postgresql://keeper:word@127.0.0.1:1/runs")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (damage, "is damaged: database disk image is malformed"),
+        (no_database, "is damaged: file is not a database"),
+        (away, "the state in PostgreSQL 127.0.0.1:1/runs cannot be used"),
+    ],
+)
+def test_undo_by_the_copy(sk: Desk, run: str, spoil: Callable[[Desk], None], told: str) -> None:
+    spoil(sk)
+    said = sk("undo", run)
+    assert (said.code, sk.inactive) == (0, set()), said.err
+    assert told in said.out
+    assert f"were read from the copy {sk.home}/reverse/{run}.jsonl" in said.out
+    assert f"this undo is not on record: run `sparekey undo {run}` again" in said.out
+    assert "word" not in said.out + said.err
+
+
+def test_undo_of_one_key_by_the_copy(sk: Desk, run: str) -> None:
+    damage(sk)
+    assert sk("undo", run[:6], "--key", sk.key("web", 1)).code == 0
+    assert sk.inactive == _OFF - {"web/1"}
+
+
+def test_undo_by_the_copy_leaves_what_the_run_did_not_do(sk: Desk) -> None:
+    plan = sk.planned()
+    with sk.aws.state.lock:
+        sk.aws.key("batch", account=ACCOUNT, number=1).status = "Inactive"  # before the run came to it
+    assert sk("apply", plan, "--yes", "--no-watch").code in (0, 1, 3)
+    run = next((sk.home / "reverse").glob("*.sh")).stem
+    assert sk.key("batch", 1) in (sk.home / "reverse" / f"{run}.sh").read_text()
+    damage(sk)
+    sk("undo", run)
+    assert sk.inactive == {"batch/1"}
+
+
+def test_damage_is_called_damage_and_the_way_by_hand_is_named(sk: Desk, run: str) -> None:
+    damage(sk)
+    (sk.home / "reverse" / f"{run}.jsonl").unlink()
+    for command in (("runs",), ("show", run), ("ledger", "verify"), ("ledger", "export"), ("undo", run)):
+        said = sk(*command)
+        assert said.code == 1, command
+        assert f"the state file {sk.home}/sparekey.db is damaged" in said.error
+    assert "nothing was reactivated" in said.error
+    assert f"{sk.home}/reverse/{run}.sh has the AWS CLI command for each key" in said.err
+    assert sk.inactive == _OFF
+
+
+def test_a_copy_that_is_not_whole_is_not_used(sk: Desk, run: str) -> None:
+    damage(sk)
+    copy = sk.home / "reverse" / f"{run}.jsonl"
+    lines = copy.read_text().splitlines(keepends=True)
+    for spoilt in (lines[:2] + lines[3:], [line.replace("AKIA", "AKIB") for line in lines], ["", "{\n"]):
+        copy.write_text("".join(spoilt))
+        said = sk("undo", run)
+        assert said.code == 1
+        assert f"reverse/{run}.sh" in said.err
+        assert sk.inactive == _OFF
+
+
+def test_a_copy_that_others_may_write_is_not_used(sk: Desk, run: str) -> None:
+    damage(sk)
+    (sk.home / "reverse" / f"{run}.jsonl").chmod(0o620)
+    assert sk("undo", run).code == 1
+    assert sk.inactive == _OFF
+
+
+def test_a_lost_database_is_put_back_from_the_copies(sk: Desk, run: str) -> None:
+    for path in sk.home.glob("sparekey.db*"):
+        path.unlink()
+    said = sk("undo", run)
+    assert (said.code, sk.inactive) == (0, set()), said.err
+    assert f"were put back from {sk.home}/reverse/{run}.jsonl" in said.out
+    assert "undone" in sk("runs").out
+    assert sk("ledger", "verify").code == 0
+
+
+def test_an_older_backup_is_noticed_and_its_end_put_back(sk: Desk, run: str) -> None:
+    query(sk, "DELETE FROM sparekey_entries WHERE seq > 1", "DELETE FROM sparekey_claims")
+    verified = sk("ledger", "verify", run)
+    assert verified.code == 1
+    assert f"run {run} ends with entry 1, its copy" in verified.err
+    said = sk("undo", run)
+    assert (said.code, sk.inactive) == (0, set()), said.err
+    assert "entries too early, as after an older backup was restored" in said.out
+    assert sk("ledger", "verify").code == 0
+
+
+def test_a_ledger_that_has_gone_on_after_an_older_backup_differs_from_its_copy(sk: Desk, run: str) -> None:
+    query(sk, "DELETE FROM sparekey_entries WHERE seq > 1", "DELETE FROM sparekey_claims")
+    sk("stop", run)
+    assert "and its copy" in sk("ledger", "verify").err
+    said = sk("undo", run)
+    assert said.code == 1
+    assert f"the ledger of run {run} and its copy" in said.out
+
+
+def test_keys_that_an_older_backup_does_not_know_are_in_doubt(sk: Desk, run: str) -> None:
+    query(sk, "DELETE FROM sparekey_entries WHERE seq > 1", "DELETE FROM sparekey_claims")
+    (sk.home / "reverse" / f"{run}.jsonl").unlink()
+    said = sk("undo", run)
+    assert (said.code, sk.inactive) == (1, _OFF)
+    assert said.out.count("the ledger does not say that this run deactivated it") == len(_OFF)
+
+
+def test_a_run_that_the_ledger_forgot_names_the_way_by_hand(sk: Desk, run: str) -> None:
+    for path in (*sk.home.glob("sparekey.db*"), sk.home / "reverse" / f"{run}.jsonl"):
+        path.unlink()
+    said = sk("undo", run)
+    assert said.code == 2
+    assert f"reverse/{run}.sh has the AWS CLI command" in said.err
+    assert sk("undo", "r-ffffffff").code == 2
+    assert sk.inactive == _OFF
+
+
+def test_undo_while_another_process_locks_the_database(sk: Desk, run: str) -> None:
+    sk.patch.setattr(ledger_module, "_BUSY_MS", 100)
+    with closing(sqlite3.connect(sk.home / "sparekey.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        said = sk("undo", run)
+        assert (said.code, sk.inactive) == (0, set()), said.err
+        assert "is locked by another process" in said.out
+        assert "read from the ledger, which can still be read" in said.out
+    assert sk("undo", run).code == 0
+    assert "undone" in sk("runs").out
+
+
+@contextmanager
+def _mounted(folder: Path) -> Iterator[None]:
+    """Move a state to a small file system of its own."""
+    folder.rename(folder.with_suffix(".before"))
+    folder.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "none", folder], check=True)
+    shutil.copytree(folder.with_suffix(".before"), folder, dirs_exist_ok=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@_ROOT
+def test_undo_on_a_full_disk(sk: Desk, run: str) -> None:
+    with _mounted(sk.home):
+        with suppress(OSError), (sk.home / "sparekey.fill").open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        said = sk("undo", run)
+        assert (said.code, sk.inactive) == (0, set()), said.err
+        assert "cannot be" in said.out
+        assert "this undo is not on record" in said.out
+
+
+@_ROOT
+def test_undo_on_a_read_only_file_system(sk: Desk, run: str) -> None:
+    with _mounted(sk.home):
+        subprocess.run(["mount", "-o", "remount,ro", sk.home], check=True)
+        said = sk("undo", run)
+        assert (said.code, sk.inactive) == (0, set()), said.err
+        assert "Read-only file system" in said.out
+        plan = sk("plan")
+        assert plan.code == 3, plan.err
+
+
+def test_copies_are_private_and_hold_the_chain(sk: Desk, run: str) -> None:
+    copy = sk.home / "reverse" / f"{run}.jsonl"
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert copy.read_text() == sk("ledger", "export", run).out
+    sk("undo", run)
+    assert copy.read_text() == sk("ledger", "export", run).out
+    assert not any(key.secret in copy.read_text() for key in sk.aws.state.keys.values())
+
+
+def test_a_copy_that_was_torn_goes_on(sk: Desk, run: str) -> None:
+    copy = sk.home / "reverse" / f"{run}.jsonl"
+    copy.write_bytes(copy.read_bytes()[:-30])
+    assert sk("undo", run).code == 0
+    damage(sk)
+    assert sk("undo", run).code == 0
+
+
+def test_no_state_directory_can_be_made(sk: Desk) -> None:
+    sk.patch.setenv("SPAREKEY_HOME", os.devnull + "/state")
+    assert sk("plan", "-o", sk.plan).code == 3
+    said = sk("apply", sk.plan, "--yes")
+    assert (said.code, sk.inactive) == (1, set())
+    assert "SPAREKEY_HOME" in said.err
+
+
+@pytest.mark.parametrize(
+    "command", ["runs", "show", "undo", "ledger verify", "ledger export", "apply", "stop"]
+)
+def test_without_a_home_directory_what_needs_state_names_the_variable(sk: Desk, command: str) -> None:
+    plan = sk.planned()
+    shutil.rmtree(sk.home, ignore_errors=True)
+    for name in ("HOME", "SPAREKEY_HOME", "XDG_STATE_HOME"):
+        sk.patch.delenv(name, raising=False)
+
+    def unknown(_: object) -> object:
+        raise KeyError("uid not found")
+
+    sk.patch.setattr("pwd.getpwuid", unknown)
+    assert sk("audit").code == 3
+    more = {"apply": [str(plan), "--yes"]}.get(
+        command, ["r-12345678"] if command in ("show", "undo", "stop") else []
+    )
+    said = sk(*command.split(), *more)
+    assert said.code == 2
+    assert "there is no state directory" in said.error
+    assert "SPAREKEY_HOME" in said.err
+    assert sk.inactive == set()

@@ -1,0 +1,99 @@
+"""`sparekey ledger`: what verify names, what it refuses, and what export passes on."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cli.desk import Desk
+from sparekey.ledger import Ledger
+
+_HEADLESS = "r-1\x9b31m\u202e"
+
+
+@pytest.fixture
+def run(sk: Desk) -> str:
+    """A ledger with one run that nobody touched."""
+    sk.home.mkdir(mode=0o700)
+    path = sk.home / "sparekey.db"
+    assert sk("runs").code == 0
+    with closing(Ledger.open(f"sqlite:///{path}")) as ledger:
+        from run.test_verify import RUN, fill  # the other tests of this module need none
+
+        fill(ledger)
+    return RUN
+
+
+def query(sk: Desk, *statements: str) -> None:
+    with closing(sqlite3.connect(sk.home / "sparekey.db", isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_a_run_whose_first_entry_is_gone_is_named(sk: Desk, run: str) -> None:
+    assert sk("ledger", "verify").code == 0
+    query(sk, "DELETE FROM sparekey_entries WHERE seq = 1")
+    for asked in ((), (run,)):
+        said = sk("ledger", "verify", *asked)
+        assert said.code == 1
+        assert f"{run}  BROKEN  3 entries" in said.out
+        assert f"{run}: entry 1 was removed" in said.err
+        assert len(sk("ledger", "export", *asked).out.splitlines()) == 3
+
+
+def test_what_is_beside_the_chains_is_named(sk: Desk, run: str) -> None:
+    query(sk, "UPDATE sparekey_claims SET epoch = 9")
+    said = sk("ledger", "verify")
+    assert said.code == 1
+    assert f"{run}  whole  4 entries" in said.out
+    assert said.out.splitlines()[-1] == "ledger  BROKEN"
+    assert "ledger: the claim on user api in account 1 was taken 9 times" in said.err
+
+
+def test_a_hostile_run_id_moves_no_cursor(sk: Desk, run: str) -> None:
+    query(sk, f"UPDATE sparekey_entries SET run = '{_HEADLESS}'")
+    said = sk("ledger", "verify")
+    assert said.code == 1
+    exported = sk("ledger", "export").out
+    assert all(char.isprintable() or char == "\n" for char in said.out + said.err + exported)
+    assert {json.loads(line)["run"] for line in exported.splitlines()} == {_HEADLESS}
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("RUN", "--head", ""), "--head is empty"),
+        (("RUN", "--head", "abc"), "--head 'abc' is not a head hash"),
+        (("--head", "0" * 64), "--head is the head of one run"),
+        (("",), "RUN is empty, as from an unset variable"),
+        (("", "--head", "0" * 64), "RUN is empty, as from an unset variable"),
+        (("r-ffffffff",), "no run matches"),
+    ],
+)
+def test_what_verify_refuses(sk: Desk, run: str, args: tuple[str, ...], told: str) -> None:
+    said = sk("ledger", "verify", *(run if arg == "RUN" else arg for arg in args))
+    assert (said.code, said.out) == (2, "")
+    assert told in said.error
+
+
+def test_against_a_head(sk: Desk, run: str) -> None:
+    head = sk("ledger", "verify", run).out.split()[-1]
+    assert sk("ledger", "verify", run, "--head", head.upper()).code == 0
+    query(sk, "DELETE FROM sparekey_entries WHERE seq = 4")
+    said = sk("ledger", "verify", run, "--head", head)
+    assert said.code == 1
+    assert f"the head {head} is not in the chain: entries after 3 were cut off or replaced" in said.err
+
+
+def test_export_refuses_an_empty_run(sk: Desk, run: str) -> None:
+    said = sk("ledger", "export", "")
+    assert (said.code, said.out) == (2, "")
+    assert len(sk("ledger", "export", run).out.splitlines()) == 4
+
+
+def test_a_ledger_without_runs(sk: Desk, tmp_path: Path) -> None:
+    sk.patch.setenv("SPAREKEY_HOME", str(tmp_path / "new"))
+    said = sk("ledger", "verify")
+    assert (said.code, said.out, said.err) == (0, "", "there is no run yet\n")

@@ -1,0 +1,42 @@
+"""A process that uses a state for the first time, at the same moment as others: see test_first_use.py."""
+
+import sys
+from pathlib import Path
+
+from sparekey.clock import SystemClock
+from sparekey.run.engine import Engine
+from sparekey.run.state import State
+
+
+class NoWork:
+    """Nothing is ever carried."""
+
+    def chunks(self, _run: str, _account: str) -> int:
+        return 0
+
+    def carry(self, _run: str, _account: str, _chunk: int) -> None:
+        return
+
+    def supervise(self, _run: str) -> None:
+        return
+
+    def stumbled(self, _run: str, _account: str, _error: Exception) -> None:
+        return
+
+
+def main(home: str, url: str) -> None:
+    state = State(Path(home), url)
+    engine = Engine(state, SystemClock(), lambda _: NoWork())
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    assert state.ledger.runs() == ()
+    engine.prepare()
+    engine.look_after("r-12345678", "begin")
+    assert engine.busy("r-12345678")
+    engine.stop()
+    state.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
