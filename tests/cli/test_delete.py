@@ -103,6 +103,16 @@ def test_a_retired_key_is_deleted_only_when_account_and_key_are_typed(
     assert "whole" in run(env, "ledger", "verify")[1]
 
 
+def test_a_root_key_that_signs_here_is_not_deleted(aws: Sandbox, env: dict[str, str], tmp_path: Path) -> None:
+    [key] = aws.state.accounts["222233334444"].root_keys
+    (tmp_path / "config").write_text(f"[default]\naws_access_key_id = {key.id}\naws_secret_access_key = s\n")
+    args = ("delete", "--root", key.id, "--account", "222233334444", "--older-than", "90d")
+    ours = {**env, "AWS_CONFIG_FILE": str(tmp_path / "config")}
+    code, said = run(ours, *args, typed=f"222233334444 {key.id}\n")
+    assert (code, "is the one that sparekey runs with: nothing was deleted" in said) == (1, True)
+    assert not is_gone(key)
+
+
 def test_a_root_key_is_deleted_only_where_its_last_use_is_old_enough(
     aws: Sandbox, env: dict[str, str]
 ) -> None:
