@@ -272,6 +272,13 @@ def test_a_file_of_another_service_is_no_fault(root: Path, name: str, text: str)
     assert (read(root).calls, read(root).unread) == (1, ())
 
 
+def test_a_text_too_long_to_be_searched_is_not_explained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparekey.usage.beside._MOST", 9)
+    put_bytes(root, "notes", b"A short note.\n")
+    put_bytes(root, "digest.json", DIGEST.encode())
+    assert [entry.what for entry in read(root).unread] == ["digest.json", "notes"]
+
+
 def test_litter_is_known_by_its_name_and_its_content(root: Path) -> None:
     put_bytes(root, ".DS_Store", b"\0\0\0\1Bud1" + b"\0" * 90)
     assert read(root).unread == ()

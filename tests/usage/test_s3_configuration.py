@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sparekey import usage
-from sparekey.errors import BadInputError, UnreadError
+from sparekey.errors import BadInputError, SparekeyError, UnreadError
 from sparekey.model import Usage
 from sparekey.usage.buckets import S3Place
 from sparekey.usage.request import Request
@@ -371,3 +371,13 @@ def test_certificates_that_are_not_there_are_an_error(s3: S3, monkeypatch: pytes
     found = S3Place("s3://trail-bucket")
     with pytest.raises(BadInputError, match=r"/nowhere\.pem could not be read"):
         found._transport("https://s3.example.test")
+
+
+@pytest.mark.parametrize(
+    "setting", ["credential_process = /nowhere/helper", "role_arn = x\nsource_profile = y"]
+)
+def test_credentials_that_cannot_be_had_are_an_error(s3: S3, tmp_path: Path, setting: str) -> None:
+    (tmp_path / "config").write_text(f"[profile broken]\n{setting}\n")
+    with pytest.raises(SparekeyError):
+        read(profile="broken")
+    assert s3.asked == []

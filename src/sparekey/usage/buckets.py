@@ -90,8 +90,8 @@ class S3Place:
     def _credentials(self) -> Any:
         try:
             credentials = self._session.get_credentials()
-        except (BotoCoreError, ClientError) as error:
-            raise from_botocore(error) from error
+        except (BotoCoreError, ClientError, ValueError, OSError) as error:
+            raise from_botocore(error, f"reading {self.root}") from error
         if credentials is None:
             raise BadInputError(
                 f"no AWS credentials to read {self.url} with", "Set AWS_PROFILE, or copy the archive here."
@@ -115,7 +115,7 @@ class S3Place:
             client.meta.events.register_last("before-sign.s3", note)
             prefix = f"{self._prefix}/" if self._prefix else ""
             client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=1)
-        except (BotoCoreError, ClientError, ValueError, RecursionError) as error:
+        except (BotoCoreError, ClientError, ValueError, OSError, RecursionError) as error:
             raise self._refused(error) from error
         url, region = asked[-1]
         parts = urlsplit(url)

@@ -77,6 +77,7 @@ class LocalPlace:
         file's reading, and of sizes no more hangs than how many files are read at a time.
         """
         found = Listing([], [], [])
+        files = found.files
         size = 0
         before = f"{folder}/" if folder else ""
         with os.scandir(self.path / folder) as items:
@@ -88,14 +89,14 @@ class LocalPlace:
                     if item.is_dir(follow_symlinks=False):
                         found.folders.append(name)
                     elif item.is_file():
-                        if len(found.files) % _ASKED_FOR_SIZE == 0:
+                        if len(files) % _ASKED_FOR_SIZE == 0:
                             size = item.stat().st_size
-                        found.files.append((name, size))
+                        files.append((name, size))
                     else:
                         self._odd(item, name, found)
                 except OSError as error:
                     found.unread.append((name, error.strerror or str(error)))
-        return Listing(sorted(found.folders), sorted(found.files), sorted(found.unread))
+        return Listing(sorted(found.folders), sorted(files), sorted(found.unread))
 
     def _odd(self, item: "os.DirEntry[str]", name: str, found: Listing) -> None:
         """Sort in what is no file, and no folder but by a link."""

@@ -296,11 +296,13 @@ def _span(entries: list[Entry]) -> _Span:
 
 def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     chunk: list[Entry] = []
-    size = 0
+    size, loose = 0, True
     for entry in entries:
-        if chunk and not chunk[-1].stamp and entry.stamp:  # when the others are from is not known
-            yield chunk
-            chunk, size = [], 0
+        if loose and entry.stamp:  # when the others are from is not known
+            loose = False
+            if chunk:
+                yield chunk
+                chunk, size = [], 0
         chunk.append(entry)
         size += entry.size
         if size >= _CHUNK_BYTES or len(chunk) >= _CHUNK_FILES:
