@@ -281,6 +281,7 @@ StepState = Literal[
     "unwatched",
     "reactivating",
     "rolled_back",
+    "rollback_failed",
     "undone",
     "changed",
     "deleting",
@@ -288,7 +289,16 @@ StepState = Literal[
     "failed",
 ]
 RunState = Literal[
-    "applying", "stopped", "watching", "settled", "unwatched", "rolled_back", "undone", "failed"
+    "applying",
+    "waiting",
+    "stopped",
+    "watching",
+    "settled",
+    "unwatched",
+    "rolled_back",
+    "rollback_failed",
+    "undone",
+    "failed",
 ]
 
 
@@ -296,7 +306,8 @@ class StepRecord(Value, frozen=True):
     """What became of one step: `before` and `after` are the user's listings (key to status) around the write.
 
     `decided` is what the plan says of it. `in_doubt`: a write was intended and its answer is not known.
-    `changed`: somebody else changed the key since.
+    `changed`: somebody else changed the key since. `rollback_failed`: the key is inactive beside an unhealthy
+    probe, since AWS did not let it be reactivated; it is tried again.
     """
 
     account: str

@@ -17,6 +17,7 @@ from sparekey.model import Value
 from sparekey.policy import Policy, PolicyError, Scope, Span, decode_span
 
 OUTPUT_LIMIT = 2000
+_GRACE = 5.0
 
 
 class Reading(Value, frozen=True):
@@ -112,6 +113,10 @@ class Probes:
     def cadence(self, policy: Policy, name: str) -> timedelta:
         """How often a probe is asked."""
         return self.of(policy)[name].every
+
+    def deadline(self, policy: Policy, name: str) -> float:
+        """Seconds after which a probe that was asked counts as not answering: its time limit and some more."""
+        return self.of(policy)[name].timeout + _GRACE
 
     def ask(self, policy: Policy, name: str) -> Reading:
         """Ask one probe now."""

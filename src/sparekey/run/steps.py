@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from sparekey.aws.errors import AwsError, NotFoundError
+from sparekey.errors import RefusedError
 from sparekey.ledger import FencedError, StoppedError
 from sparekey.model import ACTIVE, INACTIVE, User
 from sparekey.plan import Step
@@ -121,9 +122,8 @@ def _switch_off(turn: Turn, step: Step) -> Work[None]:
     if not is_open(run.options.windows, hands.clock.now()):
         raise StoppedError("the change window has closed")
     callers = (run.caller, hands.caller)
-    said = reason_not_to(run, step, seen, hands.clock.now(), callers, hands.ledger) or _probes_hold(
-        turn, step
-    )
+    said = reason_not_to(run, step, seen, hands.clock.now(), callers, hands.ledger)
+    said = said or (yield from _probes_hold(turn, step))
     if said is not None:
         turn.say(said)
         return
@@ -134,10 +134,10 @@ def _switch_off(turn: Turn, step: Step) -> Work[None]:
     yield from _confirm(turn, intent)
 
 
-def _probes_hold(turn: Turn, step: Step) -> Held | None:
+def _probes_hold(turn: Turn, step: Step) -> Work[Held | None]:
     """A step starts only where its probes are green."""
     of = (step.account, step.user, step.key)
-    found = not_green(turn.hands, turn.run, turn.user)
+    found = yield from not_green(turn.hands, turn.run, turn.user)
     if found is None:
         return None
     name, reading = found
@@ -179,8 +179,8 @@ def _refused(intent: Intent, error: AwsError) -> SaidOfKey:
         return Gone(*of, error.message)
     if is_unsure(error):
         return Unsure(*of, intent.status, error.code, error.message)
-    passing = is_passing(error)
-    return Failed(*of, "write", error.code, error.message, error.request_id, final=not passing)
+    final = not is_passing(error) and intent.because not in UNASKED
+    return Failed(*of, "write", error.code, error.message, error.request_id, final=final)
 
 
 def _late(turn: Turn, intent: Intent) -> Work[None]:
@@ -262,8 +262,10 @@ def finish_reactivations(hands: Hands, run: Run, user: UserId) -> Work[None]:
 def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because, why: str = "") -> Work[None]:
     """Set a key active again that this run may have switched off, and confirm it.
 
-    A key that somebody else was seen to change since is not ours and is left alone.
+    A key that somebody else was seen to change since is not ours and is left alone. What nobody asked for is
+    never given up: its failure is not final.
     """
+    final = because not in UNASKED
     for wait in hands.patience.backoff:
         turn = Turn(hands, run, user)
         try:
@@ -273,13 +275,16 @@ def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because,
         except (AgainError, FencedError):
             yield wait
         except AwsError as error:
-            turn.say_last(turn.failed(key, error, final=because not in UNASKED or not is_passing(error)))
+            turn.say_last(turn.failed(key, error, final=final))
+            return
+        except RefusedError as error:  # the account cannot be entered
+            turn.say_last(Failed(*user, key, "read", "", error.message, final=final))
             return
         else:
             return
     turn = Turn(hands, run, user)
     if turn.facts(key).coming_back is not None:
-        final, why = because not in UNASKED, "no try to reactivate it succeeded"
+        why = "no try to reactivate it succeeded"
         turn.say_last(Failed(*user, key, "write", "", why, final=final))
 
 
