@@ -122,11 +122,11 @@ class VirtualTasks:
         given = list(works)
         self.left[name] = len(given)
         for work in given:
-            self._later(lambda work=work: self._go_on(name, work, None, deadline))  # type: ignore[misc]
+            self.later(lambda work=work: self._go_on(name, work, None, deadline))  # type: ignore[misc]
         if not given:
             self._end(name)
 
-    def _later(self, what: Callable[[], None], seconds: float = 0.0) -> None:
+    def later(self, what: Callable[[], None], seconds: float = 0.0) -> None:
         def go() -> None:
             if self.frozen is not None:
                 self.frozen.append(what)
@@ -138,7 +138,7 @@ class VirtualTasks:
     def thaw(self) -> None:
         waiting, self.frozen = self.frozen or [], None
         for what in waiting:
-            self._later(what)
+            self.later(what)
 
     def _go_on(self, name: Task, work: Work[None], outcome: Outcome | None, deadline: float) -> None:
         try:
@@ -155,7 +155,7 @@ class VirtualTasks:
         elif callable(asked):
             self._call(name, work, asked, deadline)
         else:
-            self._later(lambda: self._go_on(name, work, None, deadline), asked)
+            self.later(lambda: self._go_on(name, work, None, deadline), asked)
 
     def _call(self, name: Task, work: Work[None], call: Call, deadline: float) -> None:
         outcome = made(call)
@@ -164,11 +164,11 @@ class VirtualTasks:
         if isinstance(error, HangsError):
             wait = min(error.seconds, deadline)
             if error.seconds < deadline:
-                self._later(lambda: self._call(name, work, call, deadline), wait)
+                self.later(lambda: self._call(name, work, call, deadline), wait)
                 return
             outcome = Outcome()
             outcome.set_exception(UnreachableError(f"no answer within {deadline:g} s"))
-        self._later(lambda: self._go_on(name, work, outcome, deadline), wait)
+        self.later(lambda: self._go_on(name, work, outcome, deadline), wait)
 
     def _end(self, name: Task) -> None:
         del self.left[name]
@@ -214,6 +214,7 @@ class QueueEngine:
         self.work = RunWork(self.hands)
         self.supervisor = Supervisor(self.hands, self, self.tasks, self.leases)
         self.may_be_refused = False  # to carry an account: then it is tried again, as the engine does
+        self.queued: set[tuple[str, str]] = set()
         self.looks = True
         self.tasks.held = self._look_again
 
@@ -223,23 +224,22 @@ class QueueEngine:
     # The queue
 
     def enqueue(self, run: str, account: str) -> None:
-        task = ("account", run, account)
+        self.queued.add((run, account))
+        self.tasks.later(lambda: self._carry(run, account))
+
+    def _carry(self, run: str, account: str) -> None:
         try:
-            works = [
-                work
-                for chunk in range(self.work.chunks(run, account))
-                for work in self.work.works(run, account, chunk)
-            ]
+            for chunk in range(self.work.chunks(run, account)):
+                self.work.carry(run, account, chunk)
         except RefusedError as error:
             if not self.may_be_refused:
                 raise
             self.work.stumbled(run, account, error)
-            self.looks = True
-            return
-        self.tasks.start(task, works, deadline=90.0)
+        self.queued.discard((run, account))
+        self.looks = True
 
     def active(self, run: str) -> set[str]:
-        return {task[2] for task in self.tasks.left if task[:2] == ("account", run)}
+        return {account for found, account in self.queued if found == run}
 
     # The run
 

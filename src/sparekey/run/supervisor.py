@@ -29,6 +29,7 @@ _TRIES = 2
 # How soon the same account is handed out again where nothing came of it, and a run looked at that failed us.
 _AGAIN = timedelta(minutes=1)
 _AFTER_FAULT = timedelta(seconds=10)
+_STILL_ACTIVE = timedelta(seconds=1)
 # Reactivations, in tasks, that are under way at once.
 _MOST_RETURNS = 64
 
@@ -151,7 +152,8 @@ class _Supervised:
             return None
         self._looked = True
         catch_up(self._hands.ledger, self._run.id, self._fold)
-        due = [self._ask_probes(), self._return_keys(), self._list_users(), self._judge(), self._go_on(), self._hand_out()]
+        watched = (self._ask_probes(), self._return_keys(), self._list_users(), self._judge())
+        due = (*watched, self._go_on(), self._hand_out())
         later = min((moment for moment in due if moment is not None), default=None)
         if later is None and not self._busy():
             later = self._finish()
@@ -169,7 +171,7 @@ class _Supervised:
             return None
         seen, now = hands.ledger.observations(run.id), hands.clock.now()
         later = []
-        for name, due in watch.probes_due(hands, run, self._fold, seen).items():
+        for name, due in watch.probes_due(hands, run, self._fold, seen, now).items():
             task = ("probe", run.id, name)
             if due > now:
                 later.append(due)
@@ -308,7 +310,7 @@ class _Supervised:
     def _finish(self) -> datetime | None:
         """Nothing is left to do, as far as the ledger says: any further entry opens the run again."""
         if self._queue.active(self._run.id):
-            return self._hands.clock.now() + _AFTER_FAULT
+            return self._hands.clock.now() + _STILL_ACTIVE
         self._hands.ledger.finish(self._run.id, self._fold.last)
         return None
 

@@ -42,16 +42,18 @@ def _by_probe(keys: Mapping[KeyId, Watching]) -> dict[str, list[Watching]]:
     return found
 
 
-def probes_due(hands: Hands, run: Run, fold: RunFold, seen: Seen) -> dict[str, datetime]:
+def probes_due(hands: Hands, run: Run, fold: RunFold, seen: Seen, now: datetime) -> dict[str, datetime]:
     """Every probe of a watched key, and when it is to be asked next."""
-    now, found = hands.clock.now(), {}
+    found = {}
     for name, watches in sorted(_by_probe(watched(fold)).items()):
         known = seen.get(name)
         cadence = hands.probes.cadence(run.policy, name)
-        if known is None or known.asked > now or any(known.seen < watch.until <= now for watch in watches):
+        if known is None or known.asked > now or any(known.asked < watch.until <= now for watch in watches):
             found[name] = now
         else:
-            found[name] = known.asked + (min(cadence, _SOON) if known.green is False else cadence)
+            # One that is unhealthy, or did not answer at the end of the watch, is asked again soon.
+            soon = known.green is False or any(known.seen < watch.until <= now for watch in watches)
+            found[name] = known.asked + (min(cadence, _SOON) if soon else cadence)
     return found
 
 
