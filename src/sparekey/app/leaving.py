@@ -48,7 +48,8 @@ def tell_of_run(app: App, record: RunRecord, targets: Sequence[str]) -> tuple[no
         return ()
     settings = _settings(app)
     messages = [notify.of_run(record)]
-    messages += [notify.of_rollback(record, step) for step in record.steps if step.state == "rolled_back"]
+    back = [step for step in record.steps if step.state in ("rolled_back", "rollback_failed")]
+    messages += [notify.of_rollback(record, step) for step in back]
     return tuple(failure for message in messages for failure in notify.send(targets, message, settings))
 
 

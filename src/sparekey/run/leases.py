@@ -124,10 +124,15 @@ class Leases:
         return self._state.is_held(process)
 
     def forget_the_dead(self, dead_for: float = 86400.0) -> None:
-        """Remove the heartbeats of processes that ended without signing off, a day ago."""
+        """Remove what processes left that ended without signing off, a day ago."""
         with self._ledger.writing() as connection:
             limit = self._clock(connection) - dead_for
             connection.execute(sa.delete(processes).where(processes.c.beat < limit))
+        for worker in self._ledger.workers():
+            with self._ledger.reading() as connection:
+                known = connection.execute(sa.select(processes.c.id).where(processes.c.id == worker.id)).first()
+            if known is None:
+                self._ledger.sign_off(worker.id)
 
     # Leases
 

@@ -35,12 +35,12 @@ from sparekey.run.entries import (
 )
 from sparekey.run.feed import Feed
 from sparekey.run.leases import Leases
-from sparekey.run.record import RunFold, UserId, as_policy
+from sparekey.run.record import Run, RunFold, UserId, as_policy
 from sparekey.run.state import State
 from sparekey.run.steps import hold_back, reactivate
 from sparekey.run.supervisor import Supervisor, lease_of
 from sparekey.run.tasks import Threads
-from sparekey.run.turn import Gateway, Hands, NoProbes, Patience, Prober
+from sparekey.run.turn import Gateway, Hands, NoProbes, Patience, Prober, Work
 from sparekey.run.work import Records, RunWork, load_fold, load_run
 
 if TYPE_CHECKING:
@@ -117,9 +117,9 @@ class Runs:
         """Carry out a plan, or go on with it where it was cut off.
 
         Returns once nothing is left to do now, with `wait` once the watch is over, with `detach` at once.
-        `on_notice` hears whom this process waits for. Guards and the plan's age are asked beforehand. Raises RefusedError for a plan that was carried out
-        or that nobody would watch, StateFullError before anything is written, KeyboardInterrupt after the
-        step in hand is on record.
+        `on_notice` hears whom this process waits for. Guards and the plan's age are asked beforehand. Raises
+        RefusedError for a plan that was carried out or that nobody would watch, StateFullError before anything
+        is written, KeyboardInterrupt after the step in hand is on record.
         """
         options = options or Options()
         run = self.run_id(plan)
@@ -174,6 +174,7 @@ class Runs:
         try:
             leases.start()
             if who is not None:
+                leases.forget_the_dead()
                 self._state.ledger.sign_on(msgspec.structs.replace(who, id=leases.id))
             yield process
         finally:
@@ -409,11 +410,19 @@ class Runs:
         # Read after the run was stopped: no intent can slip in between.
         wanted = sorted(name for name in load_fold(self._hands, run).facts if key in ("", name[2]))
         why = f"reactivated on request of {who}"
-        works = (reactivate(self._hands, opened, name[:2], name[2], "undo", why) for name in wanted)
+        users: dict[UserId, list[str]] = {}
+        for account, user, name in wanted:
+            users.setdefault((account, user), []).append(name)
+        # One user's keys one after the other: each write ends every other turn at the user.
+        works = (self._undo_user(opened, user, names, why) for user, names in users.items())
         drive(works, self._clock, at_once=self._hands.calls)
         for entry in self._state.ledger.entries(run, after=last):
             on_event(entry)
         return self.show(run)
+
+    def _undo_user(self, run: Run, user: UserId, keys: "list[str]", why: str) -> Work[None]:
+        for key in keys:
+            yield from reactivate(self._hands, run, user, key, "undo", why)
 
     def list(self) -> tuple[RunRecord, ...]:
         """Every run, oldest first."""

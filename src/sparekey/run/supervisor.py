@@ -150,10 +150,12 @@ class _Supervised:
             return self._due
         if self._looked and seq == self._fold.last and self._due is None:
             return None
-        self._looked = True
-        catch_up(self._hands.ledger, self._run.id, self._fold)
-        watched = (self._ask_probes(), self._return_keys(), self._list_users(), self._judge())
-        due = (*watched, self._go_on(), self._hand_out())
+        self._looked, seen = True, -1
+        while seen != self._fold.last:  # what this look puts on record may make more due
+            catch_up(self._hands.ledger, self._run.id, self._fold)
+            seen = self._fold.last
+            watched = (self._ask_probes(), self._return_keys(), self._list_users(), self._judge())
+            due = (*watched, self._go_on(), self._hand_out())
         later = min((moment for moment in due if moment is not None), default=None)
         if later is None and not self._busy():
             later = self._finish()
