@@ -291,7 +291,7 @@ def test_a_fault_of_our_own_does_not_end_the_watch(
     assert world.aws.status("api", "AKIAAPIOLD") == "Active"
     assert faults == ["carry", "ask"]
     told = [entry.body["account"] for entry in world.state.ledger.entries(record.id, kinds=("stumbled",))]
-    assert told == [ACCOUNT, ""]
+    assert set(told) == {ACCOUNT, ""}
 
 
 def test_a_run_begun_by_one_version_is_finished_by_the_next(
