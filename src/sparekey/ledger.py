@@ -138,6 +138,18 @@ _finish = sa.text(
     "UPDATE sparekey_runs SET unfinished = :no WHERE run = :run "
     "AND (SELECT max(seq) FROM sparekey_entries WHERE run = :run) = :seq"
 )
+_unfinished = (
+    sa.select(
+        _runs.c.run,
+        sa.select(sa.func.max(_entries.c.seq))
+        .where(_entries.c.run == _runs.c.run)
+        .scalar_subquery()
+        .label("seq"),
+    )
+    .where(_runs.c.unfinished)
+    .order_by(_runs.c.run)
+)
+_observed = sa.select(_observations).where(_observations.c.run == sa.bindparam("run"))
 _lease_of = sa.select(leases.c.holder, leases.c.epoch).where(leases.c.name == sa.bindparam("name"))
 _entries_of_user = (
     sa.select(_entries)
@@ -397,10 +409,8 @@ class Ledger:
 
     def unfinished(self) -> tuple[tuple[str, int], ...]:
         """The runs for which something may be left to do, and the number of each one's last entry."""
-        head = sa.select(sa.func.max(_entries.c.seq)).where(_entries.c.run == _runs.c.run).scalar_subquery()
-        query = sa.select(_runs.c.run, head.label("seq")).where(_runs.c.unfinished).order_by(_runs.c.run)
         with self.reading() as connection:
-            return tuple((row.run, row.seq or 0) for row in connection.execute(query))
+            return tuple((row.run, row.seq or 0) for row in connection.execute(_unfinished))
 
     def finish(self, run: str, seq: int) -> None:
         """Nothing is left to do for a run whose last entry is this one; a later entry opens it again."""
@@ -431,13 +441,12 @@ class Ledger:
 
     def observations(self, run: str) -> dict[str, Observation]:
         """The latest word of each probe of a run."""
-        query = sa.select(_observations).where(_observations.c.run == run)
         with self.reading() as connection:
             return {
                 row.name: Observation(
                     datetime.fromisoformat(row.asked), datetime.fromisoformat(row.seen), row.green
                 )
-                for row in connection.execute(query)
+                for row in connection.execute(_observed, {"run": run})
             }
 
     def sign_on(self, worker: WorkerSeen) -> None:

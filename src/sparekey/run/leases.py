@@ -24,6 +24,9 @@ _BEATS_A_TTL = 4
 # A process whose own loop has not come round for so long is frozen, although its heartbeat thread is not.
 STUCK = 120.0
 
+_held = sa.select(leases).where(leases.c.holder != "")
+_processes = sa.select(processes)
+
 
 class Process(Value, frozen=True):
     """A process that has signed on: `name` is its host and number, `age` the seconds since its last heartbeat."""
@@ -113,7 +116,7 @@ class Leases:
         """The processes that are alive, by id."""
         with self._ledger.reading() as connection:
             now = self._clock(connection)
-            rows = connection.execute(sa.select(processes)).all()
+            rows = connection.execute(_processes).all()
         found = [Process(row.id, row.name, abs(now - row.beat)) for row in rows]
         return {process.id: process for process in found if process.age <= self.ttl and self._breathes(process.id)}
 
@@ -138,9 +141,8 @@ class Leases:
 
     def held(self) -> dict[str, Lease]:
         """Every lease by its name, and the process that has it or had it last."""
-        query = sa.select(leases).where(leases.c.holder != "")
         with self._ledger.reading() as connection:
-            return {row.name: Lease(row.name, row.holder, row.epoch) for row in connection.execute(query)}
+            return {row.name: Lease(row.name, row.holder, row.epoch) for row in connection.execute(_held)}
 
     def acquire(self, name: str, alive: dict[str, Process] | None = None) -> Lease | None:
         """Take a lease that nobody alive has, or keep one's own; None where another process has it."""
