@@ -41,7 +41,7 @@ def _never_unpickle(_self: object, _text: str) -> NoReturn:
 
 
 # A row says itself how it is to be read, whatever serializer is configured: a planted one would run as code here.
-DefaultSerializer.deserialize = _never_unpickle  # type: ignore[method-assign]
+DefaultSerializer.deserialize = _never_unpickle  # type: ignore[assignment, method-assign]
 
 
 class Work(Protocol):

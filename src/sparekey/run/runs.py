@@ -410,11 +410,11 @@ class Runs:
         # Read after the run was stopped: no intent can slip in between.
         wanted = sorted(name for name in load_fold(self._hands, run).facts if key in ("", name[2]))
         why = f"reactivated on request of {who}"
-        users: dict[UserId, list[str]] = {}
+        by_user: dict[UserId, list[str]] = {}
         for account, user, name in wanted:
-            users.setdefault((account, user), []).append(name)
+            by_user.setdefault((account, user), []).append(name)
         # One user's keys one after the other: each write ends every other turn at the user.
-        works = (self._undo_user(opened, user, names, why) for user, names in users.items())
+        works = (self._undo_user(opened, user, names, why) for user, names in by_user.items())
         drive(works, self._clock, at_once=self._hands.calls)
         for entry in self._state.ledger.entries(run, after=last):
             on_event(entry)

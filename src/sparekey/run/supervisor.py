@@ -134,6 +134,7 @@ class _Supervised:
         self._started = 0
         self._due: datetime | None = None
         self._looked = False
+        self._looked_at = self._run.opened
 
     def ended(self, task: Task, error: Exception | None) -> None:
         """A task of this run has ended: look again, and put on record what it failed with."""
@@ -146,10 +147,11 @@ class _Supervised:
     def look(self, seq: int) -> datetime | None:
         """Start what is due; returns when to look again if nothing happens until then."""
         now = self._hands.clock.now()
-        if self._looked and seq == self._fold.last and self._due is not None and now < self._due:
+        # What was due by a clock that has been set back since may be due now.
+        steady, self._looked_at = now >= self._looked_at, now
+        idle = self._looked and steady and seq == self._fold.last
+        if idle and (self._due is None or now < self._due):
             return self._due
-        if self._looked and seq == self._fold.last and self._due is None:
-            return None
         self._looked, seen = True, -1
         while seen != self._fold.last:  # what this look puts on record may make more due
             catch_up(self._hands.ledger, self._run.id, self._fold)
@@ -300,7 +302,7 @@ class _Supervised:
             tried, at = self._handed.get(account, (-1, now))
             if account in active:
                 later.append(now + _AGAIN)
-            elif tried == self._fold.last and now < at + _AGAIN:
+            elif tried == self._fold.last and at <= now < at + _AGAIN:
                 later.append(at + _AGAIN)
             else:
                 self._check()

@@ -58,7 +58,7 @@ class Threads:
 
     def ended(self) -> list[tuple[Task, Exception | None]]:
         """What has ended since."""
-        found = []
+        found: list[tuple[Task, Exception | None]] = []
         while True:
             try:
                 task, error = self._ended.get_nowait()

@@ -16,9 +16,13 @@ def accounts_now(hands: Hands, run: Run, fold: RunFold) -> tuple[str, ...]:
     """The accounts that have something to do now: a step to begin where that may be, or one to finish in any case."""
     now = hands.clock.now()
     begins = not fold.halted and is_open(run.options.windows, now)
+    begun = set(_accounts_to_do(run, fold, begun=True))
     found = []
     for account in _accounts_to_do(run, fold, begun=not begins):
         again = _again_at(fold, account)
+        if account in begun and fold.stumbles.get(account, (0, now))[0] == 1:
+            found.append(account)  # a write may be in doubt: that is looked at at once, the first time
+            continue
         # A time that has not come yet by far was written by a clock that was wrong.
         if account not in fold.stumbles or (again is not None and not now < again <= now + _LONGEST):
             found.append(account)
