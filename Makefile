@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or newer, make and a package index; nothing else beforehand.
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-console test lint types unit docs cases screenshots bench-read bench-peers bench-trail bench-run bench-kill bench-chaos lock clean
+.PHONY: help demo demo-console test lint types unit docs cases screenshots bench-read bench-peers bench-trail bench-run bench-kill bench-chaos bench-watch lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -63,6 +63,9 @@ bench-kill: dev-venv ## kill a run of 200 keys at every point, on SQLite and on 
 
 bench-chaos: dev-venv ## play 1,000 seeds of a bad line between a run and AWS
 	@$(BIN)/python bench/chaos.py $(ARGS)
+
+bench-watch: dev-venv ## two workers, 40 faults drawn at random over an hour of virtual time: the worst delay
+	@$(BIN)/python bench/watch.py $(ARGS)
 
 lock: ## resolve the hash-pinned requirements again (needs uv)
 	@tools/lock --upgrade

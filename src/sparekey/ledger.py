@@ -22,7 +22,7 @@ from sparekey.errors import SparekeyError
 from sparekey.model import Value
 
 GENESIS = "0" * 64
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _RETRIES = 50
 # How long a writer waits for another one.
 _BUSY_MS = 30_000
@@ -81,6 +81,31 @@ _workers = sa.Table(
     sa.Column("credentials_until", sa.Text, nullable=True),
 )
 
+# The runs, and whether something may be left to do for them: every entry opens its run's row again, and whoever
+# supervises the run closes it once nothing is due. So what is unfinished is found without reading the past.
+_runs = sa.Table(
+    "sparekey_runs",
+    _metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("unfinished", sa.Boolean, nullable=False),
+    sa.Index("sparekey_runs_unfinished", "unfinished", sqlite_where=sa.text("unfinished")),
+)
+# Processes and leases; `run/leases.py` holds what they mean.
+processes = sa.Table(
+    "sparekey_processes",
+    _metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("beat", sa.Float, nullable=False),
+)
+leases = sa.Table(
+    "sparekey_leases",
+    _metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+)
+
 # Statements are built once: building one costs several times what SQLite takes to answer it.
 _epoch_of = sa.select(_claims.c.epoch).where(
     _claims.c.account == sa.bindparam("account"), _claims.c.user_name == sa.bindparam("user")
@@ -112,6 +137,24 @@ _last_of_kinds = (
 )
 _wait_for_chain = sa.text("SELECT pg_advisory_xact_lock(7305802, hashtext(:run))")
 _add_entry = sa.insert(_entries)
+_reopen = sa.text("UPDATE sparekey_runs SET unfinished = :yes WHERE run = :run AND NOT unfinished")
+_finish = sa.text(
+    "UPDATE sparekey_runs SET unfinished = :no WHERE run = :run "
+    "AND (SELECT max(seq) FROM sparekey_entries WHERE run = :run) = :seq"
+)
+_unfinished = (
+    sa.select(
+        _runs.c.run,
+        sa.select(sa.func.max(_entries.c.seq))
+        .where(_entries.c.run == _runs.c.run)
+        .scalar_subquery()
+        .label("seq"),
+    )
+    .where(_runs.c.unfinished)
+    .order_by(_runs.c.run)
+)
+_observed = sa.select(_observations).where(_observations.c.run == sa.bindparam("run"))
+_lease_of = sa.select(leases.c.holder, leases.c.epoch).where(leases.c.name == sa.bindparam("name"))
 _entries_of_user = (
     sa.select(_entries)
     .where(
@@ -196,6 +239,14 @@ class Claim(Value, frozen=True):
     epoch: int
 
 
+class Lease(Value, frozen=True):
+    """The right to do something that one process does at a time, as long as `epoch` is still the ledger's."""
+
+    name: str
+    holder: str
+    epoch: int
+
+
 class Observation(Value, frozen=True):
     """When a probe was last asked, when it last answered, and what: None where it could not be asked."""
 
@@ -251,8 +302,11 @@ class Ledger:
     def open(cls, url: str) -> "Ledger":
         """Open it, make or migrate its tables; raises SchemaError for another version's, StateError else."""
         ledger = cls(connect(url))
-        with ledger._write() as connection:
-            migrate(connection)
+        with ledger.reading() as connection:
+            ready = _schema(connection) == str(SCHEMA_VERSION)
+        if not ready:  # only then: a writer would wait for its turn
+            with ledger.writing() as connection:
+                migrate(connection)
         return ledger
 
     def close(self) -> None:
@@ -260,14 +314,16 @@ class Ledger:
         self.engine.dispose()
 
     @contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Iterator[sa.Connection]:
+        """One transaction that writes; raises StateError."""
         with self._turn, _guarded(self.engine) as connection:
             if self._one_writer:
                 # One that reads first and writes later fails at once when another wrote in between.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
-    def _read(self) -> AbstractContextManager[sa.Connection]:
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """A connection to read from; raises StateError."""
         return _guarded(self._reader)
 
     def append(
@@ -281,17 +337,20 @@ class Ledger:
         take: bool = False,
         unless: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
         first: bool = False,
+        lease: Lease | None = None,
     ) -> Entry:
         """Add an entry to a run's chain; it is on disk when this returns.
 
         `claim` must still be the ledger's; with `take` its epoch grows by one, which ends every other claim.
         `unless=(stops, starts)` demands that of the run's entries of these kinds the last is one of `starts`,
-        `first` that the run has no entry yet.
+        `first` that the run has no entry yet, `lease` that its holder still has it.
         Raises FencedError where either does not hold, StateFullError, StateError.
         """
         if unless is not None and self.before_deactivation is not None:
             self.before_deactivation()
-        entry = self._append(run, kind, body, at=at, claim=claim, take=take, unless=unless, first=first)
+        entry = self._append(
+            run, kind, body, at=at, claim=claim, take=take, unless=unless, first=first, lease=lease
+        )
         if self.on_append is not None:
             self.on_append(entry)
         return entry
@@ -307,12 +366,15 @@ class Ledger:
         take: bool,
         unless: tuple[tuple[str, ...], tuple[str, ...]] | None,
         first: bool,
+        lease: Lease | None,
     ) -> Entry:
         for _ in range(_RETRIES):
             try:
-                with self._write() as connection:
+                with self.writing() as connection:
                     if claim is not None:
                         _check_claim(connection, run, claim, take=take)
+                    if lease is not None:
+                        check_lease(connection, lease)
                     entry = _add(connection, run, kind, body, at)
                     if first and entry.seq != 1:
                         raise FencedError(f"run {run} exists")
@@ -328,7 +390,7 @@ class Ledger:
 
         Raises StateDamagedError where one does not follow what is there: then nothing is put back.
         """
-        with self._write() as connection:
+        with self.writing() as connection:
             for entry in entries:
                 at, body = entry.at.isoformat(), canonical(entry.body)
                 right = entry_hash(entry.run, entry.seq, at, entry.kind, body, entry.prev)
@@ -343,7 +405,7 @@ class Ledger:
 
     def claim(self, account: str, user: str) -> Claim:
         """The claim that holds now; read it before reading AWS."""
-        with self._read() as connection:
+        with self.reading() as connection:
             epoch = connection.execute(_epoch_of, {"account": account, "user": user}).scalar()
             return Claim(account, user, epoch or 0)
 
@@ -353,8 +415,13 @@ class Ledger:
 
     def check_going(self, run: str, unless: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
         """Raise StoppedError where the last of these kinds in a run's chain is one of the first."""
-        with self._read() as connection:
+        with self.reading() as connection:
             _check_last(connection, run, *unless)
+
+    def check_lease(self, lease: Lease) -> None:
+        """Raise FencedError where another process has taken a lease over."""
+        with self.reading() as connection:
+            check_lease(connection, lease)
 
     def entries(
         self,
@@ -371,30 +438,48 @@ class Ledger:
             one_user=user is not None, some_kinds=bool(kinds), limited=limit is not None
         )  # fmt: skip
         asked = {"run": run, "after": after, "account": account, "user": user, "kinds": kinds, "limit": limit}
-        with self._read() as connection:
+        with self.reading() as connection:
             return tuple(map(_entry, connection.execute(query, asked)))
 
     def entries_of_user(self, account: str, user: str, kinds: tuple[str, ...]) -> tuple[Entry, ...]:
         """What any run says of one user, in order of time."""
         asked = {"account": account, "user": user, "kinds": kinds}
-        with self._read() as connection:
+        with self.reading() as connection:
             return tuple(map(_entry, connection.execute(_entries_of_user, asked)))
 
     def opening(self, run: str) -> str:
         """The hash of a run's first entry, which names it for good; empty where the run has none."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return connection.execute(_opening_of, {"run": run}).scalar() or ""
+
+    def has(self, run: str, seq: int, entry_hash: str) -> bool:
+        """True where a run's chain has this very entry at this place."""
+        query = sa.select(_entries.c.hash).where(_entries.c.run == run, _entries.c.seq == seq)
+        with self.reading() as connection:
+            return bool(connection.execute(query).scalar() == entry_hash)
 
     def head(self, run: str) -> str:
         """The hash of a run's last entry; GENESIS where the run has none."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return _head(connection, run)[1]
 
     def runs(self) -> tuple[str, ...]:
         """Every run, by the time of its first entry."""
         query = sa.select(_entries.c.run).where(_entries.c.seq == 1).order_by(_entries.c.at, _entries.c.run)
-        with self._read() as connection:
+        with self.reading() as connection:
             return tuple(connection.execute(query).scalars())
+
+    def unfinished(self) -> tuple[tuple[str, int], ...]:
+        """The runs for which something may be left to do, and the number of each one's last entry."""
+        with self.reading() as connection:
+            return tuple((row.run, row.seq or 0) for row in connection.execute(_unfinished))
+
+    def finish(self, run: str, seq: int) -> None:
+        """Nothing is left to do for a run whose last entry is this one; a later entry opens it again."""
+        with self.writing() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(_wait_for_chain, {"run": run})
+            connection.execute(_finish, {"run": run, "seq": seq, "no": False})
 
     def export(self, run: str | None = None) -> Iterator[str]:
         """Yield every entry as a line of canonical JSON, run by run."""
@@ -412,36 +497,35 @@ class Ledger:
             "seen": observation.seen.isoformat(),
             "green": observation.green,
         }
-        with self._write() as connection:
+        with self.writing() as connection:
             insert = _insert(connection, _observations).values(run=run, name=name, **row)
             connection.execute(insert.on_conflict_do_update(index_elements=["run", "name"], set_=row))
 
     def observations(self, run: str) -> dict[str, Observation]:
         """The latest word of each probe of a run."""
-        query = sa.select(_observations).where(_observations.c.run == run)
-        with self._read() as connection:
+        with self.reading() as connection:
             return {
                 row.name: Observation(
                     datetime.fromisoformat(row.asked), datetime.fromisoformat(row.seen), row.green
                 )
-                for row in connection.execute(query)
+                for row in connection.execute(_observed, {"run": run})
             }
 
     def sign_on(self, worker: WorkerSeen) -> None:
         """Say that a worker is there; whether it still lives is told by its lock."""
         until = worker.credentials_until.isoformat() if worker.credentials_until else None
         row = {"host": worker.host, "since": worker.since.isoformat(), "credentials_until": until}
-        with self._write() as connection:
+        with self.writing() as connection:
             connection.execute(_insert(connection, _workers).values(id=worker.id, **row))
 
     def sign_off(self, worker: str) -> None:
         """Forget a worker."""
-        with self._write() as connection:
+        with self.writing() as connection:
             connection.execute(sa.delete(_workers).where(_workers.c.id == worker))
 
     def workers(self) -> tuple[WorkerSeen, ...]:
         """Every worker that signed on, dead ones included."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return tuple(
                 WorkerSeen(
                     row.id,
@@ -460,7 +544,7 @@ class Ledger:
         broken: list[str] = []
         seq, prev, seen = 0, GENESIS, False
         query = sa.select(_entries).where(_entries.c.run == run).order_by(_entries.c.seq)
-        with self._read() as connection:
+        with self.reading() as connection:
             for row in connection.execute(query).yield_per(1000):
                 broken += _check_entry(row, seq, prev)
                 seq, prev = row.seq, row.hash
@@ -526,6 +610,11 @@ def _add_row(connection: sa.Connection, entry: Entry, at: str, body: str) -> Non
         "body": body, "prev": entry.prev, "hash": entry.hash, "account": account, "user_name": user,
     }  # fmt: skip
     connection.execute(_add_entry, row)
+    if entry.kind == "opened":
+        new = _insert(connection, _runs).values(run=entry.run, unfinished=True)
+        connection.execute(new.on_conflict_do_nothing())
+    else:
+        connection.execute(_reopen, {"run": entry.run, "yes": True})
 
 
 def _raise_epoch(connection: sa.Connection, run: str, account: str, user: str, epoch: int) -> None:
@@ -558,6 +647,13 @@ def _check_claim(connection: sa.Connection, run: str, claim: Claim, *, take: boo
         raise FencedError(f"user {claim.user} in account {claim.account} was taken over by another worker")
 
 
+def check_lease(connection: sa.Connection, lease: Lease) -> None:
+    """Raise FencedError where another process has taken a lease over."""
+    found = connection.execute(_lease_of, {"name": lease.name}).first()
+    if found is None or (found.holder, found.epoch) != (lease.holder, lease.epoch):
+        raise FencedError(f"{lease.name} was taken over by another process")
+
+
 def _check_last(connection: sa.Connection, run: str, stops: tuple[str, ...], starts: tuple[str, ...]) -> None:
     found = connection.execute(_last_of_kinds, {"run": run, "kinds": stops + starts})
     last = max(found, key=lambda row: row.last, default=None)
@@ -565,12 +661,31 @@ def _check_last(connection: sa.Connection, run: str, stops: tuple[str, ...], sta
         raise StoppedError(f"run {run} was stopped")
 
 
+# A server that has gone without a word is noticed within half a minute, and no statement waits for ever.
+# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+KEEPALIVE: Mapping[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25000,
+    "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
+}
+
+
 def connect(url: str) -> sa.Engine:
     """An engine for a database URL; on SQLite: WAL, full sync, and writers that wait their turn."""
     try:
         parsed = _with_driver(url)
         # A server may have gone since a connection was last used; a file has not.
-        engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+        postgres = parsed.get_backend_name() != "sqlite"
+        more = (
+            {"connect_args": {k: v for k, v in KEEPALIVE.items() if k not in parsed.query}}
+            if postgres
+            else {}
+        )
+        engine = sa.create_engine(parsed, pool_pre_ping=postgres, **more)
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         # What a password with a bare "@" or ":" in it does to a URL must not be told: it would show the rest.
         raise StateError(
@@ -666,6 +781,13 @@ def _first_line(error: sa.exc.DBAPIError) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def _schema(connection: sa.Connection) -> str | None:
+    """The version of the tables; None where there are none."""
+    if not sa.inspect(connection).has_table(_meta.name):
+        return None
+    return connection.execute(sa.select(_meta.c.value).where(_meta.c.name == "schema")).scalar()
+
+
 def migrate(connection: sa.Connection) -> None:
     """Bring the tables to this version's schema; raises SchemaError where they cannot be."""
     if connection.dialect.name == "postgresql":
@@ -675,7 +797,7 @@ def migrate(connection: sa.Connection) -> None:
         _metadata.create_all(connection)
         connection.execute(sa.insert(_meta).values(name="schema", value=str(SCHEMA_VERSION)))
         return
-    found = connection.execute(sa.select(_meta.c.value).where(_meta.c.name == "schema")).scalar()
+    found = _schema(connection)
     version = int(found) if found and found.isdigit() else -1
     for step in range(version, SCHEMA_VERSION):
         if step not in MIGRATIONS:
@@ -683,6 +805,7 @@ def migrate(connection: sa.Connection) -> None:
                 f"the state has schema {found}, which is too old for this version (schema {SCHEMA_VERSION})",
                 "Open it once with the version of sparekey before this one; nothing was changed.",
             )
+        _metadata.create_all(connection)  # those that are missing
         for statement in MIGRATIONS[step]:
             connection.execute(sa.text(statement))
     if version > SCHEMA_VERSION:
@@ -694,4 +817,11 @@ def migrate(connection: sa.Connection) -> None:
 
 
 # The statements that lead from one schema to the next; entries themselves are never rewritten.
-MIGRATIONS: dict[int, tuple[str, ...]] = {}
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: (
+        """
+        INSERT INTO sparekey_runs (run, unfinished)
+        SELECT run, (1 = 1) FROM sparekey_entries WHERE seq = 1 AND kind = 'opened'
+        """,
+    )
+}

@@ -325,6 +325,7 @@ StepState = Literal[
     "unwatched",
     "reactivating",
     "rolled_back",
+    "rollback_failed",
     "undone",
     "changed",
     "deleting",
@@ -332,7 +333,16 @@ StepState = Literal[
     "failed",
 ]
 RunState = Literal[
-    "applying", "stopped", "watching", "settled", "unwatched", "rolled_back", "undone", "failed"
+    "applying",
+    "waiting",
+    "stopped",
+    "watching",
+    "settled",
+    "unwatched",
+    "rolled_back",
+    "rollback_failed",
+    "undone",
+    "failed",
 ]
 
 
@@ -340,8 +350,9 @@ class StepRecord(Value, frozen=True):
     """What became of one step: `before` and `after` are the user's listings (key to status) around the write.
 
     `decided` is what the plan says of it. `in_doubt`: a write was intended and its answer is not known.
-    `changed`: somebody else changed the key since. `never_reactivate` says why only a person may reactivate the
-    key, `not_reactivated` what would have done so by itself ("rollback", "undo", "no-active-key").
+    `changed`: somebody else changed the key since. `rollback_failed`: the key is inactive beside an unhealthy
+    probe, since AWS did not let it be reactivated; it is tried again. `never_reactivate` says why only a person may
+    reactivate the key, `not_reactivated` what would have done so by itself ("rollback", "undo", "no-active-key").
     """
 
     account: str

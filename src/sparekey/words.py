@@ -56,6 +56,7 @@ _STATES = {
     "confirmed": "deactivated",
     "in_doubt": "in doubt",
     "rolled_back": "rolled back",
+    "rollback_failed": "ROLLBACK FAILED, still inactive",
     "already_inactive": "was inactive already",
     "settled": "deactivated, settled",
     "unwatched": "deactivated, unwatched",

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from sparekey.clock import SystemClock
 from sparekey.run.engine import Engine
+from sparekey.run.leases import Leases
 from sparekey.run.state import State
 
 
@@ -17,23 +17,20 @@ class NoWork:
     def carry(self, _run: str, _account: str, _chunk: int) -> None:
         return
 
-    def supervise(self, _run: str) -> None:
-        return
-
     def stumbled(self, _run: str, _account: str, _error: Exception) -> None:
         return
 
 
 def main(home: str, url: str) -> None:
     state = State(Path(home), url)
-    engine = Engine(state, SystemClock(), lambda _: NoWork())
+    engine = Engine(state, Leases(state.ledger, state), NoWork())
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
     assert state.ledger.runs() == ()
     engine.prepare()
-    engine.look_after("r-12345678", "begin")
-    assert engine.busy("r-12345678")
+    engine.enqueue("r-12345678", "111122223333")
+    assert engine.active("r-12345678") == {"111122223333"}
     engine.stop()
     state.close()
 

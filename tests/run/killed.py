@@ -21,7 +21,7 @@ from sparekey.errors import RefusedError
 from sparekey.ledger import Ledger
 from sparekey.plan import decode
 from sparekey.policy import Policy
-from sparekey.run import engine
+from sparekey.run import engine, leases
 from sparekey.run import runs as runs_module
 from sparekey.run.engine import Engine
 from sparekey.run.runs import Runs
@@ -29,6 +29,7 @@ from sparekey.run.state import State
 from sparekey.run.turn import Patience
 
 POLL = 0.02  # seconds
+TTL = 1.0  # seconds until a process that was killed counts as dead where no file lock tells
 QUICK = Patience(pause=0.01, give_up=0.1, backoff=(0.05, 0.1, 0.2, 0.4))
 
 
@@ -97,6 +98,8 @@ def run(job: Job, gateway: Gateway) -> None:
     written = points.around(lambda *args: f"set {args[-1]}", Keys.set_status)
     Keys.set_status = written  # type: ignore[method-assign]
     engine._POLL = runs_module._POLL = POLL
+    leases.TTL = TTL
+    engine._SWEEP = 0.2
     setattr(Engine, "stop", lambda _engine: None)  # noqa: B010  # the process ends anyway
     own, caller = gateway.own_account(), gateway.caller()
     state = State(Path(job.home), job.url)

@@ -1,5 +1,7 @@
 """Runs under DBOS on SQLite: apply, go on, stop, undo, work, hand over, upgrade."""
 
+import base64
+import pickle
 import shutil
 import threading
 import time
@@ -13,6 +15,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from dbos import DBOS
+from dbos._serialization import DefaultSerializer
 
 from run.fake import ACCOUNT, CALLER, NOW, FakeAws, FakeGateway, RunningClock, plan_for, small_company
 from run.virtual import FakeProbes, stepped
@@ -24,7 +27,9 @@ from sparekey.plan import Plan
 from sparekey.policy import Policy
 from sparekey.probes import Reading
 from sparekey.run import engine as engine_module
+from sparekey.run import supervisor, waves
 from sparekey.run.entries import Deleted, Failed, Intent, Options, Said, Stopped
+from sparekey.run.leases import Leases
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
 from sparekey.run.state import State
@@ -262,7 +267,8 @@ def test_a_worker_watches_and_rolls_back_after_the_command_has_ended(world: Worl
 def test_a_fault_of_our_own_does_not_end_the_watch(
     world: World, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    monkeypatch.setattr(engine_module, "_AFTER_FAILURE", timedelta(seconds=0.2))
+    monkeypatch.setattr(supervisor, "_AGAIN", timedelta(seconds=0.2))
+    monkeypatch.setattr(waves, "_SOON", timedelta(seconds=0.2))
     probes = FakeProbes({"web": ("api",)})
     probes.every = timedelta(seconds=0.2)
     faults: list[str] = []
@@ -290,7 +296,7 @@ def test_a_fault_of_our_own_does_not_end_the_watch(
     assert world.aws.status("api", "AKIAAPIOLD") == "Active"
     assert faults == ["carry", "ask"]
     told = [entry.body["account"] for entry in world.state.ledger.entries(record.id, kinds=("stumbled",))]
-    assert told == [ACCOUNT, ""]
+    assert set(told) == {ACCOUNT, ""}
 
 
 def test_a_run_begun_by_one_version_is_finished_by_the_next(
@@ -320,12 +326,19 @@ def test_a_run_begun_by_one_version_is_finished_by_the_next(
     assert {step.key: step.state for step in final.steps}["AKIAAPIOLD"] == "settled"
 
 
+def held_queue(world: World) -> Leases:
+    """Another process that has the queue."""
+    other = Leases(world.state.ledger, world.state)
+    other.start()
+    assert other.acquire("queue") is not None
+    return other
+
+
 def test_on_sqlite_a_second_process_waits_for_its_turn_and_takes_over(world: World) -> None:
-    other = world.state.try_lock("queues")
-    assert other is not None
+    other = held_queue(world)
     runs = world.runs()
     runs._engine().prepare()
-    threading.Timer(0.5, other.release).start()
+    threading.Timer(0.5, other.stop).start()
     assert runs.apply(world.plan, Policy()).state == "unwatched"
 
 
@@ -433,6 +446,7 @@ def test_a_worker_that_died_is_not_alive_and_is_forgotten(world: World) -> None:
     runs = world.runs()
     world.state.ledger.sign_on(WorkerSeen("worker-dead", "there", NOW, None))
     assert runs.live_workers() == ()
+    Leases(world.state.ledger, world.state).forget_the_dead()
     assert world.state.ledger.workers() == ()
 
 
@@ -450,31 +464,82 @@ def test_old_keys_of_ours_are_deleted_through_runs(world: World) -> None:
 
 
 def test_a_worker_waits_for_the_queues_on_sqlite(world: World) -> None:
-    other = world.state.try_lock("queues")
-    assert other is not None
+    other = held_queue(world)
     times = iter(range(5))
     world.runs().work(lambda: next(times, None) is None, every=0.01)
-    other.release()
+    other.stop()
 
 
-def test_only_the_dead_are_swept(world: World) -> None:
-    engine = world.runs()._engine()
-    assert engine.listen()
-    try:
-        engine.hand_out("r-none", ACCOUNT, "1")  # it fails, for there is no such run
-        _until(lambda: engine.failures("r-none") != [])
-        with world.state.held("executor-alive"), world.state.ledger.engine.begin() as connection:
-            row = "UPDATE workflow_status SET status = 'PENDING', executor_id = 'executor-alive'"
-            connection.execute(sa.text(row))
-        with world.state.held("executor-alive"):
-            engine.sweep()
-            assert engine.busy("r-none")
-        engine.sweep()
-        _until(lambda: not engine.busy("r-none"))
-    finally:
-        engine.stop()
+def test_work_of_the_dead_and_of_other_versions_is_cancelled_and_what_has_ended_is_removed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = Leases(world.state.ledger, world.state)
+    engine = world.runs()._engine(leases)
+    engine.prepare()
+    other = Leases(world.state.ledger, world.state)
+    other.start()
+    for account in ("alive", "dead", "old", "ended"):
+        engine.enqueue("r-none", account)
+    table = "UPDATE workflow_status SET {} WHERE queue_partition_key = '{}'"
+    with world.state.ledger.engine.begin() as connection:
+        for values, account in (
+            (f"status = 'PENDING', executor_id = '{other.id}'", "alive"),
+            ("status = 'PENDING', executor_id = 'executor-dead'", "dead"),
+            ("application_version = '1'", "old"),
+            ("status = 'ERROR', completed_at = 1000, error = 'x'", "ended"),
+        ):
+            connection.execute(sa.text(table.format(values, account)))
+    assert engine.active("r-none") == {"alive", "dead"}
+    engine.sweep()
+    assert engine.active("r-none") == {"alive"}
+    other.stop()
+    engine.sweep()
+    assert engine.active("r-none") == set()
+    monkeypatch.setattr(engine_module, "_KEPT", timedelta(seconds=-60))
+    engine.sweep()
+    with world.state.ledger.engine.begin() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM workflow_status")).scalar() == 0
+    engine.stop()
     with pytest.raises(StateError, match="no engine runs"):
         engine_module._engine()
+
+
+class Planted:
+    """What a stranger who can write to the database would put there: it runs when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_that_was_planted_is_never_read(world: World, tmp_path: Path) -> None:
+    runs, planted = world.runs(), tmp_path / "planted"
+    engine = runs._engine()
+    engine.prepare()
+    engine.enqueue("r-none", "input")
+    pickled = base64.b64encode(pickle.dumps(Planted(planted))).decode()
+    with world.state.ledger.engine.begin() as connection:
+        values = {"pickled": pickled}
+        for table in ("workflow_status", "workflow_input"):
+            named = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")}
+            row = [f"{name} = :pickled" for name in ("inputs", "input") if name in named]
+            row += [f"{name} = 'py_pickle'" for name in ("serialization",) if name in named]
+            if row:
+                connection.execute(sa.text(f"UPDATE {table} SET {', '.join(row)}"), values)
+    engine.stop()
+    assert runs.apply(world.plan, Policy()).state == "unwatched"
+    with world.state.ledger.engine.begin() as connection:
+        query = "SELECT status FROM workflow_status WHERE queue_partition_key = 'input'"
+        limit = time.monotonic() + 10
+        while time.monotonic() < limit and connection.execute(sa.text(query)).scalar() == "PENDING":
+            time.sleep(0.1)
+    with pytest.raises(StateError, match="is not read"):
+        DefaultSerializer().deserialize(pickled)
+    assert not planted.exists()
+    pickle.loads(base64.b64decode(pickled))  # it would have
+    assert planted.exists()
 
 
 def test_two_plans_with_the_same_beginning_have_runs_of_their_own(world: World) -> None:

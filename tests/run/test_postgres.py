@@ -30,7 +30,6 @@ KINDS = (
     "before entry verdict",
     "before step carry",
     "after step carry",
-    "after step supervise",
 )
 
 

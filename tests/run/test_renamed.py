@@ -1,7 +1,9 @@
 """A user is renamed while a run is at work: the key is followed, and "not found" is never called gone."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -232,6 +234,11 @@ def test_a_key_is_gone_where_aws_answers_for_others_and_not_for_it(change: Calla
     assert run_exit_code(engine.record(run)) == 0
 
 
+def answering(turn: Turn, gateway: Any) -> None:
+    """Let these answers be the account's."""
+    turn.hands = dataclasses.replace(turn.hands, gateway_for=lambda _account: gateway)
+
+
 def test_an_aws_that_contradicts_itself_is_not_believed() -> None:
     engine, run = applied()
     turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
@@ -246,7 +253,7 @@ def test_an_aws_that_contradicts_itself_is_not_believed() -> None:
         def list_keys(self, _user: str) -> tuple[()]:
             return ()
 
-    turn.gateway = Contradicting()  # type: ignore[assignment]
+    answering(turn, Contradicting())
     before = engine.clock.now()
     with pytest.raises(BadAnswerError, match="belongs to user api, and lists that user without it"):
         finish(list_user(turn, OLD), engine.clock)
@@ -268,7 +275,7 @@ def test_a_user_who_is_deleted_while_the_account_is_searched_is_passed_over() ->
     ghosts = [*gateway.list_users()]
     engine.aws.before = strike
     gateway.list_users = lambda: iter(ghosts)  # type: ignore[method-assign]
-    turn.gateway = gateway
+    answering(turn, gateway)
     found = finish(list_user(turn, OLD), engine.clock)
     assert {known.id for known in found.active_keys} == {NEW}
     assert turn.name == "zulu"
@@ -280,7 +287,7 @@ def test_an_answer_that_names_no_user_is_no_answer() -> None:
     turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
     gateway = engine.aws.gateway(ACCOUNT)
     gateway.owner_of = lambda _key: ""  # type: ignore[method-assign, assignment]
-    turn.gateway = gateway
+    answering(turn, gateway)
     with pytest.raises(BadAnswerError, match="names no user"):
         finish(list_user(turn, OLD), engine.clock)
 
@@ -296,7 +303,7 @@ def test_where_users_may_not_be_listed_either_the_search_fails() -> None:
         raise DeniedError("access denied: iam:ListUsers", code="AccessDenied")
 
     gateway.list_users = refuse  # type: ignore[method-assign]
-    turn.gateway = gateway
+    answering(turn, gateway)
     with pytest.raises(DeniedError, match="does not say whether it was deleted") as caught:
         finish(list_user(turn, OLD), engine.clock)
     assert caught.value.hint

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from run.fake import NOW
-from sparekey.clock import SystemClock
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.ledger import StateAwayError, StateError, StateFullError
 from sparekey.run import state as state_module
 from sparekey.run.engine import Engine
+from sparekey.run.leases import Leases
 from sparekey.run.state import State
 from sparekey.run.work import RunWork
 
@@ -155,7 +155,7 @@ def test_a_directory_of_any_name_holds_its_database(
     home = tmp_path / "above" / name
     state = State(home)
     state.ledger.append("r-12345678", "opened", {}, at=NOW, first=True)
-    engine = Engine(state, SystemClock(), lambda _: RunWork(None, None))  # type: ignore[arg-type]  # never asked
+    engine = Engine(state, Leases(state.ledger, state), RunWork(None))  # type: ignore[arg-type]  # never asked
     engine.prepare()
     engine.stop()
     state.close()

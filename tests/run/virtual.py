@@ -1,12 +1,13 @@
-"""The engine in virtual time: the same work as under DBOS, one piece after another, in a single thread."""
+"""The engine in virtual time: the same supervision as in a process, its tasks interleaved in a single thread."""
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Protocol
 
 from run.fake import CALLER, FakeAws
+from sparekey.aws.errors import UnreachableError
 from sparekey.clock import Clock
 from sparekey.errors import RefusedError
 from sparekey.ledger import Ledger
@@ -14,9 +15,12 @@ from sparekey.model import Caller, RunRecord
 from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
 from sparekey.probes import Reading
-from sparekey.run.drive import Outcome, made, resume
+from sparekey.run.drive import Call, Outcome, made, resume
 from sparekey.run.entries import Opened, Options, kind_of, write
+from sparekey.run.leases import Leases
 from sparekey.run.record import as_policy
+from sparekey.run.supervisor import Supervisor
+from sparekey.run.tasks import Task
 from sparekey.run.turn import Gateway, Hands, NoProbes, Work
 from sparekey.run.work import RunWork, load_fold, load_record
 
@@ -33,6 +37,14 @@ def stepped(work: Work[None]) -> Work[None]:
         yield 0 if callable(asked) else asked
 
 
+class HangsError(Exception):
+    """A call does not end for so many seconds; then it is made."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class FakeProbes:
     """Probes by name: whom they speak for, how often, and what they say at a time."""
 
@@ -47,6 +59,9 @@ class FakeProbes:
 
     def cadence(self, _policy: Policy, _name: str) -> timedelta:
         return self.every
+
+    def deadline(self, _policy: Policy, _name: str) -> float:
+        return 15.0
 
     def ask(self, _policy: Policy, name: str) -> Reading:
         self.asked.append(name)
@@ -68,31 +83,163 @@ class Aws(Protocol):
     def gateway(self, account: str) -> Gateway: ...
 
 
-class QueueEngine:
-    """Queues of work in the order of their time; the same name again is the same piece of work."""
+class Schedule:
+    """What happens next, in the order of its time; of equal times what was asked for first."""
 
-    def __init__(
-        self, aws: Aws, probes: FakeProbes | None = None, url: str = "sqlite://", caller: Caller = CALLER
-    ) -> None:
-        self.clock, self.caller = aws.clock, caller
-        self.ledger = Ledger.open(url)
-        self.hands = Hands(self.ledger, self.clock, aws.gateway, caller, probes=probes or NoProbes())
-        self.work = RunWork(self.hands, self)
-        self.may_be_refused = False  # to carry an account: then it is looked after, as the engine does
-        self.names: set[str] = set()
-        self.queue: list[tuple[datetime, int, str, tuple[str, ...]]] = []
+    def __init__(self, clock: MovedClock) -> None:
+        self.clock = clock
+        self.queue: list[tuple[datetime, int, Callable[[], None]]] = []
         self.order = count()
 
-    def _put(self, due: datetime, name: str, kind: str, *args: str) -> None:
-        if name not in self.names:
-            self.names.add(name)
-            heapq.heappush(self.queue, (due, next(self.order), kind, args))
+    def at(self, due: datetime, what: Callable[[], None]) -> None:
+        heapq.heappush(self.queue, (due, next(self.order), what))
 
-    def hand_out(self, run: str, account: str, name: str) -> None:
-        self._put(self.clock.now(), f"{run}/{name}/{account}", "account", run, account, name)
+    def soon(self, what: Callable[[], None], seconds: float = 0.0) -> None:
+        self.at(self.clock.now() + timedelta(seconds=seconds), what)
 
-    def look_after(self, run: str, name: str) -> None:
-        self._put(self.clock.now(), f"{run}/{name}", "tick", run)
+    def next(self) -> datetime | None:
+        return self.queue[0][0] if self.queue else None
+
+    def step(self) -> None:
+        due, _, what = heapq.heappop(self.queue)
+        self.clock.time = max(self.clock.time, due)
+        what()
+
+
+class VirtualTasks:
+    """The tasks of one process. While `frozen` they stand still, and once `dead` they never go on."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.left: dict[Task, int] = {}
+        self.failed: dict[Task, Exception] = {}
+        self.over: list[tuple[Task, Exception | None]] = []
+        self.frozen: list[Callable[[], None]] | None = None
+        self.dead = False
+        self.held: Callable[[], None] = lambda: None  # called when a task has ended
+
+    def start(self, name: Task, works: Iterable[Work[None]], *, deadline: float) -> None:
+        given = list(works)
+        self.left[name] = len(given)
+        for work in given:
+            self.later(lambda work=work: self._go_on(name, work, None, deadline))  # type: ignore[misc]
+        if not given:
+            self._end(name)
+
+    def later(self, what: Callable[[], None], seconds: float = 0.0) -> None:
+        def go() -> None:
+            if self.frozen is not None:
+                self.frozen.append(what)
+            elif not self.dead:
+                what()
+
+        self.schedule.soon(go, seconds)
+
+    def thaw(self) -> None:
+        waiting, self.frozen = self.frozen or [], None
+        for what in waiting:
+            self.later(what)
+
+    def _go_on(self, name: Task, work: Work[None], outcome: Outcome | None, deadline: float) -> None:
+        try:
+            asked = resume(work, outcome)
+        except StopIteration:
+            asked = None
+        except Exception as error:  # noqa: BLE001  # a task's failure is its own
+            self.failed.setdefault(name, error)
+            asked = None
+        if asked is None:
+            self.left[name] -= 1
+            if self.left[name] == 0:
+                self._end(name)
+        elif callable(asked):
+            self._call(name, work, asked, deadline)
+        else:
+            self.later(lambda: self._go_on(name, work, None, deadline), asked)
+
+    def _call(self, name: Task, work: Work[None], call: Call, deadline: float) -> None:
+        outcome = made(call)
+        error = outcome.exception()
+        wait = 0.0
+        if isinstance(error, HangsError):
+            wait = min(error.seconds, deadline)
+            if error.seconds < deadline:
+                self.later(lambda: self._call(name, work, call, deadline), wait)
+                return
+            outcome = Outcome()
+            outcome.set_exception(UnreachableError(f"no answer within {deadline:g} s"))
+        self.later(lambda: self._go_on(name, work, outcome, deadline), wait)
+
+    def _end(self, name: Task) -> None:
+        del self.left[name]
+        self.over.append((name, self.failed.pop(name, None)))
+        self.held()
+
+    def busy(self, name: Task) -> bool:
+        return any(task[: len(name)] == name for task in self.left)
+
+    def ended(self) -> list[tuple[Task, Exception | None]]:
+        over, self.over = self.over, []
+        return over
+
+
+class QueueEngine:
+    """One process: its supervision, and the queue's work beside it."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        probes: FakeProbes | None = None,
+        url: str = "sqlite://",
+        caller: Caller = CALLER,
+        *,
+        ledger: Ledger | None = None,
+        schedule: Schedule | None = None,
+        clock: Clock | None = None,
+        leases: Leases | None = None,
+    ) -> None:
+        self.caller = caller
+        self.ledger = ledger or Ledger.open(url)
+        self.schedule = schedule or Schedule(aws.clock)
+        self.clock = aws.clock
+        self.leases = leases
+        self.tasks = VirtualTasks(self.schedule)
+        self.hands = Hands(self.ledger, clock or self.clock, aws.gateway, caller, probes=probes or NoProbes())
+        self.start()
+
+    def start(self) -> None:
+        """Begin as a process does, with nothing in memory."""
+        self.work = RunWork(self.hands)
+        self.supervisor = Supervisor(self.hands, self, self.tasks, self.leases)
+        self.may_be_refused = False  # to carry an account: then it is tried again, as the engine does
+        self.queued: set[tuple[str, str]] = set()
+        self.looks = True
+        self.tasks.held = self._look_again
+
+    def _look_again(self) -> None:
+        self.looks = True
+
+    # The queue
+
+    def enqueue(self, run: str, account: str) -> None:
+        self.queued.add((run, account))
+        self.tasks.later(lambda: self._carry(run, account))
+
+    def _carry(self, run: str, account: str) -> None:
+        try:
+            for chunk in range(self.work.chunks(run, account)):
+                self.work.carry(run, account, chunk)
+        except RefusedError as error:
+            if not self.may_be_refused:
+                raise
+            self.work.stumbled(run, account, error)
+        self.queued.discard((run, account))
+        self.looks = True
+
+    def active(self, run: str) -> set[str]:
+        return {account for found, account in self.queued if found == run}
+
+    # The run
 
     def open(self, plan: Plan, options: Options | None = None, policy: Policy | None = None) -> str:
         run = f"r-{plan.digest[:8]}"
@@ -105,27 +252,30 @@ class QueueEngine:
             (),
         )
         self.ledger.append(run, kind_of(opened), write(opened), at=self.clock.now(), first=True)
-        self.look_after(run, "begin")
+        self.looks = True
         return run
+
+    def look_after(self, _run: str, _name: str = "") -> None:
+        """Something was said of the run."""
+        self.looks = True
 
     def run(self, until: datetime | None = None) -> None:
         """Work until nothing is left, or nothing before `until`."""
-        while self.queue and (until is None or self.queue[0][0] <= until):
-            due, _, kind, args = heapq.heappop(self.queue)
+        while True:
+            due = self.supervisor.look()
+            self.looks = False
+            while True:
+                coming = self.schedule.next()
+                if coming is None or self.looks or (due is not None and due < coming):
+                    break
+                if until is not None and coming > until:
+                    break
+                self.schedule.step()
+            if self.looks:
+                continue
+            if due is None or (until is not None and due > until):
+                break
             self.clock.time = max(self.clock.time, due)
-            if kind == "tick":
-                again = self.work.supervise(args[0])
-                if again is not None:
-                    self._put(again, f"{args[0]}/at/{again.isoformat()}", "tick", args[0])
-            else:
-                try:
-                    for chunk in range(self.work.chunks(args[0], args[1])):
-                        self.work.carry(args[0], args[1], chunk)
-                except RefusedError as error:
-                    if not self.may_be_refused:
-                        raise
-                    self.work.stumbled(args[0], args[1], error)
-                self.look_after(args[0], f"after/{args[2]}/{args[1]}")
         if until is not None:
             self.clock.time = max(self.clock.time, until)
 

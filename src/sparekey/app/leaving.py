@@ -48,11 +48,13 @@ def tell_of_run(app: App, record: RunRecord, targets: Sequence[str]) -> tuple[no
         return ()
     settings = _settings(app)
     messages = [notify.of_run(record)]
-    messages += [
-        notify.of_rollback(record, step)
+    back = [
+        step
         for step in record.steps
-        if step.state == "rolled_back" or step.not_reactivated in ("rollback", "no-active-key")
+        if step.state in ("rolled_back", "rollback_failed")
+        or step.not_reactivated in ("rollback", "no-active-key")
     ]
+    messages += [notify.of_rollback(record, step) for step in back]
     return tuple(failure for message in messages for failure in notify.send(targets, message, settings))
 
 

@@ -5,7 +5,7 @@ import pwd
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec import structs
 
@@ -22,7 +22,7 @@ from sparekey.errors import BadInputError, RefusedError, SparekeyError
 from sparekey.guards import Limits
 from sparekey.home import home
 from sparekey.ledger import GENESIS, Entry
-from sparekey.model import Caller, RunRecord, StepRecord, Unreadable, Value
+from sparekey.model import ACTIVE, Caller, RunRecord, StepRecord, Unreadable, Value
 from sparekey.plan import Plan
 from sparekey.policy import Span
 from sparekey.probes import Probes, Tools
@@ -39,12 +39,19 @@ from sparekey.usage import Request
 from sparekey.words import escaped, moment
 
 OnEvent = Callable[[Entry], None]
+OnNotice = Callable[[str], None]
 DEFAULT_LIMITS = Limits()
+# How often it is said again that a rollback fails.
+_REMIND = timedelta(hours=1)
 _NOBODY = Caller("", "")
 
 
 def unheard(_entry: Entry) -> None:
     """Nobody listens."""
+
+
+def unnoticed(_text: str) -> None:
+    """Nobody is told."""
 
 
 class Preflight(Value, frozen=True):
@@ -219,6 +226,7 @@ def apply(
     limits: Limits = DEFAULT_LIMITS,
     options: Options | None = None,
     on_event: OnEvent = unheard,
+    on_notice: OnNotice = unnoticed,
     wait: bool = False,
     detach: bool = False,
     made_here: bool = False,
@@ -229,7 +237,7 @@ def apply(
 
     `checked` is the preflight that a person has seen; without it, everything is asked now. Overrides for which
     only the plan's file speaks are carried out if a person has `confirmed` them. Returns after confirmation,
-    with `wait` after the watch, with `detach` at once.
+    with `wait` after the watch, with `detach` at once. `on_notice` hears whom this process waits for.
     """
     if checked is None:
         checked = preflight(app, plan, limits, options, made_here=made_here)
@@ -246,6 +254,7 @@ def apply(
             options=options,
             reverse=checked.reverse,
             on_event=on_event,
+            on_notice=on_notice,
             wait=wait,
             detach=detach,
         )
@@ -274,11 +283,17 @@ def _user_of_this_machine() -> str:
 
 
 def resume(
-    app: App, run: str, *, on_event: OnEvent = unheard, wait: bool = False, detach: bool = False
+    app: App,
+    run: str,
+    *,
+    on_event: OnEvent = unheard,
+    on_notice: OnNotice = unnoticed,
+    wait: bool = False,
+    detach: bool = False,
 ) -> RunRecord:
     """Let a stopped run go on."""
     with runs_of(app) as runs:
-        return runs.resume(run, on_event=on_event, wait=wait, detach=detach)
+        return runs.resume(run, on_event=on_event, on_notice=on_notice, wait=wait, detach=detach)
 
 
 def work(
@@ -286,48 +301,51 @@ def work(
     until: Callable[[], bool],
     on_rollback: Callable[[RunRecord, StepRecord], None] | None = None,
     on_failure: Callable[[str, str], None] = lambda _run, _why: None,
+    on_notice: Callable[[str], None] = lambda _text: None,
     on_state: Callable[[str], None] = lambda _what: None,
 ) -> None:
     """Carry and watch runs until `until` says so: what `sparekey worker` does.
 
-    `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it;
-    `on_failure` of a run and why the work on it failed; `on_state` when the state cannot be used, and can again.
+    `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it, of
+    every key that could not be brought back (`rollback_failed`), again every hour, and of every key that only a
+    person may bring back; `on_failure` of a run and why the work on it failed; `on_notice` whom this process
+    waits for; `on_state` when the state cannot be used, and can again.
     """
     with runs_of(app) as runs, _own_state() as state, reporting(state, on_state):
         ends = app.gateway.credentials_end()
-        heard = _Rollbacks(runs, app.clock, on_rollback) if on_rollback else None
-
-        def over() -> bool:
-            if heard:
-                heard.look()
-            return until()
-
-        runs.work(over, credentials_until=ends, on_failure=on_failure)
+        heard = _Rollbacks(runs, app.clock, on_rollback or (lambda _record, _step: None))
+        runs.work(
+            until, credentials_until=ends, on_event=heard.hear, on_failure=on_failure, on_notice=on_notice
+        )
 
 
 class _Rollbacks:
-    """Finds the rollbacks that were not told yet; looks no more often than every few seconds."""
+    """Tells of rollbacks and of those that failed, from the entries as they come."""
 
     def __init__(self, runs: Runs, clock: Clock, tell: Callable[[RunRecord, StepRecord], None]) -> None:
         self._runs, self._clock, self._tell = runs, clock, tell
-        self._told = {(record.id, step.key) for record, step in self._all()}
-        self._next = clock.now()
+        self._told: dict[tuple[str, str, str], datetime] = {}
 
-    def look(self) -> None:
-        """Tell of the new ones."""
-        if self._clock.now() < self._next:
+    def hear(self, entry: Entry) -> None:
+        """An entry: only few kinds can end or fail a rollback."""
+        if entry.kind not in ("confirmed", "failed", "not-reactivated"):
             return
-        self._next = self._clock.now() + timedelta(seconds=5)
-        for record, step in self._all():
-            if (record.id, step.key) not in self._told:
-                self._told.add((record.id, step.key))
-                self._tell(record, step)
+        if entry.kind == "confirmed" and entry.body["status"] != ACTIVE:
+            return
+        record = self._runs.show(entry.run)
+        for step in record.steps:
+            if (step.account, step.key) == (entry.body["account"], entry.body["key"]):
+                self._look(record, step, entry.kind)
 
-    def _all(self) -> Iterator[tuple[RunRecord, StepRecord]]:
-        for record in self._runs.list():
-            for step in record.steps:
-                if step.state == "rolled_back" or step.not_reactivated in ("rollback", "no-active-key"):
-                    yield record, step
+    def _look(self, record: RunRecord, step: StepRecord, kind: str) -> None:
+        left = kind == "not-reactivated" and step.not_reactivated in ("rollback", "no-active-key")
+        state = {"confirmed": "rolled_back", "failed": "rollback_failed"}.get(kind)
+        now, what = self._clock.now(), (record.id, step.key, kind)
+        last = self._told.get(what)
+        news = last is None or (kind == "failed" and abs(now - last) >= _REMIND)
+        if news and (left or step.state == state):
+            self._told[what] = now
+            self._tell(record, step)
 
 
 def follow(run: str, on_event: OnEvent, until: Callable[[RunRecord], bool] = lambda _: False) -> RunRecord:

@@ -30,7 +30,7 @@ _OF_RUN = {
     "stopped": "the run is stopped: no further key is deactivated",
     "undoing": "the run is undone",
 }
-_WRONG = frozenset({"failed", "in_doubt", "reactivating"})
+_WRONG = frozenset({"failed", "in_doubt", "reactivating", "rollback_failed"})
 _NOT_YET = frozenset({"applied", "planned"})
 
 
@@ -41,6 +41,8 @@ def say(entry: "Entry") -> None:
     if entry.kind in _SAID:
         said = "not watched" if told.get("verdict") == "unwatched" else _SAID[entry.kind]
         why = f" ({told['why']})" if told.get("why") and entry.kind != "intent" else ""
+        if entry.kind == "failed" and not told.get("final", True):
+            said = "FAILED TO REACTIVATE IT; it is tried again"
         tell(f"{at}  {told['account']}  {told['user']}  {told['key']}: {said}{why}")
     elif entry.kind == "probed":
         color = {True: "green", False: "RED", None: "could not be asked"}[told.get("green")]
@@ -49,6 +51,8 @@ def say(entry: "Entry") -> None:
         tell(f"{at}  worker {told['worker']} could not do its work: {told['why']}")
     elif entry.kind == "wave":
         tell(f"{at}  wave {told.get('number', '')} begins")
+    elif entry.kind == "waiting":
+        tell(f"{at}  no change window is open: the keys that are left wait until {told['until']}")
     elif entry.kind in _OF_RUN:
         tell(f"{at}  {_OF_RUN[entry.kind]}")
 

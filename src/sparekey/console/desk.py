@@ -302,7 +302,7 @@ def _first_come(plan: Plan) -> None:
     """Raise TakenError where a run has touched a key of this plan since the plan was made."""
     going = {(step.account, step.user, step.key) for step in plan.deactivations}
     for record in app.runs():
-        if record.plan_digest == plan.digest and record.state not in ("applying", "stopped"):
+        if record.plan_digest == plan.digest and record.state not in ("applying", "waiting", "stopped"):
             raise TakenError(
                 f"this plan was already carried out, by {record.caller}: run {record.id} is {record.state}",
                 record.id,

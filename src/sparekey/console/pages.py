@@ -319,7 +319,16 @@ def run_values(here: Desk, record: RunRecord) -> dict[str, Any]:
             step.key
             for step in record.steps
             if step.state
-            in ("applied", "confirmed", "watching", "settled", "unwatched", "failed", "in_doubt")
+            in (
+                "applied",
+                "confirmed",
+                "watching",
+                "settled",
+                "unwatched",
+                "failed",
+                "rollback_failed",
+                "in_doubt",
+            )
         ),
     }
 
@@ -331,7 +340,7 @@ def is_moving(here: Desk, record: RunRecord) -> bool:
 
 def is_live(here: Desk, record: RunRecord) -> bool:
     """True while the page may still change by itself."""
-    return is_moving(here, record) or record.state == "watching"
+    return is_moving(here, record) or record.state in ("watching", "waiting", "rollback_failed")
 
 
 async def undo(request: Request) -> Response:

@@ -27,6 +27,7 @@ STATES = {
     "unwatched": ("Inactive, read back; not watched", "off"),
     "reactivating": ("being reactivated", "wait"),
     "rolled_back": ("put back by itself", "back"),
+    "rollback_failed": ("still Inactive: putting it back fails", "bad"),
     "undone": ("Active again", "back"),
     "changed": ("changed by somebody else", "warn"),
     "failed": ("failed", "bad"),
@@ -35,11 +36,13 @@ STATES = {
 }
 RUN_STATES = {
     "applying": ("under way", "wait"),
+    "waiting": ("waiting for a change window", "wait"),
     "stopped": ("stopped", "warn"),
     "watching": ("done, being watched", "done"),
     "settled": ("done", "done"),
     "unwatched": ("done, not watched", "off"),
     "rolled_back": ("put back", "back"),
+    "rollback_failed": ("putting back fails", "bad"),
     "undone": ("undone", "back"),
     "failed": ("failed", "bad"),
 }

@@ -8,6 +8,7 @@ from sparekey.model import Audit, RunRecord, StepRecord, Value
 from sparekey.words import clean, clean_line, number, plural, step_state
 
 _LONGEST = 20
+_URGENT = ("rollback_failed", "failed", "in_doubt", "rolled_back")
 _SUBJECT = 200  # characters
 
 
@@ -16,7 +17,7 @@ class Message(Value, frozen=True):
 
     subject: str
     text: str
-    event: Literal["audit", "run", "rollback"]
+    event: Literal["audit", "run", "rollback", "rollback-failed"]
     urgent: bool
     data: Mapping[str, str | int]
 
@@ -48,11 +49,7 @@ def of_run(record: RunRecord) -> Message:
     """What became of the steps of a run, and of which it needs a person."""
     counts = Counter(step.state for step in record.steps)
     said = ", ".join(f"{number(count)} {step_state(state)}" for state, count in sorted(counts.items()))
-    urgent = [
-        step
-        for step in record.steps
-        if step.state in ("failed", "in_doubt", "rolled_back") or step.not_reactivated
-    ]
+    urgent = [step for step in record.steps if step.state in _URGENT or step.not_reactivated]
     lines = [
         f"{said}.",
         f"By {record.caller}; ledger head {record.head}.",
@@ -65,9 +62,12 @@ def of_run(record: RunRecord) -> Message:
 
 
 def of_rollback(record: RunRecord, step: StepRecord) -> Message:
-    """One key that came back without anybody asking, or that would have, were that not forbidden."""
+    """One key that was put back without anybody asking; or that could not be, or must not be: somebody must act now."""
+    failed = step.state == "rollback_failed"
     did = "did not reactivate" if step.not_reactivated and step.state != "rolled_back" else "put back"
     subject = f"sparekey {did} {step.key} of {step.user} in {step.account}"
+    if failed:
+        subject = f"ROLLBACK FAILED: {step.key} of {step.user} in {step.account} is still inactive"
     text = f"{step.why or step.decided}\nRun {record.id}; sparekey show {record.id} tells everything."
     data: dict[str, str | int] = {
         "run": record.id,
@@ -76,7 +76,9 @@ def of_rollback(record: RunRecord, step: StepRecord) -> Message:
         "key": step.key,
         "why": clean(step.why),
     }
-    return Message(clean_line(subject, _SUBJECT), clean(text), "rollback", True, data)
+    return Message(
+        clean_line(subject, _SUBJECT), clean(text), "rollback-failed" if failed else "rollback", True, data
+    )
 
 
 def _line(step: StepRecord) -> str:

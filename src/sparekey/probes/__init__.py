@@ -16,6 +16,7 @@ from sparekey.policy import FieldError, Policy, Scope, Span, check_scope, conver
 from sparekey.words import clean_line
 
 OUTPUT_LIMIT = 200
+_GRACE = 5.0
 _LONGEST_NAME = 100
 _LONGEST_TIMEOUT = 3600.0
 
@@ -123,6 +124,10 @@ class Probes:
     def cadence(self, policy: Policy, name: str) -> timedelta:
         """How often a probe is asked."""
         return self.of(policy)[name].every
+
+    def deadline(self, policy: Policy, name: str) -> float:
+        """Seconds after which a probe that was asked counts as not answering: its time limit and some more."""
+        return self.of(policy)[name].timeout + _GRACE
 
     def ask(self, policy: Policy, name: str) -> Reading:
         """Ask one probe now."""

@@ -8,11 +8,13 @@ from sparekey.words import number, plural
 
 VERDICTS: Mapping[RunState, tuple[str, str]] = {
     "applying": ("UNDER WAY", "plain"),
+    "waiting": ("WAITING FOR A WINDOW", "plain"),
     "stopped": ("STOPPED", "warn"),
     "watching": ("WATCHING", "plain"),
     "settled": ("SETTLED", "good"),
     "unwatched": ("DONE, UNWATCHED", "warn"),
     "rolled_back": ("ROLLED BACK", "bad"),
+    "rollback_failed": ("ROLLBACK FAILED", "bad"),
     "undone": ("UNDONE", "plain"),
     "failed": ("FAILED", "bad"),
 }
@@ -34,7 +36,7 @@ _PARTS: tuple[tuple[str, str, str, str, frozenset[StepState]], ...] = (
         "Needs a person",
         "These steps failed, or it is not known whether AWS acted. Resuming the run reads AWS again.",
         "bad",
-        frozenset({"failed", "in_doubt", "deleting"}),
+        frozenset({"failed", "rollback_failed", "in_doubt", "deleting"}),
     ),
     (
         "done",

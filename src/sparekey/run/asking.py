@@ -2,11 +2,12 @@
 
 from datetime import timedelta
 
+from sparekey.aws.errors import UnreachableError
 from sparekey.ledger import Observation
 from sparekey.probes import Reading
 from sparekey.run.entries import Probed
 from sparekey.run.record import Run, UserId
-from sparekey.run.turn import Hands
+from sparekey.run.turn import Hands, Work, answer
 
 # A probe that was asked within this time need not be asked again before a step.
 _FRESH = timedelta(seconds=60)
@@ -17,14 +18,14 @@ def tolerance(cadence: timedelta) -> timedelta:
     return 2 * cadence + timedelta(minutes=1)
 
 
-def ask(hands: Hands, run: Run, name: str) -> Reading:
+def ask(hands: Hands, run: Run, name: str) -> Work[Reading]:
     """Ask a probe, and again after a pause where it is red; what turned is put on record."""
     before = hands.ledger.observations(run.id).get(name)
-    reading = hands.probes.ask(run.policy, name)
+    reading = yield from _ask_once(hands, run, name)
     flaked = False
     if reading.green is False:
-        hands.clock.sleep(hands.patience.pause)
-        again = hands.probes.ask(run.policy, name)
+        yield hands.patience.pause
+        again = yield from _ask_once(hands, run, name)
         flaked = again.green is not False
         if flaked:
             hands.note(run.id, Probed(name, reading.green, reading.output))
@@ -32,18 +33,27 @@ def ask(hands: Hands, run: Run, name: str) -> Reading:
     now = hands.clock.now()
     if flaked or before is None or before.green is not reading.green:
         hands.note(run.id, Probed(name, reading.green, reading.output, again=flaked))
-    seen = now if reading.green is not None else before.seen if before else run.opened
+    # An observation of a time that has not come yet was made by a wrong clock: it says nothing of when.
+    last = min(before.seen, now) if before else run.opened
+    seen = now if reading.green is not None else last
     hands.ledger.observe(run.id, name, Observation(now, seen, reading.green))
     return reading
 
 
-def not_green(hands: Hands, run: Run, user: UserId) -> tuple[str, Reading] | None:
+def _ask_once(hands: Hands, run: Run, name: str) -> Work[Reading]:
+    try:
+        return (yield from answer(lambda: hands.probes.ask(run.policy, name)))
+    except UnreachableError as error:  # it has not ended in time
+        return Reading(None, f"probe {name} did not end: {error.message}")
+
+
+def not_green(hands: Hands, run: Run, user: UserId) -> Work[tuple[str, Reading] | None]:
     """The first of a user's probes that is not green now; None where all are."""
     for name in hands.probes.speaking_for(run.policy, *user):
         known = hands.ledger.observations(run.id).get(name)
-        if known and known.green and hands.clock.now() - known.asked < _FRESH:
+        if known and known.green and timedelta(0) <= hands.clock.now() - known.asked < _FRESH:
             continue
-        reading = ask(hands, run, name)
+        reading = yield from ask(hands, run, name)
         if not reading.green:
             return name, reading
     return None

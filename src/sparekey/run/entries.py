@@ -66,6 +66,12 @@ class WaveStarted(Value, frozen=True, tag="wave"):
     number: int
 
 
+class Waiting(Value, frozen=True, tag="waiting"):
+    """No change window is open: the keys that are left wait until `until`."""
+
+    until: datetime
+
+
 class OfKey(Value, frozen=True):
     """Something about one key of one user."""
 
@@ -272,7 +278,7 @@ SaidOfKey = (
     | Watching | Seen | NotReactivated | Unseen | Verdict | Deleting | Deleted | Kept
 )  # fmt: skip
 SaidOfRun = (
-    Opened | Resumed | Stopped | Undoing | WaveStarted | Probed | Unobserved | Stumbled
+    Opened | Resumed | Stopped | Undoing | WaveStarted | Waiting | Probed | Unobserved | Stumbled
     | RootDeleting | RootDeleted | RootFailed
 )  # fmt: skip
 Said = SaidOfRun | SaidOfKey

@@ -14,6 +14,7 @@ from sparekey.plan import Plan, Step, decode, never_reactivate
 from sparekey.policy import Policy, decode_policy
 from sparekey.probes import OUTPUT_LIMIT
 from sparekey.run.entries import (
+    UNASKED,
     Already,
     Confirmed,
     Deleted,
@@ -41,6 +42,7 @@ from sparekey.run.entries import (
     Unseen,
     Unsure,
     Verdict,
+    Waiting,
     Watching,
     WaveStarted,
     Written,
@@ -133,9 +135,9 @@ class KeyFacts(Value, frozen=True):
 
     `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`:
     it may be inactive by our doing, so undo concerns it. `coming_back` is a reactivation not confirmed yet.
-    `unseen` counts the looks that AWS refused during the watch, and `blind` tells them in words. `name` is the
-    user's name now, where it is not the plan's. `not_reactivated` is what would have reactivated the key had
-    that not been forbidden.
+    `unseen` counts the looks that AWS refused during the watch, and `blind` tells them in words. `tries` counts
+    the reactivations that have failed in a row. `name` is the user's name now, where it is not the plan's.
+    `not_reactivated` is what would have reactivated the key had that not been forbidden.
     """
 
     state: StepState = "planned"
@@ -156,6 +158,7 @@ class KeyFacts(Value, frozen=True):
     blind: str = ""
     name: str = ""
     not_reactivated: str = ""
+    tries: int = 0
 
     @property
     def in_doubt(self) -> Intent | None:
@@ -165,7 +168,8 @@ class KeyFacts(Value, frozen=True):
     @property
     def pending(self) -> bool:
         """True where something is left to do before the step is confirmed."""
-        return self.retry or self.state == "planned" or (self.intent is not None and self.state != "failed")
+        ended = self.state in ("failed", "rollback_failed")
+        return self.retry or self.state == "planned" or (self.intent is not None and not ended)
 
 
 def fold_keys(entries: Iterable[Entry]) -> dict[KeyId, KeyFacts]:
@@ -237,6 +241,7 @@ def _fold(facts: KeyFacts, said: SaidOfKey, at: datetime) -> KeyFacts:  # noqa: 
                 ours=said.status == "Inactive",
                 retry=False,
                 coming_back=None,
+                tries=0,
                 after=said.after,
                 changed_at=at,
                 confirmed_at=at,
@@ -259,7 +264,7 @@ def _fold(facts: KeyFacts, said: SaidOfKey, at: datetime) -> KeyFacts:  # noqa: 
             )
             blind = f"{looks} refused, last at {short(at)}: {said.why}"
             return change(facts, why=blind, unseen=times, blind=blind)
-        case Verdict() if facts.state in ("reactivating", "undone", "rolled_back"):
+        case Verdict() if facts.state in ("reactivating", "undone", "rolled_back", "rollback_failed"):
             return facts  # the watch that an undo overtook
         case Verdict():
             why = f"{said.why}; {facts.blind}" if facts.blind else said.why
@@ -285,12 +290,19 @@ def _resolved(facts: KeyFacts, said: Resolved, at: datetime) -> KeyFacts:
 
 def _failed(facts: KeyFacts, said: Failed, at: datetime) -> KeyFacts:
     change = msgspec.structs.replace
-    if facts.state == "watching" and not said.final:
-        # A rollback that could not begin: its probe stays red, and it is tried again.
-        return change(facts, why=said.why, changed_at=at)
-    facts = change(
-        facts, state="failed", why=f"{said.code}: {said.why}" if said.code else said.why, changed_at=at
-    )
+    why = f"{said.code}: {said.why}" if said.code else said.why
+    back = facts.coming_back
+    if not said.final and (
+        facts.state in ("watching", "rollback_failed") or (back and back.because in UNASKED)
+    ):
+        # Nobody asked for it, so nobody would see it fail: its own state, and it is tried again.
+        state = "rollback_failed"
+        why = f"this key is still inactive, and could not be reactivated ({why}); it is tried again"
+    else:
+        state = "failed"
+    facts = change(facts, state=state, why=why, changed_at=at, tries=facts.tries + 1)
+    if state == "rollback_failed" and back is None:
+        return facts
     if said.request_id:
         facts = change(facts, request_ids=(*facts.request_ids, said.request_id))
     if said.phase != "write":
@@ -329,11 +341,17 @@ class RunFold:
         elif isinstance(said, Resumed):
             self.resumed_at = entry.at
             self.stumbles.clear()
+            self._try_failed_again()
         elif isinstance(said, Stumbled):
             self.stumbles[said.account] = self.stumbles.get(said.account, (0, entry.at))[0] + 1, entry.at
         elif isinstance(said, SaidOfKey):
             key = (said.account, said.user, said.key)
             self.facts[key] = _fold(self.facts.get(key, KeyFacts()), said, entry.at)
+
+    def _try_failed_again(self) -> None:
+        for key, known in self.facts.items():
+            if known.state == "failed":
+                self.facts[key] = msgspec.structs.replace(known, retry=True)
 
     @property
     def attempt(self) -> int:
@@ -351,6 +369,16 @@ class RunFold:
         return self._flags.stopped or self._flags.undoing
 
     @property
+    def waits_until(self) -> datetime | None:
+        """When the change window opens that the run waits for, as far as is known."""
+        return self._flags.waits_until
+
+    @property
+    def last_at(self) -> datetime | None:
+        """When the last entry was appended."""
+        return self._last.at if self._last else None
+
+    @property
     def undoing(self) -> bool:
         """True once an undo of the whole run was asked for."""
         return self._flags.undoing
@@ -364,6 +392,11 @@ class RunFold:
     def last(self) -> int:
         """The sequence number of the last entry, 0 where there is none."""
         return self._last.seq if self._last else 0
+
+    @property
+    def head(self) -> str:
+        """The hash of the last entry, empty where there is none."""
+        return self._last.hash if self._last else ""
 
     def record(self) -> RunRecord:
         """The run as far as its entries tell it; raises BadInputError where there are none."""
@@ -410,6 +443,7 @@ class _Flags(Value, frozen=True):
     undoing: bool = False
     attempt: int = 0
     wave: int = 1
+    waits_until: datetime | None = None
     notes: tuple[str, ...] = ()
 
     def seen(self, said: Said) -> "_Flags":  # one flat table of kinds
@@ -427,6 +461,11 @@ class _Flags(Value, frozen=True):
                 return change(self, undoing=True, notes=(*self.notes, f"undo by {said.who}"))
             case WaveStarted():
                 return change(self, wave=said.number)
+            case Waiting():
+                note = f"no change window is open: the keys that are left wait until {short(said.until)}"
+                return change(self, waits_until=said.until, notes=(*self.notes, note))
+            case Intent() if self.waits_until is not None and said.because == "apply":
+                return change(self, waits_until=None)
             case Probed():
                 output = clean_line(said.output, OUTPUT_LIMIT)
                 colour = {True: "green", False: "red", None: "unanswered"}[said.green]
@@ -487,8 +526,12 @@ def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags
         busy = "confirmed" in states or any(known.pending for known in ours)
         return "applying" if busy else "failed" if ours else "undone"
     planned = [step for step in steps if step.state == "planned"]
+    if "rollback_failed" in states:
+        return "rollback_failed"
     if flags.stopped and (under_way or planned):
         return "stopped"
+    if flags.waits_until is not None and planned and not under_way:
+        return "waiting"
     due = under_way or any(not step.why.startswith(_WAITS) for step in planned)
     if due or (planned and "watching" not in states):
         return "applying"

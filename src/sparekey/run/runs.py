@@ -1,37 +1,61 @@
 """Runs, as the command line, the console and workers see them: apply, undo, stop, resume, list, show."""
 
 import os
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sparekey.aws.deleting import KeyDeleter
-from sparekey.clock import Clock, SystemClock
-from sparekey.errors import BadInputError, RefusedError
+from sparekey.clock import Clock
+from sparekey.errors import BadInputError, RefusedError, SparekeyError
 from sparekey.ledger import Entry, FencedError, StateError, StoppedError, WorkerSeen
 from sparekey.model import AccessKey, Caller, RunRecord
 from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
-from sparekey.run import deleting, plans
+from sparekey.run import deleting, plans, waves
 from sparekey.run.deleting import Deletable
 from sparekey.run.drive import drive
-from sparekey.run.entries import Opened, Options, Resumed, SaidOfKey, Stopped, Undoing, kind_of, write
-from sparekey.run.record import RunFold, UserId, as_policy
-from sparekey.run.state import State, new_id
+from sparekey.run.entries import (
+    Opened,
+    Options,
+    Resumed,
+    SaidOfKey,
+    Stopped,
+    Stumbled,
+    Undoing,
+    WaveStarted,
+    kind_of,
+    write,
+)
+from sparekey.run.feed import Feed
+from sparekey.run.leases import Leases
+from sparekey.run.record import Run, RunFold, UserId, as_policy
+from sparekey.run.state import State
 from sparekey.run.steps import hold_back, leave_inactive, never_reactivates, reactivate
-from sparekey.run.turn import Gateway, Hands, NoProbes, Patience, Prober, Turn
-from sparekey.run.work import RunWork, load_fold, load_run
+from sparekey.run.supervisor import Supervisor, lease_of
+from sparekey.run.tasks import Threads
+from sparekey.run.turn import Gateway, Hands, NoProbes, Patience, Prober, Turn, Work
+from sparekey.run.work import Records, RunWork, load_fold, load_run
 
 if TYPE_CHECKING:
     from sparekey.run.engine import Engine
 
 OnEvent = Callable[[Entry], None]
 OnFailure = Callable[[str, str], None]
+# What is put into words for a person: whom a command waits for, that the database is away.
+OnNotice = Callable[[str], None]
 # Calls of AWS under way at once for one account's part of a run: IAM is slow, and its limits are low.
 CALLS = 8
-_POLL = 0.1
-_CLOCKS_DIFFER = timedelta(minutes=1)
+# Seconds between two looks: while keys are being changed, and while they are only watched.
+_POLL, _LOOK = 0.1, 1.0
+# Seconds without any entry after which a command says whom it waits for.
+_SILENT = 3.0
 _SHORTEST_WATCH = timedelta(hours=48)
 _PREFIX = "r-"
 _SHORTEST_ID = 4
@@ -45,6 +69,13 @@ def _ignore(_entry: Entry) -> None:
 
 def _ignore_failure(_run: str, _why: str) -> None:
     return
+
+
+def _ignore_notice(_text: str) -> None:
+    return
+
+
+_RECORDS = Records()
 
 
 class Runs:
@@ -84,6 +115,7 @@ class Runs:
         options: Options | None = None,
         reverse: tuple[str, ...] = (),
         on_event: OnEvent = _ignore,
+        on_notice: OnNotice = _ignore_notice,
         wait: bool = False,
         detach: bool = False,
     ) -> RunRecord:
@@ -92,9 +124,9 @@ class Runs:
         `asked_for` is the plan as its file has it, where the plan to carry out was decided on anew; the run
         goes by its digest.
         Returns once nothing is left to do now, with `wait` once the watch is over, with `detach` at once.
-        Guards and the plan's age are asked beforehand. Raises RefusedError for a plan that was carried out
-        or that nobody would watch, StateFullError before anything is written, KeyboardInterrupt after the
-        step in hand is on record.
+        `on_notice` hears whom this process waits for. Guards and the plan's age are asked beforehand. Raises
+        RefusedError for a plan that was carried out or that nobody would watch, StateFullError before anything
+        is written, KeyboardInterrupt after the step in hand is on record.
         """
         options = options or Options()
         asked_for = asked_for or plan
@@ -105,15 +137,21 @@ class Runs:
             self._refuse_unwatched(plan, policy, options, wait=wait)
         self._write_reverse(run, reverse)
         self._open(run, asked_for, plan, policy, options, reverse)
-        return self._go_on(run, on_event, wait=wait, detach=detach)
+        return self._go_on(run, on_event, on_notice, wait=wait, detach=detach)
 
     def resume(
-        self, run_id: str, *, on_event: OnEvent = _ignore, wait: bool = False, detach: bool = False
+        self,
+        run_id: str,
+        *,
+        on_event: OnEvent = _ignore,
+        on_notice: OnNotice = _ignore_notice,
+        wait: bool = False,
+        detach: bool = False,
     ) -> RunRecord:
         """Let a stopped run go on."""
         run = self._unfinished(run_id)
         self._say_resumed(run)
-        return self._go_on(run, on_event, wait=wait, detach=detach)
+        return self._go_on(run, on_event, on_notice, wait=wait, detach=detach)
 
     def stop(self, run_id: str, why: str = "asked") -> RunRecord:
         """Let no further key be deactivated; the step in hand is finished, and the watch goes on."""
@@ -127,62 +165,77 @@ class Runs:
             raise RefusedError(f"run {record.id} is {record.state}: it has ended")
         return record.id
 
-    def _go_on(self, run: str, on_event: OnEvent, *, wait: bool, detach: bool) -> RunRecord:
-        engine = self._engine()
+    def _go_on(
+        self, run: str, on_event: OnEvent, on_notice: OnNotice, *, wait: bool, detach: bool
+    ) -> RunRecord:
+        if detach:
+            return self.show(run)
+        with self._process() as process:
+            return self._follow(process, run, on_event, on_notice, wait=wait)
+
+    @contextmanager
+    def _process(self, who: WorkerSeen | None = None) -> Iterator["_Process"]:
+        """Take part in the runs: a heartbeat, the queue, the supervision; given up at the end."""
+        leases = Leases(self._state.ledger, self._state)
+        engine = self._engine(leases)
+        process = _Process(self._hands, leases, engine)
         try:
-            if detach:
-                engine.prepare()
-            else:
-                engine.listen()
-            engine.look_after(run, f"begin/{load_fold(self._hands, run).attempt}")
-            return self.show(run) if detach else self._follow(engine, run, on_event, wait=wait)
+            leases.start()
+            if who is not None:
+                leases.forget_the_dead()
+                self._state.ledger.sign_on(msgspec.structs.replace(who, id=leases.id))
+            yield process
         finally:
             engine.stop()
+            leases.stop()
+            if who is not None:
+                with suppress(SparekeyError):
+                    self._state.ledger.sign_off(leases.id)
 
-    def _engine(self) -> "Engine":
+    def _engine(self, leases: Leases | None = None) -> "Engine":
         from sparekey.run.engine import Engine  # noqa: PLC0415  # half a second, and only runs need it
 
-        return Engine(self._state, self._clock, lambda hub: RunWork(self._hands, hub))
+        return Engine(self._state, leases or Leases(self._state.ledger, self._state), RunWork(self._hands))
 
     def work(
         self,
         until: Callable[[], bool],
         *,
         credentials_until: datetime | None = None,
-        every: float = 1.0,
+        every: float = _LOOK,
+        on_event: Callable[[Entry], None] = _ignore,
         on_failure: OnFailure = _ignore_failure,
+        on_notice: OnNotice = _ignore_notice,
     ) -> None:
-        """Watch and carry runs until told to stop; on SQLite it waits for its turn at the queues.
+        """Watch and carry runs until told to stop; on SQLite it waits for its turn at the queue.
 
-        `credentials_until` is when the worker's credentials end for good, None where it can renew them.
-        `on_failure` is told once, as (run, why), of each thing that work on a run has failed with since.
+        `credentials_until` is when the worker's credentials end for good, None where it can renew them. Of every
+        unfinished run, whoever is at work on it, `on_event` is told each new entry, and `on_failure` once, as
+        (run, why), each thing that work has failed with since. `on_notice` hears that the database is away, and
+        that it is back.
         """
-        me = WorkerSeen(new_id("worker"), os.uname().nodename, self._clock.now(), credentials_until)
-        engine = self._engine()
-        failures = _Failures(engine, on_failure)
-        with self._state.held(me.id):
-            self._state.ledger.sign_on(me)
-            try:
-                while not until():
-                    if engine.listen():
-                        engine.sweep()
-                        failures.tell()
-                    self._clock.sleep(every)
-                if engine.listening:
-                    failures.tell()
-            finally:
-                engine.stop()
-                self._state.ledger.sign_off(me.id)
+        me = WorkerSeen("", os.uname().nodename, self._clock.now(), credentials_until)
+        failures, away = _Failures(on_failure), _Away(on_notice)
+        with self._process(me) as process:
+            feed = Feed(self._state.ledger)
+
+            def hear() -> None:
+                for entry in feed.new():
+                    failures.tell(entry)
+                    on_event(entry)
+
+            while not until():
+                with away.told():
+                    process.look()
+                    hear()
+                process.rest(every)
+            with away.told():
+                hear()
 
     def live_workers(self) -> tuple[WorkerSeen, ...]:
         """The workers whose process is alive."""
-        alive = []
-        for worker in self._state.ledger.workers():
-            if self._state.is_held(worker.id):
-                alive.append(worker)
-            else:
-                self._state.ledger.sign_off(worker.id)
-        return tuple(alive)
+        alive = Leases(self._state.ledger, self._state).alive()
+        return tuple(worker for worker in self._state.ledger.workers() if worker.id in alive)
 
     def _refuse_unwatched(self, plan: Plan, policy: Policy, options: Options, *, wait: bool) -> None:
         if options.watch <= 0 or wait or not self._probed_users(plan, policy) or self.live_workers():
@@ -297,36 +350,60 @@ class Runs:
         """Where the commands that reverse a run by hand are kept."""
         return self._state.directory / "reverse" / f"{run}.sh"
 
-    def _follow(self, engine: "Engine", run: str, on_event: OnEvent, *, wait: bool) -> RunRecord:
+    def _follow(
+        self, process: "_Process", run: str, on_event: OnEvent, on_notice: OnNotice, *, wait: bool
+    ) -> RunRecord:
         """Tell what happens until nothing is left to do; Ctrl-C stops the run after the step in hand."""
         fold = RunFold()
         try:
-            self._until_idle(engine, fold, run, on_event)
-            while wait and fold.record().state in ("applying", "watching"):
-                self._clock.sleep(_POLL)
-                self._until_idle(engine, fold, run, on_event)
+            self._until_idle(process, fold, run, on_event, on_notice, wait=wait)
         except KeyboardInterrupt:
-            if not fold.last or fold.record().state != "watching":
+            if not fold.last or fold.record().state not in ("watching", "rollback_failed"):
                 self._hands.note(run, Stopped(self._hands.caller.arn, "interrupted"))
-            self._until_idle(engine, fold, run, on_event)
+            self._until_idle(process, fold, run, on_event, on_notice, wait=False)
             raise
         record = fold.record()
-        failures = engine.failures(run)
-        if record.state == "applying" and failures:
-            why = f"run {run} was cut off: {failures[-1]}"
+        said = self._state.ledger.entries(run, kinds=(kind_of(Stumbled("", "", "")),))
+        if record.state == "applying" and said:
+            why = f"run {run} was cut off: {said[-1].body['why']}"
             raise StateError(why, "Apply the same plan again: it goes on.")
         return record
 
-    def _until_idle(self, engine: "Engine", fold: RunFold, run: str, on_event: OnEvent) -> None:
+    def _until_idle(
+        self,
+        process: "_Process",
+        fold: RunFold,
+        run: str,
+        on_event: OnEvent,
+        on_notice: OnNotice,
+        *,
+        wait: bool,
+    ) -> None:
+        """Go on until nothing of the run is to be done now; with `wait` until nothing is to be done at all."""
+        waiting = _WaitingFor(process, run, on_notice)
         while True:
-            busy = engine.busy(run)
+            process.look()
             for entry in self._state.ledger.entries(run, after=fold.last):
                 fold.add(entry)
                 on_event(entry)
-            if not busy:
+                waiting.heard()
+            idle = self._is_idle(process, run, fold)
+            if idle and not (wait and self._outstanding(run)):
                 return
-            engine.listen()
-            self._clock.sleep(_POLL)
+            if not idle:
+                waiting.look()
+            process.rest(_LOOK if idle else _POLL)
+
+    def _is_idle(self, process: "_Process", run: str, fold: RunFold) -> bool:
+        """True where nothing of a run is being done, or could be done now."""
+        if process.engine.active(run) or process.busy(run):
+            return False
+        opened = load_run(self._hands, run)
+        moves = isinstance(waves.next_step(self._hands, opened, fold), WaveStarted | Stopped)
+        return not moves and not waves.accounts_now(self._hands, opened, fold)
+
+    def _outstanding(self, run: str) -> bool:
+        return run in dict(self._state.ledger.unfinished())
 
     def follow(self, run_id: str, on_event: OnEvent, until: Callable[[RunRecord], bool]) -> RunRecord:
         """Tell what happens in a run, from anywhere, until it is over or stopped, or `until` says so."""
@@ -364,21 +441,26 @@ class Runs:
         why = f"reactivated on request of {who}"
         # Of the whole run, a key that only a person may reactivate stays inactive: a person names it.
         barred = {} if key else {name: never_reactivates(opened, name[:2], name[2]) for name in wanted}
-        for name in (name for name in wanted if barred.get(name)):
-            leave_inactive(Turn(self._hands, opened, name[:2]), name[2], "undo", "", barred[name])
-        works = (
-            reactivate(self._hands, opened, name[:2], name[2], "undo", why)
-            for name in wanted
-            if not barred.get(name)
-        )
+        by_user: dict[UserId, list[str]] = {}
+        for account, user, name in wanted:
+            if why_not := barred.get((account, user, name)):
+                leave_inactive(Turn(self._hands, opened, (account, user)), name, "undo", "", why_not)
+            else:
+                by_user.setdefault((account, user), []).append(name)
+        # One user's keys one after the other: each write ends every other turn at the user.
+        works = (self._undo_user(opened, user, names, why) for user, names in by_user.items())
         drive(works, self._clock, at_once=self._hands.calls)
         for entry in self._state.ledger.entries(run, after=last):
             on_event(entry)
         return self.show(run)
 
+    def _undo_user(self, run: Run, user: UserId, keys: "list[str]", why: str) -> Work[None]:
+        for key in keys:
+            yield from reactivate(self._hands, run, user, key, "undo", why)
+
     def list(self) -> tuple[RunRecord, ...]:
         """Every run, oldest first."""
-        return tuple(self.show(run) for run in self._runs())
+        return tuple(_RECORDS.get(self._state.ledger, run) for run in self._runs())
 
     def _runs(self) -> tuple[str, ...]:
         return tuple(run for run in self._state.ledger.runs() if run.startswith(_PREFIX))
@@ -397,7 +479,7 @@ class Runs:
 
     def show(self, run_id: str) -> RunRecord:
         """One run as its ledger tells it; an id may be cut short where it stays unique."""
-        return load_fold(self._hands, self.find(run_id)).record()
+        return _RECORDS.get(self._state.ledger, self.find(run_id))
 
     def find(self, run_id: str) -> str:
         """The whole id of a run; raises BadInputError where none or several match.
@@ -428,20 +510,95 @@ def _is_over(record: RunRecord) -> bool:
     return record.state in (*_FINISHED, "failed")
 
 
-class _Failures:
-    """What the engine's work has failed with, each thing once."""
+class _Process:
+    """This process's part in the runs: the supervision, and the queue where it may listen to it."""
 
-    def __init__(self, engine: "Engine", tell: OnFailure) -> None:
-        self._engine, self._tell = engine, tell
-        # The engine stamps its work with the machine's time, in whole seconds, whatever clock the runs go by.
-        self._since = SystemClock().now() - timedelta(seconds=1)
+    def __init__(self, hands: Hands, leases: Leases, engine: "Engine") -> None:
+        self.leases, self.engine = leases, engine
+        self._wake = threading.Event()
+        self._tasks = Threads(hands.clock, hands.calls, self._wake.set)
+        self._supervisor = Supervisor(hands, engine, self._tasks, leases)
+
+    def look(self) -> None:
+        """Look once; raises StateError where the database is away."""
+        self.leases.mark()
+        self.engine.listen()
+        self._supervisor.look()
+
+    def busy(self, run: str) -> bool:
+        """True while this process reactivates keys of a run."""
+        return self._tasks.busy(("return", run))
+
+    def supervises(self, run: str) -> bool:
+        """True where this process holds the run's lease."""
+        return self._supervisor.supervises(run)
+
+    def rest(self, seconds: float) -> None:
+        """Wait, until a task has ended."""
+        self._wake.wait(seconds)
+        self._wake.clear()
+
+
+class _WaitingFor:
+    """Says whom this process waits for, once a holder, when nothing has happened for a while."""
+
+    def __init__(self, process: _Process, run: str, tell: OnNotice) -> None:
+        self._process, self._run, self._tell = process, run, tell
+        self._since, self._told = time.monotonic(), set[str]()
+
+    def heard(self) -> None:
+        """Something has happened."""
+        self._since = time.monotonic()
+
+    def look(self) -> None:
+        """Say it, if it is time."""
+        if time.monotonic() - self._since < _SILENT:
+            return
+        leases, held = self._process.leases, self._process.leases.held()
+        alive = leases.alive()
+        for name, does in ((lease_of(self._run), f"supervises run {self._run}"), ("queue", "runs the queue")):
+            holder = held[name].holder if name in held else ""
+            if holder not in ("", leases.id, *self._told) and holder in alive:
+                self._told.add(holder)
+                other = alive[holder]
+                self._tell(
+                    f"waiting for {other.id} on {other.name}, which {does} (last heartbeat {other.age:.0f} s ago)"
+                )
+
+
+class _Failures:
+    """What work has failed with, each thing once."""
+
+    def __init__(self, tell: OnFailure) -> None:
+        self._tell = tell
         self._told: set[tuple[str, str]] = set()
 
-    def tell(self) -> None:
-        """Tell what is new; a failure is seen twice rather than missed, for workers' clocks differ."""
-        began = SystemClock().now()
-        for found in self._engine.failures_since(self._since):
+    def tell(self, entry: Entry) -> None:
+        """Tell it if this is a failure, and a new one."""
+        if entry.kind == kind_of(Stumbled("", "", "")):
+            found = (entry.run, str(entry.body["why"]))
             if found not in self._told:
                 self._told.add(found)
                 self._tell(*found)
-        self._since = max(self._since, began - _CLOCKS_DIFFER)
+
+
+class _Away:
+    """A database that is away: told once, and when it is back."""
+
+    def __init__(self, tell: OnNotice) -> None:
+        self._tell = tell
+        self._since: float | None = None
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Go on although the database is away."""
+        try:
+            yield
+        except StateError as error:
+            if self._since is None:
+                self._since = time.monotonic()
+                self._tell(f"{error.message}; nothing is watched meanwhile, and it is tried again")
+        else:
+            if self._since is not None:
+                self._tell(f"the database is back after {time.monotonic() - self._since:.0f} s")
+                self._since = None

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from sparekey.aws.errors import AwsError, NotFoundError
+from sparekey.errors import RefusedError
 from sparekey.ledger import FencedError, StoppedError
 from sparekey.model import ACTIVE, INACTIVE, Caller, User
 from sparekey.plan import Step, never_reactivate
@@ -131,9 +132,8 @@ def _switch_off(turn: Turn, step: Step) -> Work[None]:
     callers: tuple[Caller, ...] = (run.caller, hands.caller)
     if hands.caller_now:
         callers = (*callers, (yield from turn.patiently(hands.caller_now)))
-    said = reason_not_to(run, step, seen, hands.clock.now(), callers, hands.ledger) or _probes_hold(
-        turn, step
-    )
+    said = reason_not_to(run, step, seen, hands.clock.now(), callers, hands.ledger)
+    said = said or (yield from _probes_hold(turn, step))
     if said is not None:
         turn.say(said)
         return
@@ -151,10 +151,10 @@ def _renamed(turn: Turn, step: Step) -> Held:
     return Held(*of, "renamed", why, "make a new plan")
 
 
-def _probes_hold(turn: Turn, step: Step) -> Held | None:
+def _probes_hold(turn: Turn, step: Step) -> Work[Held | None]:
     """A step starts only where its probes are green."""
     of = (step.account, step.user, step.key)
-    found = not_green(turn.hands, turn.run, turn.user)
+    found = yield from not_green(turn.hands, turn.run, turn.user)
     if found is None:
         return None
     name, reading = found
@@ -177,7 +177,7 @@ def _set(turn: Turn, intent: Intent) -> Work[None]:
     except AwsError as error:
         # Not found: the user was renamed, or the key deleted, since the listing; the next one finds out.
         again = is_passing(error) or isinstance(error, NotFoundError)
-        turn.say(_refused(intent, error, final=not again))
+        turn.say(_refused(intent, error, final=not again and intent.because not in UNASKED))
         if again:
             raise AgainError from error
         raise _EndedError(error.message) from error
@@ -279,11 +279,13 @@ def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because,
     """Set a key active again that this run may have switched off, and confirm it.
 
     A key that somebody else was seen to change since is not ours and is left alone, and so is one that only a
-    person may reactivate, unless a person asks for it.
+    person may reactivate, unless a person asks for it. What nobody asked for is never given up: its failure is
+    not final.
     """
     if because in AUTOMATIC and (barred := never_reactivates(run, user, key)):
         leave_inactive(Turn(hands, run, user), key, because, f"{why}; " if why else "", barred)
         return
+    final = because not in UNASKED
     for wait in hands.patience.backoff:
         turn = Turn(hands, run, user)
         try:
@@ -293,13 +295,16 @@ def reactivate(hands: Hands, run: Run, user: UserId, key: str, because: Because,
         except (AgainError, FencedError):
             yield wait
         except AwsError as error:
-            turn.say_last(turn.failed(key, error, final=because not in UNASKED or not is_passing(error)))
+            turn.say_last(turn.failed(key, error, final=final))
+            return
+        except RefusedError as error:  # the account cannot be entered
+            turn.say_last(Failed(*user, key, "read", "", error.message, final=final))
             return
         else:
             return
     turn = Turn(hands, run, user)
     if turn.facts(key).coming_back is not None:
-        final, why = because not in UNASKED, "no try to reactivate it succeeded"
+        why = "no try to reactivate it succeeded"
         turn.say_last(Failed(*user, key, "write", "", why, final=final))
 
 

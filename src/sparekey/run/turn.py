@@ -17,7 +17,7 @@ from sparekey.aws.errors import (
 )
 from sparekey.aws.keys import KeyReader, KeyWriter
 from sparekey.clock import Clock
-from sparekey.ledger import Claim, Entry, FencedError, Ledger
+from sparekey.ledger import Claim, Entry, FencedError, Lease, Ledger
 from sparekey.model import AccessKey, Caller, User, Value
 from sparekey.policy import Policy
 from sparekey.probes import Reading
@@ -76,6 +76,10 @@ class Prober(Protocol):
         """How often a probe is asked."""
         ...
 
+    def deadline(self, policy: Policy, name: str) -> float:
+        """Seconds after which a probe that was asked counts as not answering."""
+        ...
+
     def ask(self, policy: Policy, name: str) -> Reading:
         """Ask one probe now."""
         ...
@@ -89,6 +93,10 @@ class NoProbes:
         return ()
 
     def cadence(self, _policy: Policy, name: str) -> timedelta:
+        """There is no such probe."""
+        raise KeyError(name)
+
+    def deadline(self, _policy: Policy, name: str) -> float:
         """There is no such probe."""
         raise KeyError(name)
 
@@ -118,9 +126,9 @@ class Hands:
     calls: int = 1
     caller_now: Callable[[], Caller] | None = None
 
-    def note(self, run: str, said: Said) -> Entry:
-        """Append something about the run itself."""
-        return self.ledger.append(run, kind_of(said), write(said), at=self.clock.now())
+    def note(self, run: str, said: Said, *, lease: Lease | None = None) -> Entry:
+        """Append something about the run itself; raises FencedError where the lease was taken over."""
+        return self.ledger.append(run, kind_of(said), write(said), at=self.clock.now(), lease=lease)
 
 
 class AgainError(Exception):
@@ -137,8 +145,12 @@ class Turn:
         self.hands, self.run, self.user = hands, run, user
         # Read before AWS is: whoever writes to the user in between ends this claim.
         self.claim = hands.ledger.claim(*user)
-        self.gateway = hands.gateway_for(user[0])
         self.name = user[1]
+
+    @property
+    def gateway(self) -> Gateway:
+        """The account's keys; entering the account may ask AWS, so it belongs into a call."""
+        return self.hands.gateway_for(self.user[0])
 
     def facts(self, key: str) -> KeyFacts:
         """What the run's ledger says of one of the user's keys."""

@@ -1,150 +1,170 @@
-"""The days after: probes are asked, a red one brings keys back, unobserved time is never settled."""
+"""The days after: which probe is due, which keys come back, what the watch came to. Decides; `supervisor.py` acts.
 
+Nothing here is remembered from one look to the next: all is found in the run's entries and in the latest
+observation of each probe. A time that lies in the future was written by a clock that was wrong, so it counts as due.
+"""
+
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from sparekey.ledger import Observation
-from sparekey.run.asking import ask, tolerance
-from sparekey.run.drive import drive
-from sparekey.run.entries import Stopped, Unobserved, Verdict, Watching
-from sparekey.run.record import KeyId, Run, RunFold, UserId, catch_up, short
-from sparekey.run.steps import look_at, never_reactivates, reactivate
-from sparekey.run.turn import Hands, Turn
+from sparekey.run.asking import tolerance
+from sparekey.run.entries import Because, Unobserved, Verdict, Watching
+from sparekey.run.record import KeyFacts, KeyId, Run, RunFold, UserId, short
+from sparekey.run.steps import never_reactivates
+from sparekey.run.turn import Hands
 
 # How often the watched users' keys are listed and the last use of those that stay is read.
 LOOK_EVERY = timedelta(hours=6)
-_LOOK = "(listing)"
-# How soon a reactivation that did not succeed is tried again.
-_SOON = timedelta(minutes=1)
+LOOK = "(listing)"
+# How soon an unhealthy probe is asked again at the latest.
+_SOON = timedelta(seconds=30)
+# A reactivation that failed is tried again after 5, 10, 20 … 50 seconds, and after an hour of that every 5 minutes.
+_FIRST_WAIT, _LONGEST_WAIT, _LATER_WAIT, _MANY_TRIES = 5.0, 50.0, 300.0, 75
+# A reactivation that has not ended is somebody's at work, unless the run has been silent for so long.
+_ORPHANED = timedelta(seconds=15)
+Seen = Mapping[str, Observation]
 
 
-def look_after(hands: Hands, run: Run, fold: RunFold) -> None:
-    """One round of the watch over all that is watched."""
-    if not _watched(fold):
-        return
-    red = _ask_due(hands, run, fold)
-    if red:
-        roll_back(hands, run, reload(hands, fold), red)
-    _look_at_users(hands, run, _watched(reload(hands, fold)))
-    _judge(hands, run, reload(hands, fold))
-
-
-def reload(hands: Hands, fold: RunFold) -> RunFold:
-    """The fold with the entries that came since."""
-    return catch_up(hands.ledger, fold.run, fold)
-
-
-def _watched(fold: RunFold) -> dict[KeyId, Watching]:
+def watched(fold: RunFold) -> dict[KeyId, Watching]:
+    """The keys whose probes are to be asked."""
     return {
         key: facts.watch
         for key, facts in sorted(fold.facts.items())
-        if facts.state == "watching" and facts.watch is not None
+        if facts.state in ("watching", "rollback_failed") and facts.watch is not None
     }
 
 
-def _names(watched: dict[KeyId, Watching]) -> dict[str, list[Watching]]:
+def _by_probe(keys: Mapping[KeyId, Watching]) -> dict[str, list[Watching]]:
     found: dict[str, list[Watching]] = {}
-    for watch in watched.values():
+    for watch in keys.values():
         for name in watch.probes:
             found.setdefault(name, []).append(watch)
     return found
 
 
-def _told(fold: RunFold, name: str, since: datetime) -> bool:
-    return any((gap.probe, gap.since) == (name, since) for gap in fold.unobserved)
-
-
-def _ask_due(hands: Hands, run: Run, fold: RunFold) -> dict[str, str]:
-    """Ask every probe whose time has come; returns the red ones and what they said."""
-    red: dict[str, str] = {}
-    seen = hands.ledger.observations(run.id)
-    for name, watches in sorted(_names(_watched(fold)).items()):
-        now = hands.clock.now()
+def probes_due(hands: Hands, run: Run, fold: RunFold, seen: Seen, now: datetime) -> dict[str, datetime]:
+    """Every probe of a watched key, and when it is to be asked next."""
+    found = {}
+    for name, watches in sorted(_by_probe(watched(fold)).items()):
         known = seen.get(name)
         cadence = hands.probes.cadence(run.policy, name)
-        since = min(watch.since for watch in watches)
-        if known is not None:
-            since = max(since, known.seen)
-            ended = any(known.seen < watch.until <= now for watch in watches)
-            if now < known.asked + cadence and not ended and known.green is not False:
-                continue
-        asked = ask(hands, run, name)
-        if now - since > tolerance(cadence) and not _told(fold, name, since):
-            hands.note(run.id, Unobserved(name, since, now))
-        if asked.green is False:
-            red[name] = asked.output
-    return red
+        if known is None or known.asked > now or any(known.asked < watch.until <= now for watch in watches):
+            found[name] = now
+        else:
+            # One that is unhealthy, or did not answer at the end of the watch, is asked again soon.
+            soon = known.green is False or any(known.seen < watch.until <= now for watch in watches)
+            found[name] = known.asked + (min(cadence, _SOON) if soon else cadence)
+    return found
 
 
-def roll_back(hands: Hands, run: Run, fold: RunFold, red: dict[str, str]) -> None:
-    """Stop the waves and reactivate every watched key that a red probe speaks for."""
-    if not fold.halted:
-        name, output = min(red.items())
-        hands.note(run.id, Stopped(f"probe {name}", output))
-    drive(
-        (
-            reactivate(hands, run, key[:2], key[2], "rollback", _because(watch, red))
-            for key, watch in _watched(fold).items()
-            if set(watch.probes) & set(red)
-        ),
-        hands.clock,
-        at_once=hands.calls,
-    )
-
-
-def _because(watch: Watching, red: dict[str, str]) -> str:
-    return "; ".join(f"probe {name} turned red: {red[name]}" for name in watch.probes if name in red)
-
-
-def _look_at_users(hands: Hands, run: Run, watched: dict[KeyId, Watching]) -> None:
-    """List the watched users' keys now and then: repair, see foreign changes, see the kept key at work."""
+def gap(hands: Hands, run: Run, fold: RunFold, name: str, known: Observation | None) -> Unobserved | None:
+    """The time that nobody observed a probe, up to now, where that is too long and not on record yet."""
     now = hands.clock.now()
-    known = hands.ledger.observations(run.id).get(_LOOK)
+    since = min((watch.since for watch in _by_probe(watched(fold)).get(name, ())), default=now)
+    allowed = tolerance(hands.probes.cadence(run.policy, name))
+    if known is not None and known.seen <= now:
+        since = max(since, known.seen)
+    elif known is not None and known.seen - now <= allowed:
+        return None  # clocks of two machines may differ a little
+    told = any((found.probe, found.since) == (name, since) for found in fold.unobserved)
+    ahead = known is not None and known.seen > now
+    return Unobserved(name, since, now) if (ahead or now - since > allowed) and not told else None
+
+
+def returns(
+    hands: Hands, fold: RunFold, unhealthy: Mapping[str, str]
+) -> tuple[dict[KeyId, tuple[Because, str]], datetime | None]:
+    """The keys that must be reactivated now and why, and when the next one must be."""
+    now = hands.clock.now()
+    found: dict[KeyId, tuple[Because, str]] = {}
+    later: list[datetime] = []
+    for key, facts in sorted(fold.facts.items()):
+        why, due = _return(fold, facts, unhealthy, now)
+        if why is not None and due <= now:
+            found[key] = why
+        elif why is not None:
+            later.append(due)
+    return found, min(later, default=None)
+
+
+def _return(
+    fold: RunFold, facts: KeyFacts, unhealthy: Mapping[str, str], now: datetime
+) -> tuple[tuple[Because, str] | None, datetime]:
+    """Why a key must come back, None where it need not, and when it must."""
+    due = now
+    if facts.tries and facts.changed_at is not None and facts.changed_at <= now:
+        due = facts.changed_at + wait_after(facts.tries)
+    back = facts.coming_back
+    if back is not None and facts.retry:
+        return (back.because, back.why), due
+    if back is not None and facts.state == "reactivating":
+        return (back.because, back.why), _silent_since(fold, now)
+    if facts.watch is not None and facts.state in ("watching", "rollback_failed"):
+        red = {name: unhealthy[name] for name in facts.watch.probes if name in unhealthy}
+        if red and facts.not_reactivated != "rollback":
+            why = "; ".join(f"probe {name} turned red: {output}" for name, output in red.items())
+            return ("rollback", why), due
+    if fold.undoing and facts.ours and facts.state != "failed" and facts.not_reactivated != "undo":
+        return ("undo", "asked"), _silent_since(fold, now)
+    return None, due
+
+
+def wait_after(tries: int) -> timedelta:
+    """How long after so many failures in a row it is tried again."""
+    wait = _LATER_WAIT if tries > _MANY_TRIES else min(_FIRST_WAIT * 2.0 ** min(tries - 1, 10), _LONGEST_WAIT)
+    return timedelta(seconds=wait)
+
+
+def _silent_since(fold: RunFold, now: datetime) -> datetime:
+    last = fold.last_at
+    return now if last is None or last > now else last + _ORPHANED
+
+
+def look_due(run: Run, seen: Seen, now: datetime) -> datetime:
+    """When the watched users' keys are listed next."""
+    known = seen.get(LOOK)
     since = known.asked if known else run.opened
-    if now < since + LOOK_EVERY:
-        return
-    hands.ledger.observe(run.id, _LOOK, Observation(now, now, green=True))
-    steps = {(step.account, step.user, step.key): step for step in run.plan.deactivations}
-    users: dict[UserId, list[KeyId]] = {}
-    for key in watched:
-        users.setdefault(key[:2], []).append(key)
-    drive(
-        (
-            look_at(hands, run, user, tuple((steps[key], watched[key].since) for key in keys))
-            for user, keys in users.items()
-        ),
-        hands.clock,
-        at_once=hands.calls,
-    )
+    return now if since > now else since + LOOK_EVERY
 
 
-def _judge(hands: Hands, run: Run, fold: RunFold) -> None:
-    """Say what the watch came to, where it is over."""
-    seen = hands.ledger.observations(run.id)
-    for key, watch in _watched(fold).items():
-        if hands.clock.now() >= watch.until:
+def users_of(keys: Mapping[KeyId, Watching]) -> dict[UserId, list[KeyId]]:
+    """Watched keys by their user."""
+    found: dict[UserId, list[KeyId]] = {}
+    for key in keys:
+        found.setdefault(key[:2], []).append(key)
+    return found
+
+
+def verdicts(hands: Hands, run: Run, fold: RunFold, seen: Seen) -> dict[KeyId, Verdict]:
+    """What the watch came to, where it is over."""
+    found = {}
+    for key, facts in sorted(fold.facts.items()):
+        watch = facts.watch
+        if facts.state == "watching" and watch is not None and hands.clock.now() >= watch.until:
             gaps = [gap for gap in fold.unobserved if _concerns(gap, watch)]
             said = _verdict(key, watch, gaps, seen) or _unhealthy(run, key, watch, seen)
             if said is not None:
-                Turn(hands, run, key[:2]).say_last(said)
+                found[key] = said
+    return found
 
 
-def _verdict(
-    key: KeyId, watch: Watching, gaps: list[Unobserved], seen: dict[str, Observation]
-) -> Verdict | None:
+def _verdict(key: KeyId, watch: Watching, gaps: list[Unobserved], seen: Seen) -> Verdict | None:
     """Settled only where every probe was green to the end; None while one may still be asked."""
+    # Red to the end: a rollback has not succeeded yet, and goes on.
+    if any(name in seen and seen[name].green is False for name in watch.probes):
+        return None
     if gaps:
         when = f"from {short(gaps[0].since)} to {short(gaps[0].until)}"
         return Verdict(*key, "unwatched", f"probe {gaps[0].probe} was not asked {when}")
     unsettled = [name for name in watch.probes if name not in seen or seen[name].seen < watch.until]
-    # Red to the end: a rollback has not succeeded yet, and goes on.
-    unsettled += [name for name in watch.probes if name in seen and seen[name].green is False]
     if not unsettled:
         return Verdict(*key, "settled", f"{', '.join(watch.probes)} stayed green")
     # It is asked again until it answers, or until its silence counts as a gap.
     return None
 
 
-def _unhealthy(run: Run, key: KeyId, watch: Watching, seen: dict[str, Observation]) -> Verdict | None:
+def _unhealthy(run: Run, key: KeyId, watch: Watching, seen: Seen) -> Verdict | None:
     """The end for a key whose probe is unhealthy to the end, where only a person may reactivate it."""
     red = [name for name in watch.probes if name in seen and seen[name].green is False]
     barred = red and all(name in seen and seen[name].seen >= watch.until for name in watch.probes)
@@ -157,26 +177,3 @@ def _unhealthy(run: Run, key: KeyId, watch: Watching, seen: dict[str, Observatio
 
 def _concerns(gap: Unobserved, watch: Watching) -> bool:
     return gap.probe in watch.probes and gap.until > watch.since and gap.since < watch.until
-
-
-def next_due(hands: Hands, run: Run, fold: RunFold) -> datetime | None:
-    """When the watch must be looked after again; the same answer whoever asks."""
-    coming = [
-        facts.changed_at + _SOON
-        for facts in fold.facts.values()
-        if facts.coming_back is not None and facts.retry and facts.changed_at is not None
-    ]
-    watched = _watched(fold)
-    if not watched:
-        return min(coming, default=None)
-    now = hands.clock.now()
-    seen = hands.ledger.observations(run.id)
-    times = [watch.until for watch in watched.values() if watch.until > now]
-    for name in _names(watched):
-        known = seen.get(name)
-        cadence = hands.probes.cadence(run.policy, name)
-        red = known is not None and known.green is False
-        times.append((known.asked if known else run.opened) + (min(cadence, _SOON) if red else cadence))
-    look = seen.get(_LOOK)
-    times.append((look.asked if look else run.opened) + LOOK_EVERY)
-    return min(times + coming)

@@ -155,6 +155,7 @@ def COMMAND(  # noqa: N802
         wanted,
         options=how,
         on_event=say,
+        on_notice=tell,
         wait=wait,
         detach=detach,
         checked=checked,

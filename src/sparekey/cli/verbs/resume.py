@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sparekey.cli.events import refuse_both, run_exit_code, say
-from sparekey.cli.shell import connecting, database_option, format_option, look, show
+from sparekey.cli.shell import connecting, database_option, format_option, look, show, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,6 @@ def COMMAND(run: str, wait: bool, detach: bool, format_: str, connect: "Callable
 
     refuse_both(wait, detach)
 
-    record = app.resume(connect(), run, on_event=say, wait=wait, detach=detach)
+    record = app.resume(connect(), run, on_event=say, on_notice=tell, wait=wait, detach=detach)
     show(report.render("run", record, format_, look()))
     return run_exit_code(record, handed_over=detach)

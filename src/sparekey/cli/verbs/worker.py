@@ -24,7 +24,7 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
 
     Any number of workers share the runs of one PostgreSQL database (SPAREKEY_DATABASE_URL); with SQLite, one
     at a time. Asked twice, a worker ends at once. It needs credentials that it can renew. --notify is told
-    of each automatic rollback.
+    of each automatic rollback, and of each that failed, once an hour for as long as it fails.
     """
     from sparekey import app
 
@@ -48,7 +48,10 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
     app.check_targets(here, targets)
 
     def told(record: "RunRecord", step: "StepRecord") -> None:
-        tell(f"rolled back: {step.account}  {step.user}  {step.key} (run {record.id})")
+        what = "rolled back"
+        if step.state == "rollback_failed":
+            what = "ROLLBACK FAILED, the key is still inactive beside an unhealthy probe"
+        tell(f"{what}: {step.account}  {step.user}  {step.key} (run {record.id}): {step.why}")
         failures = app.tell_of_rollback(here, record, step, targets)
         tell(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
 
