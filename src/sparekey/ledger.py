@@ -605,7 +605,11 @@ def connect(url: str) -> sa.Engine:
         parsed = _with_driver(url)
         # A server may have gone since a connection was last used; a file has not.
         postgres = parsed.get_backend_name() != "sqlite"
-        more = {"connect_args": {k: v for k, v in KEEPALIVE.items() if k not in parsed.query}} if postgres else {}
+        more = (
+            {"connect_args": {k: v for k, v in KEEPALIVE.items() if k not in parsed.query}}
+            if postgres
+            else {}
+        )
         engine = sa.create_engine(parsed, pool_pre_ping=postgres, **more)
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         # What a password with a bare "@" or ":" in it does to a URL must not be told: it would show the rest.
@@ -697,6 +701,7 @@ def migrate(connection: sa.Connection) -> None:
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
         "INSERT INTO sparekey_runs (run, unfinished) "
-        "SELECT run, (1 = 1) FROM sparekey_entries WHERE seq = 1 AND kind = 'opened'",
+        "SELECT run, (1 = 1) FROM sparekey_entries WHERE seq = 1 AND kind = 'opened' "
+        "AND run NOT IN (SELECT run FROM sparekey_runs)",
     )
 }

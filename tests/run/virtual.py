@@ -204,9 +204,7 @@ class QueueEngine:
         self.clock = aws.clock
         self.leases = leases
         self.tasks = VirtualTasks(self.schedule)
-        self.hands = Hands(
-            self.ledger, clock or self.clock, aws.gateway, caller, probes=probes or NoProbes()
-        )
+        self.hands = Hands(self.ledger, clock or self.clock, aws.gateway, caller, probes=probes or NoProbes())
         self.start()
 
     def start(self) -> None:

@@ -251,9 +251,13 @@ class Watching:
         for account in ACCOUNTS:
             wrong = (self.hanging, self.refusing, self.silent)
             counts = watched and all(found.get(account, now) <= now for found in wrong)
-            self.late[account] = self.late.get(account, 0.0) + 1.0 if counts and self._misses(account) else 0.0
+            self.late[account] = (
+                self.late.get(account, 0.0) + 1.0 if counts and self._misses(account) else 0.0
+            )
             self.worst = max(self.worst, self.late[account])
-            assert self.late[account] <= ALLOWED, f"{account}: its key is off for {self.late[account]} s: {self.faults}"
+            assert self.late[account] <= ALLOWED, (
+                f"{account}: its key is off for {self.late[account]} s: {self.faults}"
+            )
             self._check_told(account)
         self.schedule.soon(self._measure, 1.0)
 
@@ -261,7 +265,9 @@ class Watching:
         """A rollback that AWS refuses is on record, and shown, as soon as it has been refused for a minute."""
         since = self.untold.get(account)
         stuck = self._misses(account) and self.refusing.get(account, NOW) > self.clock.now()
-        stuck = stuck and self.silent.get(account, NOW) <= self.clock.now() and all(w.alive for w in self.workers)
+        stuck = (
+            stuck and self.silent.get(account, NOW) <= self.clock.now() and all(w.alive for w in self.workers)
+        )
         if not stuck or self.hanging.get(account, NOW) > self.clock.now():
             self.untold.pop(account, None)
         elif since is None:

@@ -318,7 +318,14 @@ def run_values(here: Desk, record: RunRecord) -> dict[str, Any]:
             for step in record.steps
             if step.state
             in (
-                "applied", "confirmed", "watching", "settled", "unwatched", "failed", "rollback_failed", "in_doubt"
+                "applied",
+                "confirmed",
+                "watching",
+                "settled",
+                "unwatched",
+                "failed",
+                "rollback_failed",
+                "in_doubt",
             )
         ),
     }

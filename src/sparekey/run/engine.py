@@ -84,7 +84,7 @@ class Engine:
         return True
 
     def _launch(self) -> None:
-        global _current  # noqa: PLW0603  # DBOS itself is one per process, and finds workflows by name
+        global _current  # DBOS itself is one per process, and finds workflows by name
         if _current is not None:
             raise StateError("this process runs an engine already")
         _current, self.listening = self, True
@@ -124,7 +124,7 @@ class Engine:
             self._leave()
 
     def _leave(self) -> None:
-        global _current  # noqa: PLW0603  # see _launch
+        global _current  # see _launch
         DBOS.destroy()
         _current, self.listening = None, False
 

@@ -40,7 +40,12 @@ class Leases:
     """One process's heartbeat and the leases it holds; `now` is the time in seconds, for tests."""
 
     def __init__(
-        self, ledger: Ledger, state: State | None = None, *, now: Callable[[], float] = time.time, ttl: float = 0
+        self,
+        ledger: Ledger,
+        state: State | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+        ttl: float = 0,
     ) -> None:
         self._ledger, self._state, self._now = ledger, state, now
         self._files = state is not None and not state.shared
@@ -109,7 +114,9 @@ class Leases:
     def _clock(self, connection: sa.Connection) -> float:
         """The time that heartbeats are measured by: the server's, since clocks of machines differ."""
         if connection.dialect.name == "postgresql":
-            return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar() or 0)
+            return float(
+                connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar() or 0
+            )
         return self._now()
 
     def alive(self) -> dict[str, Process]:
@@ -118,7 +125,9 @@ class Leases:
             now = self._clock(connection)
             rows = connection.execute(_processes).all()
         found = [Process(row.id, row.name, abs(now - row.beat)) for row in rows]
-        return {process.id: process for process in found if process.age <= self.ttl and self._breathes(process.id)}
+        return {
+            process.id: process for process in found if process.age <= self.ttl and self._breathes(process.id)
+        }
 
     def _breathes(self, process: str) -> bool:
         """False where the process of this file lock has ended: known at once, on the machine itself."""
@@ -133,7 +142,9 @@ class Leases:
             connection.execute(sa.delete(processes).where(processes.c.beat < limit))
         for worker in self._ledger.workers():
             with self._ledger.reading() as connection:
-                known = connection.execute(sa.select(processes.c.id).where(processes.c.id == worker.id)).first()
+                known = connection.execute(
+                    sa.select(processes.c.id).where(processes.c.id == worker.id)
+                ).first()
             if known is None:
                 self._ledger.sign_off(worker.id)
 

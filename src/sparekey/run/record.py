@@ -276,7 +276,9 @@ def _failed(facts: KeyFacts, said: Failed, at: datetime) -> KeyFacts:
     change = msgspec.structs.replace
     why = f"{said.code}: {said.why}" if said.code else said.why
     back = facts.coming_back
-    if not said.final and (facts.state in ("watching", "rollback_failed") or (back and back.because in UNASKED)):
+    if not said.final and (
+        facts.state in ("watching", "rollback_failed") or (back and back.because in UNASKED)
+    ):
         # Nobody asked for it, so nobody would see it fail: its own state, and it is tried again.
         state = "rollback_failed"
         why = f"this key is still inactive, and could not be reactivated ({why}); it is tried again"

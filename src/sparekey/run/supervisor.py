@@ -77,7 +77,9 @@ class Supervisor:
         """True where this process holds the run's lease."""
         return run in self._runs
 
-    def _look_at(self, run: str, seq: int, alive: dict[str, Process], held: dict[str, Lease]) -> datetime | None:
+    def _look_at(
+        self, run: str, seq: int, alive: dict[str, Process], held: dict[str, Lease]
+    ) -> datetime | None:
         lease: Lease | None = None
         if self._leases is not None:
             lease = held.get(lease_of(run))
@@ -222,7 +224,9 @@ class _Supervised:
         if refused < 2:
             return users, None
         wait = at + watch.wait_after(refused)
-        if now < wait <= now + watch.wait_after(refused) or self._tasks.busy(("return", self._run.id, account)):
+        if now < wait <= now + watch.wait_after(refused) or self._tasks.busy(
+            ("return", self._run.id, account)
+        ):
             return {}, wait if now < wait else None
         first = min(users)
         return {first: users[first]}, None
@@ -250,7 +254,9 @@ class _Supervised:
     def _list_users(self) -> datetime | None:
         hands, run, now = self._hands, self._run, self._hands.clock.now()
         watched = {
-            key: found for key, found in watch.watched(self._fold).items() if self._fold.facts[key].state == "watching"
+            key: found
+            for key, found in watch.watched(self._fold).items()
+            if self._fold.facts[key].state == "watching"
         }
         if not watched:
             return None
@@ -274,7 +280,9 @@ class _Supervised:
         hands, now = self._hands, self._hands.clock.now()
         ends = [found.until for found in watch.watched(self._fold).values()]
         if any(end <= now for end in ends):
-            for key, said in watch.verdicts(hands, self._fold, hands.ledger.observations(self._run.id)).items():
+            for key, said in watch.verdicts(
+                hands, self._fold, hands.ledger.observations(self._run.id)
+            ).items():
                 self._check()
                 Turn(hands, self._run, key[:2]).say_last(said)
             catch_up(hands.ledger, self._run.id, self._fold)
@@ -329,6 +337,8 @@ class _Supervised:
             self._hands.ledger.check_lease(self.lease)
 
 
-def _come_back(hands: Hands, run: Run, user: UserId, keys: Iterable[tuple[KeyId, Because, str]]) -> Work[None]:
+def _come_back(
+    hands: Hands, run: Run, user: UserId, keys: Iterable[tuple[KeyId, Because, str]]
+) -> Work[None]:
     for key, because, why in keys:
         yield from reactivate(hands, run, user, key[2], because, why)

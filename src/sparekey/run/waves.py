@@ -62,7 +62,11 @@ def _to_do(facts: KeyFacts) -> bool:
 
 
 def _begun(facts: KeyFacts) -> bool:
-    return facts.coming_back is None and (facts.intent is not None or facts.state == "confirmed") and _to_do(facts)
+    return (
+        facts.coming_back is None
+        and (facts.intent is not None or facts.state == "confirmed")
+        and _to_do(facts)
+    )
 
 
 def next_step(hands: Hands, run: Run, fold: RunFold) -> WaveStarted | Stopped | datetime | None:

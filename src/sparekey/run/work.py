@@ -33,7 +33,9 @@ class RunWork:
 
     def carry(self, run: str, account: str, chunk: int) -> None:
         """Carry one part of an account's users, those whose wave has come."""
-        drive(self.works(run, account, chunk), self._hands.clock, at_once=self._hands.calls, deadline=DEADLINE)
+        drive(
+            self.works(run, account, chunk), self._hands.clock, at_once=self._hands.calls, deadline=DEADLINE
+        )
 
     def works(self, run: str, account: str, chunk: int) -> Iterator[Job[None]]:
         """The same, not driven yet; raises RefusedError where the account cannot be entered."""
@@ -59,7 +61,9 @@ def note_failure(hands: Hands, run: str, account: str, error: Exception) -> None
 
 def why_failed(error: Exception) -> str:
     """What went wrong, in words: of an error that is not ours only the type, for its text may hold anything."""
-    return error.message if isinstance(error, SparekeyError) else f"a fault of its own ({type(error).__name__})"
+    return (
+        error.message if isinstance(error, SparekeyError) else f"a fault of its own ({type(error).__name__})"
+    )
 
 
 def _users(run: Run, account: str) -> list[UserId]:
@@ -98,7 +102,9 @@ class Records:
             self._folds[opening] = kept
         with kept.lock:
             if kept.fold.last and not ledger.has(run, kept.fold.last, kept.fold.head):
-                kept.fold = RunFold()  # restored from an earlier copy, or edited: this fold is of another chain
+                kept.fold = (
+                    RunFold()
+                )  # restored from an earlier copy, or edited: this fold is of another chain
             return catch_up(ledger, run, kept.fold).record()
 
 

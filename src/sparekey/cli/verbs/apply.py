@@ -94,7 +94,9 @@ def COMMAND(  # noqa: N802
         tell(*(f"note: {warning}" for warning in checked.warnings if warning not in wanted.notes))
         tell("This is how to reverse it by hand:", *(f"  {line}" for line in checked.reverse), "")
         _ask(len(wanted.deactivations), resumes=checked.resumes, yes=yes)
-    record = app.apply(here, wanted, limits=limits, options=how, on_event=say, on_notice=tell, wait=wait, detach=detach)
+    record = app.apply(
+        here, wanted, limits=limits, options=how, on_event=say, on_notice=tell, wait=wait, detach=detach
+    )
     show(report.render("run", record, format_, look()))
     tell(*(f"not told: {failed.target}: {failed.why}" for failed in app.tell_of_run(here, record, targets)))
     code = run_exit_code(record, handed_over=detach)
