@@ -700,8 +700,10 @@ def migrate(connection: sa.Connection) -> None:
 # The statements that lead from one schema to the next; entries themselves are never rewritten.
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
-        "INSERT INTO sparekey_runs (run, unfinished) "
-        "SELECT run, (1 = 1) FROM sparekey_entries WHERE seq = 1 AND kind = 'opened' "
-        "AND run NOT IN (SELECT run FROM sparekey_runs)",
+        (
+            "INSERT INTO sparekey_runs (run, unfinished) "
+            "SELECT run, (1 = 1) FROM sparekey_entries WHERE seq = 1 AND kind = 'opened' "
+            "AND run NOT IN (SELECT run FROM sparekey_runs)"
+        ),
     )
 }
