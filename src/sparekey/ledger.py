@@ -822,6 +822,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         """
         INSERT INTO sparekey_runs (run, unfinished)
         SELECT run, (1 = 1) FROM sparekey_entries WHERE seq = 1 AND kind = 'opened'
+        AND run NOT IN (SELECT run FROM sparekey_runs)
         """,
     )
 }

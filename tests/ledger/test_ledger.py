@@ -20,6 +20,7 @@ from sparekey.ledger import (
     GENESIS,
     Claim,
     FencedError,
+    Lease,
     Ledger,
     Observation,
     SchemaError,
@@ -30,6 +31,7 @@ from sparekey.ledger import (
     StoppedError,
     WorkerSeen,
 )
+from sparekey.run.leases import Leases
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -201,7 +203,7 @@ def test_observations_and_workers(ledger: Ledger) -> None:
 
 def test_another_versions_schema_is_refused_in_words(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Ledger.open(f"sqlite:///{path}").close()
-    for version, told in (("2", "A newer sparekey wrote it"), ("0", "Open it once"), ("x", "Open it once")):
+    for version, told in (("3", "A newer sparekey wrote it"), ("0", "Open it once"), ("x", "Open it once")):
         tamper(path, f"UPDATE sparekey_meta SET value = '{version}'")
         with pytest.raises(SchemaError) as refused:
             Ledger.open(f"sqlite:///{path}")
@@ -212,8 +214,54 @@ def test_another_versions_schema_is_refused_in_words(path: Path, monkeypatch: py
     opened = Ledger.open(f"sqlite:///{path}")
     with opened.engine.begin() as connection:
         assert sa.inspect(connection).has_table("of_the_new_version")
-        assert connection.execute(sa.text("SELECT value FROM sparekey_meta")).scalar() == "1"
+        assert connection.execute(sa.text("SELECT value FROM sparekey_meta")).scalar() == "2"
     opened.close()
+
+
+def test_a_state_of_the_first_schema_is_read_and_its_runs_are_looked_at(path: Path) -> None:
+    first = Ledger.open(f"sqlite:///{path}")
+    for run in ("r-1", "r-2"):
+        first.append(run, "opened", {}, at=NOW)
+    first.append("root-1", "root-deleting", {}, at=NOW)
+    first.close()
+    for table in ("runs", "processes", "leases"):
+        tamper(path, f"DROP TABLE sparekey_{table}")
+    tamper(path, "UPDATE sparekey_meta SET value = '1'")
+    opened = Ledger.open(f"sqlite:///{path}")
+    assert opened.unfinished() == (("r-1", 1), ("r-2", 1))
+    opened.close()
+
+
+def test_a_run_is_unfinished_until_it_is_said_of_its_last_entry(ledger: Ledger) -> None:
+    ledger.append("r-9", "opened", {}, at=NOW)
+    ledger.append("r-9", "stopped", {}, at=NOW)
+    ledger.finish("r-9", 1)  # an entry came since
+    assert ledger.unfinished() == (("r-9", 2),)
+    ledger.finish("r-9", 2)
+    assert ledger.unfinished() == ()
+    ledger.append("r-9", "resumed", {}, at=NOW)
+    assert ledger.unfinished() == (("r-9", 3),)
+
+
+def test_an_entry_under_a_lease_that_was_taken_over_is_refused(ledger: Ledger) -> None:
+    first, second = Leases(ledger, ttl=60, now=lambda: 0.0), Leases(ledger, ttl=60, now=lambda: 100.0)
+    first.beat()
+    lease = first.acquire("run/r-9")
+    assert lease is not None
+    assert first.acquire("run/r-9") == lease
+    ledger.append("r-9", "opened", {}, at=NOW, lease=lease)
+    assert second.acquire("run/r-9", first.alive()) is None
+    taken = second.acquire("run/r-9")  # by its clock, the first is silent for too long
+    assert taken == Lease("run/r-9", second.id, 2)
+    with pytest.raises(FencedError, match="was taken over by another process"):
+        ledger.append("r-9", "stopped", {}, at=NOW, lease=lease)
+    with pytest.raises(FencedError):
+        ledger.check_lease(lease)
+    second.release("run/r-9")
+    again = first.acquire("run/r-9")
+    assert again == Lease("run/r-9", first.id, 3)
+    # A heartbeat of a time that has not come yet is as old as one long past.
+    assert Leases(ledger, ttl=60, now=lambda: -100.0).alive() == {}
 
 
 def test_what_is_no_database_is_told_in_words(tmp_path: Path) -> None:

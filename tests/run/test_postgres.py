@@ -10,6 +10,7 @@ import pytest
 
 from run import postgres
 from run.fake import CALLER, RunningClock, plan_for, small_company
+from run.killed import TTL
 from run.stage import Lane, Stage, prepare
 from sparekey.clock import SystemClock
 from sparekey.ledger import Ledger
@@ -78,7 +79,10 @@ def test_killed_at_each_kind_of_point(url: str, lanes: list[Lane], tmp_path: Pat
         list(pool.map(kill, range(len(lanes))))
 
 
-def test_of_three_workers_one_is_killed(url: str, lanes: list[Lane], tmp_path: Path) -> None:
+def test_of_three_workers_one_is_killed(
+    url: str, lanes: list[Lane], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sparekey.run.leases.TTL", TTL)
     lane = lanes[0]
     stage = Stage(lane, tmp_path / "three", postgres.database(url, "three"))
     Ledger.open(stage.url).close()
@@ -93,7 +97,7 @@ def test_of_three_workers_one_is_killed(url: str, lanes: list[Lane], tmp_path: P
     runs.apply(lane.plan, Policy(), detach=True)
     _until(killed.exists)
     _until(lambda: runs.list()[0].state == "unwatched")
-    assert len(runs.live_workers()) == 2
+    _until(lambda: len(runs.live_workers()) == 2)
     (tmp_path / "three" / "home" / "enough").touch()
     assert sorted(lane.zygote.wait(worker) for worker in workers) == [-signal.SIGKILL, 0, 0]
     state.close()

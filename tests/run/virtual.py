@@ -145,7 +145,7 @@ class VirtualTasks:
             asked = resume(work, outcome)
         except StopIteration:
             asked = None
-        except Exception as error:  # noqa: BLE001  # a task's failure is its own
+        except Exception as error:  # noqa: BLE001  # the supervision is given it
             self.failed.setdefault(name, error)
             asked = None
         if asked is None:

@@ -308,8 +308,8 @@ def work(
 
     `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it, of
     every key that could not be brought back (`rollback_failed`), again every hour, and of every key that only a
-    person may bring back; `on_failure` of a run and why the work on it failed; `on_notice` whom this process
-    waits for; `on_state` when the state cannot be used, and can again.
+    person may bring back; `on_failure` of a run and why the work on it failed; `on_notice` of faults of
+    the state; `on_state` when the state cannot be reached, and can again.
     """
     with runs_of(app) as runs, _own_state() as state, reporting(state, on_state):
         ends = app.gateway.credentials_end()

@@ -42,7 +42,7 @@ def say(entry: "Entry") -> None:
         said = "not watched" if told.get("verdict") == "unwatched" else _SAID[entry.kind]
         why = f" ({told['why']})" if told.get("why") and entry.kind != "intent" else ""
         if entry.kind == "failed" and not told.get("final", True):
-            said = "FAILED TO REACTIVATE IT; it is tried again"
+            said = "failed; it is tried again"
         tell(f"{at}  {told['account']}  {told['user']}  {told['key']}: {said}{why}")
     elif entry.kind == "probed":
         color = {True: "green", False: "RED", None: "could not be asked"}[told.get("green")]

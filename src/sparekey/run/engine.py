@@ -19,7 +19,7 @@ from dbos import error as dbos_error
 from dbos._serialization import DefaultSerializer
 
 from sparekey.errors import SparekeyError, UnexpectedError
-from sparekey.ledger import KEEPALIVE, StateError
+from sparekey.ledger import KEEPALIVE, StateError, state_error
 from sparekey.run.leases import Leases
 from sparekey.run.state import State, new_id
 
@@ -161,12 +161,12 @@ class Engine:
             "queue_partition_key": account,
             "app_version": REVISION,
         }
-        with _told():
+        with _told(self.state):
             self.client.enqueue(options, run, account)
 
     def active(self, run: str) -> set[str]:
         """The accounts of a run that are being worked at or are about to be."""
-        with _told():
+        with _told(self.state):
             found = self.client.list_workflows(
                 workflow_id_prefix=f"{run}/", status=_ACTIVE, load_input=False, load_output=False
             )
@@ -177,7 +177,7 @@ class Engine:
 
         Nothing is resumed: the supervision finds in the ledger what is left to do, and hands it out anew.
         """
-        with _told():
+        with _told(self.state):
             waiting = self.client.list_workflows(status=_ACTIVE, load_input=False, load_output=False)
             if waiting:
                 alive = self.leases.alive()
@@ -218,10 +218,12 @@ def _safely(call: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(state: State) -> Iterator[None]:
     """Errors of the engine and its database become ours."""
     try:
         yield
+    except sa.exc.DBAPIError as error:
+        raise state_error(error, state.url) from error
     except (sa.exc.SQLAlchemyError, dbos_error.DBOSException) as error:
         raise StateError(f"the engine's tables cannot be used: {type(error).__name__}") from error
 

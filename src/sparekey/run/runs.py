@@ -14,7 +14,7 @@ import msgspec
 from sparekey.aws.deleting import KeyDeleter
 from sparekey.clock import Clock
 from sparekey.errors import BadInputError, RefusedError, SparekeyError
-from sparekey.ledger import Entry, FencedError, StateError, StoppedError, WorkerSeen
+from sparekey.ledger import Entry, FencedError, StateAwayError, StateError, StoppedError, WorkerSeen
 from sparekey.model import AccessKey, Caller, RunRecord
 from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 OnEvent = Callable[[Entry], None]
 OnFailure = Callable[[str, str], None]
-# What is put into words for a person: whom a command waits for, that the database is away.
+# What is put into words for a person: whom a command waits for, of faults of the state.
 OnNotice = Callable[[str], None]
 # Calls of AWS under way at once for one account's part of a run: IAM is slow, and its limits are low.
 CALLS = 8
@@ -211,11 +211,11 @@ class Runs:
 
         `credentials_until` is when the worker's credentials end for good, None where it can renew them. Of every
         unfinished run, whoever is at work on it, `on_event` is told each new entry, and `on_failure` once, as
-        (run, why), each thing that work has failed with since. `on_notice` hears that the database is away, and
-        that it is back.
+        (run, why), each thing that work has failed with since. `on_notice` hears why the state cannot be used,
+        other than that it is away: that is for whoever started the worker to notice.
         """
         me = WorkerSeen("", os.uname().nodename, self._clock.now(), credentials_until)
-        failures, away = _Failures(on_failure), _Away(on_notice)
+        failures, faults = _Failures(on_failure), _Faults(on_notice)
         with self._process(me) as process:
             feed = Feed(self._state.ledger)
 
@@ -225,11 +225,11 @@ class Runs:
                     on_event(entry)
 
             while not until():
-                with away.told():
+                with faults.reported():
                     process.look()
                     hear()
                 process.rest(every)
-            with away.told():
+            with faults.reported():
                 hear()
 
     def live_workers(self) -> tuple[WorkerSeen, ...]:
@@ -582,23 +582,23 @@ class _Failures:
                 self._tell(*found)
 
 
-class _Away:
-    """A database that is away: told once, and when it is back."""
+class _Faults:
+    """Faults of the state, which end no watch; one that is not a state that is away is reported once."""
 
-    def __init__(self, tell: OnNotice) -> None:
-        self._tell = tell
-        self._since: float | None = None
+    def __init__(self, report: OnNotice) -> None:
+        self._report = report
+        self._last = ""
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Go on although the database is away."""
+    def reported(self) -> Iterator[None]:
+        """Go on in spite of a fault: the next look tries again."""
         try:
             yield
+        except StateAwayError:
+            return
         except StateError as error:
-            if self._since is None:
-                self._since = time.monotonic()
-                self._tell(f"{error.message}; nothing is watched meanwhile, and it is tried again")
+            if error.message != self._last:
+                self._report(f"{error.message}; it is tried again")
+            self._last = error.message
         else:
-            if self._since is not None:
-                self._tell(f"the database is back after {time.monotonic() - self._since:.0f} s")
-                self._since = None
+            self._last = ""

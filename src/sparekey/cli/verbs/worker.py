@@ -58,5 +58,5 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
     def failed(run: str, why: str) -> None:
         tell(f"run {run}: work on it failed: {why}", f"`sparekey show {run}` tells how far it has come.")
 
-    app.work(here, over.is_set, told, failed, tell)
+    app.work(here, over.is_set, told, failed, tell, tell)
     tell("ended; what is not finished waits for the next worker")
