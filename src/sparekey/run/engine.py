@@ -223,7 +223,7 @@ def _told(state: State) -> Iterator[None]:
     try:
         yield
     except sa.exc.DBAPIError as error:
-        raise state_error(error, state.url) from error
+        raise state_error(error, sa.make_url(state.url)) from error
     except (sa.exc.SQLAlchemyError, dbos_error.DBOSException) as error:
         raise StateError(f"the engine's tables cannot be used: {type(error).__name__}") from error
 
