@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from threading import Lock
 
-from sparekey.errors import SparekeyError
+from sparekey.errors import SparekeyError, UnexpectedError
 from sparekey.ledger import Ledger
 from sparekey.model import RunRecord
 from sparekey.run.drive import drive
@@ -60,10 +60,8 @@ def note_failure(hands: Hands, run: str, account: str, error: Exception) -> None
 
 
 def why_failed(error: Exception) -> str:
-    """What went wrong, in words: of an error that is not ours only the type, for its text may hold anything."""
-    return (
-        error.message if isinstance(error, SparekeyError) else f"a fault of its own ({type(error).__name__})"
-    )
+    """What went wrong, in words: of an unforeseen error only type and place, for its text may hold anything."""
+    return (error if isinstance(error, SparekeyError) else UnexpectedError.of(error)).message
 
 
 def _users(run: Run, account: str) -> list[UserId]:
