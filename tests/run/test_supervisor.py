@@ -1,7 +1,7 @@
 """The parts of the supervision: deadlines, tasks, heartbeats, who is waited for, what is told."""
 
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -226,13 +226,12 @@ def test_a_fault_in_one_look_is_on_record_and_looked_at_again(monkeypatch: pytes
     engine, _, run, _ = broken()
     faults = [ZeroDivisionError()]
 
-    def fault(*_: object) -> None:
+    def look_due(_run: object, _seen: object, now: datetime) -> datetime:
         if faults:
             raise faults.pop()
+        return now + timedelta(hours=6)
 
-    monkeypatch.setattr(
-        "sparekey.run.watch.look_due", lambda _run, _seen, now: fault() or now + timedelta(hours=6)
-    )
+    monkeypatch.setattr("sparekey.run.watch.look_due", look_due)
     engine.supervisor._runs.clear()  # as a new process has it
     engine.run(until=NOW + timedelta(hours=3))
     said = [entry.body for entry in engine.ledger.entries(run, kinds=("stumbled",))]
