@@ -64,11 +64,12 @@ def test_a_hostile_run_id_moves_no_cursor(sk: Desk, run: str) -> None:
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (("RUN", "--head", ""), "--head is empty"),
+        (("RUN", "--head", ""), "--head is given and empty"),
+        (("RUN", "--head", " "), "--head is empty"),
         (("RUN", "--head", "abc"), "--head 'abc' is not a head hash"),
         (("--head", "0" * 64), "--head is the head of one run"),
-        (("",), "RUN is empty, as from an unset variable"),
-        (("", "--head", "0" * 64), "RUN is empty, as from an unset variable"),
+        (("",), "an argument is given and empty"),
+        (("", "--head", "0" * 64), "an argument is given and empty"),
         (("r-ffffffff",), "no run matches"),
     ],
 )

@@ -15,7 +15,7 @@ from run.fake import ACCOUNT, NOW, FakeAws, VirtualClock, key, snapshot, used
 from run.virtual import QueueEngine
 from sparekey.app.overriding import described, unconfirmed_error, unrepeated
 from sparekey.choose import NOTHING_ASKED, Asked
-from sparekey.errors import SparekeyError
+from sparekey.errors import RefusedError, SparekeyError
 from sparekey.guards import Limits, refuse
 from sparekey.model import Caller, Consumer, ServiceUse, Usage
 from sparekey.plan import LIFETIME, Plan, check_usable, decode, encode, make, seal
@@ -138,7 +138,7 @@ def _step(of: str, keep: str, **changes: object) -> Callable[[dict[str, Any]], N
             _step("AKIAONE", "AKIAONE2"),
             "[changed] decided anew, this is the key that stays, or the user's only",
         ),
-        (_step("AKIAIDLEOLD", "AKIAOPSNEW"), "[changed] decided anew, AKIAIDLENEW stays: [idle]"),
+        (_step("AKIAIDLEOLD", "AKIALATENEW"), "[changed] decided anew, AKIAIDLENEW stays: [idle]"),
         (_step("AKIAIDLEOLD", "AKIAIDLENEW", reason="cutover"), "[changed] decided anew"),
         (_step("AKIAIDLEOLD", "AKIAIDLENEW", action="held"), "[changed] the plan holds this key"),
     ],
@@ -150,6 +150,13 @@ def test_a_forged_step_is_held_and_the_reason_is_ours(
     states = apply(aws, forged(honest(aws), edit))
     assert inactive(aws) == set()
     assert [why in state for state in states.values()] == [True], states
+
+
+def test_a_step_that_names_a_key_of_the_callers_is_refused() -> None:
+    aws = company()
+    with pytest.raises(RefusedError, match="behind the credentials that sparekey runs with"):
+        apply(aws, forged(honest(aws), _step("AKIAIDLEOLD", "AKIAOPSNEW")))
+    assert inactive(aws) == set()
 
 
 def test_users_that_are_gone_or_unknown_are_held() -> None:

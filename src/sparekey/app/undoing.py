@@ -14,21 +14,31 @@ from sparekey.ledger import Entry, FencedError, SchemaError, StateError
 from sparekey.model import INACTIVE, Caller, RunRecord, StepRecord
 from sparekey.probes import Probes, Tools
 from sparekey.run.copies import put_back
-from sparekey.run.runs import Runs
+from sparekey.run.runs import Runs, check_run_id
 from sparekey.run.salvage import scratch_state, unknown_run, way_by_hand
 from sparekey.run.state import State
 
 OnEvent = Callable[[Entry], None]
+OnStart = Callable[[RunRecord], None]
 # Of so many users it is asked whether a key is off that the ledger does not know to be off.
 _LOOKED_AT = 200
 
 
-def undo(app: App, run: str, *, key: str = "", on_event: OnEvent = lambda _entry: None) -> RunRecord:
+def undo(
+    app: App,
+    run: str,
+    *,
+    key: str = "",
+    on_start: OnStart = lambda _record: None,
+    on_event: OnEvent = lambda _entry: None,
+) -> RunRecord:
     """Reactivate what a run deactivated, all of it or one key; never waits for anything.
 
+    `on_start` gets the run as it is before anything is done.
     Where the state cannot be read or written, by what is known of the run without it: then nothing is put on
     record, and a note says so. Raises StateError where nothing is known of the run.
     """
+    check_run_id(run)
     caller = app.gateway.caller()
     url = os.environ.get("SPAREKEY_DATABASE_URL", "")
     try:
@@ -36,12 +46,13 @@ def undo(app: App, run: str, *, key: str = "", on_event: OnEvent = lambda _entry
             notes = tuple(put_back(state.ledger, state.copies, run))
             runs = _runs(app, state, caller)
             _refuse_forgotten(runs, run)
+            on_start(runs.show(run))
             record = runs.undo(run, key, on_event=on_event)
             return _with_unexplained(app, _noted(record, *notes))
     except (FencedError, SchemaError):
         raise
     except StateError as error:
-        return _undo_without_state(app, caller, url, run, key, on_event, error)
+        return _undo_without_state(app, caller, url, run, key, on_start, on_event, error)
 
 
 def _refuse_forgotten(runs: Runs, run: str) -> None:
@@ -65,14 +76,23 @@ def _noted(record: RunRecord, *notes: str) -> RunRecord:
 
 
 def _undo_without_state(
-    app: App, caller: Caller, url: str, run: str, key: str, on_event: OnEvent, error: StateError
+    app: App,
+    caller: Caller,
+    url: str,
+    run: str,
+    key: str,
+    on_start: OnStart,
+    on_event: OnEvent,
+    error: StateError,
 ) -> RunRecord:
     cause = way_by_hand(home(), run, error)
     with scratch_state(home(), url) as (state, sources):
         if not sources:
             raise cause from error
         try:
-            record = _runs(app, state, caller).undo(run, key, on_event=on_event)
+            runs = _runs(app, state, caller)
+            on_start(runs.show(run))
+            record = runs.undo(run, key, on_event=on_event)
         except BadInputError as unknown:
             raise unknown_run(unknown, cause) from error
     return _noted(

@@ -7,22 +7,30 @@ state's ledger was put there by sparekey, so the file with that digest is what s
 from datetime import datetime
 
 from sparekey.ledger import FencedError, Ledger
+from sparekey.model import Value
 from sparekey.plan import Plan
 
-_PREFIX = "p-"
-_KIND = "planned"
+PREFIX = "p-"
+KIND = "planned"
+
+
+class Planned(Value, frozen=True):
+    """The one entry of a plan's chain: its digest, and who made it."""
+
+    plan_digest: str
+    caller: str
 
 
 def remember(ledger: Ledger, plan: Plan, at: datetime) -> None:
     """Put a plan that was just made on record; raises StateError."""
     body = {"plan_digest": plan.digest, "caller": plan.caller}
     try:
-        ledger.append(_PREFIX + plan.digest, _KIND, body, at=at, first=True)
+        ledger.append(PREFIX + plan.digest, KIND, body, at=at, first=True)
     except FencedError:
         return  # it is on record already
 
 
 def is_known(ledger: Ledger, plan: Plan) -> bool:
     """True where this state has made the plan."""
-    found = ledger.entries(_PREFIX + plan.digest, kinds=(_KIND,), limit=1)
+    found = ledger.entries(PREFIX + plan.digest, kinds=(KIND,), limit=1)
     return any(entry.body.get("plan_digest") == plan.digest for entry in found)

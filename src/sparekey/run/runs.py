@@ -487,20 +487,27 @@ class Runs:
         An id may be cut short to "r-" and four characters of it or more, where that is unique: what an unset
         variable of a script leaves, nothing or a letter, names no run.
         """
-        if not run_id.strip():
-            raise BadInputError("the id of the run is empty", "`sparekey runs` lists them.")
+        check_run_id(run_id)
         runs = self._runs()
-        if run_id in runs:
-            return run_id
-        whole_enough = run_id.startswith(_PREFIX) and len(run_id) >= len(_PREFIX) + _SHORTEST_ID
-        found = [run for run in runs if run.startswith(run_id)] if whole_enough else []
+        found = [run_id] if run_id in runs else [run for run in runs if run.startswith(run_id)]
         if len(found) != 1:
-            what = "no run matches" if not found else f"{len(found)} runs match"
-            raise BadInputError(
-                f"{what} {run_id!r}",
-                "`sparekey runs` lists them; an id may be cut short to r- and four characters.",
-            )
+            raise _no_such_run(run_id, len(found))
         return found[0]
+
+
+def check_run_id(text: str) -> None:
+    """Raise BadInputError for what names no run: nothing, or less than "r-" and four characters."""
+    if not text.strip():
+        raise BadInputError("the id of the run is empty", "`sparekey runs` lists them.")
+    if not text.startswith(_PREFIX) or len(text) < len(_PREFIX) + _SHORTEST_ID:
+        raise _no_such_run(text, 0)
+
+
+def _no_such_run(text: str, found: int) -> BadInputError:
+    return BadInputError(
+        f"{f'{found} runs match' if found else 'no run matches'} {text!r}",
+        "`sparekey runs` lists them; an id may be cut short to r- and four characters.",
+    )
 
 
 def _is_over(record: RunRecord) -> bool:

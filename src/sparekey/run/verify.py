@@ -17,11 +17,14 @@ import sqlalchemy as sa
 from sparekey.errors import BadInputError
 from sparekey.ledger import GENESIS, Ledger, Verified, canonical, entry_hash, state_error
 from sparekey.model import Value
+from sparekey.run import plans
 from sparekey.run.entries import Deleting, Held, Intent, Opened, RootDeleting, Said, read_body
 
-# A run is named by its plan's digest; deleted root keys are recorded in a chain for each account.
+# A run is named by its plan's digest, and so is the one entry that puts a plan on record; deleted root keys are
+# recorded in a chain for each account.
 _RUN = re.compile(r"r-([0-9a-f]{8}|[0-9a-f]{32})\Z")
 _ROOT_CHAIN = re.compile(r"root-[0-9]{12}\Z")
+_PLAN = re.compile(r"p-[0-9a-f]{64}\Z")
 _HEAD = re.compile(r"[0-9a-f]{64}\Z")
 _COLUMNS = ("run", "seq", "at", "kind", "account", "user_name", "body", "prev", "hash")
 # Without types: SQLite keeps whatever a row was given.
@@ -139,7 +142,7 @@ def _chain(run: object, rows: Iterable[Mapping[str, Any]], seen: _Seen) -> Verif
 def _name_faults(run: object) -> Iterator[str]:
     if not isinstance(run, str):
         yield f"its entries have {'no run' if run is None else 'a run that is not text'}"
-    elif not _RUN.match(run) and not _ROOT_CHAIN.match(run):
+    elif not any(name.match(run) for name in (_RUN, _ROOT_CHAIN, _PLAN)):
         yield f"{run!r} is not the name of a run"
 
 
@@ -147,6 +150,8 @@ def _opening_faults(row: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the entry that comes first: a run begins with the plan that names it."""
     if row["seq"] != 1:
         return  # named as removed entries
+    if str(row["run"]).startswith(plans.PREFIX):
+        return
     wanted = _tag(RootDeleting if str(row["run"]).startswith("root-") else Opened)
     if row["kind"] != wanted:
         yield f"entry 1 is not the opening of a run: its kind is {row['kind']!r}, not {wanted!r}"
@@ -198,6 +203,9 @@ def _content_faults(row: Mapping[str, Any], seen: _Seen) -> Iterator[str]:
         return
     if (row["account"], row["user_name"]) != (str(body.get("account", "")), str(body.get("user", ""))):
         yield "is filed under another user"
+    if str(row["run"]).startswith(plans.PREFIX):
+        yield from _plan_faults(row, body)
+        return
     try:
         said = read_body(row["kind"], body)
     except msgspec.ValidationError as error:
@@ -206,6 +214,19 @@ def _content_faults(row: Mapping[str, Any], seen: _Seen) -> Iterator[str]:
     if isinstance(said, Opened) and not said.plan_digest.startswith(str(row["run"]).removeprefix("r-")):
         yield f"opens the run with plan {said.plan_digest[:12]}, which is another run's"
     yield from seen.add(said)
+
+
+def _plan_faults(row: Mapping[str, Any], body: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the entry that puts a plan on record."""
+    try:
+        planned = msgspec.convert(body, plans.Planned)
+    except msgspec.ValidationError as error:
+        yield f"puts no plan on record: {error}"
+        return
+    if (row["seq"], row["kind"]) != (1, plans.KIND):
+        yield f"is of kind {row['kind']!r} in the chain of a plan, which has one entry of kind {plans.KIND!r}"
+    if plans.PREFIX + planned.plan_digest != row["run"]:
+        yield f"puts plan {planned.plan_digest[:12]} on record, which is another one"
 
 
 def _is_moment(text: str) -> bool:

@@ -29,7 +29,6 @@ def verify(run: str | None, head: str | None) -> int:
     from sparekey import app
     from sparekey.errors import BadInputError
 
-    _refuse_empty(run)
     if head is not None and run is None:
         raise BadInputError("--head is the head of one run", "Name the run: ledger verify RUN --head HASH")
     found = app.verify_ledger(run, head)
@@ -45,7 +44,10 @@ def verify(run: str | None, head: str | None) -> int:
 def _verdicts(found: "Verification") -> "Iterator[str]":
     from sparekey.words import clean
 
-    for chain in found.chains:
+    plans = [chain for chain in found.chains if chain.run.startswith("p-") and not chain.broken]
+    if plans:
+        yield f"plans  whole  {len(plans)} on record\n"
+    for chain in (chain for chain in found.chains if chain not in plans):
         verdict = "BROKEN" if chain.broken else "whole"
         line = f"{chain.run}  {verdict}  {chain.entries} entries  head {chain.head}"
         yield clean(line).replace("\n", "\\n") + "\n"
@@ -60,15 +62,4 @@ def export(run: str | None) -> None:
     """Write every entry, or those of one run, as JSON lines to stdout."""
     from sparekey import app
 
-    _refuse_empty(run)
     show(f"{line.rstrip()}\n" for line in app.export_ledger(run))
-
-
-def _refuse_empty(run: str | None) -> None:
-    from sparekey.errors import BadInputError
-
-    if run is not None and not run.strip():
-        raise BadInputError(
-            "RUN is empty, as from an unset variable; nothing was read",
-            "Name a run, or leave it out for all.",
-        )

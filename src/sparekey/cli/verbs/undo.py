@@ -44,10 +44,8 @@ def COMMAND(  # noqa: N802
     from sparekey import app, report
 
     here = connect()
-    caller = here.gateway.caller()
-    before = app.show(run, here.clock)
-    tell(f"as {caller.arn}", _announced(before, key))
-    record = app.undo(here, before.id, key=key, on_event=say)
+    tell(f"as {here.gateway.caller().arn}")
+    record = app.undo(here, run, key=key, on_start=lambda found: tell(_announced(found, key)), on_event=say)
     if key:
         record = structs.replace(record, steps=tuple(step for step in record.steps if step.key == key))
     show(report.render("run", record, format_, look()))
