@@ -252,6 +252,8 @@ class Lab:
         self.clock.world, self.clock.off = self.sandbox.clock, 0.0
         for account in ("", OWN, MEMBER):
             self.gateway.client.forget(account)
+        for aws in self.accounts().values():
+            aws.release()  # this sandbox does not know the sessions of the one before
         self.line.decide, self.line.acted = weather.fate, self._check_users
         self.line.log.clear()
         self.line.broken.clear()

@@ -11,13 +11,13 @@ from run.virtual import FakeProbes, HangsError, VirtualEngine
 from sparekey.app.running import _Rollbacks
 from sparekey.aws.errors import DeniedError, UnreachableError
 from sparekey.errors import RefusedError
-from sparekey.ledger import StateError
+from sparekey.ledger import StateAwayError, StateError
 from sparekey.probes import Reading
 from sparekey.run.drive import drive
 from sparekey.run.entries import Options, Stumbled
 from sparekey.run.feed import Feed
 from sparekey.run.leases import Leases
-from sparekey.run.runs import _Away, _WaitingFor
+from sparekey.run.runs import _Faults, _WaitingFor
 from sparekey.run.state import State
 from sparekey.run.tasks import Threads
 from sparekey.run.turn import Work, answer
@@ -120,17 +120,21 @@ def test_who_is_waited_for_is_told_once(tmp_path: Path) -> None:
     state.close()
 
 
-def test_a_database_that_is_away_is_told_once_and_so_is_its_return() -> None:
-    told = list[str]()
-    away = _Away(told.append)
-    for up in (True, False, False, True, True):
-        with away.told():
-            if not up:
-                raise StateError("the state cannot be used: gone")
-    assert [text.split(";")[0].split(" after")[0] for text in told] == [
-        "the state cannot be used: gone",
-        "the database is back",
-    ]
+def test_a_fault_of_the_state_is_reported_once_and_a_state_that_is_away_by_others() -> None:
+    reported = list[str]()
+    faults = _Faults(reported.append)
+    for error in (
+        None,
+        StateError("odd"),
+        StateError("odd"),
+        StateAwayError("away"),
+        None,
+        StateError("odd"),
+    ):
+        with faults.reported():
+            if error is not None:
+                raise error
+    assert reported == ["odd; it is tried again", "odd; it is tried again"]
 
 
 def broken() -> tuple[VirtualEngine, FakeProbes, str, list[Exception]]:
