@@ -30,6 +30,8 @@ _TRIES = 2
 _AGAIN = timedelta(minutes=1)
 _AFTER_FAULT = timedelta(seconds=10)
 _STILL_ACTIVE = timedelta(seconds=1)
+# How soon it is looked whether work that was handed out is still somebody's.
+_LOST = timedelta(seconds=5)
 # Reactivations, in tasks, that are under way at once.
 _MOST_RETURNS = 64
 
@@ -309,14 +311,14 @@ class _Supervised:
         for account in accounts:
             tried, at = self._handed.get(account, (-1, now))
             if account in active:
-                later.append(now + _AGAIN)
+                later.append(now + _LOST)  # whoever is at work on it may die without an entry
             elif tried == self._fold.last and at <= now < at + _AGAIN:
                 later.append(at + _AGAIN)
             else:
                 self._check()
                 self._queue.enqueue(run.id, account)
                 self._handed[account] = (self._fold.last, now)
-                later.append(now + _AGAIN)
+                later.append(now + _LOST)
         return min((moment for moment in later if moment is not None), default=None)
 
     def _finish(self) -> datetime | None:
