@@ -93,13 +93,16 @@ def test_of_three_workers_one_is_killed(
     killed = tmp_path / "killed"
     job = stage.job(work=True, kind="after set Inactive", once=str(killed))
     workers = [lane.zygote.start(job) for _ in range(3)]
-    _until(lambda: len(runs.live_workers()) == 3)
-    runs.apply(lane.plan, Policy(), detach=True)
-    _until(killed.exists)
-    _until(lambda: runs.list()[0].state == "unwatched")
-    _until(lambda: len(runs.live_workers()) == 2)
-    (tmp_path / "three" / "home" / "enough").touch()
-    assert sorted(lane.zygote.wait(worker) for worker in workers) == [-signal.SIGKILL, 0, 0]
+    try:
+        _until(lambda: len(runs.live_workers()) == 3)
+        runs.apply(lane.plan, Policy(), detach=True)
+        _until(killed.exists)
+        _until(lambda: runs.list()[0].state == "unwatched")
+        _until(lambda: len(runs.live_workers()) == 2)
+        (tmp_path / "three" / "home" / "enough").touch()
+        assert sorted(lane.zygote.wait(worker) for worker in workers) == [-signal.SIGKILL, 0, 0]
+    finally:
+        (tmp_path / "three" / "home" / "enough").touch()  # a worker waits for it for ever
     state.close()
     assert set(stage.end.steps.values()) == {"unwatched"}
     assert list(stage.end.keys.values()).count("Inactive") == 3
