@@ -322,6 +322,26 @@ def test_a_source_that_fails_later_on_keeps_its_user_protected() -> None:
     assert later.suspects == frozenset()
 
 
+@pytest.mark.parametrize(("method", "suspects"), [("custom-process", {(ANY, ANY)}), ("sso", set())])
+def test_a_source_that_gave_a_roles_session_and_fails_later_on_may_be_anybodys(
+    method: str, suspects: set[tuple[str, str]]
+) -> None:
+    class Source(Credentials):  # type: ignore[misc]  # botocore ships no types
+        def get_frozen_credentials(self) -> Any:
+            if self.access_key == "gone":
+                raise FileNotFoundError(2, "No such file or directory", "/none")
+            return super().get_frozen_credentials()
+
+    source = Source("ASIABASE", "s", "t", method)
+    asked = ByKey(ASIATOP=identity(ROLE), ASIABASE=identity(ROLE))
+    gateway = gateway_of(role_over(source), asked.aws)
+    gateway.caller()
+    source.access_key = "gone"
+    later = gateway.caller(again=True)
+    assert (later.users, later.suspects) == (frozenset(), suspects)
+    assert "could not be asked" in later.unknown[0]
+
+
 def test_a_source_that_cannot_be_asked_may_be_anybody() -> None:
     class Gone(Credentials):  # type: ignore[misc]  # botocore ships no types
         def get_frozen_credentials(self) -> Any:
