@@ -79,8 +79,8 @@ class Keys:
     def _keys(self, params: Mapping[str, Any]) -> tuple[AccessKey, ...]:
         found = []
         for member in self._pages("ListAccessKeys", params, "AccessKeyMetadata"):
-            asked, name = params.get("UserName"), member.findtext("UserName")
-            if asked and name and name != asked:
+            asked, name = params.get("UserName", ""), member.findtext("UserName", "")
+            if name != asked and name.casefold() == asked.casefold():
                 raise NotFoundError(f"no user is called {asked}: AWS lists the keys of {name}")
             found.append(
                 AccessKey(
