@@ -48,10 +48,7 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
     app.check_targets(here, targets)
 
     def told(record: "RunRecord", step: "StepRecord") -> None:
-        what = "rolled back"
-        if step.state == "rollback_failed":
-            what = "ROLLBACK FAILED, the key is still inactive beside an unhealthy probe"
-        tell(f"{what}: {step.account}  {step.user}  {step.key} (run {record.id}): {step.why}")
+        tell(f"{came_of(step)}: {step.account}  {step.user}  {step.key} (run {record.id}): {step.why}")
         failures = app.tell_of_rollback(here, record, step, targets)
         tell(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
 
@@ -60,3 +57,12 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
 
     app.work(here, over.is_set, told, failed, tell, tell)
     tell("ended; what is not finished waits for the next worker")
+
+
+def came_of(step: "StepRecord") -> str:
+    """What became of a key that was to be reactivated without a person."""
+    if step.state == "rolled_back":
+        return "rolled back"
+    if step.state == "rollback_failed":
+        return "ROLLBACK FAILED, the key is still inactive beside an unhealthy probe"
+    return "NOT REACTIVATED, only a person may do that"
