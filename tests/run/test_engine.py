@@ -355,7 +355,7 @@ def test_what_cut_the_engine_off_is_told_and_its_text_is_kept_nowhere(
 
     world.aws.before = broken
     with pytest.raises(StateError, match=r"was cut off: unexpected error: ParserError \(run/") as caught:
-        world.runs(patience=Patience(give_up=1.0)).apply(world.plan, Policy())
+        world.runs(patience=msgspec.structs.replace(QUICK, give_up=2.0)).apply(world.plan, Policy())
     assert secret not in str(caught.value) + "".join(capfd.readouterr())
     kept = [path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file()]
     assert len(kept) > 1

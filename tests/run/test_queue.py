@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from dbos.error import DBOSException
+from dbos import error as dbos_error
 
 from sparekey.ledger import StateError
 from sparekey.run import engine as engine_module
@@ -84,7 +84,7 @@ def test_an_error_of_the_engines_tables_names_the_state(state: State, engine: En
             call()
 
 
-@pytest.mark.parametrize("error", [DBOSException("secret"), sa.exc.TimeoutError("secret")])
+@pytest.mark.parametrize("error", [dbos_error.DBOSException("secret"), sa.exc.TimeoutError("secret")])
 def test_any_other_error_of_the_engine_is_named_without_its_text(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
