@@ -203,6 +203,14 @@ action = "iam:ListAccessKeys"
 rate = 150
 burst = 10
 [[fault]]
+kind = "error"
+action = "iam:ListAccessKeys"
+code = "Throttling"
+message = "Rate exceeded"
+status = 400
+target = "app*90"
+times = 1
+[[fault]]
 kind = "short-pages"
 size = 7
 """
@@ -216,4 +224,5 @@ def test_a_throttled_account_with_short_pages_loses_no_user() -> None:
     assert len(users) == 121
     assert all(isinstance(user.keys, tuple) for user in users)
     assert sum(len(user.active_keys) for user in users) == 241
-    assert sum(action == "ListAccessKeys" for _, _, action in aws.calls) > 121  # some were refused
+    # Some were refused: on a machine that is slower than the rate, one user's first answer.
+    assert sum(action == "ListAccessKeys" for _, _, action in aws.calls) > 121

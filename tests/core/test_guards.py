@@ -90,6 +90,13 @@ def test_no_account_that_was_not_read() -> None:
         refuse(plan, ROLE, Limits())
 
 
+def test_the_limit_that_nobody_named_says_what_it_is_and_how_to_name_another() -> None:
+    with pytest.raises(RefusedError, match="deactivates 52 of 104 active keys; at most 50 are allowed") as no:
+        refuse(honest(per_account=26), ROLE, Limits())
+    assert "(50 keys or 20%, whichever is more; --max-keys names another limit)" in no.value.message
+    refuse(honest(per_account=25), ROLE, Limits())
+
+
 @pytest.mark.parametrize(
     "caller",
     [

@@ -53,12 +53,12 @@ def server(directory: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait(port)
-        _run(user, "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "sparekey", "sparekey")
-        yield f"postgresql://sparekey@127.0.0.1:{port}/sparekey"
+        url = f"postgresql://sparekey@127.0.0.1:{port}/postgres"
+        _wait(url, process)
+        yield database(url, "sparekey")
     finally:
         process.send_signal(signal.SIGINT)  # a fast shutdown: clients may linger
-        process.wait(20)
+        process.wait(60)
 
 
 def database(url: str, name: str, template: str = "template1") -> str:
@@ -79,15 +79,17 @@ def _command(url: str, command: LiteralString) -> None:
 
 def _run(user: int | None, program: str, *arguments: str) -> None:
     subprocess.run(
-        [binaries() / program, *arguments], user=user, cwd="/", check=True, capture_output=True, timeout=60
+        [binaries() / program, *arguments], user=user, cwd="/", check=True, capture_output=True, timeout=120
     )
 
 
-def _wait(port: int) -> None:
-    for _ in range(200):
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Until it lets somebody in: it listens before it does."""
+    until = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < until:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
+            psycopg.connect(url, connect_timeout=10).close()
+        except psycopg.OperationalError:
             time.sleep(0.05)
         else:
             return

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from run.fake import NOW, RunningClock, VirtualClock
+from sparekey.aws.errors import UnreachableError
 from sparekey.run.drive import drive
 from sparekey.run.turn import Work, answer
 
@@ -72,3 +73,22 @@ def test_waits_overlap_and_a_clock_set_back_holds_up_nobody() -> None:
 
     drive((work(number) for number in range(100)), clock, in_flight=100)
     assert clock.now() < NOW + timedelta(seconds=200)
+
+
+def test_a_late_answer_reaches_no_call_that_was_made_since() -> None:
+    late = threading.Event()
+    answers: list[str] = []
+
+    def first() -> str:
+        late.wait(20)
+        return "late"
+
+    def work() -> Work[None]:
+        with pytest.raises(UnreachableError, match=r"did not answer within 0\.5 s"):
+            yield from answer(first)
+        late.set()
+        yield 0.1
+        answers.append((yield from answer(lambda: "second")))
+
+    drive([work()], RunningClock(), at_once=2, deadline=0.5)
+    assert answers == ["second"]

@@ -7,17 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from run import postgres
-from run.fake import CALLER, RunningClock, plan_for, small_company
+from run.fake import CALLER, NOW, RunningClock, VirtualClock, plan_for, small_company
 from run.killed import TTL
 from run.stage import Lane, Stage, prepare
 from sparekey.clock import SystemClock
-from sparekey.ledger import Ledger
+from sparekey.ledger import Ledger, StateError
+from sparekey.plan import encode
 from sparekey.policy import Policy
+from sparekey.run.copies import faults_against
+from sparekey.run.entries import Opened, Options, kind_of, write
+from sparekey.run.record import as_policy
 from sparekey.run.runs import Runs
+from sparekey.run.salvage import scratch_state
 from sparekey.run.state import State
 from sparekey.run.turn import Patience
+from sparekey.run.verify import verify_all
 
 KINDS = (
     "before entry opened",
@@ -59,6 +66,48 @@ def test_apply_undo_and_ledger_by_url(url: str, tmp_path: Path) -> None:
     assert len(list(state.ledger.export())) == runs.show(record.id).entries
     state.close()
     assert not (tmp_path / "home" / "sparekey.db").exists()
+
+
+def test_locks_by_url_exclude_each_other_and_end_with_their_holder(url: str, tmp_path: Path) -> None:
+    shared = postgres.database(url, "locks")
+    here, there = (State(tmp_path / name, shared) for name in ("here", "there"))
+    with here.held("setup"):
+        assert there.try_lock("setup") is None
+        assert there.is_held("setup")
+        assert not there.is_held("queue")
+        with pytest.raises(StateError, match="setup is in use by another process"), there.held("setup"):
+            pass
+    assert not there.is_held("setup")
+    here.check()  # no disk and no file of its own: only the server has to answer
+    here.close()
+
+
+def test_a_ledger_by_url_is_verified_against_its_copies_and_undone_from_without(
+    url: str, tmp_path: Path
+) -> None:
+    state = State(tmp_path / "home", postgres.database(url, "verified"))
+    plan = plan_for(small_company(VirtualClock()))
+    run = f"r-{plan.digest[:8]}"
+    opened = Opened(encode(plan).decode(), plan.digest, CALLER, as_policy(Policy()), Options(), ())
+    state.ledger.append(run, kind_of(opened), write(opened), at=NOW, first=True)
+    elsewhere = state.copies.path("r-00000000")
+    elsewhere.write_bytes(state.copies.path(run).read_bytes())  # of a run of another database
+    assert verify_all(state.ledger).whole
+    assert list(faults_against(state.ledger, state.copies)) == []
+    with scratch_state(tmp_path / "nothing", state.url) as (scratch, sources):
+        assert sources == ("the ledger, which can still be read",)
+        assert scratch.ledger.entries(run) == state.ledger.entries(run)
+    with state.ledger.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "CREATE TRIGGER spy BEFORE INSERT ON sparekey_entries FOR EACH ROW "
+                "EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+            )
+        )
+    assert verify_all(state.ledger).faults == (
+        "table sparekey_entries has a trigger 'spy', which sparekey did not make",
+    )
+    state.close()
 
 
 def test_killed_at_each_kind_of_point(url: str, lanes: list[Lane], tmp_path: Path) -> None:

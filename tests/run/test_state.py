@@ -31,6 +31,19 @@ def test_it_is_made_private_or_made_so(tmp_path: Path) -> None:
     assert stat.S_IMODE((home / "sparekey.db").stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("left", [(), ("reverse",), ("locks", "reverse", "sparekey.db-wal")])
+def test_a_directory_that_others_could_look_into_is_closed_before_a_state_is_in_it(
+    tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in left:
+        (home / name).touch(0o600)
+    home.chmod(0o755)
+    State(home).close()
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
 def test_what_cannot_be_a_state_directory_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StateError, match=r"the state directory .* cannot be used"):

@@ -562,7 +562,7 @@ def test_what_an_undo_overtook_says_nothing_new() -> None:
 def test_without_probes_there_is_nothing_to_ask() -> None:
     probes = NoProbes()
     assert probes.speaking_for(Policy(), ACCOUNT, "api") == ()
-    for asked in (probes.cadence, probes.ask):
+    for asked in (probes.cadence, probes.deadline, probes.ask):
         with pytest.raises(KeyError):
             asked(Policy(), "web")
 

@@ -16,7 +16,20 @@ from sparekey.errors import BadInputError
 from sparekey.ledger import GENESIS, Ledger, Observation, StateDamagedError, canonical, entry_hash
 from sparekey.plan import encode
 from sparekey.policy import Policy
-from sparekey.run.entries import Confirmed, Intent, Opened, Options, Said, Written, kind_of, write
+from sparekey.run import plans
+from sparekey.run.entries import (
+    Confirmed,
+    Deleting,
+    Held,
+    Intent,
+    Opened,
+    Options,
+    Said,
+    Written,
+    kind_of,
+    read,
+    write,
+)
 from sparekey.run.record import as_policy
 from sparekey.run.verify import exported, parse_head, rows_of, verify_all, verify_run
 from sparekey.words import escaped
@@ -201,6 +214,70 @@ def test_an_opening_of_another_runs_plan_and_an_epoch_used_twice_are_named(ledge
         f"entry 1 opens the run with plan {_PLAN.digest[:12]}, which is another run's",
         "entry 5 has epoch 1 of user api, which another intent has",
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "named"),
+    [
+        ("planned", {"plan_digest": _PLAN.digest}, "entry 2 puts no plan on record: Object missing"),
+        (
+            "planned",
+            {"plan_digest": _PLAN.digest, "caller": "x"},
+            "entry 2 is of kind 'planned' in the chain of",
+        ),
+        (
+            "opened",
+            {"plan_digest": _PLAN.digest, "caller": "x"},
+            "entry 2 is of kind 'opened' in the chain of",
+        ),
+        ("planned", {"plan_digest": "0" * 64, "caller": "x"}, "entry 2 puts plan 000000000000 on record"),
+    ],
+)
+def test_what_does_not_belong_in_the_chain_of_a_plan_is_named(
+    ledger: Ledger, kind: str, body: dict[str, str], named: str
+) -> None:
+    plans.remember(ledger, _PLAN, NOW)
+    assert faults(ledger) == []
+    ledger.append(f"p-{_PLAN.digest}", kind, body, at=NOW)
+    told = faults(ledger)
+    assert any(one.startswith(named) for one in told), told
+
+
+def test_a_plan_under_another_plans_name_is_named(ledger: Ledger) -> None:
+    ledger.append(f"p-{'0' * 64}", "planned", {"plan_digest": _PLAN.digest, "caller": "x"}, at=NOW)
+    assert faults(ledger) == [f"entry 1 puts plan {_PLAN.digest[:12]} on record, which is another one"]
+
+
+def test_whatever_takes_a_user_counts_against_the_claim(ledger: Ledger) -> None:
+    """A deletion and a hold move the epoch as an intent does, and name none."""
+    for said in (Deleting(*_KEY, "here", {}), Held(*_KEY, "used", "why", "")):
+        claim = ledger.claim("1", "api")
+        ledger.append(RUN, kind_of(said), write(said), at=NOW, claim=claim, take=True)
+    assert ledger.claim("1", "api").epoch == 3
+    assert faults(ledger) == []
+
+
+def test_what_sqlite_finds_wrong_with_the_file_is_named(path: Path) -> None:
+    """An index that lacks what the table has: some readings would pass rows over."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'sparekey_entries_kind'"
+        root = connection.execute(query).fetchone()[0]
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+    content = bytearray(path.read_bytes())
+    at = (root - 1) * size
+    content[at + 3 : at + 5] = b"\0\0"  # no cells
+    path.write_bytes(content)
+    with closing(Ledger.open(f"sqlite:///{path}")) as ledger:
+        told = faults(ledger)
+    assert any("the state file is damaged: wrong # of entries in index" in one for one in told), told
+
+
+def test_an_entry_of_a_kind_that_nobody_knows_is_never_read_as_another(ledger: Ledger) -> None:
+    ledger.append(RUN, "invented", {"account": "1", "user": "api"}, at=NOW)
+    with pytest.raises(StateDamagedError, match=f"entry 5 of run {RUN} in the ledger is none that") as told:
+        read(ledger.entries(RUN)[-1])
+    assert "`sparekey ledger verify`" in told.value.hint
 
 
 def test_against_a_head_that_was_kept(ledger: Ledger, path: Path) -> None:

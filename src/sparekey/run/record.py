@@ -384,11 +384,6 @@ class RunFold:
         return self._flags.undoing
 
     @property
-    def run(self) -> str:
-        """The run's id; empty where there are no entries."""
-        return self._last.run if self._last else ""
-
-    @property
     def last(self) -> int:
         """The sequence number of the last entry, 0 where there is none."""
         return self._last.seq if self._last else 0

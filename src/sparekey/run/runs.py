@@ -536,10 +536,6 @@ class _Process:
         """True while this process reactivates keys of a run."""
         return self._tasks.busy(("return", run))
 
-    def supervises(self, run: str) -> bool:
-        """True where this process holds the run's lease."""
-        return self._supervisor.supervises(run)
-
     def rest(self, seconds: float) -> None:
         """Wait, until a task has ended."""
         self._wake.wait(seconds)

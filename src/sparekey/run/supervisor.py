@@ -75,10 +75,6 @@ class Supervisor:
         due = [self._look_at(run, seq, alive, held) for run, seq in unfinished.items()]
         return min((moment for moment in due if moment is not None), default=None)
 
-    def supervises(self, run: str) -> bool:
-        """True where this process holds the run's lease."""
-        return run in self._runs
-
     def _look_at(
         self, run: str, seq: int, alive: dict[str, Process], held: dict[str, Lease]
     ) -> datetime | None:
