@@ -26,6 +26,7 @@ from sparekey.aws.errors import DeniedError, NotEnteredError
 from sparekey.choose import Asked
 from sparekey.errors import RefusedError, SparekeyError
 from sparekey.guards import Limits
+from sparekey.model import Quarantined
 from sparekey.plan import Plan, PlannedAccount, check_usable
 from sparekey.policy import Policy
 
@@ -37,6 +38,9 @@ class Gateway(FakeGateway):
 
     def alias(self) -> str:
         raise DeniedError("not allowed")
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        return ()
 
     def summary(self) -> SimpleNamespace:
         return SimpleNamespace(users=sum(account == self.account for account, _ in self.aws.users))
@@ -98,6 +102,48 @@ def test_users_of_an_account_that_cannot_be_entered_are_unread(monkeypatch: pyte
     assert again.deactivations == ()
     assert {step.reason for step in again.held} == {"unread"}
     assert len(again.unread) == 3
+
+
+def decided(aws: FakeAws, plan: Plan) -> Plan:
+    return rechecking.decide_again(cast("App", FakeApp(aws)), plan, CALLER, {}, "", None)
+
+
+def test_a_quarantine_holds_the_user_in_a_plan_of_another_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    aws, plan = company()
+    policy = "AWSCompromisedKeyQuarantineV2"
+    monkeypatch.setattr(Gateway, "quarantined", lambda _self: (Quarantined("api", "", policy),))
+    again = decided(aws, plan)
+    assert {(step.user, step.reason) for step in again.held} == {("api", "quarantined")}
+    assert len(again.deactivations) == 3
+
+
+def test_a_forced_key_of_a_quarantined_user_is_brought_back_by_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aws, plan = company()
+    step = next(step for step in plan.deactivations if step.user == "api")
+    forced = msgspec.structs.replace(step, reason="forced")
+    steps = tuple(forced if one is step else one for one in plan.steps)
+    plan = msgspec.structs.replace(plan, steps=steps, asked=Asked(force={step.key: "leaked"}))
+    policy = "AWSCompromisedKeyQuarantineV3"
+    monkeypatch.setattr(Gateway, "quarantined", lambda _self: (Quarantined("api", "", policy),))
+    again = next(step for step in decided(aws, plan).deactivations if step.user == "api")
+    assert "quarantined" in again.never_reactivate
+
+
+def test_a_quarantine_that_cannot_be_read_holds_every_user_of_the_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aws, plan = company()
+
+    def deny(_self: Gateway) -> tuple[Quarantined, ...]:
+        raise DeniedError("not allowed", code="AccessDenied")
+
+    monkeypatch.setattr(Gateway, "quarantined", deny)
+    again = decided(aws, plan)
+    assert again.deactivations == ()
+    assert {step.reason for step in again.held} == {"quarantine-unread"}
+    assert len(again.unread) == 1
 
 
 def test_a_user_who_is_gone_is_held() -> None:

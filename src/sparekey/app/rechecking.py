@@ -50,15 +50,21 @@ def _read(app: App, plan: Plan, caller: Caller) -> Snapshot:
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="recheck") as pool:
         users = dict(zip(sorted(arns), pool.map(read, sorted(arns)), strict=True))
+        quarantines = dict(zip(gateways, pool.map(_quarantine, gateways.values()), strict=True))
         aliases = dict(zip(gateways, pool.map(_alias, gateways.values()), strict=True))
     partitions = {account.id: account.partition for account in plan.accounts}
     accounts = tuple(
         Account(
             account,
             partitions.get(account, app.gateway.partition),
-            tuple(user for (of, _), user in users.items() if of == account and user),
+            tuple(
+                reading.marked(quarantines[account], user)
+                for (of, _), user in users.items()
+                if of == account and user
+            ),
             now,
             aliases[account],
+            quarantine=_whether_asked(quarantines[account]),
         )
         for account in gateways
     )
@@ -72,6 +78,17 @@ def _read_user(gateway: AccountGateway, name: str, arn: str) -> User | None:
         return None
     except NotEnteredError as error:
         return User(name, arn, Unreadable("account", error.message, error.code))
+
+
+def _quarantine(gateway: AccountGateway) -> reading.Quarantine:
+    try:
+        return reading.read_quarantine(gateway)
+    except NotEnteredError:
+        return ()  # its users are unread already
+
+
+def _whether_asked(quarantine: reading.Quarantine) -> Unreadable | bool:
+    return quarantine if isinstance(quarantine, Unreadable) else True
 
 
 def _alias(gateway: AccountGateway) -> str:
