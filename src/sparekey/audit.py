@@ -41,6 +41,7 @@ from sparekey.model import (
 
 NeedLastUse = Literal["spare", "all"]
 ReadMode = Literal["list", "report", "auto"]
+Quarantine = Unreadable | Sequence[Quarantined]
 
 # Above so many users the credential report costs less than listing everybody's keys.
 _FEW_USERS = 20

@@ -7,12 +7,14 @@ from msgspec import structs
 
 from run.fake import ACCOUNT, NOW, FakeAws, plan_for, small_company
 from run.virtual import FakeProbes, VirtualEngine
+from sparekey.cli.verbs.undo import _announced
 from sparekey.cli.verbs.worker import came_of
 from sparekey.notify import of_rollback, of_run
 from sparekey.policy import NeverReactivate, Policy
 from sparekey.probes import Reading
 from sparekey.run.drive import drive
 from sparekey.run.entries import Options, Undoing
+from sparekey.run.record import _with_reading
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.steps import never_reactivates, reactivate
 from sparekey.run.work import load_run
@@ -155,3 +157,25 @@ def test_the_way_back_by_hand_leaves_them_out(aws: FakeAws) -> None:
     (line,) = (line for line in lines if KEY in line)
     assert line.startswith("# never reactivated without a person (--never-reactivate rm -rf /): aws iam")
     assert all("\n" not in line for line in lines)
+
+
+def test_undo_announces_what_it_leaves_inactive() -> None:
+    engine, _, run = watched()
+    engine.run(until=NOW + timedelta(minutes=1))
+    record = engine.record(run)
+    total = sum(step.state in ("watching", "unwatched") for step in record.steps)
+    assert _announced(record, "").endswith(
+        f"reactivates {total - 1} keys: {total - 1} in account {ACCOUNT}; "
+        "1 stays Inactive: only --key reactivates it"
+    )
+    assert _announced(record, KEY).endswith(f"reactivates 1 key: 1 in account {ACCOUNT}")
+
+
+def test_a_probe_that_answers_the_same_again_is_shown_once() -> None:
+    notes: tuple[str, ...] = ("stopped by x",)
+    for said in ("green: fine", "green: fine", "red: HTTP 500", "green: fine"):
+        notes = _with_reading(notes, "probe web is ", said)
+    assert notes == (
+        "stopped by x",
+        *(f"probe web is {said}" for said in ("green: fine", "red: HTTP 500", "green: fine")),
+    )

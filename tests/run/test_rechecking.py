@@ -114,6 +114,20 @@ def test_users_whom_aws_has_quarantined_since_are_held(monkeypatch: pytest.Monke
     assert len(again.deactivations) == 3
 
 
+def test_a_forced_key_of_a_quarantined_user_is_brought_back_by_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aws, plan = company()
+    step = next(step for step in plan.deactivations if step.user == "api")
+    forced = msgspec.structs.replace(step, reason="forced")
+    steps = tuple(forced if one is step else one for one in plan.steps)
+    plan = msgspec.structs.replace(plan, steps=steps, asked=Asked(force={step.key: "leaked"}))
+    monkeypatch.setattr(Gateway, "leaked", (Quarantined("api", "", "AWSCompromisedKeyQuarantineV3"),))
+    decided = rechecking.decide_again(cast("App", FakeApp(aws)), plan, CALLER, {}, "", None)
+    again = next(step for step in decided.deactivations if step.user == "api")
+    assert "quarantined" in again.never_reactivate
+
+
 def test_where_nobody_says_who_is_quarantined_all_are_held_and_unread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -17,7 +17,7 @@ from sparekey.model import INACTIVE, Caller, RunRecord, StepRecord
 from sparekey.probes import Probes, Tools
 from sparekey.recheck import UserId
 from sparekey.run.copies import put_back
-from sparekey.run.runs import Runs, check_run_id
+from sparekey.run.runs import Runs, check_key, check_run_id
 from sparekey.run.salvage import scratch_state, unknown_run, way_by_hand
 from sparekey.run.state import State
 
@@ -52,13 +52,18 @@ def undo(
             notes = tuple(put_back(state.ledger, state.copies, run))
             runs = _runs(app, state, caller)
             _refuse_forgotten(runs, run)
-            on_start(runs.show(run))
+            _announce(runs.show(run), key, on_start)
             record = runs.undo(run, key, on_event=on_event)
             return _with_unexplained(app, _noted(record, *notes), key)
     except (FencedError, SchemaError):
         raise
     except StateError as error:
         return _undo_without_state(app, caller, url, run, key, on_start, on_event, error)
+
+
+def _announce(record: RunRecord, key: str, on_start: OnStart) -> None:
+    check_key(record.id, key, record.steps)
+    on_start(record)
 
 
 def _refuse_forgotten(runs: Runs, run: str) -> None:
@@ -97,7 +102,7 @@ def _undo_without_state(
             raise cause from error
         try:
             runs = _runs(app, state, caller)
-            on_start(runs.show(run))
+            _announce(runs.show(run), key, on_start)
             record = runs.undo(run, key, on_event=on_event)
         except BadInputError as unknown:
             raise unknown_run(unknown, cause) from error

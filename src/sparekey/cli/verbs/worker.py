@@ -23,8 +23,8 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
     """Carry the runs that were handed over, and watch those that were applied; until Ctrl-C or SIGTERM.
 
     Any number of workers share the runs of one PostgreSQL database (SPAREKEY_DATABASE_URL); with SQLite, one
-    at a time. Asked twice, a worker ends at once. It needs credentials that it can renew. --notify is told
-    of each automatic rollback, and of each that failed, once an hour for as long as it fails.
+    at a time. Asked twice, a worker ends at once. It needs credentials that it can renew. --notify sends
+    each automatic rollback, and each that failed, once an hour for as long as it fails.
     """
     from sparekey import app
 
