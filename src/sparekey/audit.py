@@ -127,7 +127,6 @@ class AccountDone(Value, frozen=True):
     total: int
 
 
-Quarantine = tuple[Quarantined, ...] | Unreadable
 Event = AccountStarted | UsersListed | UserRead | AccountDone
 
 

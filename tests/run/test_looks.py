@@ -94,7 +94,7 @@ def test_an_account_whose_listing_hangs_is_not_listed_twice_at_once() -> None:
         started.append(name)
         right(name, works, deadline=deadline)
 
-    engine.tasks.start = start  # type: ignore[method-assign]
+    engine.tasks.start = start  # type: ignore[method-assign, assignment]
     engine.tasks.left[task] = 1  # hangs
     engine.run(until=NOW + timedelta(hours=20))
     assert task not in started
@@ -110,7 +110,7 @@ def test_work_that_was_lost_without_an_entry_is_handed_out_again_a_minute_later(
     def lose(_run: str, _account: str) -> None:
         handed.append((engine.clock.now() - NOW).total_seconds())
 
-    engine.enqueue = lose  # type: ignore[method-assign]
+    engine.enqueue = lose  # type: ignore[method-assign, assignment]
     engine.open(plan_for(engine.aws))
     for _ in range(3):
         engine.supervisor.look()
