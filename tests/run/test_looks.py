@@ -94,7 +94,7 @@ def test_an_account_whose_listing_hangs_is_not_listed_twice_at_once() -> None:
         started.append(name)
         right(name, works, deadline=deadline)
 
-    engine.tasks.start = start  # type: ignore[method-assign, assignment]
+    engine.tasks.start = start  # type: ignore[method-assign]
     engine.tasks.left[task] = 1  # hangs
     engine.run(until=NOW + timedelta(hours=20))
     assert task not in started
