@@ -291,3 +291,15 @@ def test_a_lock_on_a_file_that_another_made_anew_is_taken_again(
     assert lock is not None
     lock.release()
     assert not path.exists()
+
+
+def test_a_file_that_sqlite_removes_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "sparekey.db-shm"
+    monkeypatch.setattr(Path, "iterdir", lambda _path: iter([gone]))
+    with closing(State(tmp_path)) as state:
+        assert state.ledger.runs() == ()
+    gone.mkdir()
+    with pytest.raises(StateError, match="it is not a file"):
+        State(tmp_path)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -179,7 +180,7 @@ def _private_directory(path: Path) -> None:
 
 def _check_file(path: Path) -> None:
     with suppress(FileNotFoundError):  # SQLite removes what it no longer needs
-        if not path.is_file():
+        if not stat.S_ISREG(path.stat().st_mode):  # `is_file` is false of what is gone, too
             raise StateError(f"the state file {path} cannot be used: it is not a file", "Move it away.")
         check_owned(path, "the state file")
 
