@@ -41,6 +41,7 @@ from sparekey.model import (
 
 NeedLastUse = Literal["spare", "all"]
 ReadMode = Literal["list", "report", "auto"]
+Quarantine = Unreadable | Sequence[Quarantined]
 
 # Above so many users the credential report costs less than listing everybody's keys.
 _FEW_USERS = 20
@@ -227,6 +228,29 @@ def read_user(
     return User(name, arn, keys, created, id_)
 
 
+def read_quarantine(account: AuditedAccount) -> Quarantine:
+    """The users whom AWS has quarantined, or why it did not say; raises AwsError where nobody gets in."""
+    try:
+        return tuple(account.quarantined())
+    except _LOCKED_OUT:
+        raise
+    except AwsError as error:
+        return _unread("iam:ListEntitiesForPolicy", error)
+
+
+def marked(user: User, quarantine: Quarantine) -> User:
+    """The user with the policies by which AWS has quarantined it; by its id, which outlives its name."""
+    if not isinstance(quarantine, Unreadable):
+        told: tuple[str, ...] | Unreadable = tuple(
+            found.policy
+            for found in quarantine
+            if (found.id == user.id if found.id and user.id else found.name == user.name)
+        )
+    else:
+        told = quarantine
+    return user if told == user.quarantine else msgspec.structs.replace(user, quarantine=told)
+
+
 def _with_last_use(account: AuditedAccount, key: AccessKey, known: dict[str, LastUsed]) -> AccessKey:
     used = known.get(key.id or "")
     if used is None or used.state == "unreadable":
@@ -270,7 +294,7 @@ class _Reading:
         self._as_of = clock.now()
         self._read_by: Literal["list", "report"] = "list"
         self._history: Unreadable | None = None
-        self._quarantine: Unreadable | tuple[Quarantined, ...] | None = None
+        self._quarantine: Quarantine | None = None
         self._root: tuple[AccessKey, ...] | Unreadable = ()
 
     def start(self) -> None:
@@ -326,7 +350,8 @@ class _Reading:
         return Account(
             id=self._account.account_id,
             partition=self._account.partition,
-            users=self._failed or tuple(self._marked(user) for _, user in sorted(self._users.items())),
+            users=self._failed
+            or tuple(marked(user, self._quarantine or ()) for _, user in sorted(self._users.items())),
             as_of=self._as_of,
             alias=self._alias,
             read_by=self._read_by,
@@ -339,26 +364,8 @@ class _Reading:
             root=self._root,
         )
 
-    def _marked(self, user: User) -> User:
-        """The user with the policies by which AWS has quarantined it; by its id, which outlives its name."""
-        if not self._quarantine:
-            return user
-        if isinstance(self._quarantine, Unreadable):
-            return msgspec.structs.replace(user, quarantine=self._quarantine)
-        policies = [
-            found.policy
-            for found in self._quarantine
-            if (found.id == user.id if found.id and user.id else found.name == user.name)
-        ]
-        return msgspec.structs.replace(user, quarantine=tuple(policies)) if policies else user
-
     def _read_quarantine(self) -> None:
-        try:
-            self._quarantine = tuple(self._account.quarantined())
-        except _LOCKED_OUT:
-            raise
-        except AwsError as error:
-            self._quarantine = _unread("iam:ListEntitiesForPolicy", error)
+        self._quarantine = read_quarantine(self._account)
 
     def _read_alias(self) -> None:
         try:

@@ -133,7 +133,7 @@ HOLDS: Mapping[str, tuple[str, str]] = {
     ),
     "quarantined": (
         "AWS knows a key of this user as leaked ({policies} is attached): its use may be a thief's",
-        "rotate now: create a new key, move the applications, then --force the others; see AWS's support case",
+        "find the leaked key in AWS's support case, move its applications to another key, then --force it",
     ),
     "settling": (
         "{key} is {age} old, too new for its use to show: a rotation may be under way",

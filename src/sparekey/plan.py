@@ -140,7 +140,12 @@ def make(
         accounts=tuple(sorted(map(_planned, snapshot.accounts), key=lambda account: account.id)),
         steps=tuple(sorted(steps, key=lambda step: (step.account, step.user, step.key))),
         exempt=tuple(sorted(exempt, key=lambda entry: (entry.account, entry.user))),
-        unread=tuple(sorted(_unread(snapshot, chosen), key=lambda entry: (entry.what, entry.why))),
+        unread=tuple(
+            sorted(
+                {*_unread(snapshot, chosen), *(entry for usage in by_key.values() for entry in usage.unread)},
+                key=lambda entry: (entry.what, entry.why),
+            )
+        ),
         notes=(*notes_on(steps, policy), *snapshot.caller.unknown),
         usages=tuple(usage for _key, usage in sorted(by_key.items())),
     )

@@ -237,6 +237,8 @@ def _explained(said: str, content: Any) -> FieldError:
             else:
                 places.append(f"entry {int(step['index']) + 1} of `{field}`")
             field = ""
+    if problem == "Invalid RFC3339 encoded date":
+        problem = "expected a date such as 2027-01-31"
     if named := _FIELD.fullmatch(problem):
         known = "unknown" in problem
         field = named["name"]

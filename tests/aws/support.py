@@ -95,9 +95,12 @@ def user_xml(name: str, path: str = "/") -> str:
     )
 
 
-def key_xml(key_id: str, status: str = "Active", created: str = "2026-01-01T00:00:00Z") -> str:
+def key_xml(
+    key_id: str, status: str = "Active", created: str = "2026-01-01T00:00:00Z", user: str = ""
+) -> str:
+    name = f"<UserName>{user}</UserName>" if user else ""
     return (
-        f"<member><UserName>u</UserName><AccessKeyId>{key_id}</AccessKeyId><Status>{status}</Status>"
+        f"<member>{name}<AccessKeyId>{key_id}</AccessKeyId><Status>{status}</Status>"
         f"<CreateDate>{created}</CreateDate></member>"
     )
 

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from aws.support import ACCOUNT, ScriptedAws, failure, key_xml, ok, own_account, page, user_xml
-from sparekey.aws.errors import AwsError, BadAnswerError
+from sparekey.aws.errors import AwsError, BadAnswerError, NotFoundError
 from sparekey.aws.wire import CutError, Response
 from sparekey.model import NEVER_USED, LastUsed
 
@@ -39,6 +39,15 @@ def test_keys_come_from_all_pages() -> None:
         "MaxItems": "1000",
         "Marker": "m",
     }
+
+
+def test_only_who_is_called_exactly_so_is_meant() -> None:
+    """IAM does not distinguish names by case: a plan could name an exempt user in another one."""
+    answer = ok("ListAccessKeys", page("AccessKeyMetadata", key_xml("AKIA1", user="Ann")))
+    aws = own_account(ScriptedAws(ListAccessKeys=lambda _: answer))
+    with pytest.raises(NotFoundError, match="no user is called ann: AWS lists the keys of Ann"):
+        aws.list_keys("ann")
+    assert [key.id for key in aws.list_keys("Ann")] == ["AKIA1"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from botocore.session import Session
 from aws.sandboxed import Sandboxed
 from aws.support import ACCOUNT, FakeClock, ScriptedAws, connect, failure, identity, ok, session
 from sparekey.aws.chain import ChainCredentials, Profiles
-from sparekey.aws.chain_errors import Setup
+from sparekey.aws.chain_errors import Link, Setup
 from sparekey.aws.errors import AwsError, NoCredentialsError, RejectedCredentialsError
 from sparekey.aws.gateway import Gateway
 from sparekey.aws.signers import Signers
@@ -150,14 +150,24 @@ def test_a_federated_session_was_taken_by_some_users_key() -> None:
 @pytest.mark.parametrize(
     "method", ["iam-role", "container-role", "sso", "assume-role-with-web-identity", "login"]
 )
-def test_a_session_that_aws_gave_out_has_no_key_behind_it(method: str) -> None:
+def test_a_session_that_aws_gave_out_has_no_key_behind_it(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/x")
     caller = scripted(ROLE, method=method)
     assert (caller.suspects, caller.unknown, caller.users) == (frozenset(), (), frozenset())
 
 
 def test_a_program_on_this_machine_that_plays_the_container_is_asked_whose_key_it_has() -> None:
     found = Credentials("ASIAX", "s", "t", "container-role")
-    for uri in ("http://127.0.0.1:9/x", "http://localhost/x", "http://[::1]:8/x"):
+    for uri in (
+        "http://127.0.0.1:9/x",
+        "http://localhost/x",
+        "http://[::1]:8/x",
+        "http://someone@127.0.0.1/x",
+        "https://vault.example/x",
+        "http://[",
+    ):
         environ = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": uri}
         assert not ChainCredentials(found, Setup("", (), environ)).given_by_aws()
     eks = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials"}
@@ -167,6 +177,19 @@ def test_a_program_on_this_machine_that_plays_the_container_is_asked_whose_key_i
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://localhost",
     }
     assert ChainCredentials(found, Setup("", (), ecs)).given_by_aws()
+
+
+def test_a_program_that_plays_the_instances_endpoint_is_asked_whose_key_it_has() -> None:
+    found, name = Credentials("ASIAX", "s", "t", "iam-role"), "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+    for host, aws in (
+        ("127.0.0.1:9911", False),
+        ("localhost", False),
+        ("169.254.169.254", True),
+        ("[fd00:ec2::254]", True),
+    ):
+        assert ChainCredentials(found, Setup("", (), {name: f"http://{host}/"})).given_by_aws() is aws
+        link = Link("p", {"ec2_metadata_service_endpoint": f"http://{host}"})
+        assert ChainCredentials(found, Setup("p", (link,), {})).given_by_aws() is aws
 
 
 # --- chains ---
@@ -297,6 +320,27 @@ def test_a_source_that_fails_later_on_keeps_its_user_protected() -> None:
     assert later.users == {(OTHER, "ann")}
     assert "could not be asked" in later.unknown[0]
     assert later.suspects == frozenset()
+
+
+@pytest.mark.parametrize(("method", "suspects"), [("custom-process", {(ANY, ANY)}), ("sso", set())])
+def test_a_source_that_gave_a_roles_session_and_fails_later_on_may_be_anybodys(
+    method: str, suspects: set[tuple[str, str]]
+) -> None:
+    class Source(Credentials):  # type: ignore[misc]  # botocore ships no types
+        def get_frozen_credentials(self) -> Any:
+            if self.access_key == "gone":
+                raise FileNotFoundError(2, "No such file or directory", "/none")
+            return super().get_frozen_credentials()
+
+    source = Source("ASIABASE", "s", "t", method)
+    asked = ByKey(ASIATOP=identity(ROLE), ASIABASE=identity(ROLE))
+    gateway = gateway_of(role_over(source), asked.aws)
+    gateway.caller()
+    source.access_key = "gone"
+    later = gateway.caller(again=True)
+    assert later.users == frozenset()
+    assert later.suspects == suspects
+    assert "could not be asked" in later.unknown[0]
 
 
 def test_a_source_that_cannot_be_asked_may_be_anybody() -> None:

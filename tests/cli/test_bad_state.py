@@ -124,6 +124,36 @@ def test_a_copy_that_is_not_whole_is_not_used(sk: Desk, run: str) -> None:
         assert sk.inactive == _OFF
 
 
+def test_keys_that_a_copy_does_not_know_of_are_in_doubt(sk: Desk, run: str) -> None:
+    """Another machine's worker went on, or the copy could not be written."""
+    damage(sk)
+    copy = sk.home / "reverse" / f"{run}.jsonl"
+    copy.write_text(copy.read_text().splitlines(keepends=True)[0])
+    said = sk("undo", run)
+    assert (said.code, sk.inactive) == (1, _OFF), said.err
+    assert said.out.count("the ledger does not say that this run deactivated it") == len(_OFF)
+    said = sk("undo", run, "--key", sk.key("web", 1))
+    assert (said.code, sk.inactive) == (1, _OFF), said.err
+    assert "is left alone" in said.out
+
+
+def test_keys_in_doubt_are_found_under_a_new_name_and_what_aws_does_not_say_is_in_doubt(
+    sk: Desk, run: str
+) -> None:
+    query(sk, "DELETE FROM sparekey_entries WHERE seq > 1", "DELETE FROM sparekey_claims")
+    (sk.home / "reverse" / f"{run}.jsonl").unlink()
+    with sk.aws.state.lock:
+        account = sk.aws.state.accounts[ACCOUNT]
+        user = account.users.pop("web")
+        user.rename("shop", "/", sk.aws.clock.now())
+        account.users["shop"] = user
+    sk.deny("iam:ListAccessKeys", target="batch")
+    said = sk("undo", run)
+    assert said.code == 1, said.err
+    assert said.out.count("the ledger does not say that this run deactivated it") == 1
+    assert said.out.count("whether it is off is not known") == 2
+
+
 def test_a_copy_that_others_may_write_is_not_used(sk: Desk, run: str) -> None:
     damage(sk)
     (sk.home / "reverse" / f"{run}.jsonl").chmod(0o620)
@@ -167,6 +197,9 @@ def test_keys_that_an_older_backup_does_not_know_are_in_doubt(sk: Desk, run: str
     said = sk("undo", run)
     assert (said.code, sk.inactive) == (1, _OFF)
     assert said.out.count("the ledger does not say that this run deactivated it") == len(_OFF)
+    said = sk("undo", run, "--key", sk.key("web", 1))
+    assert (said.code, sk.inactive) == (1, _OFF)
+    assert said.out.count("is left alone") == 1
 
 
 def test_a_run_that_the_ledger_forgot_names_the_way_by_hand(sk: Desk, run: str) -> None:

@@ -30,7 +30,7 @@ def test_a_policy_is_shown_with_where_each_value_is_from(sk: Desk) -> None:
     said = sk("config", "validate")
     assert said.code == 0
     assert said.out.startswith(
-        f"{path} is valid: 2 exemptions, 0 rotators, 1 probe, 1 change window; digest "
+        f"{path} is valid: 2 exemptions, 0 rotators, 0 never_reactivate entries, 1 probe, 1 change window; digest "
     )
     rows = {row["field"]: row for row in json.loads(sk("config", "show", "--format", "json").out)}
     assert rows["quiet"] == {"field": "quiet", "value": "50d", "source": str(path)}

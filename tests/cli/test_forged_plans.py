@@ -324,7 +324,7 @@ def test_undo_names_the_run_and_its_keys_first(sk: Desk) -> None:
     sk("apply", sk.plan, "--yes")
     for short in ("r", "r-", sk.run[:5], "x" + sk.run, "*", "%"):
         said = sk("undo", short)
-        assert (said.code, said.error) == (2, f"no run matches {short!r}")
+        assert (said.code, said.error) == (2, f"{short!r} is not the id of a run: nothing was done")
     assert len(sk.inactive) == 3
     said = sk("undo", sk.run[:6], "--key", sk.key("web", 1))
     assert said.code == 0

@@ -1,6 +1,7 @@
 """What AWS knows and a listing does not show: quarantined users, renamed users, the root user's keys."""
 
 import json
+import shutil
 from datetime import timedelta
 
 from cli.desk import ACCOUNT, Desk
@@ -31,6 +32,34 @@ def test_a_quarantined_users_keys_are_held_until_a_person_retires_one(sk: Desk) 
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 0, said.err
     assert sk.inactive == {"web/1"}
+
+
+def test_a_retired_key_of_a_quarantined_user_stays_barred_when_another_machine_applies_the_plan(
+    sk: Desk,
+) -> None:
+    quarantine(sk, "web")
+    key = sk.key("web", 1)
+    assert sk("plan", "-o", sk.plan, "--user", "web", "--force", key, "--because", "leaked").code == 0
+    shutil.rmtree(sk.home)
+    said = sk("apply", sk.plan, "--yes", "--force", key, "--no-watch", "--format", "json")
+    assert said.code == 0, said.err
+    (step,) = json.loads(said.out)["steps"]
+    assert step["never_reactivate"].startswith("AWS has quarantined the user")
+    assert sk.inactive == {"web/1"}
+
+
+def test_the_console_notices_a_quarantine_when_it_reads_some_users_afresh(sk: Desk) -> None:
+    here = app.connect()
+    audit = app.study(here, mode="list")
+    quarantine(sk, "web")
+    again = reread(here, audit, [(ACCOUNT, "web")])
+    plan = app.decide(here, again.snapshot)
+    assert {step.reason for step in plan.steps if step.user == "web"} == {"quarantined"}
+    sk.deny("iam:ListEntitiesForPolicy")
+    again = reread(here, audit, [(ACCOUNT, "web")])
+    plan = app.decide(here, again.snapshot)
+    assert {step.reason for step in plan.steps} == {"quarantine-unread"}
+    assert plan.unread
 
 
 def test_the_rule_finds_users_with_one_key_too_and_is_critical_in_every_format(sk: Desk) -> None:

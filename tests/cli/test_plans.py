@@ -70,6 +70,7 @@ def test_a_plan_that_is_not_as_it_was_made(sk: Desk, whole: bytes, change: Chang
     sk.plan.write_bytes(change(whole))
     said = sk("apply", sk.plan, "--yes")
     assert (said.code, said.out) == (1, "")
+    assert said.error.startswith(f"{sk.plan}: ")
     assert told in said.error
     assert sk.writes == 0
     assert not (sk.home / "sparekey.db").exists()

@@ -333,6 +333,8 @@ def test_other_accounts_are_read_and_those_that_are_not_are_named(browser: Brows
         expect(page.get_by_role("row", name="Former shop")).to_contain_text("AWS says that it is suspended")
         page.goto(f"{console.origin}/users")
         page.get_by_label("Account").select_option("222233334444")
+        # The list is narrowed by the server: what is chosen before its answer would be chosen in the old list.
+        expect(page.get_by_label(f"Choose web-frontend in {MAIN}")).to_have_count(0)
         page.get_by_label("Choose web-frontend in 222233334444").check()
         expect(page.locator("#chosen")).to_have_text("1 user chosen")
         page.get_by_role("button", name="Review the plan").click()

@@ -8,7 +8,7 @@ import pytest
 
 from sparekey.choose import Asked
 from sparekey.errors import RefusedError, SparekeyError
-from sparekey.model import AccessKey, Account, Caller, LastUsed, Snapshot, Usage, User
+from sparekey.model import AccessKey, Account, Caller, LastUsed, Snapshot, Unreadable, Usage, User
 from sparekey.plan import LIFETIME, Plan, PlanError, check_usable, decode, encode, make
 from sparekey.policy import Policy, Span
 from strategies import NOW
@@ -162,3 +162,15 @@ def test_a_key_of_a_user_who_is_left_out_is_refused() -> None:
     assert make(snapshot, Policy(), NOW, wanted=lambda _account, name: name != "alice").steps == ()
     with pytest.raises(SparekeyError, match="AKIA0 is not an active key"):
         make(snapshot, Policy(), NOW, asked=asked, wanted=lambda _account, name: name != "alice")
+
+
+def test_what_a_usage_source_could_not_read_is_unread_in_the_plan() -> None:
+    fault = Unreadable("day/x.json.gz", "not JSON")
+    usages = tuple(
+        Usage(key, "archive", NOW - timedelta(days=90), NOW, 0, 0, 0, (), unread=(fault,))
+        for key in ("AKIAOLD", "AKIANEW")
+    )
+    keys = tuple(AccessKey(key, "Active", NOW - timedelta(days=30), WORKS) for key in ("AKIAOLD", "AKIANEW"))
+    user = User("alice", f"arn:aws:iam::{ACCOUNT}:user/alice", keys)
+    snapshot = Snapshot(NOW, ROLE, (Account(ACCOUNT, "aws", (user,), NOW),))
+    assert make(snapshot, Policy(), NOW, usages=usages).unread == (fault,)

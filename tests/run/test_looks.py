@@ -110,7 +110,7 @@ def test_work_that_was_lost_without_an_entry_is_handed_out_again_a_minute_later(
     def lose(_run: str, _account: str) -> None:
         handed.append((engine.clock.now() - NOW).total_seconds())
 
-    engine.enqueue = lose  # type: ignore[method-assign]
+    engine.enqueue = lose  # type: ignore[method-assign, assignment]
     engine.open(plan_for(engine.aws))
     for _ in range(3):
         engine.supervisor.look()

@@ -7,11 +7,14 @@ from msgspec import structs
 
 from run.fake import ACCOUNT, NOW, FakeAws, plan_for, small_company
 from run.virtual import FakeProbes, VirtualEngine
+from sparekey.cli.verbs.undo import _announced
+from sparekey.cli.verbs.worker import came_of
 from sparekey.notify import of_rollback, of_run
 from sparekey.policy import NeverReactivate, Policy
 from sparekey.probes import Reading
 from sparekey.run.drive import drive
-from sparekey.run.entries import Options
+from sparekey.run.entries import Options, Undoing
+from sparekey.run.record import _with_reading
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.steps import never_reactivates, reactivate
 from sparekey.run.work import load_run
@@ -46,6 +49,10 @@ def test_an_unhealthy_probe_brings_back_all_keys_but_those() -> None:
     # Recorded once, however often the probe is asked, and the waves are stopped.
     assert engine.kinds(run).count("not-reactivated") == 1
     assert engine.kinds(run).count("stopped") == 1
+    assert came_of(step) == "NOT REACTIVATED, only a person may do that"
+    back = next(step for step in engine.record(run).steps if step.key == "AKIABATCH1")
+    assert came_of(back) == "rolled back"
+    assert came_of(structs.replace(back, state="rollback_failed")).startswith("ROLLBACK FAILED")
     message = of_rollback(engine.record(run), step)
     assert message.subject == f"sparekey did not reactivate {KEY} of api in {ACCOUNT}"
     assert message.urgent
@@ -65,6 +72,37 @@ def test_a_person_reactivates_it_by_name() -> None:
     drive((reactivate(engine.hands, opened, USER, KEY, "undo", "asked"),), engine.clock)
     assert engine.states(run)[KEY] == "undone"
     assert engine.aws.status("api", KEY) == "Active"
+
+
+def test_an_undo_of_the_whole_run_that_was_cut_off_leaves_it_to_a_person() -> None:
+    engine, _probes, run = watched()
+    engine.run(until=NOW + timedelta(hours=1))
+    engine.hands.note(run, Undoing("ops"))  # and whoever asked for it died before anything else
+    engine.run(until=NOW + timedelta(hours=2))
+    states = engine.states(run)
+    assert (states[KEY], states["AKIABATCH1"]) == ("watching", "undone")
+    step = next(step for step in engine.record(run).steps if step.key == KEY)
+    assert step.not_reactivated == "undo"
+    assert engine.aws.status("api", KEY) == "Inactive"
+
+
+@pytest.mark.parametrize("cause", ["probe", "no-active-key"])
+def test_nothing_that_happens_after_an_undo_of_the_whole_run_brings_it_back(cause: str) -> None:
+    engine, probes, run = watched()
+    engine.run(until=NOW + timedelta(hours=1))
+    engine.hands.note(run, Undoing("ops"))
+    engine.run(until=NOW + timedelta(hours=2))
+    if cause == "probe":
+        probes.says = lambda _name: RED
+    else:
+        for name, status in engine.aws.statuses("api").items():
+            if status == "Active":
+                engine.aws.set("api", name, "Inactive")
+    engine.run(until=NOW + timedelta(hours=15))
+    step = next(step for step in engine.record(run).steps if step.key == KEY)
+    assert step.not_reactivated == ("rollback" if cause == "probe" else "no-active-key")
+    assert engine.aws.status("api", KEY) == "Inactive"
+    assert ("api", KEY, "Active") not in engine.aws.writes
 
 
 def test_a_user_without_an_active_key_gets_none_of_those_back() -> None:
@@ -119,3 +157,25 @@ def test_the_way_back_by_hand_leaves_them_out(aws: FakeAws) -> None:
     (line,) = (line for line in lines if KEY in line)
     assert line.startswith("# never reactivated without a person (--never-reactivate rm -rf /): aws iam")
     assert all("\n" not in line for line in lines)
+
+
+def test_undo_announces_what_it_leaves_inactive() -> None:
+    engine, _, run = watched()
+    engine.run(until=NOW + timedelta(minutes=1))
+    record = engine.record(run)
+    total = sum(step.state in ("watching", "unwatched") for step in record.steps)
+    assert _announced(record, "").endswith(
+        f"reactivates {total - 1} keys: {total - 1} in account {ACCOUNT}; "
+        "1 stays Inactive: only --key reactivates it"
+    )
+    assert _announced(record, KEY).endswith(f"reactivates 1 key: 1 in account {ACCOUNT}")
+
+
+def test_a_probe_that_answers_the_same_again_is_shown_once() -> None:
+    notes: tuple[str, ...] = ("stopped by x",)
+    for said in ("green: fine", "green: fine", "red: HTTP 500", "green: fine"):
+        notes = _with_reading(notes, "probe web is ", said)
+    assert notes == (
+        "stopped by x",
+        *(f"probe web is {said}" for said in ("green: fine", "red: HTTP 500", "green: fine")),
+    )

@@ -26,6 +26,7 @@ from sparekey.aws.errors import DeniedError, NotEnteredError
 from sparekey.choose import Asked
 from sparekey.errors import RefusedError, SparekeyError
 from sparekey.guards import Limits
+from sparekey.model import Quarantined
 from sparekey.plan import Plan, PlannedAccount, check_usable
 from sparekey.policy import Policy
 
@@ -35,8 +36,13 @@ OTHERS = tuple(f"{number:012}" for number in range(2, 40))
 class Gateway(FakeGateway):
     """An account of the fake that also tells its alias and how many users it has."""
 
+    leaked: tuple[Quarantined, ...] = ()
+
     def alias(self) -> str:
         raise DeniedError("not allowed")
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        return self.leaked
 
     def summary(self) -> SimpleNamespace:
         return SimpleNamespace(users=sum(account == self.account for account, _ in self.aws.users))
@@ -98,6 +104,44 @@ def test_users_of_an_account_that_cannot_be_entered_are_unread(monkeypatch: pyte
     assert again.deactivations == ()
     assert {step.reason for step in again.held} == {"unread"}
     assert len(again.unread) == 3
+
+
+def test_users_whom_aws_has_quarantined_since_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    aws, plan = company()
+    monkeypatch.setattr(Gateway, "leaked", (Quarantined("api", "", "AWSCompromisedKeyQuarantineV3"),))
+    again = rechecking.decide_again(cast("App", FakeApp(aws)), plan, CALLER, {}, "", None)
+    assert {(step.user, step.reason) for step in again.held} == {("api", "quarantined")}
+    assert len(again.deactivations) == 3
+
+
+def test_a_forced_key_of_a_quarantined_user_is_brought_back_by_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aws, plan = company()
+    step = next(step for step in plan.deactivations if step.user == "api")
+    forced = msgspec.structs.replace(step, reason="forced")
+    steps = tuple(forced if one is step else one for one in plan.steps)
+    plan = msgspec.structs.replace(plan, steps=steps, asked=Asked(force={step.key: "leaked"}))
+    monkeypatch.setattr(Gateway, "leaked", (Quarantined("api", "", "AWSCompromisedKeyQuarantineV3"),))
+    decided = rechecking.decide_again(cast("App", FakeApp(aws)), plan, CALLER, {}, "", None)
+    again = next(step for step in decided.deactivations if step.user == "api")
+    assert "quarantined" in again.never_reactivate
+
+
+def test_where_nobody_says_who_is_quarantined_all_are_held_and_unread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aws, plan = company()
+
+    def deny(_self: Any) -> None:
+        raise DeniedError("not allowed")
+
+    monkeypatch.setattr(Gateway, "quarantined", deny)
+    again = rechecking.decide_again(cast("App", FakeApp(aws)), plan, CALLER, {}, "", None)
+    assert {step.reason for step in again.steps} == {"quarantine-unread"}
+    assert [entry.what for entry in again.unread] == [
+        f"whom AWS has quarantined for a leaked key in account {ACCOUNT}"
+    ]
 
 
 def test_a_user_who_is_gone_is_held() -> None:

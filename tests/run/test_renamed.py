@@ -84,6 +84,7 @@ def test_a_renamed_users_key_is_not_deactivated(pairs: tuple[tuple[str, str], ..
     step = engine.record(run).steps[0]
     assert (step.state, step.release) == ("held", "make a new plan")
     assert "renamed" in step.why
+    assert "is called" not in step.why
 
 
 @renamed

@@ -12,6 +12,7 @@ from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 from sparekey import usage
+from sparekey.aws.errors import NoCredentialsError
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.model import Usage
 from sparekey.usage.buckets import S3Place
@@ -110,7 +111,7 @@ def test_without_credentials_it_says_so(s3: Any, monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
-    with pytest.raises(BadInputError, match="no AWS credentials"):
+    with pytest.raises(NoCredentialsError, match="no AWS credentials"):
         read("s3://trail")
 
 

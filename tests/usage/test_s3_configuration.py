@@ -381,3 +381,34 @@ def test_credentials_that_cannot_be_had_are_an_error(s3: S3, tmp_path: Path, set
     with pytest.raises(SparekeyError):
         read(profile="broken")
     assert s3.asked == []
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_what_a_credential_helper_prints_is_not_shown(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    helper, config, count = tmp_path / "helper", tmp_path / "leaky", tmp_path / "count"
+    count.write_text("")
+    soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()  # so it is asked again at once
+    answer = {
+        "Version": 1,
+        "AccessKeyId": OLD,
+        "SecretAccessKey": "x",
+        "SessionToken": "t",
+        "Expiration": soon,
+    }
+    helper.write_text(
+        f"#!/bin/sh\necho >> {count}\nif [ $(wc -l < {count}) -le {good} ]; then echo '{json.dumps(answer)}'\n"
+        "else echo 'the password is hunter2' >&2; exit 1; fi\n"
+    )
+    helper.chmod(0o700)
+    config.write_text(f"[profile leaky]\nregion = us-east-1\ncredential_process = {helper}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "leaky")
+    with pytest.raises(SparekeyError) as failed:
+        usage.read("archive=s3://b/p", [OLD], Request())
+    assert count.read_text().count("\n") == good + 1
+    assert "'leaky' (credential_process) ended with an error" in failed.value.message
+    assert "hunter2" not in f"{failed.value.message} {failed.value.hint}"

@@ -29,7 +29,10 @@ def read_plan(path: Path) -> Plan:
         raise BadInputError(
             f"the plan {path} cannot be read: {error.strerror}", "Make one: sparekey plan -o plan.json"
         ) from error
-    return planning.decode(content)
+    try:
+        return planning.decode(content)
+    except planning.PlanError as error:
+        raise planning.PlanError(f"{path}: {error.message}; nothing was changed", error.hint) from error
 
 
 # Far more than a plan of 100,000 steps has, and little enough to be held in memory.

@@ -56,16 +56,21 @@ def _reread(app: App, account: Account, users: frozenset[UserId]) -> Account:
             now = listed.get(_owner(gateway, user))
             found = _read_again(gateway, now) if now else None
             if found is not None:
-                seen[found.name] = msgspec.structs.replace(found, quarantine=user.quarantine)
-    return msgspec.structs.replace(account, users=tuple(user for _, user in sorted(seen.items())))
+                seen[found.name] = found
+    # A plan made of this page is not decided on anew: whose key has leaked since must show here.
+    leaked = reading.read_quarantine(gateway) if account.quarantine else ()
+    return msgspec.structs.replace(
+        account,
+        users=tuple(reading.marked(user, leaked) for _, user in sorted(seen.items())),
+        quarantine=leaked if isinstance(leaked, Unreadable) else bool(account.quarantine),
+    )
 
 
 def _read_again(gateway: AccountGateway, user: User) -> User | None:
     try:
-        found = reading.read_user(gateway, user.name, arn=user.arn, created=user.created, id_=user.id)
+        return reading.read_user(gateway, user.name, arn=user.arn, created=user.created, id_=user.id)
     except NotFoundError:
         return None
-    return msgspec.structs.replace(found, quarantine=user.quarantine)
 
 
 def _owner(gateway: AccountGateway, user: User) -> str:

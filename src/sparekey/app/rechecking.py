@@ -51,14 +51,20 @@ def _read(app: App, plan: Plan, caller: Caller) -> Snapshot:
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="recheck") as pool:
         users = dict(zip(sorted(arns), pool.map(read, sorted(arns)), strict=True))
         aliases = dict(zip(gateways, pool.map(_alias, gateways.values()), strict=True))
+        leaked = dict(zip(gateways, pool.map(_quarantine, gateways.values()), strict=True))
     partitions = {account.id: account.partition for account in plan.accounts}
     accounts = tuple(
         Account(
             account,
             partitions.get(account, app.gateway.partition),
-            tuple(user for (of, _), user in users.items() if of == account and user),
+            tuple(
+                reading.marked(user, leaked[account])
+                for (of, _), user in users.items()
+                if of == account and user
+            ),
             now,
             aliases[account],
+            quarantine=told if isinstance(told := leaked[account], Unreadable) else True,
         )
         for account in gateways
     )
@@ -72,6 +78,13 @@ def _read_user(gateway: AccountGateway, name: str, arn: str) -> User | None:
         return None
     except NotEnteredError as error:
         return User(name, arn, Unreadable("account", error.message, error.code))
+
+
+def _quarantine(gateway: AccountGateway) -> reading.Quarantine:
+    try:
+        return reading.read_quarantine(gateway)
+    except NotEnteredError as error:
+        return Unreadable("account", error.message, error.code)
 
 
 def _alias(gateway: AccountGateway) -> str:

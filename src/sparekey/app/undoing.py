@@ -3,18 +3,21 @@
 import os
 from collections.abc import Callable
 from contextlib import closing
+from itertools import islice
 
 from msgspec import structs
 
 from sparekey.app.session import App
 from sparekey.aws.errors import AwsError, NotFoundError
-from sparekey.errors import BadInputError
+from sparekey.aws.gateway import AccountGateway
+from sparekey.errors import BadInputError, RefusedError
 from sparekey.home import home
 from sparekey.ledger import Entry, FencedError, SchemaError, StateError
 from sparekey.model import INACTIVE, Caller, RunRecord, StepRecord
 from sparekey.probes import Probes, Tools
+from sparekey.recheck import UserId
 from sparekey.run.copies import put_back
-from sparekey.run.runs import Runs, check_run_id
+from sparekey.run.runs import Runs, check_key, check_run_id
 from sparekey.run.salvage import scratch_state, unknown_run, way_by_hand
 from sparekey.run.state import State
 
@@ -22,6 +25,9 @@ OnEvent = Callable[[Entry], None]
 OnStart = Callable[[RunRecord], None]
 # Of so many users it is asked whether a key is off that the ledger does not know to be off.
 _LOOKED_AT = 200
+_UNEXPLAINED = (
+    "AWS shows it Inactive, but the ledger does not say that this run deactivated it; it is left alone"
+)
 
 
 def undo(
@@ -46,13 +52,18 @@ def undo(
             notes = tuple(put_back(state.ledger, state.copies, run))
             runs = _runs(app, state, caller)
             _refuse_forgotten(runs, run)
-            on_start(runs.show(run))
+            _announce(runs.show(run), key, on_start)
             record = runs.undo(run, key, on_event=on_event)
-            return _with_unexplained(app, _noted(record, *notes))
+            return _with_unexplained(app, _noted(record, *notes), key)
     except (FencedError, SchemaError):
         raise
     except StateError as error:
         return _undo_without_state(app, caller, url, run, key, on_start, on_event, error)
+
+
+def _announce(record: RunRecord, key: str, on_start: OnStart) -> None:
+    check_key(record.id, key, record.steps)
+    on_start(record)
 
 
 def _refuse_forgotten(runs: Runs, run: str) -> None:
@@ -91,53 +102,63 @@ def _undo_without_state(
             raise cause from error
         try:
             runs = _runs(app, state, caller)
-            on_start(runs.show(run))
+            _announce(runs.show(run), key, on_start)
             record = runs.undo(run, key, on_event=on_event)
         except BadInputError as unknown:
             raise unknown_run(unknown, cause) from error
     return _noted(
-        record,
+        _with_unexplained(app, record, key),
         f"{error.message}; the keys of the run were read from {' and '.join(sources)}",
         f"this undo is not on record: run `sparekey undo {record.id}` again once the state can be written, or the "
         "run may go on where it stood",
     )
 
 
-def _with_unexplained(app: App, record: RunRecord) -> RunRecord:
+def _with_unexplained(app: App, record: RunRecord, key: str) -> RunRecord:
     """The record, with keys in doubt that are off although the ledger does not say that the run did it.
 
-    So it is after an older backup was restored; but somebody else may have switched them off for a reason.
+    So it is after an older backup was restored, or by a copy that lacks the end; but somebody else may have
+    switched them off for a reason. A `key` that was named is held where the run has not deactivated it.
     """
-    planned = [step for step in record.steps if step.state == "planned"]
-    users = sorted({(step.account, step.user) for step in planned})
-    off: set[tuple[str, str, str]] = set()
-    notes: list[str] = []
-    for account, user in users[:_LOOKED_AT]:
+
+    def is_asked(step: StepRecord) -> bool:
+        return step.key == key and step.state in ("planned", "held") if key else step.state == "planned"
+
+    asked: dict[UserId, list[StepRecord]] = {}
+    for step in filter(is_asked, record.steps):
+        asked.setdefault((step.account, step.user), []).append(step)
+    doubtful: dict[str, str] = {}
+    for (account, user), steps in islice(sorted(asked.items()), _LOOKED_AT):
         try:
-            keys = app.account(account).list_keys(user)
-            off |= {(account, user, key.id or "") for key in keys if key.status == INACTIVE}
-        except NotFoundError:
-            continue
-        except AwsError as error:
-            notes.append(
-                f"whether keys of user {user} in account {account} are off is not known: {error.message}"
+            off = _inactive(app.account(account), user, steps[0].key)
+        except (AwsError, RefusedError) as error:
+            doubtful |= dict.fromkeys(
+                (step.key for step in steps), f"whether it is off is not known: {error.message}"
             )
-    if len(users) > _LOOKED_AT:
-        notes.append(f"{len(users) - _LOOKED_AT} further users of the plan were not looked at")
-    steps = tuple(_in_doubt(record, step) if _id(step) in off else step for step in record.steps)
-    return _noted(structs.replace(record, steps=steps), *notes)
+        else:
+            doubtful |= dict.fromkeys(off & {step.key for step in steps}, _UNEXPLAINED)
+    found = tuple(
+        _in_doubt(record, step, doubtful[step.key]) if is_asked(step) and step.key in doubtful else step
+        for step in record.steps
+    )
+    more = len(asked) - _LOOKED_AT
+    notes = (f"{more} further users of the plan were not looked at",) if more > 0 else ()
+    return _noted(structs.replace(record, steps=found), *notes)
 
 
-def _id(step: StepRecord) -> tuple[str, str, str]:
-    return step.account, step.user, step.key
+def _inactive(gateway: AccountGateway, user: str, key: str) -> set[str]:
+    """The keys of a user that are off, whatever the user is called now; raises AwsError."""
+    try:
+        keys = gateway.list_keys(user)
+    except NotFoundError:
+        keys = gateway.list_keys(gateway.owner_of(key))
+    return {found.id for found in keys if found.id and found.status == INACTIVE}
 
 
-def _in_doubt(record: RunRecord, step: StepRecord) -> StepRecord:
-    if step.state != "planned":
-        return step
+def _in_doubt(record: RunRecord, step: StepRecord, why: str) -> StepRecord:
     return structs.replace(
         step,
         state="in_doubt",
-        why="AWS shows it Inactive, but the ledger does not say that this run deactivated it; it is left alone",
-        release=f"if the run did (an older backup was restored), its line in reverse/{record.id}.sh reactivates it",
+        why=why,
+        release=f"if the run did (as before an older backup), its line in reverse/{record.id}.sh reactivates it",
     )

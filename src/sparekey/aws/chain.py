@@ -24,7 +24,10 @@ ASSUMED = "assume-role"
 _FROM_AWS = frozenset({"iam-role", "container-role", "sso", "assume-role-with-web-identity", "login"})
 # They last until a person has to sign in again.
 _SIGN_INS = frozenset({"sso", "login"})
-_LOOPBACK = ("127.", "localhost", "[::1]", "::1")
+# https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+_CONTAINER_HOSTS = frozenset({"169.254.170.2", "169.254.170.23", "fd00:ec2::23"})
+# https://docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html
+_INSTANCE_HOSTS = frozenset({"169.254.169.254", "fd00:ec2::254"})
 _VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -74,11 +77,8 @@ class ChainCredentials:
 
     def given_by_aws(self) -> bool:
         """True where AWS gave out the session at the bottom, and no user's key can have taken it."""
-        bottom = self.links[-1]
-        method = str(getattr(bottom, "method", ""))
-        if method == "container-role":
-            return not _on_this_machine(self.setup.environ)
-        return method in _FROM_AWS
+        method = str(getattr(self.links[-1], "method", ""))
+        return method in _FROM_AWS and not _played(method, self.setup)
 
     def _refreshes(self) -> bool:
         asks = getattr(self._found, "refresh_needed", None)
@@ -127,11 +127,22 @@ def _ends(link: Any) -> bool:
     return method in _SIGN_INS or method == "env"  # nobody sets the variables again
 
 
-def _on_this_machine(environ: Mapping[str, str]) -> bool:
-    """True where a program on this machine plays the container's endpoint, by whatever key it has."""
-    if environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
+def _played(method: str, setup: Setup) -> bool:
+    """True where the endpoint is not AWS's own: a program may play it, by whatever key it has."""
+    if method == "container-role" and not setup.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
+        return not _is_at(setup.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", ""), _CONTAINER_HOSTS)
+    if method == "iam-role":
+        named = [setup.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "")]
+        named += [link.get("ec2_metadata_service_endpoint") for link in setup.links]
+        return not all(_is_at(endpoint, _INSTANCE_HOSTS) for endpoint in named if endpoint)
+    return False
+
+
+def _is_at(address: str, hosts: frozenset[str]) -> bool:
+    try:
+        return urlsplit(address).hostname in hosts
+    except ValueError:
         return False
-    return urlsplit(environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")).netloc.startswith(_LOOPBACK)
 
 
 def resolve(session: Session, environ: Mapping[str, str] | None = None) -> ChainCredentials:

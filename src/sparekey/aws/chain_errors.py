@@ -157,7 +157,8 @@ def _half(error: Exception, setup: Setup) -> AwsError:
     if told.get("provider") == "env":
         return NoCredentialsError(f"{_NONE}: {told.get('cred_var')} is not set", _ENV_HINT)
     return NoCredentialsError(
-        f"{_NONE}: {told.get('cred_var')} is missing in {setup.subject}{_leaning(setup)}"
+        f"{_NONE}: {told.get('cred_var')} is missing in {setup.subject}{_leaning(setup)}",
+        "Add it there, or name another profile (`--profile NAME`).",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 from xml.etree.ElementTree import Element
 
 from sparekey.aws.client import Client, Principal
-from sparekey.aws.errors import BadAnswerError
+from sparekey.aws.errors import BadAnswerError, NotFoundError
 from sparekey.aws.paging import Pages
 from sparekey.model import NEVER_USED, AccessKey, LastUsed, User
 
@@ -67,6 +67,7 @@ class Keys:
     def list_keys(self, user: str) -> tuple[AccessKey, ...]:
         """Every access key of a user, all pages, `last_used` not read.
 
+        IAM does not distinguish names by case, and exemptions do: only who is called exactly so is meant.
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListAccessKeys.html
         """
         return self._keys({"UserName": user})
@@ -76,15 +77,19 @@ class Keys:
         return self._keys({})
 
     def _keys(self, params: Mapping[str, Any]) -> tuple[AccessKey, ...]:
-        members = self._pages("ListAccessKeys", params, "AccessKeyMetadata")
-        return tuple(
-            AccessKey(
-                id=_text(member, "AccessKeyId"),
-                status=sys.intern(_text(member, "Status")),
-                created=_time(member, "CreateDate"),
+        found = []
+        for member in self._pages("ListAccessKeys", params, "AccessKeyMetadata"):
+            asked, name = params.get("UserName", ""), member.findtext("UserName", "")
+            if name != asked and name.casefold() == asked.casefold():
+                raise NotFoundError(f"no user is called {asked}: AWS lists the keys of {name}")
+            found.append(
+                AccessKey(
+                    id=_text(member, "AccessKeyId"),
+                    status=sys.intern(_text(member, "Status")),
+                    created=_time(member, "CreateDate"),
+                )
             )
-            for member in members
-        )
+        return tuple(found)
 
     def last_used(self, key_id: str) -> LastUsed:
         """IAM's own last use of a key; a key never used has no date.

@@ -125,10 +125,10 @@ class Signers:
         except AwsError as error:
             known = self._bottoms.get(id(bottom))
             found.unknown.add(f"the credentials behind {subject} could not be asked: {error.message}")
-            if known:
-                found.users |= {(known.account, known.user)} - {(known.account, "")}
-            else:
-                found.suspects.add((ANY, ANY))
+            if known and known.user:
+                found.users.add((known.account, known.user))
+            elif not credentials.given_by_aws():
+                found.suspects.add((ANY, ANY))  # a role's session says nothing of whose key took it
             return
         long_term = not frozen.token
         if long_term:

@@ -28,7 +28,7 @@ _SAID = {
 _OF_RUN = {
     "resumed": "the run goes on",
     "stopped": "the run is stopped: no further key is deactivated",
-    "undoing": "the run is undone",
+    "undoing": "undo requested",
 }
 _WRONG = frozenset({"failed", "in_doubt", "reactivating", "rollback_failed"})
 _NOT_YET = frozenset({"applied", "planned"})

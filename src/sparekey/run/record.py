@@ -464,7 +464,9 @@ class _Flags(Value, frozen=True):
             case Probed():
                 output = clean_line(said.output, OUTPUT_LIMIT)
                 colour = {True: "green", False: "red", None: "unanswered"}[said.green]
-                return change(self, notes=(*self.notes, f"probe {said.probe} is {colour}: {output}"))
+                return change(
+                    self, notes=_with_reading(self.notes, f"probe {said.probe} is ", f"{colour}: {output}")
+                )
             case Unobserved():
                 note = f"probe {said.probe} was not asked from {short(said.since)} to {short(said.until)}"
                 return change(self, notes=(*self.notes, note))
@@ -474,6 +476,12 @@ class _Flags(Value, frozen=True):
                 return change(self, notes=(*self.notes, note))
             case _:
                 return self
+
+
+def _with_reading(notes: tuple[str, ...], probe: str, reading: str) -> tuple[str, ...]:
+    """The notes with what a probe answered, which is left out where its last note is the same."""
+    last = next((note for note in reversed(notes) if note.startswith(probe)), "")
+    return notes if last == probe + reading else (*notes, probe + reading)
 
 
 _WAITS = "waits for wave"
@@ -488,7 +496,7 @@ def _step(
         known = KeyFacts(state="held", release=step.release)
     elif known.state == "planned" and waves.get((step.account, step.user), 1) > wave:
         known = msgspec.structs.replace(known, why=f"{_WAITS} {waves[step.account, step.user]}")
-    if known.name and known.name != step.user:
+    if known.name and known.name != step.user and f"renamed to {known.name} " not in known.why:
         renamed = f"its user is called {known.name} now"
         known = msgspec.structs.replace(known, why=f"{known.why}; {renamed}" if known.why else renamed)
     return StepRecord(

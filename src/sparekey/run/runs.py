@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,8 +15,8 @@ from sparekey.aws.deleting import KeyDeleter
 from sparekey.clock import Clock
 from sparekey.errors import BadInputError, RefusedError, SparekeyError
 from sparekey.ledger import Entry, FencedError, StateAwayError, StateError, StoppedError, WorkerSeen
-from sparekey.model import AccessKey, Caller, RunRecord
-from sparekey.plan import Plan, encode
+from sparekey.model import AccessKey, Caller, RunRecord, StepRecord
+from sparekey.plan import Plan, Step, encode
 from sparekey.policy import Policy
 from sparekey.run import deleting, plans, waves
 from sparekey.run.deleting import Deletable
@@ -59,6 +59,7 @@ _SILENT = 3.0
 _SHORTEST_WATCH = timedelta(hours=48)
 _PREFIX = "r-"
 _SHORTEST_ID = 4
+_RUNS_HINT = "`sparekey runs` lists them; an id may be cut short to r- and four characters."
 _FINISHED = ("settled", "unwatched", "rolled_back", "undone")
 _UNDER_WAY = ("in_doubt", "applied", "confirmed", "reactivating")
 
@@ -426,8 +427,7 @@ class Runs:
         """
         run = self.find(run_id)
         opened = load_run(self._hands, run)
-        if key and not any(step.key == key for step in opened.plan.steps):
-            raise BadInputError(f"run {run} has no key {key}", f"`sparekey show {run}` lists its keys.")
+        check_key(run, key, opened.plan.steps)
         last = load_fold(self._hands, run).last
         who = self._hands.caller.arn
         if key:
@@ -500,13 +500,19 @@ def check_run_id(text: str) -> None:
     if not text.strip():
         raise BadInputError("the id of the run is empty", "`sparekey runs` lists them.")
     if not text.startswith(_PREFIX) or len(text) < len(_PREFIX) + _SHORTEST_ID:
-        raise _no_such_run(text, 0)
+        raise BadInputError(f"{text!r} is not the id of a run: nothing was done", _RUNS_HINT)
+
+
+def check_key(run: str, key: str, steps: Iterable[Step | StepRecord]) -> None:
+    """Raise BadInputError where a key is named that the run does not have."""
+    if key and not any(step.key == key for step in steps):
+        raise BadInputError(f"run {run} has no key {key}", f"`sparekey show {run}` lists its keys.")
 
 
 def _no_such_run(text: str, found: int) -> BadInputError:
     return BadInputError(
         f"{f'{found} runs match' if found else 'no run matches'} {text!r}",
-        "`sparekey runs` lists them; an id may be cut short to r- and four characters.",
+        _RUNS_HINT,
     )
 
 

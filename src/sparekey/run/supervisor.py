@@ -19,7 +19,7 @@ from sparekey.run.drive import DEADLINE
 from sparekey.run.entries import Because, Said, Stopped, Waiting, WaveStarted
 from sparekey.run.leases import Leases, Process
 from sparekey.run.record import KeyId, Run, RunFold, UserId, catch_up
-from sparekey.run.steps import look_at, reactivate
+from sparekey.run.steps import leave_inactive, look_at, never_reactivates, reactivate
 from sparekey.run.tasks import Task, Tasks
 from sparekey.run.turn import Hands, Turn, Work
 from sparekey.run.work import load_run, note_failure
@@ -339,4 +339,10 @@ def _come_back(
     hands: Hands, run: Run, user: UserId, keys: Iterable[tuple[KeyId, Because, str]]
 ) -> Work[None]:
     for key, because, why in keys:
-        yield from reactivate(hands, run, user, key[2], because, why)
+        turn = Turn(hands, run, user)
+        barred = never_reactivates(run, user, key[2]) if because == "undo" else ""
+        if barred and turn.facts(key[2]).coming_back is None:
+            # Of an undo of the whole run that was cut off; who names the key has stored an intent.
+            leave_inactive(turn, key[2], because, "", barred)
+        else:
+            yield from reactivate(hands, run, user, key[2], because, why)

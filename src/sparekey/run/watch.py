@@ -105,7 +105,7 @@ def _return(
         if red and facts.not_reactivated != "rollback":
             why = "; ".join(f"probe {name} turned red: {output}" for name, output in red.items())
             return ("rollback", why), due
-    if fold.undoing and facts.ours and facts.state != "failed" and facts.not_reactivated != "undo":
+    if fold.undoing and facts.ours and facts.state != "failed" and not facts.not_reactivated:
         return ("undo", "asked"), _silent_since(fold, now)
     return None, due
 

@@ -38,7 +38,7 @@ def list_user(turn: Turn, key: str) -> Work[User]:
             return seen or User(turn.user[1], "", ())
         if name != turn.name:
             turn.name = name
-            why = f"its user {turn.user[1]} is called {name} now"
+            why = f"{turn.user[1]} is called {name} now"
             turn.say_last(Renamed(*turn.user, key, name, why))
         if wait is not None:
             yield wait

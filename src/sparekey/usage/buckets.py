@@ -23,7 +23,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
-from sparekey.aws.errors import Answer, from_answer, from_botocore
+from sparekey.aws.chain import ChainCredentials, resolve
+from sparekey.aws.chain_errors import Setup, explain
+from sparekey.aws.errors import Answer, from_answer
 from sparekey.clock import SystemClock
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.usage.bounds import LARGEST, TOO_LARGE
@@ -87,16 +89,12 @@ class S3Place:
         return session
 
     @cached_property
-    def _credentials(self) -> Any:
+    def _credentials(self) -> ChainCredentials:
         try:
-            credentials = self._session.get_credentials()
-        except (BotoCoreError, ClientError, ValueError, OSError) as error:
-            raise from_botocore(error, f"reading {self.root}") from error
-        if credentials is None:
-            raise BadInputError(
-                f"no AWS credentials to read {self.url} with", "Set AWS_PROFILE, or copy the archive here."
-            )
-        return credentials
+            session = self._session
+            return resolve(session)
+        except BotoCoreError as error:  # a profile that there is not
+            raise explain(error, Setup(self.profile or "", (), os.environ)) from None
 
     @cached_property
     def _found(self) -> Bucket:
@@ -107,7 +105,7 @@ class S3Place:
             signing = request.context.get("signing", {}).get("region") or region_name
             asked.append((request.url, signing or "us-east-1"))
 
-        _ = self._credentials
+        self._credentials.get_frozen_credentials()  # its failures are told without what a helper printed
         try:
             client = self._session.create_client(
                 "s3", endpoint_url=self.endpoint, config=Config(user_agent_extra="sparekey")
@@ -116,7 +114,7 @@ class S3Place:
             prefix = f"{self._prefix}/" if self._prefix else ""
             client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=1)
         except (BotoCoreError, ClientError, ValueError, OSError, RecursionError) as error:
-            raise self._refused(error) from error
+            raise self._refused(error) from None  # botocore's own error may quote what a helper printed
         url, region = asked[-1]
         parts = urlsplit(url)
         path = parts.path.rstrip("/")
@@ -128,7 +126,7 @@ class S3Place:
     def _refused(self, error: Exception) -> UnreadError:
         """What S3, or the way to it, said to the listing."""
         if not isinstance(error, ClientError):
-            told = from_botocore(error, "s3:ListObjectsV2")
+            told = explain(error, self._credentials.setup, self._session)
             return UnreadError(f"{self.root} could not be listed: {told.message}", told.hint)
         answer = error.response.get("Error", {})
         meta = error.response.get("ResponseMetadata", {})

@@ -38,6 +38,7 @@ def validate(config: Path | None) -> None:
     counts = (
         plural(len(policy.exempt), "exemption"),
         plural(len(policy.rotators), "rotator"),
+        plural(len(policy.never_reactivate), "never_reactivate entry", "never_reactivate entries"),
         plural(len(policy.probes), "probe"),
         plural(len(policy.windows), "change window"),
     )

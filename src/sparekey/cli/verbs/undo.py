@@ -55,12 +55,20 @@ def COMMAND(  # noqa: N802
 def _announced(record: "RunRecord", key: str) -> str:
     """What is about to be done: of which run, how many keys, in which accounts."""
     off = [step for step in record.steps if step.state in _OFF and key in ("", step.key)]
+    barred = [] if key else [step for step in off if step.never_reactivate]
+    off = [step for step in off if step not in barred]
     keys = f"{len(off):,} key{'' if len(off) == 1 else 's'}"
     where = ", ".join(
         f"{count:,} in account {account}" for account, count in sorted(_by_account(off).items())
     )
+    stay = ""
+    if barred:
+        verb, them = ("stays", "it") if len(barred) == 1 else ("stay", "them")
+        stay = f"; {len(barred):,} {verb} Inactive: only --key reactivates {them}"
     begun = f"{record.opened:%Y-%m-%d %H:%M} UTC by {record.caller}"
-    return f"undo of run {record.id} (started {begun}): reactivates {keys}{': ' if where else ''}{where}"
+    return (
+        f"undo of run {record.id} (started {begun}): reactivates {keys}{': ' if where else ''}{where}{stay}"
+    )
 
 
 def _by_account(steps: "list[StepRecord]") -> "Counter[str]":

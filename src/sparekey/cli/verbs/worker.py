@@ -23,8 +23,8 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
     """Carry the runs that were handed over, and watch those that were applied; until Ctrl-C or SIGTERM.
 
     Any number of workers share the runs of one PostgreSQL database (SPAREKEY_DATABASE_URL); with SQLite, one
-    at a time. Asked twice, a worker ends at once. It needs credentials that it can renew. --notify is told
-    of each automatic rollback, and of each that failed, once an hour for as long as it fails.
+    at a time. Asked twice, a worker ends at once. It needs credentials that it can renew. --notify sends
+    each automatic rollback, and each that failed, once an hour for as long as it fails.
     """
     from sparekey import app
 
@@ -48,10 +48,7 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
     app.check_targets(here, targets)
 
     def told(record: "RunRecord", step: "StepRecord") -> None:
-        what = "rolled back"
-        if step.state == "rollback_failed":
-            what = "ROLLBACK FAILED, the key is still inactive beside an unhealthy probe"
-        tell(f"{what}: {step.account}  {step.user}  {step.key} (run {record.id}): {step.why}")
+        tell(f"{came_of(step)}: {step.account}  {step.user}  {step.key} (run {record.id}): {step.why}")
         failures = app.tell_of_rollback(here, record, step, targets)
         tell(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
 
@@ -60,3 +57,12 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
 
     app.work(here, over.is_set, told, failed, tell, tell)
     tell("ended; what is not finished waits for the next worker")
+
+
+def came_of(step: "StepRecord") -> str:
+    """What became of a key that was to be reactivated without a person."""
+    if step.state == "rolled_back":
+        return "rolled back"
+    if step.state == "rollback_failed":
+        return "ROLLBACK FAILED, the key is still inactive beside an unhealthy probe"
+    return "NOT REACTIVATED, only a person may do that"

@@ -265,7 +265,7 @@ class _Reading:
         if not self._logs and not self._refused and not self._progress.unread:
             raise UnreadError(
                 f"nothing under {root} is a CloudTrail log file of what was asked for",
-                "Name the folder above AWSLogs, and check --since, --until, --account and --region.",
+                "Name the folder above AWSLogs, and check --since, --until, --usage-account and --usage-region.",
             )
 
     def _usages(self) -> tuple[Usage, ...]:

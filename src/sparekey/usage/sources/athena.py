@@ -195,7 +195,7 @@ def ddl(
             raise BadInputError(f"{word!r} is no account, region or organization id")
     if not accounts or not regions:
         raise BadInputError(
-            "a table needs its accounts and regions", "Name each with --account and --region."
+            "a table needs its accounts and regions", "Name each with --usage-account and --usage-region."
         )
     root = f"{bucket}/AWSLogs/{organization + '/' if organization else ''}"
     return _DDL.format(
