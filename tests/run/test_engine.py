@@ -552,7 +552,7 @@ def test_two_plans_with_the_same_beginning_have_runs_of_their_own(world: World) 
     first = runs.apply(world.plan, Policy())
     twin = msgspec.structs.replace(world.plan, digest=world.plan.digest[:8] + "0" * 56)
     assert runs.run_id(twin) == f"r-{twin.digest[:32]}" != first.id
-    with pytest.raises(BadInputError, match="no run match"):
+    with pytest.raises(BadInputError, match="is not the id of a run"):
         runs.show("r-zz")
     assert runs.warnings(world.plan, Policy(), Options(watch=8 * 86400.0)) == (
         "nothing will notice a breakage for 3 of 3 users: no probe",
@@ -572,7 +572,7 @@ def _until(what: object) -> None:
 def test_ids_are_unique_and_may_be_cut_short(world: World) -> None:
     runs = world.runs()
     assert runs.run_id(world.plan) == f"r-{world.plan.digest[:8]}"
-    with pytest.raises(BadInputError, match="no run match"):
+    with pytest.raises(BadInputError, match="is not the id of a run"):
         runs.show("r-")
     record = runs.apply(world.plan, Policy())
     with pytest.raises(BadInputError, match="has no key AKIANONE"):
@@ -616,3 +616,17 @@ def test_reversing_by_hand_runs_nothing_that_a_forged_plan_says(world: World) ->
     lines = reverse_commands(msgspec.structs.replace(world.plan, steps=(forged,)))
     assert lines[0] == r"# account 1 touch forged\u000d\u2028touch forged"
     assert lines[1].startswith("aws iam update-access-key --user-name '' ")
+
+
+def test_a_worker_that_waits_for_another_names_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparekey.run.runs._SILENT", 0.0)
+    other, notices, looks = Leases(world.state.ledger, world.state), list[str](), iter(range(300))
+    other.start()
+    assert other.acquire("queue") is not None
+    world.runs().work(
+        lambda: bool(notices) or next(looks, None) is None, every=0.01, on_notice=notices.append
+    )
+    other.stop()
+    assert [notice.partition(" (last heartbeat")[0] for notice in notices] == [
+        f"waiting for {other.id} on {other.name}, which runs the queue"
+    ]

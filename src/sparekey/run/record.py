@@ -297,7 +297,7 @@ def _failed(facts: KeyFacts, said: Failed, at: datetime) -> KeyFacts:
     ):
         # Nobody asked for it, so nobody would see it fail: its own state, and it is tried again.
         state = "rollback_failed"
-        why = f"this key is still inactive, and could not be reactivated ({why}); it is tried again"
+        why = f"could not be reactivated ({why}); it is tried again"
     else:
         state = "failed"
     facts = change(facts, state=state, why=why, changed_at=at, tries=facts.tries + 1)

@@ -213,12 +213,13 @@ class Runs:
         `credentials_until` is when the worker's credentials end for good, None where it can renew them. Of every
         unfinished run, whoever is at work on it, `on_event` is told each new entry, and `on_failure` once, as
         (run, why), each thing that work has failed with since. `on_notice` hears why the state cannot be used,
-        other than that it is away: that is for whoever started the worker to notice.
+        other than that it is away: that is for whoever started the worker to notice; and which process runs the
+        queue, where this one waits for it.
         """
         me = WorkerSeen("", os.uname().nodename, self._clock.now(), credentials_until)
         failures, faults = _Failures(on_failure), _Faults(on_notice)
         with self._process(me) as process:
-            feed = Feed(self._state.ledger)
+            feed, waiting = Feed(self._state.ledger), _WaitingFor(process, "", on_notice)
 
             def hear() -> None:
                 for entry in feed.new():
@@ -229,6 +230,7 @@ class Runs:
                 with faults.reported():
                     process.look()
                     hear()
+                    waiting.look()
                 process.rest(every)
             with faults.reported():
                 hear()
@@ -563,6 +565,7 @@ class _WaitingFor:
         """Say it, if it is time."""
         if time.monotonic() - self._since < _SILENT:
             return
+        self._since = time.monotonic()
         leases, held = self._process.leases, self._process.leases.held()
         alive = leases.alive()
         for name, does in ((lease_of(self._run), f"supervises run {self._run}"), ("queue", "runs the queue")):
