@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,14 +13,23 @@ import msgspec
 
 from sparekey.aws.deleting import KeyDeleter
 from sparekey.clock import Clock
-from sparekey.errors import BadInputError, RefusedError, SparekeyError
-from sparekey.ledger import Entry, FencedError, StateAwayError, StateError, StoppedError, WorkerSeen
+from sparekey.errors import BadInputError, RefusedError, SparekeyError, UnexpectedError
+from sparekey.ledger import (
+    Entry,
+    FencedError,
+    Observation,
+    StateAwayError,
+    StateError,
+    StoppedError,
+    WorkerSeen,
+)
 from sparekey.model import AccessKey, Caller, RunRecord
 from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
 from sparekey.run import deleting, plans, waves
 from sparekey.run.deleting import Deletable
 from sparekey.run.drive import drive
+from sparekey.run.emergency import Emergency, Owed, Told
 from sparekey.run.entries import (
     Opened,
     Options,
@@ -56,6 +65,8 @@ CALLS = 8
 _POLL, _LOOK = 0.1, 1.0
 # Seconds without any entry after which a command says whom it waits for.
 _SILENT = 3.0
+# A fault that comes back within so many seconds is the same one.
+_LASTING = 60.0
 _SHORTEST_WATCH = timedelta(hours=48)
 _PREFIX = "r-"
 _SHORTEST_ID = 4
@@ -72,6 +83,14 @@ def _ignore_failure(_run: str, _why: str) -> None:
 
 
 def _ignore_notice(_text: str) -> None:
+    return
+
+
+def _ignore_told(_told: Told) -> None:
+    return
+
+
+def _ignore_entry(_entry: Entry, _record: RunRecord) -> None:
     return
 
 
@@ -206,29 +225,52 @@ class Runs:
         on_event: Callable[[Entry], None] = _ignore,
         on_failure: OnFailure = _ignore_failure,
         on_notice: OnNotice = _ignore_notice,
+        on_emergency: Callable[[Told], None] = _ignore_told,
+        on_event_without_state: Callable[[Entry, RunRecord], None] = _ignore_entry,
     ) -> None:
         """Watch and carry runs until told to stop; on SQLite it waits for its turn at the queue.
 
         `credentials_until` is when the worker's credentials end for good, None where it can renew them. Of every
         unfinished run, whoever is at work on it, `on_event` is told each new entry, and `on_failure` once, as
         (run, why), each thing that work has failed with since. `on_notice` hears why the state cannot be used,
-        other than that it is away: that is for whoever started the worker to notice.
+        other than that it is away: that is for whoever started the worker to notice. Where the state cannot be
+        used for a while, `on_emergency` is told by what the runs are watched until it can, and
+        `on_event_without_state` each entry that is then made, with its run's record.
         """
         me = WorkerSeen("", os.uname().nodename, self._clock.now(), credentials_until)
         failures, faults = _Failures(on_failure), _Faults(on_notice)
         with self._process(me) as process:
-            feed = Feed(self._state.ledger)
+            feed, copies = Feed(self._state.ledger), self._state.copies
+            emergency = Emergency(
+                self._hands,
+                self._state.directory,
+                self._state.url if self._state.shared else "",
+                watched=process.watched,
+                owe=process.owe,
+                tell=on_emergency,
+                on_event=on_event_without_state,
+            )
 
             def hear() -> None:
                 for entry in feed.new():
+                    copies.add(self._state.ledger, entry)
                     failures.tell(entry)
                     on_event(entry)
 
-            while not until():
-                with faults.reported():
-                    process.look()
-                    hear()
-                process.rest(every)
+            with faults.reported():
+                for run, _ in self._state.ledger.unfinished():
+                    copies.catch_up(self._state.ledger, run)
+            emergency.start()
+            try:
+                while not until():
+                    with faults.reported():
+                        process.look()
+                        if process.sound:
+                            emergency.sound()
+                        hear()
+                    process.rest(every)
+            finally:
+                emergency.stop()
             with faults.reported():
                 hear()
 
@@ -532,6 +574,21 @@ class _Process:
         self.engine.listen()
         self._supervisor.look()
 
+    @property
+    def sound(self) -> bool:
+        """True where the last look was at every run, and this process can write."""
+        return self._supervisor.sound and self.leases.beating
+
+    def watched(self) -> Mapping[str, Mapping[str, Observation]]:
+        """The runs with watched keys that this process supervises, and what their probes answered last."""
+        return self._supervisor.watched()
+
+    def owe(self, owed: Owed) -> None:
+        """Let the supervision put on record what came back without the state."""
+        for run, keys in owed.items():
+            if keys:
+                self._supervisor.owe(run, keys)
+
     def busy(self, run: str) -> bool:
         """True while this process reactivates keys of a run."""
         return self._tasks.busy(("return", run))
@@ -594,7 +651,7 @@ class _Faults:
 
     def __init__(self, report: OnNotice) -> None:
         self._report = report
-        self._last = ""
+        self._last, self._at = "", 0.0
 
     @contextmanager
     def reported(self) -> Iterator[None]:
@@ -603,9 +660,16 @@ class _Faults:
             yield
         except StateAwayError:
             return
-        except StateError as error:
-            if error.message != self._last:
-                self._report(f"{error.message}; it is tried again")
-            self._last = error.message
+        except SparekeyError as error:
+            self._say(error.message)
+        except Exception as error:  # noqa: BLE001  # a worker that ends watches nothing
+            self._say(UnexpectedError.of(error).message)
         else:
-            self._last = ""
+            if time.monotonic() - self._at > _LASTING:
+                self._last = ""
+
+    def _say(self, fault: str) -> None:
+        self._at = time.monotonic()
+        if fault != self._last:
+            self._last = fault
+            self._report(f"{fault}; it is tried again")
