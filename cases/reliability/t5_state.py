@@ -94,7 +94,7 @@ def ro():
             if r.returncode != 0: note("ro: cannot be played:", r.stderr.strip()); return
             form("ro: unhealthy while the disk is read-only, every key is reactivated", red(lab), tail(w))
             # Files that are open stay writable under a read-only bind mount: then there is nothing to tell.
-            if "rolled_back" not in lab.states(run).values(): told(w, lab, "ro")
+            if set(lab.states(run).values()) == {"watching"}: told(w, lab, "ro")
             u = lab.cli("undo", run)
             form("ro: undo works", u.returncode == 0 and not lab.inactive(), u.returncode, u.stderr[-300:])
             subprocess.run(["mount", "-o", "remount,rw", home])

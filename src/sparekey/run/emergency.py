@@ -57,11 +57,11 @@ class Emergency:
         owe: Callable[[Owed], None],
         tell: Callable[[Told], None],
         on_event: Callable[[Entry, RunRecord], None],
-        after: int = AFTER,
+        after: int = 0,
     ) -> None:
         self._hands, self._directory, self._url = hands, directory, url
         self._watched, self._owe, self._tell, self._on_event = watched, owe, tell, on_event
-        self._after = after
+        self._after = after or AFTER
         # Ticks of this thread, not seconds: a process that was frozen has done nothing wrong.
         self._silent = 0
         self._over = threading.Event()

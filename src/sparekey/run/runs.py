@@ -502,7 +502,19 @@ class Runs:
 
     def list(self) -> tuple[RunRecord, ...]:
         """Every run, oldest first."""
-        return tuple(_RECORDS.get(self._state.ledger, run) for run in self._runs())
+        unfinished = dict(self._state.ledger.unfinished())
+        heads = self._state.ledger.heads()
+        return tuple(self._summary(run, heads[run], ended=run not in unfinished) for run in self._runs())
+
+    def _summary(self, run: str, head: str, *, ended: bool) -> RunRecord:
+        """A run's record, which is kept where the run has ended: its entries are not read again."""
+        kept = self._state.summaries.get(run, head) if ended else None
+        if kept is not None:
+            return kept
+        record = _RECORDS.get(self._state.ledger, run)
+        if ended:
+            self._state.summaries.put(record)
+        return record
 
     def _runs(self) -> tuple[str, ...]:
         return tuple(run for run in self._state.ledger.runs() if run.startswith(_PREFIX))

@@ -29,6 +29,7 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
     cannot be used: then keys come back by what is known without it.
     """
     from sparekey import app
+    from sparekey.errors import SparekeyError
 
     over = threading.Event()
 
@@ -71,13 +72,18 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
         aside.soon(lambda: tell(text))
 
     with aside.going():
-        app.work(
-            here,
-            over.is_set,
-            lambda record, step: aside.soon(lambda: rolled_back(record, step)),
-            lambda run, why: aside.soon(lambda: failed(run, why)),
-            say,
-            say,
-            lambda what: aside.soon(lambda: emergency(what)),
-        )
+        try:
+            app.work(
+                here,
+                over.is_set,
+                lambda record, step: aside.soon(lambda: rolled_back(record, step)),
+                lambda run, why: aside.soon(lambda: failed(run, why)),
+                say,
+                say,
+                lambda what: aside.soon(lambda: emergency(what)),
+            )
+        except SparekeyError as error:
+            why = f"the worker has ended: {error.message}; it watches no run until it is started again"
+            aside.soon(lambda: emergency(app.Told(why, (), ())))
+            raise
     tell("ended; what is not finished waits for the next worker")
