@@ -41,7 +41,7 @@ def play(mode):
         if off:
             form(f"{mode}: refused, and the notification says so", any("still inactive" in h or "could not" in h or "ailed" in h for h in HITS), HITS, tail(w))
             form(f"{mode}: so does stderr", "ROLLBACK FAILED" in w.log.read_text(), tail(w))
-            form(f"{mode}: so does `runs`", "rollback_failed" in lab.cli("runs").stdout, lab.cli("runs").stdout[-300:])
+            form(f"{mode}: so does `runs`", "ROLLBACK FAILED" in lab.cli("runs").stdout, lab.cli("runs").stdout[-300:])
         else: note(f"{mode}: was not refused")
         if mode == "denied": state.faults.clear()
         if mode == "clock": offset.write_text("0")

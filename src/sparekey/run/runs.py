@@ -661,8 +661,8 @@ class _Failures:
 class _Faults:
     """Faults of the state, which end no watch; one that is not a state that is away is reported once."""
 
-    def __init__(self, report: OnNotice) -> None:
-        self._report = report
+    def __init__(self, report: OnNotice, lasting: float = _LASTING) -> None:
+        self._report, self._lasting = report, lasting
         self._last, self._at = "", 0.0
 
     @contextmanager
@@ -677,7 +677,7 @@ class _Faults:
         except Exception as error:  # noqa: BLE001  # a worker that ends watches nothing
             self._say(UnexpectedError.of(error).message)
         else:
-            if time.monotonic() - self._at > _LASTING:
+            if time.monotonic() - self._at >= self._lasting:
                 self._last = ""
 
     def _say(self, fault: str) -> None:
