@@ -83,7 +83,7 @@ def dns():
         (lab.dir / "nodns").touch(); lab.health.say["app"] = 500; time.sleep(25)
         unasked = lab.inactive()
         note("dns: asked while no name resolves:", len([t for t in lab.health.asked["app"] if t > time.time() - 20]), "times; inactive", len(unasked))
-        (lab.dir / "nodns").unlink(); form("dns: over, every key is reactivated", back(lab, "dns:"), lab.states(run), tail(w)); fine(lab, run, "dns")
+        told(w, "dns"); (lab.dir / "nodns").unlink(); form("dns: over, every key is reactivated", back(lab, "dns:"), lab.states(run), tail(w)); fine(lab, run, "dns")
 
 
 def restart():

@@ -15,7 +15,7 @@ from sparekey.ledger import Entry, Observation
 from sparekey.model import RunRecord
 from sparekey.policy import Policy
 from sparekey.probes import Reading
-from sparekey.run import emergency, leases
+from sparekey.run import emergency, leases, supervisor
 from sparekey.run.copies import Copies
 from sparekey.run.emergency import Emergency, Told
 from sparekey.run.entries import Options
@@ -132,6 +132,32 @@ def test_who_has_no_copy_says_that_nobody_watches(watched: Watch, tmp_path: Path
     assert told[0].unwatched == (watched.run,)
     assert f"NOBODY WATCHES {watched.run}" in told[0].text
     assert watched.key_is("Inactive")
+
+
+def test_one_run_that_fails_is_watched_beside_the_others(
+    watched: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, broken = supervisor._Supervised.look, threading.Event()  # a fault of our own
+
+    def fail(one: supervisor._Supervised, seq: int) -> object:
+        if broken.is_set() and one.lease is not None:
+            raise ZeroDivisionError
+        return look(one, seq)
+
+    monkeypatch.setattr(supervisor._Supervised, "look", fail)  # see above
+    monkeypatch.setattr(supervisor, "_AFTER_FAULT", timedelta(seconds=0.1))
+
+    def begin() -> None:
+        _wait(lambda: len(watched.probes.asked) > 3)
+        broken.set()
+        watched.red.set()
+
+    beginner = threading.Thread(target=begin)
+    beginner.start()
+    watched.work(lambda: watched.key_is("Active"))
+    beginner.join()
+    assert watched.key_is("Active")
+    assert watched.told[0].watched == (watched.run,)
 
 
 def test_a_worker_copies_what_others_have_written(watched: Watch) -> None:

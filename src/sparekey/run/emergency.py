@@ -64,6 +64,7 @@ class Emergency:
         self._after = after or AFTER
         # Ticks of this thread, not seconds: a process that was frozen has done nothing wrong.
         self._silent = 0
+        self._said: Told | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="emergency", daemon=True)
 
@@ -92,7 +93,7 @@ class Emergency:
                 begun = self._watch(watched)
             except Exception as error:  # noqa: BLE001  # whatever it is: somebody must hear of it, and it is tried again
                 begun = False
-                self._tell(_nobody(watched, why_failed(error)))
+                self._say(_nobody(watched, why_failed(error)))
             if not begun:
                 self._wait_for_state(_AGAIN)
 
@@ -107,26 +108,34 @@ class Emergency:
             known = [run for run in state.ledger.runs() if run in watched]
             missing = tuple(sorted(set(watched) - set(known)))
             if not known:
-                self._tell(_nobody(watched, "it cannot be read, and neither can a copy"))
+                self._say(_nobody(watched, "it cannot be read, and neither can a copy"))
                 return False
             heads = {run: load_fold(self._on(state.ledger), run).last for run in known}
             for run in known:
                 for name, observation in watched[run].items():
                     state.ledger.observe(run, name, observation)
-            self._tell(_somebody(tuple(known), missing, sources))
-            self._supervise(state.ledger)
+            self._say(_somebody(tuple(known), missing, sources))
+            self._supervise(state.ledger, set(watched))
             self._owe({run: came_back(state.ledger.entries(run, after=head)) for run, head in heads.items()})
-        self._tell(Told("the state can be used again; the runs are watched by it", tuple(known), ()))
+        if not self._silent:
+            self._say(Told("the state can be used again; the runs are watched by it", tuple(known), ()))
         return True
+
+    def _say(self, told: Told) -> None:
+        if told != self._said:
+            self._said = told
+            self._tell(told)
 
     def _on(self, ledger: Ledger) -> Hands:
         return dataclasses.replace(self._hands, ledger=ledger)
 
-    def _supervise(self, ledger: Ledger) -> None:
+    def _supervise(self, ledger: Ledger, runs: set[str]) -> None:
         hands = self._on(ledger)
         tasks = Threads(hands.clock, hands.calls)
         supervisor, feed = Supervisor(hands, _NoQueue(), tasks), Feed(ledger)
         while not self._over.is_set() and (self._silent or tasks.busy(("return",))):
+            if set(self._watched()) - runs and not tasks.busy(("return",)):
+                return  # more of them now: all are taken up anew
             supervisor.look()
             for entry in feed.new():
                 self._on_event(entry, load_record(hands, entry.run))
@@ -169,8 +178,8 @@ def _nobody(watched: Watched, why: str) -> Told:
 
 def _somebody(known: tuple[str, ...], missing: tuple[str, ...], sources: tuple[str, ...]) -> Told:
     text = (
-        f"the state cannot be used; {', '.join(known)} {'is' if len(known) == 1 else 'are'} watched by what is known "
-        f"without it ({', '.join(sources)}): keys come back beside an unhealthy probe, and none is deactivated"
+        f"the state cannot be used for {', '.join(known)}, watched by what is known without it "
+        f"({', '.join(sources)}): keys come back beside an unhealthy probe, and none is deactivated"
     )
     if missing:
         text += (

@@ -65,6 +65,8 @@ CALLS = 8
 _POLL, _LOOK = 0.1, 1.0
 # Seconds without any entry after which a command says whom it waits for.
 _SILENT = 3.0
+# Seconds since the last look that did not fail as a whole, after which the supervision does not come round.
+_COMES_ROUND = 10.0
 # A fault that comes back within so many seconds is the same one.
 _LASTING = 60.0
 _SHORTEST_WATCH = timedelta(hours=48)
@@ -576,6 +578,7 @@ class _Process:
 
     def __init__(self, hands: Hands, leases: Leases, engine: "Engine") -> None:
         self.leases, self.engine = leases, engine
+        self._looked = 0.0
         self._wake = threading.Event()
         self._tasks = Threads(hands.clock, hands.calls, self._wake.set)
         self._supervisor = Supervisor(hands, engine, self._tasks, leases)
@@ -585,6 +588,7 @@ class _Process:
         self.leases.mark()
         self.engine.listen()
         self._supervisor.look()
+        self._looked = time.monotonic()
 
     @property
     def sound(self) -> bool:
@@ -592,8 +596,12 @@ class _Process:
         return self._supervisor.sound and self.leases.beating
 
     def watched(self) -> Mapping[str, Mapping[str, Observation]]:
-        """The runs with watched keys that this process supervises, and what their probes answered last."""
-        return self._supervisor.watched()
+        """The runs that would have to be watched without the state, and what their probes answered last.
+
+        Those that cannot be looked at, or all where this process writes nothing or comes round no more.
+        """
+        well = self.leases.beating and time.monotonic() - self._looked < _COMES_ROUND
+        return self._supervisor.watched(failing=well)
 
     def owe(self, owed: Owed) -> None:
         """Let the supervision put on record what came back without the state."""

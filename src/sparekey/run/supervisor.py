@@ -83,9 +83,10 @@ class Supervisor:
         """False while a run could not be looked at, as when part of the ledger cannot be read."""
         return not self._not_before
 
-    def watched(self) -> Mapping[str, Mapping[str, Observation]]:
-        """The runs under supervision that have watched keys, and what their probes answered last."""
-        return dict(self._watched)
+    def watched(self, *, failing: bool) -> Mapping[str, Mapping[str, Observation]]:
+        """The runs (or those that fail) that have watched keys, and what their probes answered last."""
+        fail = set(self._not_before) if failing else self._watched.keys()
+        return {run: seen for run, seen in list(self._watched.items()) if run in fail}
 
     def owe(self, run: str, keys: Mapping[KeyId, str]) -> None:
         """Put on record that keys came back while the state could not be used, by setting them active again."""
