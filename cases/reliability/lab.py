@@ -97,7 +97,7 @@ class Lab:
         self.pol = pol
         self.aws = Sandbox(scenario); self.aws.start()
         self.url = url; self.more = env or {}
-        self.procs = []
+        self.procs, self.accounts = [], ()
     def env(self, **more):
         e = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "SPAREKEY_"))}
         e.update(self.aws.env()); e.update(SPAREKEY_HOME=str(self.home), COLUMNS="200")
@@ -200,6 +200,7 @@ class Lab:
     def check(self, run, undo=True):
         """Invariants at the end; list of what is broken."""
         bad = []
+        wait_for(lambda: "reactivating" not in self.states(run).values(), 40, 0.5)
         v = self.cli("ledger", "verify")
         if v.returncode != 0: bad.append(("verify", v.returncode, v.stdout[-300:], v.stderr[-300:]))
         rec = self.rec(run)
@@ -209,7 +210,7 @@ class Lab:
             if x.state in ("in_doubt", "applied", "reactivating"): bad.append(("unresolved", x.key, x.state, x.why))
         if self.without_active(): bad.append(("no active key", self.without_active()))
         if undo:
-            u = self.cli("undo", run)
+            u = self.cli("undo", run, *self.accounts)
             if u.returncode != 0: bad.append(("undo rc", u.returncode, u.stdout[-400:], u.stderr[-400:]))
             if self.inactive(): bad.append(("inactive after undo", self.inactive()))
             v = self.cli("ledger", "verify")

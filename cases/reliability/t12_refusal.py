@@ -23,7 +23,7 @@ def play(mode):
     env = dict(H_OFFSET_FILE=str(offset), PYTHONPATH=SITE) if mode == "clock" else None
     args = ()
     if mode == "role":
-        f = lab.dir / "accounts.toml"; f.write_text(f'[[account]]\nid = "{A}"\n[[account]]\nid = "{B}"\nrole = "SparekeyApply"\n'); args = ("--accounts", str(f))
+        f = lab.dir / "accounts.toml"; f.write_text(f'[[account]]\nid = "{A}"\n[[account]]\nid = "{B}"\nrole = "SparekeyApply"\n'); args = lab.accounts = ("--accounts", str(f))
     state = lab.aws.state
     def operator(status):
         for k in state.keys.values():

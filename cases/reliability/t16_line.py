@@ -42,6 +42,7 @@ def watching(seed, accounts=(ACC,), n=2, env=None, args=()):
     if len(accounts) > 1:
         f = lab.dir / "accounts.toml"; f.write_text("".join(f'[[account]]\nid = "{a}"\n' + ('role = "SparekeyApply"\n' if a != ACC else "") for a in accounts)); more = ("--accounts", str(f))
     else: more = ()
+    lab.accounts = more
     try:
         lab.plan(*more); w = lab.worker(*more, *args, env=env(lab) if env else None)
         lab.cli("apply", "plan.json", "--yes", *more); run = lab.runid()

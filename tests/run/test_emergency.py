@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,9 +183,12 @@ def test_a_run_that_ended_is_listed_without_its_entries(
     assert file.stat().st_mode & 0o777 == 0o600
     asked: list[str] = []
     entries = watched.state.ledger.entries
-    monkeypatch.setattr(
-        watched.state.ledger, "entries", lambda run, **more: asked.append(run) or entries(run, **more)
-    )
+
+    def read(run: str, **more: Any) -> tuple[Entry, ...]:
+        asked.append(run)
+        return entries(run, **more)
+
+    monkeypatch.setattr(watched.state.ledger, "entries", read)
     assert watched.runs.list() == listed
     assert asked == []
     for spoilt in (b"{", file.read_bytes().replace(b'"head":"', b'"head":"0')):
