@@ -110,28 +110,59 @@ def test_a_key_comes_back_although_the_file_is_locked(
     assert watched.state.ledger.verify(watched.run).broken == ()
 
 
+class Beside:
+    """An emergency watch whose supervision never comes round."""
+
+    def __init__(self, watched: Watch, directory: Path, url: str = "") -> None:
+        self.told: list[Told] = []
+        self.seen: dict[str, dict[str, Observation]] = {}
+        hands = Hands(
+            watched.state.ledger, watched.aws.clock, watched.aws.gateway, CALLER, probes=watched.probes
+        )
+        self.watch = Emergency(
+            hands,
+            directory,
+            url,
+            watched=lambda: self.seen,
+            owe=lambda _owed: None,
+            tell=self.told.append,
+            on_event=lambda _entry, _record: None,
+        )
+
+
 def test_who_has_no_copy_says_that_nobody_watches(watched: Watch, tmp_path: Path) -> None:
-    told: list[Told] = []
-    hands = Hands(watched.state.ledger, watched.aws.clock, watched.aws.gateway, CALLER, probes=watched.probes)
-    seen: dict[str, dict[str, Observation]] = {}
-    beside = Emergency(
-        hands,
-        tmp_path / "empty",
-        "",
-        watched=lambda: seen,
-        owe=lambda _owed: None,
-        tell=told.append,
-        on_event=lambda _entry, _record: None,
-    )
+    beside = Beside(watched, tmp_path / "empty")
     watched.red.set()
-    beside.start()
+    beside.watch.sound()
+    beside.watch.start()
     time.sleep(0.3)
-    assert told == []  # nothing is watched, so nobody misses it
-    seen[watched.run] = {}
-    _wait(lambda: told)
-    beside.stop()
-    assert told[0].unwatched == (watched.run,)
-    assert f"NOBODY WATCHES {watched.run}" in told[0].text
+    assert beside.told == []  # nothing is watched, so nobody misses it
+    beside.seen[watched.run] = {}
+    _wait(lambda: beside.told)
+    beside.watch.stop()
+    assert beside.told[0].unwatched == (watched.run,)
+    assert f"NOBODY WATCHES {watched.run}" in beside.told[0].text
+    assert watched.key_is("Inactive")
+
+
+def test_a_worker_that_begins_beside_a_bad_state_watches_by_the_copies(watched: Watch) -> None:
+    beside = Beside(watched, watched.state.directory)
+    watched.red.set()
+    beside.watch.start()
+    _wait(lambda: watched.key_is("Active"))
+    beside.watch.stop()
+    assert beside.told[0].watched == (watched.run,)
+
+
+def test_on_a_shared_state_the_copies_of_one_machine_do_not_say_which_runs_are_watched(
+    watched: Watch,
+) -> None:
+    beside = Beside(watched, watched.state.directory, "postgresql://sparekey@127.0.0.1:1/none")
+    watched.red.set()
+    beside.watch.start()
+    _wait(lambda: beside.told)
+    beside.watch.stop()
+    assert "which runs would have to be watched is not known" in beside.told[0].text
     assert watched.key_is("Inactive")
 
 

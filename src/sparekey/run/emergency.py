@@ -13,9 +13,12 @@ from pathlib import Path
 
 from sparekey.ledger import Entry, Ledger, Observation
 from sparekey.model import RunRecord, Value
+from sparekey.run import watch
+from sparekey.run.copies import Copies
 from sparekey.run.feed import Feed
 from sparekey.run.record import KeyId
 from sparekey.run.salvage import scratch_state
+from sparekey.run.state import REVERSE
 from sparekey.run.supervisor import Supervisor
 from sparekey.run.tasks import Threads
 from sparekey.run.turn import Hands
@@ -63,7 +66,7 @@ class Emergency:
         self._watched, self._owe, self._tell, self._on_event = watched, owe, tell, on_event
         self._after = after or AFTER
         # Ticks of this thread, not seconds: a process that was frozen has done nothing wrong.
-        self._silent = 0
+        self._silent, self._ever_sound = 0, False
         self._said: Told | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="emergency", daemon=True)
@@ -79,23 +82,29 @@ class Emergency:
 
     def sound(self) -> None:
         """The supervision has looked at every run, and could write."""
-        self._silent = 0
+        self._silent, self._ever_sound = 0, True
 
     def _run(self) -> None:
         while not self._over.wait(_EVERY):
             self._silent += 1
-            if self._silent < self._after:
+            # A process that begins takes a while to come round.
+            if self._silent < self._after * (1 if self._ever_sound else 2):
                 continue
             watched = {run: dict(seen) for run, seen in self._watched().items()}
-            if not watched:
+            if not watched and self._ever_sound:
                 continue
             try:
-                begun = self._watch(watched)
+                begun = self._watch(watched or self._with_copies())
             except Exception as error:  # noqa: BLE001  # whatever it is: somebody must hear of it, and it is tried again
                 begun = False
                 self._say(_nobody(watched, why_failed(error)))
             if not begun:
                 self._wait_for_state(_AGAIN)
+
+    def _with_copies(self) -> Watched:
+        """What a process may watch that has never seen the state whole: on one machine, the copies are complete."""
+        found = () if self._url else Copies(self._directory / REVERSE).runs()
+        return {run: {} for run in found}
 
     def _wait_for_state(self, ticks: int) -> None:
         while ticks > 0 and self._silent and not self._over.wait(_EVERY):
@@ -107,6 +116,11 @@ class Emergency:
         with scratch_state(self._directory, self._url, frozenset(watched)) as (state, sources):
             known = [run for run in state.ledger.runs() if run in watched]
             missing = tuple(sorted(set(watched) - set(known)))
+            if not self._ever_sound:
+                found = [run for run in known if watch.watched(load_fold(self._on(state.ledger), run))]
+                if known and not found:
+                    return False  # nothing is watched
+                known, missing = found, () if found else missing
             if not known:
                 self._say(_nobody(watched, "it cannot be read, and neither can a copy"))
                 return False
@@ -168,6 +182,8 @@ def came_back(entries: tuple[Entry, ...]) -> Mapping[KeyId, str]:
 
 def _nobody(watched: Watched, why: str) -> Told:
     runs = tuple(sorted(watched))
+    if not runs:
+        return Told("the state cannot be used, and which runs would have to be watched is not known", (), ())
     return Told(
         f"the state cannot be used: {why}; NOBODY WATCHES {', '.join(runs)}: no probe is asked and no key comes "
         "back by itself; SPAREKEY_HOME/reverse/RUN.sh has the commands that reactivate a run's keys",
