@@ -13,14 +13,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LONGEST = 1200  # seconds
+_HELPERS = ("common", "lab", "pg")
 
 
 def cases() -> Mapping[str, list[str]]:
     """Every case by its name, with the command that runs it."""
     shells = {path.parent.name: ["bash", str(path)] for path in HERE.glob("*/*/run.sh")}
-    scripts = {
-        path.stem: [sys.executable, str(path)] for path in HERE.glob("security/*.py") if path.stem != "common"
-    }
+    found = (path for kind in ("reliability", "security") for path in HERE.glob(f"{kind}/*.py"))
+    scripts = {path.stem: [sys.executable, str(path)] for path in found if path.stem not in _HELPERS}
     return dict(sorted((shells | scripts).items()))
 
 

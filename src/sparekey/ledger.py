@@ -153,6 +153,13 @@ _unfinished = (
     .where(_runs.c.unfinished)
     .order_by(_runs.c.run)
 )
+_last_of_chains = (
+    sa.select(_entries.c.run, sa.func.max(_entries.c.seq).label("seq")).group_by(_entries.c.run).subquery()
+)
+_heads = sa.select(_entries.c.run, _entries.c.hash).join(
+    _last_of_chains,
+    sa.and_(_entries.c.run == _last_of_chains.c.run, _entries.c.seq == _last_of_chains.c.seq),
+)
 _observed = sa.select(_observations).where(_observations.c.run == sa.bindparam("run"))
 _lease_of = sa.select(leases.c.holder, leases.c.epoch).where(leases.c.name == sa.bindparam("name"))
 _entries_of_user = (
@@ -462,6 +469,11 @@ class Ledger:
         """The hash of a run's last entry; GENESIS where the run has none."""
         with self.reading() as connection:
             return _head(connection, run)[1]
+
+    def heads(self) -> dict[str, str]:
+        """The hash of each chain's last entry."""
+        with self.reading() as connection:
+            return {row.run: row.hash for row in connection.execute(_heads)}
 
     def runs(self) -> tuple[str, ...]:
         """Every run, by the time of its first entry."""

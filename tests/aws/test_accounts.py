@@ -25,6 +25,7 @@ from sparekey.aws.client import Principal
 from sparekey.aws.errors import (
     ExpiredCredentialsError,
     NotEnteredError,
+    RejectedCredentialsError,
     SessionEndedError,
     UnreachableError,
 )
@@ -419,6 +420,20 @@ def test_a_write_in_a_session_that_has_ended_is_left_to_the_caller_to_send_again
     assert aws.count("UpdateAccessKey") == 1
     account.set_status("api", "AKIA", "Active")
     assert aws.count("AssumeRole") == 2
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_session_of_a_role_that_was_made_anew_is_taken_anew(times: int) -> None:
+    aws = ScriptedAws(
+        AssumeRole=lambda _: ok("AssumeRole", assumed()),
+        ListUsers=[*[failure("InvalidClientTokenId", 403)] * times, ok("ListUsers", page("Users", ""))],
+    )
+    account = connect(aws).enter(TARGET)
+    if times > 1:  # not for ever: the role is there, and its sessions are rejected all the same
+        with pytest.raises(RejectedCredentialsError):
+            list(account.list_users())
+    assert list(account.list_users()) == []
+    assert aws.count("AssumeRole") == times + 1
 
 
 def test_base_credentials_that_have_expired_are_not_asked_with_again() -> None:

@@ -3,12 +3,14 @@
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli.desk import ACCOUNT, ELSEWHERE, Desk
 from sparekey import app
 from sparekey.aws.gateway import Gateway
+from sparekey.ledger import StateError
 from sparekey.sandbox.state import Role
 
 PASSWORD = "hunter2secret"
@@ -115,3 +117,19 @@ def test_a_worker_says_that_nothing_renews_its_credentials(sk: Desk, token: str)
     said = sk("worker")
     assert said.code == 0
     assert ("nothing renews these credentials" in said.err) == bool(token)
+
+
+def test_a_worker_that_ends_by_a_fault_and_one_without_its_state_tell_whom_they_notify(sk: Desk) -> None:
+    def work(*given: Any) -> None:
+        *_, on_emergency = given
+        on_emergency(app.Told("the state cannot be used", (), ("r-1",)))
+        raise StateError("the database is away")
+
+    sk.patch.setattr(app, "work", work)
+    said = sk("worker", "--notify", "webhook:https://127.0.0.1:9/x")
+    assert said.code == 1
+    assert "the state cannot be used\n" in said.err
+    assert (
+        "the worker has ended: the database is away; it watches no run until it is started again" in said.err
+    )
+    assert said.err.count("not told: webhook:") == 2

@@ -455,6 +455,16 @@ def test_what_is_said_of_a_run_names_what_needs_a_person() -> None:
     assert notify.of_run(many).text.endswith("… and 10 more")
 
 
+def test_what_is_said_of_a_state_that_cannot_be_used() -> None:
+    told = notify.of_state("host", "the state\x1b cannot be used", ("r-1",), ())
+    assert told.subject.startswith("sparekey on host: the state")
+    assert "\x1b" not in told.subject
+    assert (told.event, told.urgent, told.data["watched"]) == ("state", True, "r-1")
+    told = notify.of_state("host", "why", ("r-1",), ("r-2", "r-3"))
+    assert told.subject == "NOBODY WATCHES r-2, r-3: the state of sparekey on host cannot be used"
+    assert (told.text, told.data["unwatched"]) == ("why", "r-2, r-3")
+
+
 def test_what_is_said_of_a_rollback() -> None:
     run = company.run()
     told = notify.of_rollback(run, run.steps[2])

@@ -120,21 +120,19 @@ def test_who_is_waited_for_is_told_once(tmp_path: Path) -> None:
     state.close()
 
 
-def test_a_fault_of_the_state_is_reported_once_and_a_state_that_is_away_by_others() -> None:
+@pytest.mark.parametrize(("lasting", "times"), [(0.0, 2), (60.0, 1)])
+def test_a_fault_of_the_state_is_reported_once_and_a_state_that_is_away_by_others(
+    lasting: float, times: int
+) -> None:
     reported = list[str]()
-    faults = _Faults(reported.append)
-    for error in (
-        None,
-        StateError("odd"),
-        StateError("odd"),
-        StateAwayError("away"),
-        None,
-        StateError("odd"),
-    ):
+    faults = _Faults(reported.append, lasting)
+    odd = (StateError("odd"), StateError("odd"))
+    for error in (None, *odd, StateAwayError("away"), None, odd[0], ZeroDivisionError()):
         with faults.reported():
             if error is not None:
                 raise error
-    assert reported == ["odd; it is tried again", "odd; it is tried again"]
+    assert reported[:-1] == ["odd; it is tried again"] * times
+    assert "ZeroDivisionError" in reported[-1]
 
 
 def broken() -> tuple[VirtualEngine, FakeProbes, str, list[Exception]]:

@@ -9,6 +9,7 @@ from sparekey.app.leaving import (
     tell_of_audit,
     tell_of_rollback,
     tell_of_run,
+    tell_of_state,
 )
 from sparekey.app.page import decide, encode_plan, reread, study
 from sparekey.app.practice import demo, practice_company, sandbox
@@ -46,6 +47,7 @@ from sparekey.home import Setting, load_policy, policy_file, settings
 from sparekey.ledger import Entry
 from sparekey.plan import Plan, Step
 from sparekey.report.asff import Sent
+from sparekey.run.emergency import Told
 from sparekey.run.entries import Options
 from sparekey.run.verify import Verification
 from sparekey.usage import Progress, Request
@@ -67,6 +69,7 @@ __all__ = [
     "Sent",
     "Setting",
     "Step",
+    "Told",
     "Verification",
     "Where",
     "apply",
@@ -113,6 +116,7 @@ __all__ = [
     "tell_of_audit",
     "tell_of_rollback",
     "tell_of_run",
+    "tell_of_state",
     "undo",
     "usage",
     "usage_of_accounts",

@@ -11,6 +11,7 @@ from sparekey.errors import BadInputError
 from sparekey.model import Audit, RunRecord, StepRecord
 from sparekey.report.asff import Sent, send
 from sparekey.report.json import read_audit
+from sparekey.run.emergency import Told
 
 
 def report_on(what: str, name: str, look: report.Look = report.PLAIN) -> Iterator[str]:
@@ -63,6 +64,14 @@ def tell_of_rollback(
 ) -> tuple[notify.Failure, ...]:
     """Tell that a key came back by itself; what fails is returned, never raised."""
     return notify.send(targets, notify.of_rollback(record, step), _settings(app))
+
+
+def tell_of_state(app: App, told: Told, targets: Sequence[str]) -> tuple[notify.Failure, ...]:
+    """Tell that the state cannot be used, or can again; what fails is returned, never raised."""
+    if not targets:
+        return ()
+    message = notify.of_state(os.uname().nodename, told.text, told.watched, told.unwatched)
+    return notify.send(targets, message, _settings(app))
 
 
 def _settings(app: App) -> notify.Settings:

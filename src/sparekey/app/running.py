@@ -29,6 +29,7 @@ from sparekey.probes import Probes, Tools
 from sparekey.recheck import with_counts
 from sparekey.run import verify as verification
 from sparekey.run.copies import faults_against
+from sparekey.run.emergency import Told
 from sparekey.run.entries import Options
 from sparekey.run.reverse import reverse_commands
 from sparekey.run.runs import Runs
@@ -303,19 +304,27 @@ def work(
     on_failure: Callable[[str, str], None] = lambda _run, _why: None,
     on_notice: Callable[[str], None] = lambda _text: None,
     on_state: Callable[[str], None] = lambda _what: None,
+    on_emergency: Callable[[Told], None] = lambda _told: None,
 ) -> None:
     """Carry and watch runs until `until` says so: what `sparekey worker` does.
 
     `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it, of
     every key that could not be brought back (`rollback_failed`), again every hour, and of every key that only a
     person may bring back; `on_failure` of a run and why the work on it failed; `on_notice` of faults of
-    the state; `on_state` when the state cannot be reached, and can again.
+    the state; `on_state` when the state cannot be reached, and can again; `on_emergency` when runs are watched
+    without it.
     """
     with runs_of(app) as runs, _own_state() as state, reporting(state, on_state):
         ends = app.gateway.credentials_end()
         heard = _Rollbacks(runs, app.clock, on_rollback or (lambda _record, _step: None))
         runs.work(
-            until, credentials_until=ends, on_event=heard.hear, on_failure=on_failure, on_notice=on_notice
+            until,
+            credentials_until=ends,
+            on_event=heard.hear,
+            on_failure=on_failure,
+            on_notice=on_notice,
+            on_emergency=on_emergency,
+            on_event_without_state=heard.hear_of,
         )
 
 
@@ -328,11 +337,19 @@ class _Rollbacks:
 
     def hear(self, entry: Entry) -> None:
         """An entry: only few kinds can end or fail a rollback."""
-        if entry.kind not in ("confirmed", "failed", "not-reactivated"):
+        if self._matters(entry):
+            self.hear_of(entry, self._runs.show(entry.run))
+
+    @staticmethod
+    def _matters(entry: Entry) -> bool:
+        if entry.kind == "confirmed":
+            return bool(entry.body["status"] == ACTIVE)
+        return entry.kind in ("failed", "not-reactivated")
+
+    def hear_of(self, entry: Entry, record: RunRecord) -> None:
+        """The same, with the record of its run."""
+        if not self._matters(entry):
             return
-        if entry.kind == "confirmed" and entry.body["status"] != ACTIVE:
-            return
-        record = self._runs.show(entry.run)
         for step in record.steps:
             if (step.account, step.key) == (entry.body["account"], entry.body["key"]):
                 self._look(record, step, entry.kind)

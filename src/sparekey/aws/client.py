@@ -28,6 +28,7 @@ from sparekey.aws.errors import (
     AwsError,
     BadAnswerError,
     ExpiredCredentialsError,
+    RejectedCredentialsError,
     SessionEndedError,
     ThrottledError,
     UnreachableError,
@@ -125,6 +126,19 @@ class Service:
         }
         parsed: dict[str, Any] = self.parser.parse(content, shape)
         return parsed
+
+
+def _is_of_a_role_made_anew(service: Service, error: AwsError) -> bool:
+    """True where AWS knows the session no more: its role was deleted, and may be there again, with another id.
+
+    Of other services the same answer may mean that a region is not enabled.
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids
+    """
+    return (
+        service.name in ("iam", "sts")
+        and isinstance(error, RejectedCredentialsError)
+        and error.code == "InvalidClientTokenId"
+    )
 
 
 def _timestamp(value: Any) -> datetime:
@@ -354,6 +368,9 @@ class Client:
                 error.message, code=error.code, action=error.action, request_id=error.request_id
             )
             return _Failure(ended, may_repeat=True, acted=False)
+        if _is_of_a_role_made_anew(service, error) and isinstance(principal.credentials, Renewable):
+            principal.credentials.drop(used)
+            return _Failure(error, may_repeat=True, acted=False)
         return _Failure(error, may_repeat=transient, acted=not isinstance(error, ThrottledError))
 
     def _sign(

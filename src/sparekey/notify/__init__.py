@@ -13,7 +13,7 @@ from types import ModuleType
 
 from sparekey.errors import BadInputError, SparekeyError
 from sparekey.model import Value
-from sparekey.notify._messages import Message, of_audit, of_rollback, of_run
+from sparekey.notify._messages import Message, of_audit, of_rollback, of_run, of_state
 from sparekey.notify._settings import NotifyError, Publisher, Settings, settings_from
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "of_audit",
     "of_rollback",
     "of_run",
+    "of_state",
     "registry",
     "send",
     "settings_from",

@@ -17,7 +17,7 @@ class Message(Value, frozen=True):
 
     subject: str
     text: str
-    event: Literal["audit", "run", "rollback", "rollback-failed"]
+    event: Literal["audit", "run", "rollback", "rollback-failed", "state"]
     urgent: bool
     data: Mapping[str, str | int]
 
@@ -79,6 +79,20 @@ def of_rollback(record: RunRecord, step: StepRecord) -> Message:
     return Message(
         clean_line(subject, _SUBJECT), clean(text), "rollback-failed" if failed else "rollback", True, data
     )
+
+
+def of_state(host: str, text: str, watched: tuple[str, ...], unwatched: tuple[str, ...]) -> Message:
+    """The state of a worker cannot be used, or can again: which runs are watched all the same, and which are not."""
+    subject = f"sparekey on {host}: {text}"
+    if unwatched:
+        subject = f"NOBODY WATCHES {', '.join(unwatched)}: the state of sparekey on {host} cannot be used"
+    data: dict[str, str | int] = {
+        "host": host,
+        "why": clean(text),
+        "watched": ", ".join(watched),
+        "unwatched": ", ".join(unwatched),
+    }
+    return Message(clean_line(subject, _SUBJECT), clean(text), "state", True, data)
 
 
 def _line(step: StepRecord) -> str:

@@ -1,8 +1,8 @@
 """Copies of the entries beside the database, so that an undo is possible when the database is not.
 
 Each run has a file of JSON lines, reverse/RUN.jsonl, that every process on this machine which appends to the
-run's chain brings up to date. The ledger is the record; a copy is used where the ledger cannot be read, or
-where it ends earlier because an older backup was restored. See docs/adr/0031.
+run's chain brings up to date, and every worker. The ledger is the record; a copy is used where the ledger cannot
+be read, or where it ends earlier because an older backup was restored. See docs/adr/0031.
 """
 
 import os
@@ -52,11 +52,18 @@ class Copies:
             return
         with self._writing, suppress(OSError, SparekeyError):
             last = self._last.get(entry.run)
+            if last is not None and last >= entry.seq:
+                return
             if last != entry.seq - 1:
                 last = self._last_on_file(entry.run)
             missing = (entry,) if last == entry.seq - 1 else ledger.entries(entry.run, after=last)
             self._append(entry.run, missing)
             self._last[entry.run] = max(entry.seq, last)
+
+    def catch_up(self, ledger: Ledger, run: str) -> None:
+        """Bring a run's copy up to the ledger, for who watches what others have written."""
+        for entry in ledger.entries(run, after=self._last_on_file(run)):
+            self.add(ledger, entry)
 
     def _append(self, run: str, entries: tuple[Entry, ...]) -> None:
         self._directory.mkdir(mode=0o700, exist_ok=True)

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import sqlalchemy as sa
 
@@ -56,6 +57,7 @@ class Leases:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._round = time.monotonic()
+        self._beaten = 0.0
 
     # This process
 
@@ -100,14 +102,18 @@ class Leases:
             if changed.rowcount == 0:
                 row = {"id": self.id, "name": self.name, "beat": beat}
                 connection.execute(sa.insert(processes).values(**row))
+        self._beaten = time.monotonic()
+
+    @property
+    def beating(self) -> bool:
+        """True while this process can write that it is alive."""
+        return time.monotonic() - self._beaten < self.ttl
 
     def _keep_beating(self) -> None:
         while not self._over.wait(self.ttl / _BEATS_A_TTL):
             if time.monotonic() - self._round < STUCK:
-                try:
-                    self.beat()
-                except SparekeyError:
-                    continue  # the database is away: for the others this process is, too
+                with suppress(SparekeyError, sa.exc.SQLAlchemyError):
+                    self.beat()  # where the database is away, for the others this process is, too
 
     # Who else is there
 

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,14 +13,23 @@ import msgspec
 
 from sparekey.aws.deleting import KeyDeleter
 from sparekey.clock import Clock
-from sparekey.errors import BadInputError, RefusedError, SparekeyError
-from sparekey.ledger import Entry, FencedError, StateAwayError, StateError, StoppedError, WorkerSeen
+from sparekey.errors import BadInputError, RefusedError, SparekeyError, UnexpectedError
+from sparekey.ledger import (
+    Entry,
+    FencedError,
+    Observation,
+    StateAwayError,
+    StateError,
+    StoppedError,
+    WorkerSeen,
+)
 from sparekey.model import AccessKey, Caller, RunRecord, StepRecord
 from sparekey.plan import Plan, Step, encode
 from sparekey.policy import Policy
 from sparekey.run import deleting, plans, waves
 from sparekey.run.deleting import Deletable
 from sparekey.run.drive import drive
+from sparekey.run.emergency import Emergency, Owed, Told
 from sparekey.run.entries import (
     Opened,
     Options,
@@ -56,6 +65,10 @@ CALLS = 8
 _POLL, _LOOK = 0.1, 1.0
 # Seconds without any entry after which a command says whom it waits for.
 _SILENT = 3.0
+# Seconds since the last look that did not fail as a whole, after which the supervision does not come round.
+_COMES_ROUND = 10.0
+# A fault that comes back within so many seconds is the same one.
+_LASTING = 60.0
 _SHORTEST_WATCH = timedelta(hours=48)
 _PREFIX = "r-"
 _SHORTEST_ID = 4
@@ -73,6 +86,14 @@ def _ignore_failure(_run: str, _why: str) -> None:
 
 
 def _ignore_notice(_text: str) -> None:
+    return
+
+
+def _ignore_told(_told: Told) -> None:
+    return
+
+
+def _ignore_entry(_entry: Entry, _record: RunRecord) -> None:
     return
 
 
@@ -207,6 +228,8 @@ class Runs:
         on_event: Callable[[Entry], None] = _ignore,
         on_failure: OnFailure = _ignore_failure,
         on_notice: OnNotice = _ignore_notice,
+        on_emergency: Callable[[Told], None] = _ignore_told,
+        on_event_without_state: Callable[[Entry, RunRecord], None] = _ignore_entry,
     ) -> None:
         """Watch and carry runs until told to stop; on SQLite it waits for its turn at the queue.
 
@@ -214,24 +237,46 @@ class Runs:
         unfinished run, whoever is at work on it, `on_event` is told each new entry, and `on_failure` once, as
         (run, why), each thing that work has failed with since. `on_notice` hears why the state cannot be used,
         other than that it is away: that is for whoever started the worker to notice; and which process runs the
-        queue, where this one waits for it.
+        queue, where this one waits for it. Where the state cannot be used for a while, `on_emergency` is told by
+        what the runs are watched until it can, and `on_event_without_state` each entry that is then made, with
+        its run's record.
         """
         me = WorkerSeen("", os.uname().nodename, self._clock.now(), credentials_until)
         failures, faults = _Failures(on_failure), _Faults(on_notice)
         with self._process(me) as process:
-            feed, waiting = Feed(self._state.ledger), _WaitingFor(process, "", on_notice)
+            feed, copies = Feed(self._state.ledger), self._state.copies
+            waiting = _WaitingFor(process, "", on_notice)
+            emergency = Emergency(
+                self._hands,
+                self._state.directory,
+                self._state.url if self._state.shared else "",
+                watched=process.watched,
+                owe=process.owe,
+                tell=on_emergency,
+                on_event=on_event_without_state,
+            )
 
             def hear() -> None:
                 for entry in feed.new():
+                    copies.add(self._state.ledger, entry)
                     failures.tell(entry)
                     on_event(entry)
 
-            while not until():
-                with faults.reported():
-                    process.look()
-                    hear()
-                    waiting.look()
-                process.rest(every)
+            with faults.reported():
+                for run, _ in self._state.ledger.unfinished():
+                    copies.catch_up(self._state.ledger, run)
+            emergency.start()
+            try:
+                while not until():
+                    with faults.reported():
+                        process.look()
+                        if process.sound:
+                            emergency.sound()
+                        hear()
+                        waiting.look()
+                    process.rest(every)
+            finally:
+                emergency.stop()
             with faults.reported():
                 hear()
 
@@ -462,7 +507,19 @@ class Runs:
 
     def list(self) -> tuple[RunRecord, ...]:
         """Every run, oldest first."""
-        return tuple(_RECORDS.get(self._state.ledger, run) for run in self._runs())
+        unfinished = dict(self._state.ledger.unfinished())
+        heads = self._state.ledger.heads()
+        return tuple(self._summary(run, heads[run], ended=run not in unfinished) for run in self._runs())
+
+    def _summary(self, run: str, head: str, *, ended: bool) -> RunRecord:
+        """A run's record, which is kept where the run has ended: its entries are not read again."""
+        kept = self._state.summaries.get(run, head) if ended else None
+        if kept is not None:
+            return kept
+        record = _RECORDS.get(self._state.ledger, run)
+        if ended:
+            self._state.summaries.put(record)
+        return record
 
     def _runs(self) -> tuple[str, ...]:
         return tuple(run for run in self._state.ledger.runs() if run.startswith(_PREFIX))
@@ -530,6 +587,7 @@ class _Process:
 
     def __init__(self, hands: Hands, leases: Leases, engine: "Engine") -> None:
         self.leases, self.engine = leases, engine
+        self._looked = 0.0
         self._wake = threading.Event()
         self._tasks = Threads(hands.clock, hands.calls, self._wake.set)
         self._supervisor = Supervisor(hands, engine, self._tasks, leases)
@@ -539,6 +597,26 @@ class _Process:
         self.leases.mark()
         self.engine.listen()
         self._supervisor.look()
+        self._looked = time.monotonic()
+
+    @property
+    def sound(self) -> bool:
+        """True where the last look was at every run, and this process can write."""
+        return self._supervisor.sound and self.leases.beating
+
+    def watched(self) -> Mapping[str, Mapping[str, Observation]]:
+        """The runs that would have to be watched without the state, and what their probes answered last.
+
+        Those that cannot be looked at, or all where this process writes nothing or comes round no more.
+        """
+        well = self.leases.beating and time.monotonic() - self._looked < _COMES_ROUND
+        return self._supervisor.watched(failing=well)
+
+    def owe(self, owed: Owed) -> None:
+        """Let the supervision put on record what came back without the state."""
+        for run, keys in owed.items():
+            if keys:
+                self._supervisor.owe(run, keys)
 
     def busy(self, run: str) -> bool:
         """True while this process reactivates keys of a run."""
@@ -597,9 +675,9 @@ class _Failures:
 class _Faults:
     """Faults of the state, which end no watch; one that is not a state that is away is reported once."""
 
-    def __init__(self, report: OnNotice) -> None:
-        self._report = report
-        self._last = ""
+    def __init__(self, report: OnNotice, lasting: float = _LASTING) -> None:
+        self._report, self._lasting = report, lasting
+        self._last, self._at = "", 0.0
 
     @contextmanager
     def reported(self) -> Iterator[None]:
@@ -608,9 +686,16 @@ class _Faults:
             yield
         except StateAwayError:
             return
-        except StateError as error:
-            if error.message != self._last:
-                self._report(f"{error.message}; it is tried again")
-            self._last = error.message
+        except SparekeyError as error:
+            self._say(error.message)
+        except Exception as error:  # noqa: BLE001  # a worker that ends watches nothing
+            self._say(UnexpectedError.of(error).message)
         else:
-            self._last = ""
+            if time.monotonic() - self._at >= self._lasting:
+                self._last = ""
+
+    def _say(self, fault: str) -> None:
+        self._at = time.monotonic()
+        if fault != self._last:
+            self._last = fault
+            self._report(f"{fault}; it is tried again")

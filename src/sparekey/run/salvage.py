@@ -19,22 +19,28 @@ from sparekey.ledger import Entry, Ledger, StateError, connect
 from sparekey.run.copies import Copies, missing_in
 from sparekey.run.state import REVERSE, State, database_url
 
-_ROWS = "SELECT run, seq, at, kind, body, prev, hash FROM sparekey_entries ORDER BY run, seq"
+_ROWS = "SELECT run, seq, at, kind, body, prev, hash FROM sparekey_entries"
+_ORDER = " ORDER BY run, seq"
+_OF_RUN = f"{_ROWS} WHERE run = ?{_ORDER}"
+_OF_ALL = f"{_ROWS}{_ORDER}"
 _UNREADABLE = (SparekeyError, OSError, sqlite3.Error, sa.exc.SQLAlchemyError, subprocess.CalledProcessError)
 _MEMORY = Path("/dev/shm")  # noqa: S108  # room where the disk has none
 
 
 @contextmanager
-def scratch_state(directory: Path, url: str) -> Iterator[tuple[State, tuple[str, ...]]]:
-    """A state of its own, gone at the end, with what is known of the runs; and where that was read.
+def scratch_state(
+    directory: Path, url: str, runs: frozenset[str] | None = None
+) -> Iterator[tuple[State, tuple[str, ...]]]:
+    """A state of its own, gone at the end, with what is known of the runs, or of some; and where that was read.
 
-    Raises StateError where no room is found for it.
+    A server is asked only for all of them: who names runs knows that it is away, and cannot wait for it. Raises
+    StateError where no room is found for it.
     """
     try:
         with TemporaryDirectory(dir=_MEMORY if _has_room(_MEMORY) else None) as scratch:
             state = State(Path(scratch) / "state")
             with closing(state):
-                yield state, tuple(_fill(state.ledger, directory, url))
+                yield state, tuple(_fill(state.ledger, directory, url, runs))
     except OSError as error:
         raise StateError(f"there is no room to work without the state: {error}") from error
 
@@ -45,14 +51,17 @@ def _has_room(path: Path) -> bool:
     return False
 
 
-def _fill(ledger: Ledger, directory: Path, url: str) -> Iterator[str]:
+def _fill(ledger: Ledger, directory: Path, url: str, runs: frozenset[str] | None) -> Iterator[str]:
     """Fill an empty ledger; yields each source that gave something."""
     with suppress(*_UNREADABLE):
-        rows = _rows_by_url(url) if url else _rows_of_file(directory)
-        if _add(ledger, rows):
+        if not (url and runs is not None) and _add(
+            ledger, _rows_by_url(url) if url else _rows_of_file(directory, runs)
+        ):
             yield "the ledger, which can still be read"
     copies = Copies(directory / REVERSE)
     for run in copies.runs():
+        if runs is not None and run not in runs:
+            continue
         with suppress(SparekeyError, OSError, UnicodeDecodeError):
             missing = missing_in(ledger, copies, run)
             if missing:
@@ -84,29 +93,31 @@ def _rows_by_url(url: str) -> list[tuple[Any, ...]]:
     engine = connect(url)
     try:
         with engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(sa.text(_ROWS))]
+            return [tuple(row) for row in connection.execute(sa.text(_OF_ALL))]
     finally:
         engine.dispose()
 
 
-def _rows_of_file(directory: Path) -> list[tuple[Any, ...]]:
+def _rows_of_file(directory: Path, runs: frozenset[str] | None) -> list[tuple[Any, ...]]:
     """The rows of a database file that may not be writable, locked, or on a full disk."""
     path = Path(sa.make_url(database_url(directory)).database or "")
     wal = path.with_name(f"{path.name}-wal")
     with suppress(sqlite3.Error):
-        return _rows_in(f"file:{quote(str(path))}?mode=ro")
+        return _rows_in(f"file:{quote(str(path))}?mode=ro", runs)
     if not wal.exists() or not wal.stat().st_size:
         # Nothing is outside of the file: it can be read although SQLite may not write beside it.
-        return _rows_in(f"file:{quote(str(path))}?immutable=1")
+        return _rows_in(f"file:{quote(str(path))}?immutable=1", runs)
     with TemporaryDirectory(dir=_MEMORY if _has_room(_MEMORY) else None) as scratch:
         # By another process: closing the file here would drop locks that SQLite may hold on it in this one.
         subprocess.run(["cp", "--", path, wal, scratch], check=True, capture_output=True)  # noqa: S603, S607
-        return _rows_in(f"file:{quote(str(Path(scratch) / path.name))}")
+        return _rows_in(f"file:{quote(str(Path(scratch) / path.name))}", runs)
 
 
-def _rows_in(uri: str) -> list[tuple[Any, ...]]:
+def _rows_in(uri: str, runs: frozenset[str] | None) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
-        return connection.execute(_ROWS).fetchall()
+        if runs is None:
+            return connection.execute(_OF_ALL).fetchall()
+        return [row for run in sorted(runs) for row in connection.execute(_OF_RUN, (run,))]
 
 
 def way_by_hand(directory: Path, run_id: str, error: StateError) -> StateError:

@@ -19,10 +19,11 @@ from sparekey.errors import BadInputError
 from sparekey.ledger import Ledger, StateAwayError, StateError, StateFullError, connect, state_error
 from sparekey.ownership import check_above, check_owned, make_directories
 from sparekey.run.copies import Copies
+from sparekey.run.summaries import SUMMARIES, Summaries
 
 _FILE = "sparekey.db"
 REVERSE = "reverse"
-_OWN = ("sparekey.", "locks", REVERSE)
+_OWN = ("sparekey.", "locks", REVERSE, SUMMARIES)
 # How long making and migrating the tables may take until whoever waits gives up, and how often it looks.
 _SETUP_TAKES, _LOOK_AGAIN = 60.0, 0.02
 # What a run may write: a plan twice, then some entries and engine rows for each step.
@@ -54,6 +55,7 @@ class State:
             url = database_url(directory)
         self.url = url
         self.copies = Copies(directory / REVERSE)
+        self.summaries = Summaries(directory / SUMMARIES)
         self._ledger: Ledger | None = None
 
     @property

@@ -6,7 +6,7 @@ by probe and by account; deactivations go to the queue. Only the holder of a run
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -59,6 +59,9 @@ class Supervisor:
         self._hands, self._queue, self._tasks, self._leases = hands, queue, tasks, leases
         self._runs: dict[str, _Supervised] = {}
         self._not_before: dict[str, datetime] = {}
+        # What was supervised at the last look at it that ended well; read by another thread.
+        self._watched: dict[str, Mapping[str, Observation]] = {}
+        self._owed: dict[str, Mapping[KeyId, str]] = {}
 
     def look(self) -> datetime | None:
         """Look at every unfinished run that nobody else alive looks at; returns when the next thing is due.
@@ -75,6 +78,20 @@ class Supervisor:
         due = [self._look_at(run, seq, alive, held) for run, seq in unfinished.items()]
         return min((moment for moment in due if moment is not None), default=None)
 
+    @property
+    def sound(self) -> bool:
+        """False while a run could not be looked at, as when part of the ledger cannot be read."""
+        return not self._not_before
+
+    def watched(self, *, failing: bool) -> Mapping[str, Mapping[str, Observation]]:
+        """The runs (or those that fail) that have watched keys, and what their probes answered last."""
+        fail = set(self._not_before) if failing else self._watched.keys()
+        return {run: seen for run, seen in list(self._watched.items()) if run in fail}
+
+    def owe(self, run: str, keys: Mapping[KeyId, str]) -> None:
+        """Put on record that keys came back while the state could not be used, by setting them active again."""
+        self._owed[run] = {**self._owed.get(run, {}), **keys}
+
     def _look_at(
         self, run: str, seq: int, alive: dict[str, Process], held: dict[str, Lease]
     ) -> datetime | None:
@@ -86,6 +103,7 @@ class Supervisor:
                 lease = None if other else self._leases.acquire(lease_of(run), alive)
             if lease is None:
                 self._runs.pop(run, None)
+                self._watched.pop(run, None)
                 return None
         now = self._hands.clock.now()
         wait = self._not_before.get(run)
@@ -95,9 +113,12 @@ class Supervisor:
         if supervised is None or supervised.lease != lease:
             supervised = self._runs[run] = _Supervised(self._hands, self._queue, self._tasks, run, lease)
         try:
+            if run in self._owed:
+                supervised.owe(self._owed.pop(run))
             due = supervised.look(seq)
         except FencedError:
             self._runs.pop(run, None)
+            self._watched.pop(run, None)
             return None
         except Exception as error:  # noqa: BLE001  # one run's fault ends no other's watch
             self._runs.pop(run, None)
@@ -105,10 +126,16 @@ class Supervisor:
             note_failure(self._hands, run, "", error)
             return now + _AFTER_FAULT
         self._not_before.pop(run, None)
+        if supervised.seen is not None:
+            self._watched[run] = supervised.seen
+        else:
+            self._watched.pop(run, None)
         return due
 
     def _forget(self, run: str) -> None:
         del self._runs[run]
+        self._watched.pop(run, None)
+        self._not_before.pop(run, None)
         if self._leases is not None:
             self._leases.release(lease_of(run))
 
@@ -135,6 +162,14 @@ class _Supervised:
         self._due: datetime | None = None
         self._looked = False
         self._looked_at = self._run.opened
+        # What the probes answered last; None where no key is watched.
+        self.seen: Mapping[str, Observation] | None = None
+        self._owed: dict[KeyId, str] = {}
+
+    def owe(self, keys: Mapping[KeyId, str]) -> None:
+        """Reactivate these keys, which came back while the state could not be used."""
+        self._looked = False
+        self._owed |= keys
 
     def ended(self, task: Task, error: Exception | None) -> None:
         """A task of this run has ended: look again, and put on record what it failed with."""
@@ -172,8 +207,10 @@ class _Supervised:
     def _ask_probes(self) -> datetime | None:
         hands, run = self._hands, self._run
         if not watch.watched(self._fold):
+            self.seen = None
             return None
         seen, now = hands.ledger.observations(run.id), hands.clock.now()
+        self.seen = seen
         later = []
         for name, due in watch.probes_due(hands, run, self._fold, seen, now).items():
             task = ("probe", run.id, name)
@@ -198,14 +235,16 @@ class _Supervised:
         self._count_refusals()
         red = dict(self._unhealthy)
         found, later = watch.returns(self._hands, self._fold, red)
+        found |= self._take_owed()
         busy = {key for keys in self._returning.values() for key in keys}
         by_account: dict[str, Returns] = {}
         for key, (because, why) in found.items():
             if key not in busy:
                 by_account.setdefault(key[0], {}).setdefault(key[:2], []).append((key, because, why))
-        if red and not self._fold.halted and any(because == "rollback" for because, _ in found.values()):
-            name, output = min(red.items())
-            self._note(Stopped(f"probe {name}", output))
+        if not self._fold.halted and any(because == "rollback" for because, _ in found.values()):
+            name, output = min(red.items(), default=("", ""))
+            by = f"probe {name}" if name else "a rollback without the state"
+            self._note(Stopped(by, output))
         for account, users in by_account.items():
             chosen, wait = self._those_to_try(account, users)
             if wait is not None:
@@ -214,6 +253,15 @@ class _Supervised:
                 self._check()
                 self._start_returns(account, chosen)
         return later
+
+    def _take_owed(self) -> dict[KeyId, tuple[Because, str]]:
+        owed, self._owed = self._owed, {}
+        watched = watch.watched(self._fold)
+        return {
+            key: ("rollback", f"{why}; it was reactivated while the state could not be used")
+            for key, why in owed.items()
+            if key in watched
+        }
 
     def _those_to_try(self, account: str, users: Returns) -> tuple[Returns, datetime | None]:
         """All that must come back; or, where AWS has refused it more than once, one to see whether it still does."""

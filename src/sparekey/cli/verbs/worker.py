@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparekey.cli.aside import Aside
 from sparekey.cli.shell import connecting, database_option, notify_option, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App
+    from sparekey.app import App, Told
     from sparekey.model import RunRecord, StepRecord
 
 
@@ -24,9 +25,11 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
 
     Any number of workers share the runs of one PostgreSQL database (SPAREKEY_DATABASE_URL); with SQLite, one
     at a time. Asked twice, a worker ends at once. It needs credentials that it can renew. --notify sends
-    each automatic rollback, and each that failed, once an hour for as long as it fails.
+    each automatic rollback, each that failed (once an hour for as long as it fails), and that the state
+    cannot be used: keys then come back by what is known without it.
     """
     from sparekey import app
+    from sparekey.errors import SparekeyError
 
     over = threading.Event()
 
@@ -47,15 +50,39 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
         )
     app.check_targets(here, targets)
 
-    def told(record: "RunRecord", step: "StepRecord") -> None:
+    aside = Aside()
+
+    def rolled_back(record: "RunRecord", step: "StepRecord") -> None:
         tell(f"{came_of(step)}: {step.account}  {step.user}  {step.key} (run {record.id}): {step.why}")
         failures = app.tell_of_rollback(here, record, step, targets)
+        tell(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
+
+    def emergency(what: "Told") -> None:
+        tell(what.text)
+        failures = app.tell_of_state(here, what, targets)
         tell(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
 
     def failed(run: str, why: str) -> None:
         tell(f"run {run}: work on it failed: {why}", f"`sparekey show {run}` tells how far it has come.")
 
-    app.work(here, over.is_set, told, failed, tell, tell)
+    def say(text: str) -> None:
+        aside.soon(lambda: tell(text))
+
+    with aside.going():
+        try:
+            app.work(
+                here,
+                over.is_set,
+                lambda record, step: aside.soon(lambda: rolled_back(record, step)),
+                lambda run, why: aside.soon(lambda: failed(run, why)),
+                say,
+                say,
+                lambda what: aside.soon(lambda: emergency(what)),
+            )
+        except SparekeyError as error:
+            why = f"the worker has ended: {error.message}; it watches no run until it is started again"
+            aside.soon(lambda: emergency(app.Told(why, (), ())))
+            raise
     tell("ended; what is not finished waits for the next worker")
 
 
