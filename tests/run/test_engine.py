@@ -552,7 +552,7 @@ def test_two_plans_with_the_same_beginning_have_runs_of_their_own(world: World) 
     first = runs.apply(world.plan, Policy())
     twin = msgspec.structs.replace(world.plan, digest=world.plan.digest[:8] + "0" * 56)
     assert runs.run_id(twin) == f"r-{twin.digest[:32]}" != first.id
-    with pytest.raises(BadInputError, match="no run match"):
+    with pytest.raises(BadInputError, match="is not the id of a run"):
         runs.show("r-zz")
     assert runs.warnings(world.plan, Policy(), Options(watch=8 * 86400.0)) == (
         "nothing will notice a breakage for 3 of 3 users: no probe",
@@ -572,7 +572,7 @@ def _until(what: object) -> None:
 def test_ids_are_unique_and_may_be_cut_short(world: World) -> None:
     runs = world.runs()
     assert runs.run_id(world.plan) == f"r-{world.plan.digest[:8]}"
-    with pytest.raises(BadInputError, match="no run match"):
+    with pytest.raises(BadInputError, match="is not the id of a run"):
         runs.show("r-")
     record = runs.apply(world.plan, Policy())
     with pytest.raises(BadInputError, match="has no key AKIANONE"):
