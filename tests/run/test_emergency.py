@@ -145,6 +145,51 @@ def test_who_has_no_copy_says_that_nobody_watches(watched: Watch, tmp_path: Path
     assert watched.key_is("Inactive")
 
 
+def test_a_fault_of_the_watch_itself_is_reported_once_and_it_is_tried_again(
+    watched: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def fail(*_: object) -> None:
+        tries.append("once more")
+        raise OSError("a text that may hold anything")
+
+    monkeypatch.setattr(emergency, "scratch_state", fail)
+    beside = Beside(watched, watched.state.directory)
+    beside.seen[watched.run] = {}
+    beside.watch.sound()
+    beside.watch.start()
+    _wait(lambda: len(tries) > 1)
+    beside.watch.stop()
+    assert [told.unwatched for told in beside.told] == [(watched.run,)]
+    assert "OSError" in beside.told[0].text
+    assert f"NOBODY WATCHES {watched.run}" in beside.told[0].text
+    assert "may hold anything" not in beside.told[0].text
+
+
+def test_runs_of_which_no_key_is_watched_any_more_are_no_emergency(watched: Watch) -> None:
+    watched.runs.undo(watched.run)
+    beside = Beside(watched, watched.state.directory)
+    beside.watch.start()
+    _wait(lambda: beside.watch._silent > 12)  # it has looked, and waits to look again
+    beside.watch.stop()
+    assert beside.told == []
+
+
+def test_a_run_that_is_missed_later_is_taken_up_too(watched: Watch) -> None:
+    beside = Beside(watched, watched.state.directory)
+    beside.seen[watched.run] = {}
+    beside.watch.sound()
+    beside.watch.start()
+    _wait(lambda: beside.told)
+    beside.seen["r-ffffffff"] = {}  # nothing is known of it without the state
+    _wait(lambda: len(beside.told) > 1)
+    beside.watch.stop()
+    assert beside.told[0].unwatched == ()
+    assert (beside.told[1].watched, beside.told[1].unwatched) == ((watched.run,), ("r-ffffffff",))
+    assert "NOBODY WATCHES r-ffffffff" in beside.told[1].text
+
+
 def test_a_worker_that_begins_beside_a_bad_state_watches_by_the_copies(watched: Watch) -> None:
     beside = Beside(watched, watched.state.directory)
     watched.red.set()

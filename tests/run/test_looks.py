@@ -56,6 +56,15 @@ def test_after_a_fault_a_run_is_left_alone_for_a_while_and_then_looked_at(
     assert len(looked) == 3
 
 
+def test_keys_that_came_back_without_the_state_are_put_on_record() -> None:
+    engine, run = watching()
+    engine.supervisor.owe(run, {(ACCOUNT, "api", "AKIAAPIOLD"): "probe web turned red"})
+    engine.run(until=engine.clock.now() + timedelta(minutes=1))
+    step = next(step for step in engine.record(run).steps if step.key == "AKIAAPIOLD")
+    assert (step.state, engine.aws.status("api", "AKIAAPIOLD")) == ("rolled_back", "Active")
+    assert "probe web turned red" in step.why
+
+
 def test_a_run_that_another_process_took_over_in_mid_look_is_left_to_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

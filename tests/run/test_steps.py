@@ -745,3 +745,15 @@ def test_a_clock_that_is_set_back_holds_nothing_up_for_as_long() -> None:
 
     drive([waits(), sets_back()], clock)
     assert clock.now() <= NOW - timedelta(hours=1) + timedelta(minutes=1)
+
+
+def test_a_reactivation_that_was_cut_off_is_finished_before_a_user_is_gone_on_with() -> None:
+    engine, run = after(lambda _aws: None)
+    opened = load_run(engine.hands, run)
+    turn = Turn(engine.hands, opened, (ACCOUNT, "api"))
+    turn.take("AKIAAPIOLD", "Active", "undo", {"AKIAAPIOLD": "Inactive"}, "asked")  # and here it was cut off
+    assert engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
+    steps = opened.users()[ACCOUNT, "api"]
+    drive([carry_user(engine.hands, opened, (ACCOUNT, "api"), steps)], engine.clock)
+    assert engine.aws.status("api", "AKIAAPIOLD") == "Active"
+    assert outcome(engine, run)[0] == "undone"

@@ -89,14 +89,6 @@ def _ignore_notice(_text: str) -> None:
     return
 
 
-def _ignore_told(_told: Told) -> None:
-    return
-
-
-def _ignore_entry(_entry: Entry, _record: RunRecord) -> None:
-    return
-
-
 _RECORDS = Records()
 
 
@@ -228,8 +220,8 @@ class Runs:
         on_event: Callable[[Entry], None] = _ignore,
         on_failure: OnFailure = _ignore_failure,
         on_notice: OnNotice = _ignore_notice,
-        on_emergency: Callable[[Told], None] = _ignore_told,
-        on_event_without_state: Callable[[Entry, RunRecord], None] = _ignore_entry,
+        on_emergency: Callable[[Told], None] = lambda _told: None,
+        on_event_without_state: Callable[[Entry, RunRecord], None] = lambda _entry, _record: None,
     ) -> None:
         """Watch and carry runs until told to stop; on SQLite it waits for its turn at the queue.
 
