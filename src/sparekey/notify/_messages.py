@@ -69,6 +69,8 @@ def of_rollback(record: RunRecord, step: StepRecord) -> Message:
     if failed:
         subject = f"ROLLBACK FAILED: {step.key} of {step.user} in {step.account} is still inactive"
     text = f"{step.why or step.decided}\nRun {record.id}; sparekey show {record.id} tells everything."
+    if step.state != "rolled_back":
+        text += f"\nTo reactivate it yourself: sparekey undo {record.id} --key {step.key}"
     data: dict[str, str | int] = {
         "run": record.id,
         "account": step.account,

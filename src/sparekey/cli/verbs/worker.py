@@ -54,6 +54,8 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
 
     def rolled_back(record: "RunRecord", step: "StepRecord") -> None:
         tell(f"{came_of(step)}: {step.account}  {step.user}  {step.key} (run {record.id}): {step.why}")
+        if step.state != "rolled_back":
+            tell(f"To reactivate it yourself: sparekey undo {record.id} --key {step.key}")
         failures = app.tell_of_rollback(here, record, step, targets)
         tell(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
 
