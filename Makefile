@@ -33,7 +33,7 @@ types: dev-venv
 
 unit: dev-venv
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m coverage run -m pytest --numprocesses 4 --dist loadfile
 	@$(BIN)/python -m coverage combine -q
 	@$(BIN)/python tools/coverage_gate.py
 
