@@ -4,9 +4,13 @@ import json
 import shutil
 from datetime import timedelta
 
+import pytest
+
 from cli.desk import ACCOUNT, Desk
 from sparekey import app
 from sparekey.app.page import reread
+from sparekey.aws.errors import DeniedError
+from sparekey.aws.gateway import AccountGateway
 from sparekey.sandbox.state import EVER, Key, LastUse
 
 POLICY = "AWSCompromisedKeyQuarantineV3"
@@ -120,6 +124,24 @@ def test_the_console_finds_a_renamed_user_again_when_it_reads_some_users_afresh(
         keys = told[name]
         assert isinstance(keys, tuple)
         assert [key.id for key in keys] == [key.id for key in state.keys]
+
+
+def test_the_console_loses_no_renamed_user_where_aws_does_not_say_whose_a_key_is(
+    sk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = app.connect()
+    audit = app.audit(here, mode="list")
+    users = sk.aws.state.accounts[ACCOUNT].users
+    web = users.pop("web")
+    web.rename("web2", "/", sk.aws.clock.now())
+    users["web2"] = web
+
+    def deny(*_: object) -> str:
+        raise DeniedError("access denied: iam:GetAccessKeyLastUsed", code="AccessDenied")
+
+    monkeypatch.setattr(AccountGateway, "owner_of", deny)
+    again = reread(here, audit, {(ACCOUNT, "web")})
+    assert [user.name for _, user in again.snapshot.users()] == ["batch", "busy", "one", "ops", "web2"]
 
 
 def test_ones_own_root_keys_are_told_by_the_credential_report(sk: Desk) -> None:

@@ -51,9 +51,12 @@ def _reread(app: App, account: Account, users: frozenset[UserId]) -> Account:
         else:
             seen[user.name] = found
     if missing:
-        listed = {user.name: user for user in gateway.list_users()}
+        listed = tuple(gateway.list_users())
+        by_id = {user.id: user for user in listed if user.id}
+        by_name = {user.name: user for user in listed}
         for user in missing:
-            now = listed.get(_owner(gateway, user))
+            # IAM's own id outlives the name; only without one must AWS say whose the keys are.
+            now = by_id.get(user.id) if user.id else by_name.get(_owner(gateway, user))
             found = _read_again(gateway, now) if now else None
             if found is not None:
                 seen[found.name] = found

@@ -192,7 +192,7 @@ class _Connection:
             raise ValueError("the answer is compressed, which nobody asked for")
         if "transfer-encoding" in headers:
             if headers["transfer-encoding"].lower() != "chunked" or "content-length" in headers:
-                raise ValueError("the answer's length is told in two ways, or in one that is not known")
+                raise ValueError("the answer's length is stated in two ways, or in one that is not known")
             return self._read_chunks()
         if "content-length" in headers:
             length = headers["content-length"]
