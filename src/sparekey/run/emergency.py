@@ -130,7 +130,8 @@ class Emergency:
                     state.ledger.observe(run, name, observation)
             self._say(_somebody(tuple(known), missing, sources))
             self._supervise(state.ledger, set(watched))
-            self._owe({run: came_back(state.ledger.entries(run, after=head)) for run, head in heads.items()})
+            returned = {run: came_back(state.ledger.entries(run, after=head)) for run, head in heads.items()}
+            self._owe({run: keys for run, keys in returned.items() if keys})
         if not self._silent:
             self._say(Told("the state can be used again; the runs are watched by it", tuple(known), ()))
         return True

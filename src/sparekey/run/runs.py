@@ -607,8 +607,7 @@ class _Process:
     def owe(self, owed: Owed) -> None:
         """Let the supervision put on record what came back without the state."""
         for run, keys in owed.items():
-            if keys:
-                self._supervisor.owe(run, keys)
+            self._supervisor.owe(run, keys)
 
     def busy(self, run: str) -> bool:
         """True while this process reactivates keys of a run."""
