@@ -103,8 +103,31 @@ def rules() -> str:
     )
 
 
+_ADR_HEAD = """\
+# Architecture decision records
+
+Written by `make docs` from the records' own titles. A new record takes the next number, the sections *Context*,
+*Decision* and *Consequence*, and a line `Status: accepted · Date: YYYY-MM-DD`. A record that no longer holds stays,
+with `Status: superseded by NNNN`. Number 0019 was never used.
+
+"""
+_ADR = re.compile(r"# (\d{4}) · (.+)\n\nStatus: (.+) · Date: (\d{4}-\d{2}-\d{2})\n")
+
+
+def adr_index(folder: Path = ROOT / "docs" / "adr") -> str:
+    """The index of the decision records; raises ValueError for a record without title, status or date."""
+    rows = []
+    for path in sorted(folder.glob("[0-9]*.md")):
+        match = _ADR.match(path.read_text(encoding="utf-8"))
+        if match is None or not path.name.startswith(match[1]):
+            raise ValueError(f"{path.name} lacks its title, status or date")
+        number, title, status, date = match.groups()
+        rows.append((number, f"[{title}]({path.name})", status, date))
+    return _ADR_HEAD + table(("no.", "decision", "status", "date"), rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {"holds": holds, "guards": guards, "rules": rules}
-PAGES: dict[str, Callable[[], str]] = {"docs/cli.md": cli}
+PAGES: dict[str, Callable[[], str]] = {"docs/cli.md": cli, "docs/adr/README.md": adr_index}
 
 
 def wanted(root: Path = ROOT) -> dict[Path, str]:

@@ -78,3 +78,12 @@ def test_links_between_pages_lead_somewhere() -> None:
             target = part.split(")")[0].split("#")[0]
             if target and "://" not in target:
                 assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_a_decision_record_has_a_title_a_status_and_a_date(docs: ModuleType, tmp_path: Path) -> None:
+    record = tmp_path / "0001-x.md"
+    record.write_text("# 0001 · Do it\n\nStatus: accepted · Date: 2026-11-26\n\n## Context\n")
+    assert "| 0001 | [Do it](0001-x.md) | accepted | 2026-11-26 |" in docs.adr_index(tmp_path)
+    record.write_text("# 0001 · Do it\n\n## Context\n")
+    with pytest.raises(ValueError, match="lacks its title, status or date"):
+        docs.adr_index(tmp_path)
