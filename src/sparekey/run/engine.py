@@ -1,6 +1,6 @@
 """DBOS, the durable queue: deactivations of one account at a time, by any of the processes that listen.
 
-Import it late: it costs half a second. DBOS is one per process, so this module holds the one engine. The engine
+Import it late: it costs half a second. DBOS allows one engine in a process. The engine
 keeps nothing that the ledger does not: what is lost of it, the supervision hands out again.
 """
 
@@ -27,6 +27,7 @@ from sparekey.run.state import State, new_id
 # with, or how that is written. Work of another revision is cancelled, and handed out anew.
 REVISION = "2"
 _NAME = "sparekey"
+_WORKFLOW = "sparekey.account"
 _WRITES = "sparekey-writes"
 _POLL = 0.5
 _WAITING = ["ENQUEUED", "DELAYED"]
@@ -34,6 +35,8 @@ _ACTIVE = [*_WAITING, "PENDING"]
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 # The lease of listening on SQLite, where DBOS allows one process.
 QUEUE = "queue"
+# DBOS is one object in a process; held by the engine that runs it.
+_ONE_PER_PROCESS = Lock()
 # Seconds between two sweeps; rows that ended so long ago are removed, so many at a time.
 _SWEEP, _KEPT, _BATCH = 5.0, timedelta(minutes=1), 500
 
@@ -91,10 +94,11 @@ class Engine:
         return True
 
     def _launch(self) -> None:
-        global _current  # DBOS itself is one per process, and finds workflows by name
-        if _current is not None:
+        if not _ONE_PER_PROCESS.acquire(blocking=False):
             raise StateError("this process runs an engine already")
-        _current, self.listening = self, True
+        self.listening = True
+        # DBOS finds a workflow by its name: that of the engine launched last takes the place of the one before.
+        DBOS.workflow(name=_WORKFLOW)(workflow_for(self.work))
         DBOS(
             config={
                 "name": _NAME,
@@ -135,9 +139,9 @@ class Engine:
             self._leave()
 
     def _leave(self) -> None:
-        global _current  # see _launch
         DBOS.destroy()
-        _current, self.listening = None, False
+        self.listening = False
+        _ONE_PER_PROCESS.release()
 
     @property
     def client(self) -> DBOSClient:
@@ -155,7 +159,7 @@ class Engine:
     def enqueue(self, run: str, account: str) -> None:
         """Let an account's part of a run be done; twice does no harm, since one account is done once at a time."""
         options: Any = {
-            "workflow_name": "sparekey.account",
+            "workflow_name": _WORKFLOW,
             "queue_name": _WRITES,
             "workflow_id": f"{run}/{account}/{new_id('work')}",
             "queue_partition_key": account,
@@ -228,26 +232,20 @@ def _told(state: State) -> Iterator[None]:
         raise StateError(f"the engine's tables cannot be used: {type(error).__name__}") from error
 
 
-_current: Engine | None = None
-
-
-def _engine() -> Engine:
-    if _current is None:
-        raise StateError("no engine runs in this process")
-    return _current
-
-
 def _engine_url(state: State) -> str:
     return state.url.replace("postgresql+psycopg://", "postgresql://")
 
 
-@DBOS.workflow(name="sparekey.account")
-def _account(run: str, account: str) -> None:
-    engine = _engine()
-    try:
-        for chunk in range(DBOS.run_step({"name": "chunks"}, _safely(engine.work.chunks), run, account)):
-            DBOS.run_step({"name": "carry"}, _safely(engine.work.carry), run, account, chunk)
-    except Exception as error:
-        # One user's failure comes after the others are through.
-        DBOS.run_step({"name": "call"}, engine.work.stumbled, run, account, error)
-        raise
+def workflow_for(work: Work) -> Callable[[str, str], None]:
+    """The workflow that brings one account of a run to its end, chunk by chunk."""
+
+    def account_workflow(run: str, account: str) -> None:
+        try:
+            for chunk in range(DBOS.run_step({"name": "chunks"}, _safely(work.chunks), run, account)):
+                DBOS.run_step({"name": "carry"}, _safely(work.carry), run, account, chunk)
+        except Exception as error:
+            # One user's failure comes after the others are through.
+            DBOS.run_step({"name": "call"}, work.stumbled, run, account, error)
+            raise
+
+    return account_workflow
