@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from run.chaos import Lab  # the tests' own players
+from support.chaos import Lab  # the tests' own players
 
 
 def main() -> int:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from run import postgres  # the tests' own stage
-from run.stage import End, Lane, Stage, prepare
+from support import postgres_server  # the tests' own stage
+from support.run_lab import End, Lane, Stage, prepare
 
 LANES = 2
 _PROGRESS = 60.0  # seconds between lines
@@ -28,18 +28,18 @@ class Stages:
 
     def __init__(self, directory: Path, server: str) -> None:
         self.directory, self.server = directory, server
-        url = postgres.database(server, "template") if server else ""
+        url = postgres_server.database(server, "template") if server else ""
         self.template = prepare(directory / "template", url)
 
     @contextmanager
     def stage(self, lane: Lane, name: str) -> Iterator[Stage]:
         """A fresh one; afterwards it is removed, or all of them would fill the disk."""
-        url = postgres.database(self.server, name, "template") if self.server else ""
+        url = postgres_server.database(self.server, name, "template") if self.server else ""
         stage = Stage(lane, self.directory / name, url, None if self.server else self.template)
         yield stage
         stage.close()
         if self.server:
-            postgres.drop(self.server, name)
+            postgres_server.drop(self.server, name)
 
 
 class Killer:
@@ -139,7 +139,7 @@ def main() -> int:
             good &= kill_everywhere("SQLite", "", directory / "sqlite", options)
         if options.only != "sqlite":
             (directory / "postgresql").mkdir()
-            with postgres.server(directory / "postgresql") as url:
+            with postgres_server.server(directory / "postgresql") as url:
                 good &= kill_everywhere("PostgreSQL", url, directory / "postgresql", options)
     finally:
         shutil.rmtree(directory)

@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import sqlalchemy as sa
 from read import counts, environment, server
 
-from run import postgres  # the tests' own server
 from sparekey.aws.gateway import Gateway
-from sparekey.ledger import Ledger
+from sparekey.ledger.store import Ledger
+from support import postgres_server  # the tests' own server
 
 ACCOUNTS = 32
 SPAREKEY = [sys.executable, "-m", "sparekey"]
@@ -187,16 +187,16 @@ def speeds(keys: int, latency: float, rounds: int, directory: Path) -> list[str]
     found: dict[str, list[Measured]] = {name: [] for name in names}
     small: dict[str, list[Measured]] = {name: [] for name in names}
     costs = [call_cost() for _ in range(rounds)]
-    with postgres.server(directory) as url:
+    with postgres_server.server(directory) as url:
         for turn in range(rounds):
             for number, name in enumerate(names):
                 for into, size in ((small, keys // 10), (found, keys)):
-                    database = postgres.database(url, f"alone{turn}of{size}") if number else ""
+                    database = postgres_server.database(url, f"alone{turn}of{size}") if number else ""
                     into[name].append(in_one_process(size, ACCOUNTS, latency, database))
             for workers in (1, 2, 4):
                 name = f"PostgreSQL, {workers} worker{'s' if workers > 1 else ''}"
                 for into, size in ((small, keys // 10), (found, keys)):
-                    database = postgres.database(url, f"by{workers}turn{turn}of{size}")
+                    database = postgres_server.database(url, f"by{workers}turn{turn}of{size}")
                     into.setdefault(name, []).append(by_workers(size, latency, workers, database))
                     print(name, into[name][-1], file=sys.stderr, flush=True)
     one = statistics.median(run.keys / run.seconds for run in found["PostgreSQL, 1 worker"])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from run import postgres  # the tests' own world and server
-from run.watching import ALLOWED, Watching
+from support import postgres_server  # the tests' own world and server
+from support.watch_simulation import ALLOWED, Watching
 
 
 def main() -> int:
@@ -33,9 +33,11 @@ def main() -> int:
             if options.database in ("sqlite", "both"):
                 broken += play("SQLite", seed, f"sqlite:///{directory / f'{seed}.db'}", options)
         if options.database in ("postgresql", "both"):
-            with postgres.server(directory) as server:
+            with postgres_server.server(directory) as server:
                 for seed in range(options.seed, options.seed + options.rounds):
-                    broken += play("PostgreSQL", seed, postgres.database(server, f"seed{seed}"), options)
+                    broken += play(
+                        "PostgreSQL", seed, postgres_server.database(server, f"seed{seed}"), options
+                    )
     return 1 if broken else 0
 
 

@@ -12,48 +12,48 @@ SOURCE = Path(__file__).parents[1] / "src" / "sparekey"
 # (docs/adr/0003); `clock` names a Protocol, and only rooms with I/O are given one (docs/adr/0001).
 DECIDING = {
     "model",
-    "words",
+    "formatting",
     "patterns",
     "policy",
     "service_names",
     "rules",
     "cutover",
-    "choose",
+    "selection",
     "plan",
-    "recheck",
+    "revalidation",
     "guards",
 }
 READING = {"aws", "usage", "audit"}
-RUNNING = DECIDING | READING | {"ledger", "probes", "run", "clock", "ownership"}
+RUNNING = DECIDING | READING | {"ledger", "probes", "runs", "clock", "ownership"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
     "model": set(),
-    "words": {"model"},
+    "formatting": {"model"},
     "patterns": set(),
     "documents": {"patterns"},
-    "policy": {"model", "patterns", "words"},
+    "policy": {"model", "patterns", "formatting"},
     "ownership": set(),
-    "home": {"model", "policy", "mutelist", "documents", "ownership", "rules", "probes", "run"},
-    "mutelist": {"model", "policy", "rules", "patterns", "documents"},
-    "rules": {"model", "policy", "words"},
+    "settings": {"model", "policy", "prowler_mutelist", "documents", "ownership", "rules", "probes", "runs"},
+    "prowler_mutelist": {"model", "policy", "rules", "patterns", "documents"},
+    "rules": {"model", "policy", "formatting"},
     "service_names": set(),
-    "cutover": {"model", "policy", "service_names", "words"},
-    "choose": {"model", "policy", "cutover", "service_names", "words"},
-    "plan": {"model", "policy", "choose", "words"},
-    "recheck": {"model", "plan", "choose", "policy", "words"},
-    "guards": {"model", "plan", "words"},
+    "cutover": {"model", "policy", "service_names", "formatting"},
+    "selection": {"model", "policy", "cutover", "service_names", "formatting"},
+    "plan": {"model", "policy", "selection", "formatting"},
+    "revalidation": {"model", "plan", "selection", "policy", "formatting"},
+    "guards": {"model", "plan", "formatting"},
     "aws": {"model", "clock", "documents"},
     "usage": {"model", "aws", "clock"},
     "audit": {"model", "policy", "rules", "aws", "clock"},
-    "ledger": {"model", "clock"},
-    "probes": {"model", "policy", "patterns", "words", "clock"},
-    "run": RUNNING,
-    "report": {"model", "plan", "rules", "usage", "words", "clock"},
-    "notify": {"model", "plan", "words"},
-    "app": RUNNING | {"home", "mutelist", "report", "notify", "sandbox", "demo"},
-    "console": {"app", "model", "report", "words"},
-    "cli": {"app", "console", "model", "report", "words"},
+    "ledger": {"model", "clock", "plan", "formatting", "ownership"},
+    "probes": {"model", "policy", "patterns", "formatting", "clock"},
+    "runs": RUNNING,
+    "report": {"model", "plan", "rules", "usage", "formatting", "clock"},
+    "notify": {"model", "plan", "formatting"},
+    "app": RUNNING | {"settings", "prowler_mutelist", "report", "notify", "sandbox", "demo"},
+    "console": {"app", "model", "report", "formatting"},
+    "cli": {"app", "console", "model", "report", "formatting"},
     "sandbox": set(),
     "demo": {"sandbox"},
     "__init__": set(),
@@ -181,10 +181,10 @@ def test_no_two_rooms_need_one_another() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("sparekey.choose", "from sparekey.plan import Plan"),
-        ("sparekey.choose", "from sparekey import guards"),
-        ("sparekey.choose", "def late():\n    from sparekey.aws.keys import KeyWriter"),
-        ("sparekey.rules.old_key", "from ..aws import keys"),
+        ("sparekey.selection", "from sparekey.plan import Plan"),
+        ("sparekey.selection", "from sparekey import guards"),
+        ("sparekey.selection", "def late():\n    from sparekey.aws.access_keys import KeyWriter"),
+        ("sparekey.rules.old_key", "from ..aws import access_keys"),
         ("sparekey.rules.old_key", "import importlib"),
         ("sparekey.model", "from sparekey.errors import SparekeyError"),
         ("sparekey.clock", "import sparekey.model"),
@@ -192,14 +192,14 @@ def test_no_two_rooms_need_one_another() -> None:
         ("sparekey.policy", "from pathlib import Path"),
         ("sparekey.guards", "def late():\n    import random"),
         ("sparekey.sandbox.iam", "from sparekey.model import ACTIVE"),
-        ("sparekey.run.apply", "def late():\n    from sparekey.sandbox import serve"),
+        ("sparekey.runs.apply", "def late():\n    from sparekey.sandbox import serve"),
         ("sparekey.app", "from sparekey.sandbox import serve"),
         ("sparekey.app", "from sparekey import demo"),
         ("sparekey.demo", "from sparekey.app import audit"),
-        ("sparekey.cli.verbs.plan", "from sparekey.choose import choose"),
-        ("sparekey.cli.verbs.plan", "from sparekey import choose"),
+        ("sparekey.cli.commands.plan", "from sparekey.selection import choose"),
+        ("sparekey.cli.commands.plan", "from sparekey import selection"),
         ("sparekey.report.csv", "from sparekey.app import audit"),
-        ("sparekey.console.pages", "from sparekey.aws import keys"),
+        ("sparekey.console.pages", "from sparekey.aws import access_keys"),
     ],
 )
 def test_the_table_refuses(module: str, source: str) -> None:
@@ -209,12 +209,12 @@ def test_the_table_refuses(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("sparekey.choose", "from sparekey import cutover, __version__"),
+        ("sparekey.selection", "from sparekey import cutover, __version__"),
         ("sparekey.rules.old_key", "from . import RULE\nfrom .._x import y"),
-        ("sparekey.run.apply", "from sparekey.guards import refuse\nfrom sparekey.run.steps import go"),
+        ("sparekey.runs.apply", "from sparekey.guards import refuse\nfrom sparekey.runs.steps import go"),
         ("sparekey.app", "def demo():\n    from sparekey.sandbox import serve"),
         ("sparekey.demo", "from sparekey.sandbox import serve"),
-        ("sparekey.aws.keys", "import botocore\nfrom sparekey.errors import SparekeyError"),
+        ("sparekey.aws.access_keys", "import botocore\nfrom sparekey.errors import SparekeyError"),
     ],
 )
 def test_the_table_allows(module: str, source: str) -> None:
@@ -223,4 +223,4 @@ def test_the_table_allows(module: str, source: str) -> None:
 
 @pytest.mark.parametrize("source", ["datetime.now()", "date.today()", "open('x')", "f = print"])
 def test_a_call_that_asks_the_machine_is_seen(source: str) -> None:
-    assert list(impure("sparekey.choose", source))
+    assert list(impure("sparekey.selection", source))

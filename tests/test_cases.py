@@ -7,12 +7,12 @@ from typing import Literal
 import msgspec
 import pytest
 
-from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.errors import BadInputError
 from sparekey.model import Account, Caller, Snapshot, Usage
 from sparekey.plan import decode, encode, make
 from sparekey.policy import parse_policy
 from sparekey.rules import DEFAULT_RULE, assess, exit_code, findings, registry
+from sparekey.selection import NOTHING_ASKED, Asked
 
 CASES = Path(__file__).parent / "cases"
 FILES = sorted(CASES.glob("*/*.json"))

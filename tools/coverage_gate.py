@@ -13,7 +13,12 @@ from typing import Any
 
 from coverage import Coverage
 
-WHOLE = ("src/sparekey/run/*.py", "src/sparekey/guards.py", "src/sparekey/aws/keys.py")
+WHOLE = (
+    "src/sparekey/runs/*.py",
+    "src/sparekey/ledger/*.py",
+    "src/sparekey/guards.py",
+    "src/sparekey/aws/access_keys.py",
+)
 FLOOR = 90.0
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import click
 
-from sparekey.choose import HOLDS
 from sparekey.cli import cli as commands
 from sparekey.guards import GUARDS
 from sparekey.rules import CIS_VERSIONS, registry
+from sparekey.selection import HOLDS
 
 ROOT = Path(__file__).resolve().parent.parent
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

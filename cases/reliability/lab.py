@@ -145,15 +145,15 @@ class Lab:
         assert p.returncode in (0, 3), (p.returncode, p.stdout, p.stderr)
         return self.dir / name
     def ledger(self):
-        from sparekey.ledger import Ledger, connect
-        from sparekey.run.state import database_url
+        from sparekey.ledger.store import Ledger, connect
+        from sparekey.runs.storage import database_url
         return Ledger(connect(self.url or database_url(self.home)))
     def runid(self, n=-1):
         led = self.ledger()
         try: return [run for run in led.runs() if run.startswith("r-")][n]
         finally: led.close()
     def rec(self, run):
-        from sparekey.run.record import RunFold, catch_up
+        from sparekey.runs.projection import RunFold, catch_up
         led = self.ledger()
         try: return catch_up(led, run, RunFold()).record()
         finally: led.close()

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-from run.postgres import _other_user, _run, _wait, binaries  # noqa: E402
+from support.postgres_server import _other_user, _run, _wait, binaries  # noqa: E402
 
 
 class PG:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from lab import *
-from sparekey.run.windows import is_open, next_opening, parse
+from sparekey.runs.change_windows import is_open, next_opening, parse
 
 
 def shown(window, now):

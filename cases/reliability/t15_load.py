@@ -3,7 +3,7 @@
 import sqlite3
 
 from lab import *
-from sparekey.ledger import GENESIS, entry_hash
+from sparekey.ledger.store import GENESIS, entry_hash
 
 N = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 ENTRIES = int(sys.argv[2]) if len(sys.argv) > 2 else 80_000

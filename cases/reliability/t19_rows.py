@@ -3,10 +3,10 @@
 import sqlite3
 
 from lab import *
-from sparekey.ledger import Ledger
-from sparekey.run.engine import Engine
-from sparekey.run.leases import Leases
-from sparekey.run.state import State
+from sparekey.ledger.store import Ledger
+from sparekey.runs.queue import Engine
+from sparekey.runs.worker_leases import Leases
+from sparekey.runs.storage import State
 
 N = int(sys.argv[1]) if len(sys.argv) > 1 else 5_000
 d = Path(tempfile.mkdtemp(prefix="hrel-rows-")) / "h"

@@ -2,10 +2,10 @@
 
 from lab import *
 from sparekey.clock import SystemClock
-from sparekey.ledger import GENESIS, entry_hash
+from sparekey.ledger.store import GENESIS, entry_hash
 from sparekey.model import Caller
-from sparekey.run.runs import Runs
-from sparekey.run.state import State
+from sparekey.runs.service import Runs
+from sparekey.runs.storage import State
 
 COUNT, KEYS = (int(sys.argv[1]), int(sys.argv[2])) if len(sys.argv) > 2 else (100, 50)
 lab = Lab(company(KEYS, seed="list"), 'watch = "1s"\n')

@@ -87,7 +87,7 @@ if os.getuid() == 0:
         done = run(env, "apply", d / "p.json", "--yes")
         check("a state directory of another account", done.returncode and not inactive(aws, "idle"), f"rc {done.returncode}")
 
-    from sparekey.home import load_policy  # no command is quick enough; where this has moved, name it anew
+    from sparekey.settings import load_policy  # no command is quick enough; where this has moved, name it anew
 
     with folder() as d:
         d.chmod(0o777)

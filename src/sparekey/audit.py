@@ -14,7 +14,6 @@ from typing import ClassVar, Literal, Protocol
 import msgspec
 
 from sparekey.aws.credential_report import CredentialReport, Row, last_uses
-from sparekey.aws.crew import Crew, Lane
 from sparekey.aws.errors import (
     AwsError,
     ExpiredCredentialsError,
@@ -24,6 +23,7 @@ from sparekey.aws.errors import (
     RejectedCredentialsError,
 )
 from sparekey.aws.event_history import LAG, MARGIN, Changes
+from sparekey.aws.worker_pool import Crew, Lane
 from sparekey.clock import Clock
 from sparekey.errors import SparekeyError
 from sparekey.model import (

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 
-from sparekey.choose import NOTHING_ASKED, Asked, Choice, Deactivate, Held, Outcome, choose
 from sparekey.errors import BadInputError, RefusedError
+from sparekey.formatting import escaped
 from sparekey.model import Account, Caller, Evidence, Snapshot, Time, Unreadable, Usage, User, Value
 from sparekey.policy import Policy
-from sparekey.words import escaped
+from sparekey.selection import NOTHING_ASKED, Asked, Choice, Deactivate, Held, Outcome, choose
 
 SCHEMA = "sparekey/plan/1"
 LIFETIME = timedelta(hours=24)

@@ -15,8 +15,8 @@ import msgspec
 
 from sparekey import patterns
 from sparekey.errors import BadInputError
+from sparekey.formatting import clean_line
 from sparekey.model import Value
-from sparekey.words import clean_line
 
 T = TypeVar("T")
 Text = Annotated[str, msgspec.Meta(min_length=1)]

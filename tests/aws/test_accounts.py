@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 
-from aws.support import (
+from sparekey.audit import audit
+from sparekey.aws.accounts import Entry, Selection, Target, by_role, choose, organization, read_file
+from sparekey.aws.client import Principal
+from sparekey.aws.errors import (
+    ExpiredCredentialsError,
+    NotEnteredError,
+    RejectedCredentialsError,
+    SessionEndedError,
+    UnreachableError,
+)
+from sparekey.aws.http_pool import CutError
+from sparekey.errors import BadInputError
+from sparekey.model import SkippedAccount, Unreadable
+from support.scripted_aws import (
     ACCOUNT,
     FakeClock,
     ScriptedAws,
@@ -19,19 +32,6 @@ from aws.support import (
     session,
     user_xml,
 )
-from sparekey.audit import audit
-from sparekey.aws.accounts import Entry, Selection, Target, by_role, choose, organization, read_file
-from sparekey.aws.client import Principal
-from sparekey.aws.errors import (
-    ExpiredCredentialsError,
-    NotEnteredError,
-    RejectedCredentialsError,
-    SessionEndedError,
-    UnreachableError,
-)
-from sparekey.aws.wire import CutError
-from sparekey.errors import BadInputError
-from sparekey.model import SkippedAccount, Unreadable
 
 ROLE = Entry(role="team/SparekeyAudit", external_id="acme", session_duration=3600)
 OTHER = "222222222222"

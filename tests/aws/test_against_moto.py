@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
-from aws.support import session
 from sparekey.audit import audit
 from sparekey.aws.errors import NotFoundError
 from sparekey.aws.gateway import Gateway
 from sparekey.clock import SystemClock
+from support.scripted_aws import session
 
 
 @pytest.fixture

@@ -3,7 +3,10 @@
 import pytest
 from botocore.retries import standard
 
-from aws.support import (
+from sparekey.aws import errors
+from sparekey.aws.http_pool import CutError, Response
+from sparekey.errors import SparekeyError
+from support.scripted_aws import (
     ACCOUNT,
     FakeClock,
     ScriptedAws,
@@ -15,9 +18,6 @@ from aws.support import (
     own_account,
     page,
 )
-from sparekey.aws import errors
-from sparekey.aws.wire import CutError, Response
-from sparekey.errors import SparekeyError
 
 DENIED = f"access denied: iam:ListAccessKeys in account {ACCOUNT} (no policy allows it)"
 KEYS = ok("ListAccessKeys", page("AccessKeyMetadata", key_xml("AKIA1")))

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aws.support import FakeClock, session
-from aws.test_wire import PLAIN, post, tls_context
+from aws.test_http_pool import PLAIN, post, tls_context
 from sparekey.aws.client import Client, Principal
 from sparekey.aws.errors import AwsError, BadAnswerError, UnreachableError
-from sparekey.aws.wire import CutError, Request, Response, Wire, _Connection
+from sparekey.aws.http_pool import CutError, Request, Response, Wire, _Connection
+from support.scripted_aws import FakeClock, session
 
 LARGEST = 200_000
 HEAD = b"HTTP/1.1 200 OK\r\n"

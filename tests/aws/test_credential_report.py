@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from aws.support import FakeClock
 from sparekey.aws.credential_report import CredentialReport, Row, Slot, fetch, last_uses, parse
 from sparekey.aws.errors import AwsError, BadAnswerError, DeniedError
 from sparekey.model import NEVER_USED, AccessKey, LastUsed
+from support.scripted_aws import FakeClock
 
 SLOT = ["active", "last_rotated", "last_used_date", "last_used_region", "last_used_service"]
 COLUMNS = [

@@ -6,7 +6,16 @@ from typing import NoReturn
 import pytest
 from botocore.exceptions import ClientError, UnauthorizedSSOTokenError
 
-from aws.support import (
+from sparekey.aws.errors import (
+    BadAnswerError,
+    DeniedError,
+    ExpiredCredentialsError,
+    NoCredentialsError,
+    NoRegionError,
+)
+from sparekey.aws.gateway import Gateway, Summary
+from sparekey.model import Caller, Unreadable
+from support.scripted_aws import (
     ACCOUNT,
     FakeClock,
     ScriptedAws,
@@ -17,15 +26,6 @@ from aws.support import (
     own_account,
     session,
 )
-from sparekey.aws.errors import (
-    BadAnswerError,
-    DeniedError,
-    ExpiredCredentialsError,
-    NoCredentialsError,
-    NoRegionError,
-)
-from sparekey.aws.gateway import Gateway, Summary
-from sparekey.model import Caller, Unreadable
 
 ROLE = f"arn:aws:sts::{ACCOUNT}:assumed-role/Ops/ann"
 

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 from botocore.session import Session
 
-from aws.sandboxed import Sandboxed
 from sparekey.audit import ReadMode, audit
 from sparekey.aws.accounts import Entry
 from sparekey.aws.errors import NotEnteredError
-from sparekey.aws.policies import apply_policy, audit_policy
+from sparekey.aws.iam_policies import apply_policy, audit_policy
 from sparekey.model import Account, Snapshot, Unreadable
+from support.sandbox_gateway import Sandboxed
 
 HUB, WEB, DATA, SHUT = "111111111111", "222222222222", "333333333333", "444444444444"
 ENTRY = Entry(role="SparekeyAudit", external_id="acme")

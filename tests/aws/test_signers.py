@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aws.support import session
-from cli.desk import Door, alone, opened
 from sparekey import app, guards
 from sparekey.app import Asked
 from sparekey.errors import RefusedError
 from sparekey.model import Caller, Evidence
 from sparekey.plan import Plan, Preconditions, Step
 from sparekey.sandbox import Sandbox
+from support.cli_harness import Door, alone, opened
+from support.scripted_aws import session
 
 HERE, THERE = "111122223333", "444455556666"
 USERS = "".join(

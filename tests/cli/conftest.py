@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.desk import Desk, Door, desk, opened
+from support.cli_harness import Desk, Door, desk, opened
 
 
 @pytest.fixture(scope="session")

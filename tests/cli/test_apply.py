@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from cli.desk import ACCOUNT, Desk
 from sparekey.sandbox.scenario import Fail, Ignored, Stale, Throttle
 from sparekey.sandbox.state import LastUse
+from support.cli_harness import ACCOUNT, Desk
 
 
 def _delete_user(sk: Desk) -> None:

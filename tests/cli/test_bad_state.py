@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.desk import ACCOUNT, Desk
-from sparekey import ledger as ledger_module
+from sparekey.ledger import store as ledger_module
+from support.cli_harness import ACCOUNT, Desk
 
 _ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 _OFF = {"batch/1", "batch/2", "web/1"}

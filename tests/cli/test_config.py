@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cli.desk import Desk
+from support.cli_harness import Desk
 
 HTTP = '[[probes]]\nname = "web"\nkind = "http"\nuser = "web"\nurl = "http://127.0.0.1:9/"\n'
 EXEMPT = '[[exempt]]\nuser = "web"\nowner = "team"\nreason = "moving"\nexpires = 2099-01-01\n'

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from cli.desk import ACCOUNT, ELSEWHERE, Desk
-from e2e.servers import free_port
 from sparekey import app
 from sparekey.sandbox.scenario import Deny, Fail
+from support.aws_servers import free_port
+from support.cli_harness import ACCOUNT, ELSEWHERE, Desk
 
 COMMANDS = (
     ("audit",),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sparekey.cli import cli
-from sparekey.cli.shell import guarded
+from sparekey.cli.options import guarded
 
 _OF_RUNS = [
     ["runs"],

@@ -2,9 +2,9 @@
 
 import pytest
 
-from run.fake import NOW
-from sparekey.cli.events import run_exit_code
+from sparekey.cli.run_events import run_exit_code
 from sparekey.model import RunRecord, RunState, StepRecord, StepState
+from support.fake_aws import NOW
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from sparekey.cli import cli
-from sparekey.cli.shell import guarded
+from sparekey.cli.options import guarded
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cli.desk import ACCOUNT, Desk
 from sparekey.plan import Plan, seal
 from sparekey.sandbox.scenario import Deny
+from support.cli_harness import ACCOUNT, Desk
 
 EXEMPT = '[[exempt]]\nuser = "web"\nowner = "team-a"\nreason = "moves"\nexpires = 2099-01-01\n'
 
@@ -98,7 +98,7 @@ def test_the_active_keys_are_counted_where_a_share_is_named(sk: Desk, option: st
 def test_active_keys_that_cannot_be_counted_count_as_none(
     sk: Desk, monkeypatch: pytest.MonkeyPatch, denied: str
 ) -> None:
-    monkeypatch.setattr("sparekey.app.rechecking._SMALL", 3)
+    monkeypatch.setattr("sparekey.app.plan_refresh._SMALL", 3)
     sk.planned()
     edited(sk)
     sk.patch.setenv("SPAREKEY_HOME", str(sk.folder / "other"))

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from cli.desk import ACCOUNT, Desk, Door, desk
+from support.cli_harness import ACCOUNT, Desk, Door, desk
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 NASTY = ("=cmd", "+1", "@x", "-x", "=1+1@evil,x")

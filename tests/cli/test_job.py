@@ -1,6 +1,6 @@
 """The job by the commands, in this process: what each prints, where, and its exit code."""
 
-from cli.desk import Desk
+from support.cli_harness import Desk
 
 
 def test_audit_plan_apply_undo(sk: Desk) -> None:

@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from cli.desk import ACCOUNT, Desk
 from sparekey import app
-from sparekey.app.page import reread
+from sparekey.app.interactive import reread
 from sparekey.aws.errors import DeniedError
 from sparekey.aws.gateway import AccountGateway
 from sparekey.sandbox.state import EVER, Key, LastUse
+from support.cli_harness import ACCOUNT, Desk
 
 POLICY = "AWSCompromisedKeyQuarantineV3"
 RULE = ("audit", "--rule", "quarantined-key")

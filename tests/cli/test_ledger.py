@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.desk import Desk
-from sparekey.ledger import Ledger
+from sparekey.ledger.store import Ledger
+from support.cli_harness import Desk
 
 _HEADLESS = "r-1\x9b31m\u202e"
 
@@ -20,7 +20,7 @@ def run(sk: Desk) -> str:
     path = sk.home / "sparekey.db"
     assert sk("runs").code == 0
     with closing(Ledger.open(f"sqlite:///{path}")) as ledger:
-        from run.test_verify import RUN, fill  # the other tests of this module need none
+        from ledger.test_verification import RUN, fill  # the other tests of this module need none
 
         fill(ledger)
     return RUN

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cli.desk import ACCOUNT, Desk
 from sparekey.sandbox.scenario import Deny
+from support.cli_harness import ACCOUNT, Desk
 
 # GetCallerIdentity needs no permission, whatever a policy says:
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cli.desk import ACCOUNT, Desk
-from run.fake import plan_for, small_company
 from sparekey.plan import decode, encode
+from support.cli_harness import ACCOUNT, Desk
+from support.fake_aws import plan_for, small_company
 
 Change = Callable[[bytes], bytes]
 

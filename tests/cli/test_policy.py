@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.desk import Desk
+from support.cli_harness import Desk
 
 TODAY = datetime.now(UTC).date()
 

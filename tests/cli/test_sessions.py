@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.desk import ACCOUNT, ELSEWHERE, Door, desk
+from support.cli_harness import ACCOUNT, ELSEWHERE, Door, desk
 
 ROLE = ("--role", "R", "--external-id", "xx-1")
 USERS = "".join(

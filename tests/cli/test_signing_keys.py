@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from cli.desk import ACCOUNT, ELSEWHERE, Desk
 from sparekey import app
 from sparekey.aws.gateway import Gateway
-from sparekey.ledger import StateError
+from sparekey.ledger.store import StateError
 from sparekey.sandbox.state import Role
+from support.cli_harness import ACCOUNT, ELSEWHERE, Desk
 
 PASSWORD = "hunter2secret"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.desk import ACCOUNT, Desk, Door, desk
+from support.cli_harness import ACCOUNT, Desk, Door, desk
 
 _CALLER = f'caller = {{ account = "{ACCOUNT}", user = "ops" }}\n[[account]]\nid = "{ACCOUNT}"\n'
 _OPS = '[[account.user]]\nname = "ops"\nkey = [{ age = "20d" }]\n'

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cli.desk import Desk, Said
 from sparekey import app
+from support.cli_harness import Desk, Said
 
 SPAREKEY = [sys.executable, "-m", "sparekey"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.desk import Desk
+from support.cli_harness import Desk
 
 KEY = "AKIAIOSFODNN7EXAMPLE"
 

@@ -14,14 +14,14 @@ import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from sparekey.app import App, Where
-from sparekey.app.session import OWN_ACCOUNT
+from sparekey.app.connection import OWN_ACCOUNT
 from sparekey.aws.gateway import Gateway
-from sparekey.aws.wire import Wire
+from sparekey.aws.http_pool import Wire
 from sparekey.clock import SystemClock
-from sparekey.console.desk import Desk
 from sparekey.console.serve import opened
-from sparekey.home import load_policy
+from sparekey.console.state import Desk
 from sparekey.sandbox import Sandbox
+from sparekey.settings import load_policy
 
 CHROMIUM = "/usr/bin/chromium"
 # One that starts nothing on its own and asks nobody outside.

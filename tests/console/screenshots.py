@@ -7,8 +7,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 from console.conftest import CHROMIUM, SWITCHES, console_on, let_in
-from console.walk import walk
 from sparekey.sandbox import Sandbox
+from support.console_walk import walk
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 WIDE, NARROW = 1280, 360

@@ -15,10 +15,10 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from console.conftest import Console, console_on, let_in
-from console.walk import MAIN
 from sparekey import app
 from sparekey.model import Consumer, ServiceUse, Usage
 from sparekey.sandbox import Sandbox
+from support.console_walk import MAIN
 
 SCRIPT = "<script>window.broken=1</script>"
 IMAGE = "'\\\"><img src=x onerror=window.broken=1>"

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from playwright.sync_api import Browser, Page
 
 from console.conftest import Console, console_on, let_in
-from console.walk import walk
 from sparekey.sandbox import Sandbox
+from support.console_walk import walk
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 RUN = """

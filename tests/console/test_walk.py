@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from console.conftest import Console, console_on, let_in
-from console.walk import MAIN
 from sparekey import app
 from sparekey.sandbox import Sandbox
+from support.console_walk import MAIN
 
 
 def status_in_aws(console: Console, user: str, number: int = 1) -> str:

@@ -33,8 +33,9 @@ def fixture_gate() -> ModuleType:
 
 
 def found(total: float = 95.0, branches: bool = True, **files: dict[str, Any]) -> dict[str, Any]:
-    names = {"run": "src/sparekey/run/apply.py", "guards": "src/sparekey/guards.py"}
-    names |= {"keys": "src/sparekey/aws/keys.py", "other": "src/sparekey/report/csv.py"}
+    names = {"run": "src/sparekey/runs/apply.py", "guards": "src/sparekey/guards.py"}
+    names |= {"ledger": "src/sparekey/ledger/store.py", "keys": "src/sparekey/aws/access_keys.py"}
+    names |= {"other": "src/sparekey/report/csv.py"}
     return {
         "meta": {"branch_coverage": branches},
         "totals": {"percent_covered": total},
@@ -43,32 +44,34 @@ def found(total: float = 95.0, branches: bool = True, **files: dict[str, Any]) -
 
 
 def test_whole_where_it_must_be_is_enough(gate: ModuleType) -> None:
-    assert list(gate.shortfalls(found(run=WHOLE, guards=WHOLE, keys=WHOLE, other=PART))) == []
+    assert list(gate.shortfalls(found(run=WHOLE, ledger=WHOLE, guards=WHOLE, keys=WHOLE, other=PART))) == []
 
 
 def test_one_missing_branch_is_too_many(gate: ModuleType) -> None:
     branch = {**WHOLE, "summary": {"percent_covered": 99.9}, "missing_branches": [[3, 5]]}
-    assert list(gate.shortfalls(found(run=branch, guards=WHOLE, keys=PART))) == [
-        "src/sparekey/run/apply.py: 99.9 % of 100 %, without branches 3->5",
-        "src/sparekey/aws/keys.py: 87.5 % of 100 %, without lines 7, 9; branches 6->7, 12->-1",
+    assert list(gate.shortfalls(found(run=branch, ledger=WHOLE, guards=WHOLE, keys=PART))) == [
+        "src/sparekey/runs/apply.py: 99.9 % of 100 %, without branches 3->5",
+        "src/sparekey/aws/access_keys.py: 87.5 % of 100 %, without lines 7, 9; branches 6->7, 12->-1",
     ]
 
 
 def test_a_file_that_was_not_measured_is_no_pass(gate: ModuleType) -> None:
-    assert list(gate.shortfalls(found(guards=WHOLE, keys=WHOLE))) == [
-        "src/sparekey/run/*.py: no such file was measured"
+    assert list(gate.shortfalls(found(ledger=WHOLE, guards=WHOLE, keys=WHOLE))) == [
+        "src/sparekey/runs/*.py: no such file was measured"
     ]
 
 
 def test_the_floor_names_who_is_below_it(gate: ModuleType) -> None:
-    assert list(gate.shortfalls(found(89.9, run=WHOLE, guards=WHOLE, keys=WHOLE, other=PART))) == [
+    assert list(
+        gate.shortfalls(found(89.9, run=WHOLE, ledger=WHOLE, guards=WHOLE, keys=WHOLE, other=PART))
+    ) == [
         "everything together: 89.9 %, the floor is 90 %",
         "src/sparekey/report/csv.py: 87.5 %",
     ]
 
 
 def test_lines_alone_are_not_enough(gate: ModuleType) -> None:
-    (line,) = gate.shortfalls(found(branches=False, run=WHOLE, guards=WHOLE, keys=WHOLE))
+    (line,) = gate.shortfalls(found(branches=False, run=WHOLE, ledger=WHOLE, guards=WHOLE, keys=WHOLE))
     assert "branches were not measured" in line
 
 
@@ -87,5 +90,5 @@ def test_it_reads_what_coverage_wrote(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "coverage: src/sparekey/guards.py: 66.7 % of 100 %, without lines 4; branches 2->4" in done.stderr
-    assert "coverage: src/sparekey/aws/keys.py: no such file was measured" in done.stderr
+    assert "coverage: src/sparekey/aws/access_keys.py: no such file was measured" in done.stderr
     assert done.stdout == ""

@@ -7,9 +7,9 @@ from typing import get_args
 
 import pytest
 
-from sparekey.choose import HOLDS
 from sparekey.cutover import NotMovedReason
 from sparekey.policy import Exemption, Policy, Rotator, Span, parse_policy
+from sparekey.selection import HOLDS
 
 ROOT = Path(__file__).parents[2]
 

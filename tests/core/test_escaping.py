@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparekey.words import clean, escaped
+from sparekey.formatting import clean, escaped
 
 # What a terminal or a reader acts on: controls beyond ASCII's own, separators, format characters.
 _ACTED_ON = frozenset(

@@ -10,7 +10,7 @@ from sparekey.guards import GUARDS, Limits, refuse
 from sparekey.model import INACTIVE, AccessKey, Account, Caller, LastUsed, Snapshot, User
 from sparekey.plan import Plan, PlannedAccount, Step, make
 from sparekey.policy import Policy
-from strategies import NOW
+from support.strategies import NOW
 
 A, B = "111111111111", "222222222222"
 ROLE = Caller(A, f"arn:aws:sts::{A}:assumed-role/ops/session")

@@ -6,12 +6,12 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from sparekey.choose import Asked
 from sparekey.errors import RefusedError, SparekeyError
 from sparekey.model import AccessKey, Account, Caller, LastUsed, Snapshot, Unreadable, Usage, User
 from sparekey.plan import LIFETIME, Plan, PlanError, check_usable, decode, encode, make
 from sparekey.policy import Policy, Span
-from strategies import NOW
+from sparekey.selection import Asked
+from support.strategies import NOW
 
 ACCOUNT = "111111111111"
 ROLE = Caller(ACCOUNT, f"arn:aws:sts::{ACCOUNT}:assumed-role/ops/session")

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.errors import BadInputError
 from sparekey.model import ACTIVE, AccessKey, Account, Caller, LastUsed, Snapshot, User
 from sparekey.plan import Plan, decode, encode, make
 from sparekey.policy import parse_policy
-from strategies import NOW
+from sparekey.selection import NOTHING_ASKED, Asked
+from support.strategies import NOW
 
 ACCOUNT = "111122223333"
 PROBE = '[[probes]]\nkind = "command"\nname = "web"\nuser = "web-*"\nargv = ["true"]\n'

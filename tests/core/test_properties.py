@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparekey import plan as plans
-from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.guards import Limits, refuse
 from sparekey.model import ACTIVE, INACTIVE, AccessKey, Snapshot, Unreadable
 from sparekey.plan import Plan, PlanError, make
 from sparekey.policy import Policy
-from strategies import NOW, UNREAD, read_uses, situations, snapshots, unread_uses
+from sparekey.selection import NOTHING_ASKED, Asked
+from support.strategies import NOW, UNREAD, read_uses, situations, snapshots, unread_uses
 
 settings.register_profile("core", max_examples=150, deadline=None)
 CORE = settings.get_profile("core")

@@ -10,14 +10,14 @@ import click
 import pytest
 from botocore.parsers import ResponseParserError
 
-from aws.support import ACCOUNT, ScriptedAws, connect, own_account, session
 from sparekey.aws.accounts import Target
 from sparekey.aws.client import Principal
 from sparekey.aws.errors import AwsError, BadAnswerError
-from sparekey.aws.wire import Response
-from sparekey.cli.shell import guarded, thread_failed
-from sparekey.console.desk import Desk
+from sparekey.aws.http_pool import Response
+from sparekey.cli.options import guarded, thread_failed
+from sparekey.console.state import Desk
 from sparekey.errors import UnexpectedError, kind_and_place, trace
+from support.scripted_aws import ACCOUNT, ScriptedAws, connect, own_account, session
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 TORN = f"<AssumeRoleResponse><Credentials><SecretAccessKey>{SECRET}</SecretAccessKey>".encode()
@@ -40,7 +40,7 @@ def test_the_command_line_shows_type_and_place(
     lines = err.splitlines()
     assert (
         lines[-2]
-        == "error: unexpected error: ResponseParserError (cli/shell.py, line "
+        == "error: unexpected error: ResponseParserError (cli/options.py, line "
         + lines[-2].rsplit(" line ")[-1]
     )
     assert lines[-1].startswith("hint: SPAREKEY_DEBUG=1 ")

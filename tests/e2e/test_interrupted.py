@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from cli.desk import alone
-from run import postgres
 from sparekey.cli import cli
-from sparekey.cli.shell import guarded
-from sparekey.ledger import Ledger
+from sparekey.cli.options import guarded
+from sparekey.ledger.store import Ledger
 from sparekey.sandbox import Sandbox
 from sparekey.sandbox.scenario import Latency
+from support import postgres_server
+from support.cli_harness import alone
 
 USERS = 4
 COMPANY = f"""
@@ -149,7 +149,7 @@ def test_a_worker_carries_what_is_handed_over_until_it_is_told_to_end(shell: She
 
 
 def test_a_worker_whose_database_went_away_ends_when_told_twice(shell: Shell) -> None:
-    with postgres.server(shell.folder) as url:
+    with postgres_server.server(shell.folder) as url:
         shell.env["SPAREKEY_DATABASE_URL"] = url
         worker = shell.start("worker")
         ledger = Ledger.open(url)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from cli.desk import Said, alone
-from e2e.servers import Server, ministack, moto, sandbox
 from sparekey.cli import cli
-from sparekey.cli.shell import guarded
+from sparekey.cli.options import guarded
 from sparekey.sandbox import SandboxClock
+from support.aws_servers import Server, ministack, moto, sandbox
+from support.cli_harness import Said, alone
 
 SERVERS = {"sandbox": sandbox, "moto": moto, "ministack": ministack}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from e2e.servers import Server, ministack
+from support.aws_servers import Server, ministack
 
 # An application: signed calls without retries, what each came to, and a file that tells its health.
 APPLICATION = """

@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 
-from sparekey.ledger import Entry
+from sparekey.ledger.events import Probed, Stopped, kind_of, write
+from sparekey.ledger.store import Entry
 from sparekey.model import RunRecord, StepRecord
 from sparekey.notify import of_rollback
 from sparekey.probes import OUTPUT_LIMIT
-from sparekey.run.entries import Probed, Stopped, kind_of, write
-from sparekey.run.record import RunFold
+from sparekey.runs.projection import RunFold
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HOSTILE = "a\r\nBcc: b\x1b[2J\u202e" + "x" * 5000

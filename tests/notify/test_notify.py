@@ -23,10 +23,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-import company
 from sparekey import notify
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.notify import Failure, Message, Settings
+from support import sample_company as company
 
 MESSAGE = Message("sparekey: two <lines>", "one & only\n日本", "run", True, {"run": "r1", "held": 2})
 SECRET = "T0000-B0000-hush"

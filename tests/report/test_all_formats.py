@@ -5,8 +5,8 @@ import unicodedata
 import msgspec
 import pytest
 
-import company
 from sparekey import report
+from support import sample_company as company
 
 
 @pytest.mark.parametrize("name", sorted(report.registry()))

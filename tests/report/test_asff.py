@@ -12,10 +12,10 @@ import pytest
 from botocore.validate import ParamValidator
 from moto import mock_aws
 
-import company
 from sparekey.errors import UnreadError
 from sparekey.model import Account, Audit, Unreadable
 from sparekey.report import Look, asff, render
+from support import sample_company as company
 
 MODEL = botocore.session.Session().get_service_model("securityhub")
 

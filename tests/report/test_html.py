@@ -6,10 +6,10 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-import company
+from sparekey.formatting import step_state
 from sparekey.model import RunState, StepState
-from sparekey.report import Look, _states, render
-from sparekey.words import step_state
+from sparekey.report import Look, _run_summary, render
+from support import sample_company as company
 
 VOID = {"meta", "col", "rect", "line", "br"}
 
@@ -153,12 +153,12 @@ def test_every_state_of_a_run_can_be_shown(state: RunState) -> None:
     states = get_args(StepState)
     steps = tuple(msgspec.structs.replace(run.steps[0], state=name) for name in states)
     told = page("run", msgspec.structs.replace(run, steps=steps))
-    assert _states.VERDICTS[state][0] in told.text
+    assert _run_summary.VERDICTS[state][0] in told.text
     for name in states:
         assert step_state(name) in told.text
-    assert sum(len(part.steps) for part in _states.parts(msgspec.structs.replace(run, steps=steps))) == len(
-        states
-    )
+    assert sum(
+        len(part.steps) for part in _run_summary.parts(msgspec.structs.replace(run, steps=steps))
+    ) == len(states)
 
 
 def luminance(colour: str) -> float:

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
-import company
 from sparekey import plan as planning
 from sparekey.model import Audit, Consumer, Evidence, RunRecord, ServiceUse, Unreadable, Usage
 from sparekey.plan import Plan
 from sparekey.report import Subject, render
+from support import sample_company as company
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
@@ -84,7 +84,11 @@ def test_output_keeps_to_its_schema(subject: Subject, value: Audit | Plan | RunR
 
 def test_the_schemas_cover_every_part_of_the_output() -> None:
     told = as_json("audit", company.audit())
-    assert [account["id"] for account in told["accounts"]] == [company.PROD, company.DEV, company.SHUT]
+    assert [account["id"] for account in told["accounts"]] == [
+        company.PROD,
+        company.DEV,
+        company.SHUT,
+    ]
     assert told["coverage"]["users_unreadable"] == 1
     assert told["accounts"][2]["unreadable"].startswith("AccessDenied")
     plan = as_json("plan", the_plan())
@@ -110,7 +114,12 @@ def test_nothing_in_json_moves_a_cursor_and_nothing_is_lost() -> None:
     text = "".join(render("audit", company.audit(), "json"))
     assert all(char.isprintable() or char == "\n" for char in text)
     names = {user["name"] for account in json.loads(text)["accounts"] for user in account["users"]}
-    assert {company.ESCAPE, company.BACKWARDS, company.HEBREW, company.SCRIPT} <= names
+    assert {
+        company.ESCAPE,
+        company.BACKWARDS,
+        company.HEBREW,
+        company.SCRIPT,
+    } <= names
 
 
 def test_a_shown_plan_is_the_plan() -> None:

@@ -8,9 +8,9 @@ import pytest
 from py_ocsf_models.events.findings.compliance_finding import ComplianceFinding
 from py_ocsf_models.objects.cloud import Cloud
 
-import company
 from sparekey.errors import BadInputError
 from sparekey.report import Look, ocsf, render
+from support import sample_company as company
 
 
 def findings(*, show_all: bool = False) -> dict[str, dict[str, Any]]:
@@ -35,7 +35,12 @@ def test_every_finding_is_one_to_the_library() -> None:
     ("uid", "check", "work", "severity"),
     [
         (f"sparekey/two-active-keys/{company.PROD}/user/etl", 3, "New", "Medium"),
-        (f"sparekey/two-active-keys/{company.PROD}/user/vault-root", 99, "Suppressed", "Informational"),
+        (
+            f"sparekey/two-active-keys/{company.PROD}/user/vault-root",
+            99,
+            "Suppressed",
+            "Informational",
+        ),
         (f"sparekey/two-active-keys/{company.PROD}/user/svc-01", 1, "Resolved", "Informational"),
         (f"sparekey/two-active-keys/{company.DEV}/user/no-entry", 2, "New", "Medium"),
         (f"sparekey/root-key/{company.DEV}/account", 3, "New", "Critical"),

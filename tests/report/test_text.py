@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-import company
 from sparekey import plan as planning
 from sparekey.errors import BadInputError
 from sparekey.model import Audit, RunRecord
 from sparekey.plan import Plan
 from sparekey.report import Look, Subject, render
+from support import sample_company as company
 
 SUBJECTS: list[tuple[Subject, Audit | Plan | RunRecord]] = [
     ("audit", company.audit()),

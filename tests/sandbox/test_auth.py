@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from sparekey.sandbox import Sandbox, SandboxClock
-from sparekey.sandbox.wire import Request, Response
+from sparekey.sandbox.protocols import Request, Response
 
 SERVICES = [
     ("iam", "get_account_summary", "InvalidClientTokenId", "SignatureDoesNotMatch"),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparekey.sandbox import Sandbox, cloudtrail, iam, organizations, regions, sqs, sts
-from sparekey.sandbox.wire import Request
+from sparekey.sandbox.protocols import Request
 
 SANDBOX = Sandbox()
 CHUNKED = {"X-Amz-Content-SHA256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparekey import usage
-from sparekey.usage.fold import Part
-from sparekey.usage.scan import Needles, scan
-from usage import archives, plain
-from usage.archives import NEW, OLD
+from sparekey.usage.aggregation import Part
+from sparekey.usage.archive.search import Needles, scan
+from support import archive_samples, plain_archive_reader
+from support.archive_samples import NEW, OLD
 
 KEYS = [NEW, OLD]
 
@@ -19,16 +19,16 @@ KEYS = [NEW, OLD]
 @st.composite
 def folders(draw: st.DrawFn) -> dict[str, bytes]:
     """Files by name: a list of records, dealt out to files that were delivered in any order."""
-    records = draw(archives.record_lists())
+    records = draw(archive_samples.record_lists())
     count = draw(st.integers(1, 4))
     hands: list[list[Any]] = [[] for _ in range(count)]
     for one in records:
         hands[draw(st.integers(0, count - 1))].append(one)
     named = draw(st.booleans())
     return {
-        archives.file_name(f"202601{12 + number}T0000Z", unique=str(number))
+        archive_samples.file_name(f"202601{12 + number}T0000Z", unique=str(number))
         if named
-        else f"{number}.json": draw(archives.log_files(hand))
+        else f"{number}.json": draw(archive_samples.log_files(hand))
         for number, hand in enumerate(hands)
     }
 
@@ -40,8 +40,8 @@ def folders(draw: st.DrawFn) -> dict[str, bytes]:
 def test_the_scanner_reads_what_the_plain_reader_reads(files: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, data in files.items():
-            archives.put_bytes(Path(folder), name, data)
-        expected = plain.usages(list(plain.read_records(Path(folder))), KEYS)
+            archive_samples.put_bytes(Path(folder), name, data)
+        expected = plain_archive_reader.usages(list(plain_archive_reader.read_records(Path(folder))), KEYS)
         for entry in usage.read(f"archive={folder}", KEYS, usage.Request(processes=1)):
             assert {name: getattr(entry, name) for name in expected[entry.key]} == expected[entry.key]
             assert (entry.partial, entry.unread) == ((), ())
@@ -52,17 +52,17 @@ def test_the_scanner_reads_what_the_plain_reader_reads(files: dict[str, bytes]) 
 @given(st.binary(max_size=200) | st.builds(lambda text: b'{"Records":[' + text, st.binary(max_size=50)))
 def test_no_file_ends_the_reading(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        archives.put(Path(folder), "good.json", archives.record())
-        archives.put_bytes(Path(folder), "odd.json", data)
+        archive_samples.put(Path(folder), "good.json", archive_samples.record())
+        archive_samples.put_bytes(Path(folder), "odd.json", data)
         (entry,) = usage.read(f"archive={folder}", [OLD], usage.Request(processes=1))
     assert entry.calls == 1
     assert {fault.what for fault in entry.unread} <= {"odd.json"}
 
 
 @settings(max_examples=60, deadline=None)
-@given(archives.record_lists(), st.data())
+@given(archive_samples.record_lists(), st.data())
 def test_a_file_cut_short_counts_nothing(records: list[Any], data: st.DataObject) -> None:
-    whole = data.draw(archives.log_files([archives.record(), *records]))
+    whole = data.draw(archive_samples.log_files([archive_samples.record(), *records]))
     if whole[:2] != b"\x1f\x8b":
         return
     whole = whole.rstrip(b"\0")

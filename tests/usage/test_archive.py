@@ -15,10 +15,21 @@ import pytest
 from sparekey import usage
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.places import place
+from sparekey.usage.archive.storage import place
 from sparekey.usage.request import Progress, Request
 from sparekey.usage.sources import archive
-from usage.archives import ACCOUNT, FOREIGN, NEW, OLD, SESSIONS, file_name, mint, put, put_bytes, record
+from support.archive_samples import (
+    ACCOUNT,
+    FOREIGN,
+    NEW,
+    OLD,
+    SESSIONS,
+    file_name,
+    mint,
+    put,
+    put_bytes,
+    record,
+)
 
 
 def read(root: Path, *keys: str, **options: Any) -> Usage:
@@ -131,7 +142,9 @@ def test_a_folder_that_may_not_be_listed_is_named(root: Path, monkeypatch: pytes
             raise PermissionError(13, "Permission denied")
         return listing(folder)
 
-    monkeypatch.setattr("sparekey.usage.places.LocalPlace.children", lambda _, folder: refuse(folder))
+    monkeypatch.setattr(
+        "sparekey.usage.archive.storage.LocalPlace.children", lambda _, folder: refuse(folder)
+    )
     found = read(root)
     assert found.calls == 1
     assert [(entry.what, entry.why) for entry in found.unread] == [

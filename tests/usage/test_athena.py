@@ -20,8 +20,8 @@ from sparekey.errors import BadInputError, UnreadError
 from sparekey.model import Usage
 from sparekey.usage.request import Progress, Request
 from sparekey.usage.sources import athena
-from usage import plain
-from usage.archives import ACCOUNT, FOREIGN, NEW, OLD, SESSIONS, mint, put, record
+from support import plain_archive_reader
+from support.archive_samples import ACCOUNT, FOREIGN, NEW, OLD, SESSIONS, mint, put, record
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "cloudtrail"
 KEYS = ["AKIATFQR7NSC8Q4X20BJ", "AKIATFQR7NSCUXC3DDDP", "AKIATFQZ7NSC8Q4X21BJ", "AKIATFQR7NSC3ZO6PKAZ"]
@@ -48,7 +48,7 @@ def in_duckdb(records: list[Any], text: str) -> list[dict[str, Any]]:
     lines = [
         {name.lower(): one.get(name) for name in _TEXTS}
         | {
-            "useridentity": {"accesskeyid": plain.principal(one)},
+            "useridentity": {"accesskeyid": plain_archive_reader.principal(one)},
             "responseelements": json.dumps(one.get("responseElements")),
             "account": ACCOUNT,
             "region": one.get("awsRegion"),
@@ -93,7 +93,7 @@ def facts(found: Usage) -> Any:
 
 def test_the_query_tells_of_a_real_archive_what_the_scanner_does() -> None:
     scanned = usage.read(f"archive={ARCHIVE}", KEYS, Request(processes=1))
-    queried = asked(list(plain.read_records(ARCHIVE)), KEYS)
+    queried = asked(list(plain_archive_reader.read_records(ARCHIVE)), KEYS)
     assert list(map(facts, queried)) == list(map(facts, scanned))
     assert sum(entry.calls for entry in queried) == 1280 + 28 + 19
 

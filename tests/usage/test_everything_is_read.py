@@ -18,12 +18,12 @@ import pytest
 from sparekey import usage
 from sparekey.errors import UnreadError
 from sparekey.model import Usage
-from sparekey.usage import places, scan, unpack
-from sparekey.usage.beside import explained
-from sparekey.usage.places import place
+from sparekey.usage.archive import decompression, search, storage
+from sparekey.usage.archive.delivering_services import other_service
+from sparekey.usage.archive.other_files import explained
+from sparekey.usage.archive.storage import place
 from sparekey.usage.request import Request
-from sparekey.usage.services import other_service
-from usage.archives import ACCOUNT, NEW, OLD, SESSIONS, file_name, mint, put, put_bytes, record
+from support.archive_samples import ACCOUNT, NEW, OLD, SESSIONS, file_name, mint, put, put_bytes, record
 
 
 def read(root: Path, **options: Any) -> Usage:
@@ -210,21 +210,21 @@ def test_a_place_that_cannot_be_listed_is_an_error(root: Path, monkeypatch: pyte
     def refuse(*_: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("sparekey.usage.places.LocalPlace.children", refuse)
+    monkeypatch.setattr("sparekey.usage.archive.storage.LocalPlace.children", refuse)
     with pytest.raises(UnreadError, match=f"^{root} could not be read: Permission denied"):
         read(root)
 
 
 def test_a_file_that_changes_while_it_is_read_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put_bytes(root, "c.json", b" " * 70_000 + log())
-    rest = places._rest
+    rest = storage._rest
 
     def slowly(file: int) -> bytes:
         with path.open("ab") as more:
             more.write(b"\n")
         return rest(file)
 
-    monkeypatch.setattr(places, "_rest", slowly)
+    monkeypatch.setattr(storage, "_rest", slowly)
     assert [(entry.what, entry.why) for entry in read(root).unread] == [
         ("c.json", "it changed while it was read")
     ]
@@ -273,7 +273,7 @@ def test_a_file_of_another_service_is_no_fault(root: Path, name: str, text: str)
 
 
 def test_a_text_too_long_to_be_searched_is_not_explained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparekey.usage.beside._MOST", 9)
+    monkeypatch.setattr("sparekey.usage.archive.other_files._MOST", 9)
     put_bytes(root, "notes", b"A short note.\n")
     put_bytes(root, "digest.json", DIGEST.encode())
     assert [entry.what for entry in read(root).unread] == ["digest.json", "notes"]
@@ -385,7 +385,7 @@ def test_a_sparse_file_is_refused_by_its_size(root: Path) -> None:
 
 
 def test_a_file_is_unpacked_up_to_a_bound(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (unpack, places):
+    for module in (decompression, storage):
         monkeypatch.setattr(module, "LARGEST", 1 << 20)
     bombs = {
         "one": gzip.compress(b"\0" * (1 << 21)),
@@ -403,7 +403,7 @@ def test_a_file_is_unpacked_up_to_a_bound(root: Path, monkeypatch: pytest.Monkey
 
 
 def test_members_are_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpack, "_MOST_MEMBERS", 3)
+    monkeypatch.setattr(decompression, "_MOST_MEMBERS", 3)
     put_bytes(root, "c.json", gzip.compress(b"") * 5)
     assert [entry.why for entry in read(root).unread] == ["larger than 512 MiB"]
 
@@ -420,9 +420,9 @@ def test_members_are_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_long_text_is_counted_before_it_is_taken_apart(
     root: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, why: str
 ) -> None:
-    monkeypatch.setattr(scan, "_LONG", 1 << 8)
-    monkeypatch.setattr(scan, "_MOST_COMMAS", 500)
-    monkeypatch.setattr(scan, "_MOST_OBJECTS", 50)
+    monkeypatch.setattr(search, "_LONG", 1 << 8)
+    monkeypatch.setattr(search, "_MOST_COMMAS", 500)
+    monkeypatch.setattr(search, "_MOST_OBJECTS", 50)
     put_bytes(root, "c.json", data)
     (fault,) = read(root).unread
     assert (fault.what, why in fault.why) == ("c.json", True)
@@ -432,7 +432,7 @@ def test_a_file_that_needs_too_much_memory_is_named(root: Path, monkeypatch: pyt
     def greedy(text: bytes) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(scan, "_document", greedy)
+    monkeypatch.setattr(search, "_document", greedy)
     put_bytes(root, "c.json", b"{ }")
     assert [entry.why for entry in read(root).unread] == ["it needs more memory than there is"]
 

@@ -13,7 +13,7 @@ from sparekey.errors import BadInputError, SparekeyError, UnreadError
 from sparekey.model import Usage
 from sparekey.usage.request import Progress, Request
 from sparekey.usage.sources import history
-from usage.archives import NEW, OLD, SESSIONS, mint, record
+from support.archive_samples import NEW, OLD, SESSIONS, mint, record
 
 NOW = datetime(2026, 1, 11, tzinfo=UTC)
 

@@ -17,7 +17,7 @@ from sparekey import usage
 from sparekey.cutover import Moved, NotMoved, moved
 from sparekey.model import AccessKey, LastUsed, Usage
 from sparekey.policy import Policy
-from usage.archives import ACCOUNT, NEW, OLD, SESSIONS, file_name, mint, put, put_bytes, record
+from support.archive_samples import ACCOUNT, NEW, OLD, SESSIONS, file_name, mint, put, put_bytes, record
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LAST = NOW - timedelta(days=20)

@@ -6,7 +6,7 @@ import pytest
 
 from sparekey import usage
 from sparekey.model import Usage
-from usage import plain
+from support import plain_archive_reader
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "cloudtrail"
 KEYS = ["AKIATFQR7NSC8Q4X20BJ", "AKIATFQR7NSCUXC3DDDP", "AKIATFQZ7NSC8Q4X21BJ", "AKIATFQR7NSC3ZO6PKAZ"]
@@ -18,13 +18,13 @@ def seen() -> tuple[Usage, ...]:
 
 
 def test_it_is_the_archive_that_was_measured() -> None:
-    records = list(plain.read_records(ARCHIVE))
+    records = list(plain_archive_reader.read_records(ARCHIVE))
     assert len(records) == 1667
     assert (ARCHIVE / "LICENSE").read_text().startswith("MIT License")
 
 
 def test_the_scanner_and_the_plain_reader_agree(seen: tuple[Usage, ...]) -> None:
-    expected = plain.usages(list(plain.read_records(ARCHIVE)), KEYS)
+    expected = plain_archive_reader.usages(list(plain_archive_reader.read_records(ARCHIVE)), KEYS)
     assert [entry.key for entry in seen] == sorted(KEYS)
     for entry in seen:
         found = {name: getattr(entry, name) for name in expected[entry.key]}

@@ -15,9 +15,9 @@ from sparekey import usage
 from sparekey.aws.errors import NoCredentialsError
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.buckets import S3Place
+from sparekey.usage.archive.s3_storage import S3Place
 from sparekey.usage.request import Request
-from usage.archives import NEW, OLD, SESSIONS, file_name, mint, record
+from support.archive_samples import NEW, OLD, SESSIONS, file_name, mint, record
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,9 @@ from cryptography.x509.oid import NameOID
 from sparekey import usage
 from sparekey.errors import BadInputError, SparekeyError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.buckets import S3Place
+from sparekey.usage.archive.s3_storage import S3Place
 from sparekey.usage.request import Request
-from usage.archives import OLD, record
+from support.archive_samples import OLD, record
 
 LISTING = (
     "<ListBucketResult><Name>b</Name><KeyCount>1</KeyCount><IsTruncated>false</IsTruncated>"
@@ -307,7 +307,7 @@ def test_an_object_that_cannot_be_had_is_named(s3: S3, monkeypatch: pytest.Monke
 
 def test_an_object_of_any_size_is_not_fetched(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
-    monkeypatch.setattr("sparekey.usage.buckets.LARGEST", 9)
+    monkeypatch.setattr("sparekey.usage.archive.s3_storage.LARGEST", 9)
     assert [entry.why for entry in read().unread] == ["larger than 512 MiB"]
 
 

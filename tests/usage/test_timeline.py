@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from sparekey.model import Usage
-from sparekey.usage.fold import Fold, Part
+from sparekey.usage.aggregation import Fold, Part
 from sparekey.usage.records import Event, Where, digest
 from sparekey.usage.timeline import Timeline, timeline
 

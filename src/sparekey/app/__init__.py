@@ -1,8 +1,8 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
-from sparekey.app.deleting import deletable, delete, delete_root, older_than, root_key
-from sparekey.app.files import plan_text, read_plan, write_plan, write_private
-from sparekey.app.leaving import (
+from sparekey.app.connection import App, OnProgress, Where, connect, where
+from sparekey.app.deletion import deletable, delete, delete_root, older_than, root_key
+from sparekey.app.delivery import (
     check_targets,
     report_on,
     send_to_security_hub,
@@ -11,18 +11,11 @@ from sparekey.app.leaving import (
     tell_of_run,
     tell_of_state,
 )
-from sparekey.app.page import decide, encode_plan, reread, study
-from sparekey.app.practice import demo, practice_company, sandbox
-from sparekey.app.proof import (
-    athena_ddl,
-    keys_of_plan,
-    keys_of_user,
-    request,
-    usage,
-    usage_of_accounts,
-)
-from sparekey.app.reading import audit, exit_code, iam_policy, plan, read, root_keys
-from sparekey.app.running import (
+from sparekey.app.interactive import decide, encode_plan, reread, study
+from sparekey.app.output_files import plan_text, read_plan, write_plan, write_private
+from sparekey.app.planning import audit, exit_code, iam_policy, plan, read, root_keys
+from sparekey.app.practice_account import demo, practice_company, sandbox
+from sparekey.app.run_service import (
     OnEvent,
     Preflight,
     apply,
@@ -38,18 +31,25 @@ from sparekey.app.running import (
     verify_ledger,
     work,
 )
-from sparekey.app.session import App, OnProgress, Where, connect, where
-from sparekey.app.undoing import undo
+from sparekey.app.undo_run import undo
+from sparekey.app.usage_reading import (
+    athena_ddl,
+    keys_of_plan,
+    keys_of_user,
+    request,
+    usage,
+    usage_of_accounts,
+)
 from sparekey.audit import ReadMode
-from sparekey.choose import NOTHING_ASKED, Asked
 from sparekey.guards import Limits
-from sparekey.home import Setting, load_policy, policy_file, settings
-from sparekey.ledger import Entry
+from sparekey.ledger.events import Options
+from sparekey.ledger.store import Entry
+from sparekey.ledger.verification import Verification
 from sparekey.plan import Plan, Step
 from sparekey.report.asff import Sent
-from sparekey.run.emergency import Told
-from sparekey.run.entries import Options
-from sparekey.run.verify import Verification
+from sparekey.runs.emergency import Told
+from sparekey.selection import NOTHING_ASKED, Asked
+from sparekey.settings import Setting, load_policy, policy_file, settings
 from sparekey.usage import Progress, Request
 
 __all__ = [

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 from botocore.credentials import ReadOnlyCredentials
 
-from sparekey.aws.chain import Profiles
 from sparekey.aws.client import Client, Credentials, Principal
+from sparekey.aws.credential_chain import Profiles
 from sparekey.aws.errors import (
     AwsError,
     BadAnswerError,

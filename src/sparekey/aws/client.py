@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 from botocore.session import Session
 from botocore.utils import parse_timestamp
 
-from sparekey.aws.chain_errors import bad_setting
+from sparekey.aws.credential_errors import bad_setting
 from sparekey.aws.errors import (
     TRANSIENT,
     Answer,
@@ -35,8 +35,8 @@ from sparekey.aws.errors import (
     from_answer,
     from_botocore,
 )
-from sparekey.aws.pacing import Pace
-from sparekey.aws.wire import CutError, Request, Response, Send, Wire
+from sparekey.aws.http_pool import CutError, Request, Response, Send, Wire
+from sparekey.aws.rate_limiter import Pace
 from sparekey.clock import Clock
 from sparekey.errors import SparekeyError, without_password
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 from botocore import exceptions as boto
 
-from sparekey.aws import causes
+from sparekey.aws import error_causes
 from sparekey.errors import SparekeyError, without_password
 from sparekey.model import Value
 
@@ -187,7 +187,7 @@ class Answer(Value, frozen=True, kw_only=True):
     @property
     def clock(self) -> str:
         """How far our clock is off, if it is."""
-        return causes.clock_told(causes.clock_offset(self.message, self.date, self.received))
+        return error_causes.clock_told(error_causes.clock_offset(self.message, self.date, self.received))
 
 
 def from_answer(answer: Answer) -> AwsError:
@@ -200,7 +200,7 @@ def from_answer(answer: Answer) -> AwsError:
 def _word(text: str) -> str:
     """A code or an id as AWS writes them; whoever answers for AWS may write anything."""
     return "".join(
-        char for char in causes.without_secrets(text)[:80] if char.isascii() and char.isprintable()
+        char for char in error_causes.without_secrets(text)[:80] if char.isascii() and char.isprintable()
     )
 
 
@@ -208,7 +208,7 @@ def _read(answer: Answer) -> tuple[type[AwsError], str, str]:
     code, status, where = answer.code, answer.status, answer.where
     kind: type[AwsError] = AwsError
     message, hint = f"{where} failed: {code or f'HTTP {status}'}{_said(answer)}", ""
-    if code in _SKEWED or (code in _REJECTED and causes.speaks_of_the_clock(answer.message)):
+    if code in _SKEWED or (code in _REJECTED and error_causes.speaks_of_the_clock(answer.message)):
         return _late(answer)
     if code in _DENIED:
         return _denied(answer)
@@ -248,7 +248,7 @@ def _late(answer: Answer) -> tuple[type[AwsError], str, str]:
 
 
 def _denied(answer: Answer) -> tuple[type[AwsError], str, str]:
-    denial = causes.denial(answer.message)
+    denial = error_causes.denial(answer.message)
     why = denial.why
     if answer.call == "iam:GetAccessKeyLastUsed" and "policy" not in why and "boundary" not in why:
         # https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccessKeyLastUsed.html
@@ -262,7 +262,7 @@ def _if_clock(answer: Answer, kind: type[AwsError]) -> str:
 
 
 def _if_region(answer: Answer) -> str:
-    if not causes.must_be_enabled(answer.region):
+    if not error_causes.must_be_enabled(answer.region):
         return ""
     return (
         f"AWS answers the same where region {answer.region} is not enabled for the account: "
@@ -271,7 +271,7 @@ def _if_region(answer: Answer) -> str:
 
 
 def _said(answer: Answer) -> str:
-    lines = causes.without_secrets(answer.message).strip().splitlines()
+    lines = error_causes.without_secrets(answer.message).strip().splitlines()
     return f" ({lines[0][:300]})" if lines else ""
 
 

@@ -10,23 +10,23 @@ from typing import Any
 
 from botocore.session import Session
 
-from sparekey.aws import accounts, credential_report, event_history, root
+from sparekey.aws import accounts, credential_report, event_history, root_access
+from sparekey.aws.access_keys import Keys
 from sparekey.aws.accounts import Entry, Selection, Target
-from sparekey.aws.chain import ChainCredentials, Profiles, resolve, setup_of
-from sparekey.aws.chain_errors import explain
 from sparekey.aws.client import Client, OnCall, Principal
-from sparekey.aws.deleting import Deleter
+from sparekey.aws.credential_chain import ChainCredentials, Profiles, resolve, setup_of
+from sparekey.aws.credential_errors import explain
 from sparekey.aws.errors import (
     AwsError,
     BadAnswerError,
     DeniedError,
     NotFoundError,
 )
-from sparekey.aws.keys import Keys
+from sparekey.aws.http_pool import Send
+from sparekey.aws.key_deletion import Deleter
 from sparekey.aws.paging import Pages
 from sparekey.aws.security_hub import SecurityHub
 from sparekey.aws.signers import Identity, Signers
-from sparekey.aws.wire import Send
 from sparekey.clock import Clock, SystemClock
 from sparekey.model import AccessKey, Caller, Quarantined, Unreadable, Value
 
@@ -328,7 +328,7 @@ class Gateway:
     def list_root_keys(self, account: str) -> tuple[AccessKey, ...]:
         """The root user's keys in a member account, each with its last use; raises AwsError."""
         base = Principal(self.account, self._credentials)
-        return root.list_root_keys(self.client, base, self.partition, account)
+        return root_access.list_root_keys(self.client, base, self.partition, account)
 
     def root_deleter(self, account: str) -> Deleter:
         """The door through which a member account's root keys are deleted."""

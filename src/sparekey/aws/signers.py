@@ -14,8 +14,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from sparekey.aws.chain import ChainCredentials, Frozen
 from sparekey.aws.client import Client, Principal
+from sparekey.aws.credential_chain import ChainCredentials, Frozen
 from sparekey.aws.errors import AwsError
 from sparekey.model import ANY, Caller
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 import click
 
 from sparekey import __version__
-from sparekey.cli import verbs
-from sparekey.cli.shell import guarded, thread_failed
+from sparekey.cli import commands
+from sparekey.cli.options import guarded, thread_failed
 
 
 class _Verbs(click.Group):
@@ -41,7 +41,7 @@ def cli() -> None:
     """
 
 
-for _command in verbs.all_commands():
+for _command in commands.all_commands():
     cli.add_command(_command)
 
 

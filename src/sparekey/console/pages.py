@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from sparekey.app import Asked, Plan, encode_plan
-from sparekey.console.desk import BACK, Desk
-from sparekey.console.gate import Session
 from sparekey.console.render import address, html, page, refusal, user_url
-from sparekey.console.rows import (
+from sparekey.console.request_guard import Session
+from sparekey.console.state import BACK, Desk
+from sparekey.console.timeline import HEIGHT, WIDTH, timelines
+from sparekey.console.views import (
     AGES,
     SHOWS,
     Filter,
@@ -24,7 +25,6 @@ from sparekey.console.rows import (
     select,
     user_ids,
 )
-from sparekey.console.timeline import HEIGHT, WIDTH, timelines
 from sparekey.errors import BadInputError, SparekeyError
 from sparekey.model import AccessKey, RunRecord, StepRecord
 

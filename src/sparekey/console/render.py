@@ -9,9 +9,9 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from sparekey import __version__
-from sparekey.console.rows import UserId
+from sparekey.console.views import UserId
+from sparekey.formatting import clean, key_age, last_use, moment, number, plural, span
 from sparekey.model import Unreadable
-from sparekey.words import clean, key_age, last_use, moment, number, plural, span
 
 # How a step's state is said, and the look of its chip.
 STATES = {

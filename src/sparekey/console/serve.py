@@ -13,9 +13,9 @@ from starlette.types import ASGIApp
 from sparekey.app import App, Request
 from sparekey.console.browser import open_page, redirect_file
 from sparekey.console.connections import connections
-from sparekey.console.desk import Desk, Ways
-from sparekey.console.gate import OPEN, Session
-from sparekey.console.site import site
+from sparekey.console.request_guard import OPEN, Session
+from sparekey.console.server import site
+from sparekey.console.state import Desk, Ways
 from sparekey.errors import BadInputError
 
 _WAYS, _WANTED = Ways(), Request()

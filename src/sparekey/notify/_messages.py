@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
+from sparekey.formatting import clean, clean_line, number, plural, step_state
 from sparekey.model import Audit, RunRecord, StepRecord, Value
-from sparekey.words import clean, clean_line, number, plural, step_state
 
 _LONGEST = 20
 _URGENT = ("rollback_failed", "failed", "in_doubt", "rolled_back")

@@ -11,9 +11,9 @@ from functools import cache
 from typing import Any
 
 from sparekey.errors import SparekeyError
+from sparekey.formatting import clean_line
 from sparekey.model import Value
 from sparekey.policy import FieldError, Policy, Scope, Span, check_scope, convert, table_place
-from sparekey.words import clean_line
 
 OUTPUT_LIMIT = 200
 _GRACE = 5.0

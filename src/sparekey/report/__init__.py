@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any, Literal
 
 from sparekey.errors import BadInputError
+from sparekey.formatting import escaped
 from sparekey.model import Value
-from sparekey.words import escaped
 
 Subject = Literal["audit", "plan", "run", "runs", "root_keys", "usage"]
 

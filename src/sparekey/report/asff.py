@@ -16,7 +16,7 @@ from sparekey.clock import Clock
 from sparekey.errors import SparekeyError, UnreadError
 from sparekey.model import Account, AccountVerdict, Audit, FindingStatus, Unreadable, User, Value
 from sparekey.report import Look
-from sparekey.report._points import Point, generator, of_account
+from sparekey.report._finding_records import Point, generator, of_account
 
 NAME = "asff"
 

@@ -7,10 +7,10 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 
+from sparekey.formatting import clean
 from sparekey.model import AccessKey, Audit, RunRecord, Unreadable, UserVerdict
 from sparekey.plan import Plan
 from sparekey.report import Look
-from sparekey.words import clean
 
 NAME = "csv"
 _AUDIT_COLUMNS = (

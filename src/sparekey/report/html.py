@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sparekey import __version__
+from sparekey.formatting import clean, key_age, last_use, moment, number, plural, step_state
 from sparekey.model import (
     Account,
     AccountVerdict,
@@ -23,10 +24,9 @@ from sparekey.model import (
     UserVerdict,
     Value,
 )
-from sparekey.report import Look, _states, json
-from sparekey.report._points import points
+from sparekey.report import Look, _run_summary, json
+from sparekey.report._finding_records import points
 from sparekey.rules import DEFAULT_RULE, exit_code, rule
-from sparekey.words import clean, key_age, last_use, moment, number, plural, step_state
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -87,8 +87,8 @@ def run(record: RunRecord, look: Look) -> Iterator[str]:
         kind=f"Access keys: run {clean(record.id)}, {moment(record.opened)}",
         verdict=_run_verdict(record),
         facts=_run_facts(record),
-        tiles=[(part.title, number(len(part.steps))) for part in _states.parts(record)],
-        sections=_states.parts(record),
+        tiles=[(part.title, number(len(part.steps))) for part in _run_summary.parts(record)],
+        sections=_run_summary.parts(record),
         run=record,
     )
 
@@ -309,11 +309,11 @@ def _ages(audit: Audit) -> _Ages:
 
 
 def _run_verdict(record: RunRecord) -> _Verdict:
-    word, tone = _states.VERDICTS[record.state]
+    word, tone = _run_summary.VERDICTS[record.state]
     also = [f"Watched until {moment(record.watch_until)}."] if record.watch_until else []
     if record.waves > 1:
         also.append(f"Wave {record.wave} of {record.waves}.")
-    return _Verdict(word, tone, _states.summary(record), tuple(also))
+    return _Verdict(word, tone, _run_summary.summary(record), tuple(also))
 
 
 def _run_facts(record: RunRecord) -> list[tuple[str, Any]]:

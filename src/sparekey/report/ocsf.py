@@ -11,7 +11,7 @@ from sparekey import __version__
 from sparekey.errors import BadInputError
 from sparekey.model import Account, Audit, FindingStatus, User
 from sparekey.report import Look
-from sparekey.report._points import Point, generator, points
+from sparekey.report._finding_records import Point, generator, points
 
 NAME = "ocsf"
 # The numbers are the schema's. https://schema.ocsf.io/objects/compliance says of 2 (Warning): "did not yield

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sparekey.formatting import clean, key_age, last_use, moment, number, plural, step_state
 from sparekey.model import (
     AccountVerdict,
     Audit,
@@ -24,7 +25,6 @@ from sparekey.plan import Plan, Step
 from sparekey.report import Look
 from sparekey.rules import rule
 from sparekey.usage.timeline import Line, timeline
-from sparekey.words import clean, key_age, last_use, moment, number, plural, step_state
 
 NAME = "table"
 _STYLES = {"PASS": "green", "FAIL": "bold red", "EXEMPT": "yellow", "UNREADABLE": "bold magenta"}

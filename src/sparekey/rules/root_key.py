@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from sparekey.formatting import key_age, last_use, plural
 from sparekey.model import Account, Finding, Unreadable
 from sparekey.policy import Policy
 from sparekey.rules import Rule
-from sparekey.words import key_age, last_use, plural
 
 RULE = Rule(
     id="root-key",

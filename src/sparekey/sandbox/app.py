@@ -7,12 +7,10 @@ import msgspec
 
 from sparekey.sandbox import cloudtrail, iam, organizations, regions, s3, sqs, sts
 from sparekey.sandbox.auth import Signature, authenticate, read_signature
-from sparekey.sandbox.call import Call, Handler
 from sparekey.sandbox.errors import AwsError
 from sparekey.sandbox.faults import Faults
 from sparekey.sandbox.permissions import authorize
-from sparekey.sandbox.state import CallRecord, Company
-from sparekey.sandbox.wire import (
+from sparekey.sandbox.protocols import (
     PROTOCOLS,
     Request,
     Response,
@@ -22,6 +20,8 @@ from sparekey.sandbox.wire import (
     refusal,
     target_matches,
 )
+from sparekey.sandbox.request import Call, Handler
+from sparekey.sandbox.state import CallRecord, Company
 
 _ACTIONS: dict[str, dict[str, Handler]] = {
     "account": regions.ACCOUNT_ACTIONS,

@@ -15,8 +15,8 @@ import msgspec
 from sparekey.sandbox.errors import AwsError
 from sparekey.sandbox.faults import Faults
 from sparekey.sandbox.identity import Caller, Session
+from sparekey.sandbox.protocols import Request
 from sparekey.sandbox.state import Company, Key
-from sparekey.sandbox.wire import Request
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _SKEW = timedelta(minutes=5)

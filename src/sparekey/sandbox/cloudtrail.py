@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sparekey.sandbox.call import Call, Handler
+from sparekey.sandbox.cloudtrail_events import Event
 from sparekey.sandbox.errors import AwsError
-from sparekey.sandbox.trail import Event
+from sparekey.sandbox.request import Call, Handler
 
 _KEPT = timedelta(days=90)
 _PAGE = 50

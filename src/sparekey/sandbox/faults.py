@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from sparekey.sandbox.call import Call
 from sparekey.sandbox.errors import AwsError
+from sparekey.sandbox.request import Call
 from sparekey.sandbox.scenario import (
     Deny,
     Fail,

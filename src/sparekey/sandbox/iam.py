@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sparekey.sandbox import report
-from sparekey.sandbox.call import Call, Handler
+from sparekey.sandbox.cloudtrail_events import console_time
 from sparekey.sandbox.errors import AwsError, invalid, no_such
 from sparekey.sandbox.permissions import decide, denied
+from sparekey.sandbox.protocols import Entries, members, whole_number
+from sparekey.sandbox.request import Call, Handler
 from sparekey.sandbox.state import Key, User
-from sparekey.sandbox.trail import console_time
-from sparekey.sandbox.wire import Entries, members, whole_number
 
 T = TypeVar("T")
 _KEYS_PER_USER = 2

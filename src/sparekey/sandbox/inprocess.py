@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sparekey.sandbox.app import PracticeAws
-from sparekey.sandbox.wire import Request
+from sparekey.sandbox.protocols import Request
 
 
 class _Headers(dict[str, str]):

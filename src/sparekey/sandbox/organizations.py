@@ -8,8 +8,8 @@ import binascii
 import re
 from typing import Any
 
-from sparekey.sandbox.call import Call, Handler
 from sparekey.sandbox.errors import AwsError
+from sparekey.sandbox.request import Call, Handler
 from sparekey.sandbox.scenario import OrganizationTable
 from sparekey.sandbox.state import Account
 

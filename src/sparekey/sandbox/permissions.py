@@ -3,10 +3,10 @@
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from sparekey.sandbox.call import Call
 from sparekey.sandbox.errors import AwsError
 from sparekey.sandbox.faults import Faults
 from sparekey.sandbox.identity import Session
+from sparekey.sandbox.request import Call
 from sparekey.sandbox.state import Account
 
 Decision = Literal["allowed", "explicitDeny", "implicitDeny"]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sparekey.sandbox.call import Call, Handler
 from sparekey.sandbox.errors import AwsError
+from sparekey.sandbox.request import Call, Handler
 
 
 def describe_regions(call: Call) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sparekey.sandbox.call import Call
 from sparekey.sandbox.errors import AwsError
+from sparekey.sandbox.protocols import iso
+from sparekey.sandbox.request import Call
 from sparekey.sandbox.scenario import ReportTable
 from sparekey.sandbox.state import Account, Key, Report, User
-from sparekey.sandbox.wire import iso
 
 LIFETIME = timedelta(hours=4)
 _HEAD = (

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
-from sparekey.sandbox.call import Call
 from sparekey.sandbox.errors import AwsError
-from sparekey.sandbox.wire import Operation, Request, Response, iso
+from sparekey.sandbox.protocols import Operation, Request, Response, iso
+from sparekey.sandbox.request import Call
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _OPERATIONS = {

@@ -10,13 +10,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from sparekey.sandbox.app import PracticeAws
-from sparekey.sandbox.build import build
 from sparekey.sandbox.clock import SandboxClock
 from sparekey.sandbox.errors import SandboxError
+from sparekey.sandbox.factory import build
 from sparekey.sandbox.inprocess import BeforeSend
+from sparekey.sandbox.protocols import Request, Response
 from sparekey.sandbox.scenario import Scenario, demo_company, load_scenario, parse_scenario
 from sparekey.sandbox.state import Company, Key
-from sparekey.sandbox.wire import Request, Response
 
 if TYPE_CHECKING:
     import uvicorn

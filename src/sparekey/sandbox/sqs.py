@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from sparekey.sandbox.call import Call, Handler
+from sparekey.sandbox.request import Call, Handler
 
 
 def _queue(call: Call) -> list[str]:

@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from sparekey.sandbox.clock import SandboxClock
+from sparekey.sandbox.cloudtrail_events import Trail
 from sparekey.sandbox.errors import SandboxError
 from sparekey.sandbox.identity import Caller, Session
 from sparekey.sandbox.scenario import Fault, OrganizationTable, ReportTable
-from sparekey.sandbox.trail import Trail
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
 GRANULARITY = timedelta(minutes=15)

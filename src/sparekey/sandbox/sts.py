@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from sparekey.sandbox.call import Call, Handler
+from sparekey.sandbox.cloudtrail_events import console_time
 from sparekey.sandbox.errors import AwsError, invalid
 from sparekey.sandbox.identity import CallerKind, Issuer, Session
 from sparekey.sandbox.permissions import TASKS, denied
+from sparekey.sandbox.protocols import whole_number
+from sparekey.sandbox.request import Call, Handler
 from sparekey.sandbox.state import Account, Role
-from sparekey.sandbox.trail import console_time
-from sparekey.sandbox.wire import whole_number
 
 _HOUR = 3600
 _ROOT_SECONDS = 900

@@ -24,15 +24,15 @@ from typing import NamedTuple
 from sparekey.errors import UnreadError
 from sparekey.model import Usage
 from sparekey.usage.agents import printable
-from sparekey.usage.beside import explained
-from sparekey.usage.board import Board
+from sparekey.usage.aggregation import Fold, Part, seconds, utc
+from sparekey.usage.archive.layout import Entry, Scope, delivered, in_order, limit
+from sparekey.usage.archive.other_files import explained
+from sparekey.usage.archive.search import STEM, Needles, keep_buffers, scan
+from sparekey.usage.archive.session_feed import Board
+from sparekey.usage.archive.storage import Place, place
 from sparekey.usage.bounds import ForeignError
-from sparekey.usage.fold import Fold, Part, seconds, utc
-from sparekey.usage.join import Sessions
-from sparekey.usage.layout import Entry, Scope, delivered, in_order, limit
-from sparekey.usage.places import Place, place
 from sparekey.usage.request import Progress, Request
-from sparekey.usage.scan import STEM, Needles, keep_buffers, scan
+from sparekey.usage.session_join import Sessions
 
 _CHUNK_BYTES = 4 << 20
 _CHUNK_FILES = 1_000

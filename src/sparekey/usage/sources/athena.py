@@ -13,11 +13,11 @@ from typing import Any
 
 from sparekey.errors import BadInputError, SparekeyError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.coverage import UNBOUNDED, Covered, covered
-from sparekey.usage.fold import Fold, Seen, seconds
-from sparekey.usage.layout import AFTER, BEFORE
+from sparekey.usage.aggregation import Fold, Seen, seconds
+from sparekey.usage.archive.layout import AFTER, BEFORE
 from sparekey.usage.records import where
 from sparekey.usage.request import Call, Progress, Request
+from sparekey.usage.table_coverage import UNBOUNDED, Covered, covered
 
 _NAME = re.compile(r"(?:([A-Za-z_]\w{0,127})\.)?([A-Za-z_]\w{0,127})", re.ASCII)
 _WORD = re.compile(r"[\w-]+", re.ASCII)

@@ -14,11 +14,11 @@ from typing import Any
 from sparekey.clock import Clock
 from sparekey.errors import BadInputError, SparekeyError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.fold import Fold, Part, seconds
-from sparekey.usage.join import attribute
-from sparekey.usage.layout import BEFORE
+from sparekey.usage.aggregation import Fold, Part, seconds
+from sparekey.usage.archive.layout import BEFORE
 from sparekey.usage.records import Event, decode, events
 from sparekey.usage.request import Call, Progress, Request
+from sparekey.usage.session_join import attribute
 
 _KEPT = timedelta(days=90)
 _LAG = timedelta(minutes=15)  # events show within about that; AWS guarantees nothing

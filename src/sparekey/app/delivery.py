@@ -1,0 +1,78 @@
+"""The verbs by which a result leaves the house: reports, Security Hub, notifications."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sparekey import notify, report
+from sparekey.app.connection import App
+from sparekey.app.run_service import show
+from sparekey.errors import BadInputError
+from sparekey.model import Audit, RunRecord, StepRecord
+from sparekey.report.asff import Sent, send
+from sparekey.report.json import read_audit
+from sparekey.runs.emergency import Told
+
+
+def report_on(what: str, name: str, look: report.Look = report.PLAIN) -> Iterator[str]:
+    """Report on a run, by its id, or on an audit, by the file its JSON was written to."""
+    path = Path(what)
+    if not path.is_file():
+        yield from report.render("run", show(what), name, look)
+        return
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"the audit {path} cannot be read: {error.strerror}") from error
+    yield from report.render("audit", read_audit(content), name, look)
+
+
+def send_to_security_hub(app: App, audit: Audit) -> tuple[Sent, ...]:
+    """Bring Security Hub in every account to what the audit shows, each with its own credentials."""
+    return send(audit, lambda account: app.account(account.id).security_hub(), app.clock)
+
+
+def check_targets(app: App, targets: Sequence[str]) -> None:
+    """Raise BadInputError for a notification target that could never be told."""
+    if targets:
+        notify.check(targets, _settings(app))
+
+
+def tell_of_audit(app: App, audit: Audit, targets: Sequence[str]) -> tuple[notify.Failure, ...]:
+    """Tell of an audit; what fails is returned, never raised."""
+    return notify.send(targets, notify.of_audit(audit), _settings(app)) if targets else ()
+
+
+def tell_of_run(app: App, record: RunRecord, targets: Sequence[str]) -> tuple[notify.Failure, ...]:
+    """Tell of a run, and of each automatic rollback in it; what fails is returned, never raised."""
+    if not targets:
+        return ()
+    settings = _settings(app)
+    messages = [notify.of_run(record)]
+    back = [
+        step
+        for step in record.steps
+        if step.state in ("rolled_back", "rollback_failed")
+        or step.not_reactivated in ("rollback", "no-active-key")
+    ]
+    messages += [notify.of_rollback(record, step) for step in back]
+    return tuple(failure for message in messages for failure in notify.send(targets, message, settings))
+
+
+def tell_of_rollback(
+    app: App, record: RunRecord, step: StepRecord, targets: Sequence[str]
+) -> tuple[notify.Failure, ...]:
+    """Tell that a key came back by itself; what fails is returned, never raised."""
+    return notify.send(targets, notify.of_rollback(record, step), _settings(app))
+
+
+def tell_of_state(app: App, told: Told, targets: Sequence[str]) -> tuple[notify.Failure, ...]:
+    """Tell that the state cannot be used, or can again; what fails is returned, never raised."""
+    if not targets:
+        return ()
+    message = notify.of_state(os.uname().nodename, told.text, told.watched, told.unwatched)
+    return notify.send(targets, message, _settings(app))
+
+
+def _settings(app: App) -> notify.Settings:
+    return notify.settings_from(os.environ, publish=app.gateway.own_account().publish)

@@ -1,0 +1,139 @@
+"""What is read again before a plan that this state did not make is shown: its users, and how many keys are active."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+
+from sparekey import audit as reading
+from sparekey.app.connection import App
+from sparekey.app.usage_reading import contested_keys, usage_of_accounts
+from sparekey.aws.errors import AwsError, NotEnteredError, NotFoundError
+from sparekey.aws.gateway import AccountGateway
+from sparekey.errors import RefusedError
+from sparekey.guards import Limits
+from sparekey.model import Account, Caller, Snapshot, Unreadable, Usage, User
+from sparekey.plan import Plan
+from sparekey.revalidation import UserId, overrides_in, rebuild, users_of
+from sparekey.usage import Request
+
+# Users, and accounts, that are asked about at once.
+_AT_ONCE = 16
+# Of a larger account the credential report tells in three calls what listing tells in one for each user.
+_SMALL = 20
+
+
+def decide_again(
+    app: App, plan: Plan, caller: Caller, counts: Mapping[str, int], usage: str, wanted: Request | None
+) -> Plan:
+    """The plan decided on anew by what AWS says of its users now; `usage` names a source to read again.
+
+    `counts` are active keys by account, where they were counted. Raises AwsError where the credentials do not
+    work, BadInputError, RefusedError.
+    """
+    snapshot = _read(app, plan, caller)
+    usages: tuple[Usage, ...] = ()
+    if usage:
+        asked = overrides_in(plan.asked, snapshot)
+        keys = contested_keys(app, snapshot, asked, users_of(plan))
+        usages = usage_of_accounts(usage, keys, wanted or Request(), app)
+    return rebuild(plan, snapshot, app.policy, app.clock.now(), usages, counts)
+
+
+def _read(app: App, plan: Plan, caller: Caller) -> Snapshot:
+    """Every user of whom the plan has a step, as AWS says now; who is gone is left out."""
+    now, arns = app.clock.now(), {(s.account, s.user): s.preconditions.arn for s in plan.steps}
+    gateways = {account: app.account(account) for account in sorted({account for account, _ in arns})}
+
+    def read(who: UserId) -> User | None:
+        return _read_user(gateways[who[0]], who[1], arns[who])
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="recheck") as pool:
+        users = dict(zip(sorted(arns), pool.map(read, sorted(arns)), strict=True))
+        aliases = dict(zip(gateways, pool.map(_alias, gateways.values()), strict=True))
+        leaked = dict(zip(gateways, pool.map(_quarantine, gateways.values()), strict=True))
+    partitions = {account.id: account.partition for account in plan.accounts}
+    accounts = tuple(
+        Account(
+            account,
+            partitions.get(account, app.gateway.partition),
+            tuple(
+                reading.marked(user, leaked[account])
+                for (of, _), user in users.items()
+                if of == account and user
+            ),
+            now,
+            aliases[account],
+            quarantine=told if isinstance(told := leaked[account], Unreadable) else True,
+        )
+        for account in gateways
+    )
+    return Snapshot(now, caller, accounts)
+
+
+def _read_user(gateway: AccountGateway, name: str, arn: str) -> User | None:
+    try:
+        return reading.read_user(gateway, name, arn=arn)
+    except NotFoundError:
+        return None
+    except NotEnteredError as error:
+        return User(name, arn, Unreadable("account", error.message, error.code))
+
+
+def _quarantine(gateway: AccountGateway) -> reading.Quarantine:
+    try:
+        return reading.read_quarantine(gateway)
+    except NotEnteredError as error:
+        return Unreadable("account", error.message, error.code)
+
+
+def _alias(gateway: AccountGateway) -> str:
+    try:
+        return gateway.alias()
+    except AwsError:
+        return ""  # it is only shown
+
+
+def active_keys(app: App, plan: Plan, limits: Limits) -> dict[str, int]:
+    """How many active keys accounts of the plan have, as far as the limits need to know.
+
+    Accounts with steps come first; it ends once the number allows what the plan deactivates. What could not be
+    read counts as no key: the limit is never wider than what was read.
+    """
+    going = len(plan.deactivations)
+    own = {step.account for step in plan.deactivations}
+    counts: dict[str, int] = {}
+
+    def enough() -> bool:
+        each = limits.account_share is None or own <= counts.keys()
+        return each and limits.allowed(sum(counts.values())) >= going
+
+    accounts = {account.id for account in plan.accounts}
+    rest = iter(sorted(accounts, key=lambda account: (account not in own, account)))
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="count") as pool:
+        while not enough() and (part := tuple(islice(rest, _AT_ONCE))):
+            counts.update(zip(part, pool.map(lambda account: _count(app, account), part), strict=True))
+    return counts
+
+
+def _count(app: App, account: str) -> int:
+    try:
+        gateway = app.account(account)
+    except RefusedError:
+        return 0
+    try:
+        if gateway.summary().users > _SMALL:
+            return sum(row.active for row in gateway.credential_report().rows)
+    except AwsError:
+        return _listed(gateway)  # it may be allowed where summary and report are not
+    return _listed(gateway)
+
+
+def _listed(gateway: AccountGateway) -> int:
+    """The active keys of every user; of a user who cannot be read, none."""
+    found = 0
+    with suppress(AwsError):
+        for user in gateway.list_users():
+            with suppress(AwsError):
+                found += sum(key.active for key in gateway.list_keys(user.name))
+    return found

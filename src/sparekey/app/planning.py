@@ -1,0 +1,206 @@
+"""The verbs that read: audit, plan, root keys, and the policies that say what reading and writing need."""
+
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+from sparekey import audit as reading
+from sparekey import plan as planning
+from sparekey import rules as judging
+from sparekey.app.connection import App, OnProgress, silent
+from sparekey.app.usage_reading import contested_keys, usage_of_accounts
+from sparekey.audit import ReadMode
+from sparekey.aws import iam_policies
+from sparekey.aws.accounts import Target
+from sparekey.aws.errors import AwsError
+from sparekey.errors import BadInputError
+from sparekey.model import Audit, RootKeys, Snapshot, Unreadable, Usage
+from sparekey.plan import Plan
+from sparekey.selection import NOTHING_ASKED, Asked
+from sparekey.usage import Request
+
+
+def read(
+    app: App,
+    *,
+    mode: ReadMode = "auto",
+    every_last_use: bool = False,
+    fresh: bool = True,
+    quarantine: bool = True,
+    root: bool = False,
+    on_progress: OnProgress = silent,
+) -> Snapshot:
+    """Read every user and key; the last use of the keys of users with spare keys, or of all users.
+
+    `mode`: "list" asks for each user's keys, "report" takes the credential report and lists afresh who
+    matters, "auto" does the latter for more than 20 users. `fresh` asks IAM even where the report tells a
+    last use. `quarantine` asks whom AWS has quarantined for a leaked key, `root` the credential report for
+    the root user's keys.
+    """
+    selection = app.selection()
+    return reading.audit(
+        [app.gateway.enter(target) for target in selection.targets],
+        app.clock,
+        caller=app.caller(),
+        read=mode,
+        need_last_use="all" if every_last_use else "spare",
+        fresh=fresh,
+        quarantine=quarantine,
+        root=root,
+        skipped=selection.skipped,
+        on_event=_Counter(on_progress),
+    )
+
+
+class _Counter:
+    """Turns the events of a reading into "so many users of so many"."""
+
+    def __init__(self, tell: OnProgress) -> None:
+        self._tell = tell
+        self._done = 0
+        self._known: dict[str, tuple[int, bool]] = {}
+
+    def __call__(self, event: reading.Event) -> None:
+        if isinstance(event, reading.UsersListed):
+            self._known[event.account] = (event.users, event.whole)
+        elif isinstance(event, reading.UserRead):
+            self._done += 1
+        whole = self._known and all(whole for _, whole in self._known.values())
+        self._tell(self._done, sum(users for users, _ in self._known.values()) if whole else None)
+
+
+def audit(
+    app: App,
+    *,
+    mode: ReadMode = "auto",
+    rules: Collection[str] = (),
+    cis: str = "",
+    on_progress: OnProgress = silent,
+) -> Audit:
+    """Ask the rules (the control itself where none is named) of all that can be read."""
+    names = tuple(rules) or (judging.DEFAULT_RULE,)
+    asked = [judging.rule(name)[0] for name in names]
+    if cis:
+        for rule in asked:
+            rule.cis_number(cis)
+    if mode == "auto" and any(rule.needs == "age" for rule in asked):
+        mode = "list"  # the credential report proves no age
+    needs = {rule.needs for rule in asked}
+    snapshot = read(
+        app,
+        mode=mode,
+        every_last_use="last_use" in needs,
+        fresh=False,
+        quarantine="quarantine" in needs,
+        root="summary" in needs,
+        on_progress=on_progress,
+    )
+    return judging.assess(snapshot, app.policy, app.clock.now(), names, cis)
+
+
+def exit_code(audit: Audit) -> int:
+    """4 where anything could not be read, else 3 where a rule failed, else 0."""
+    return judging.exit_code(audit)
+
+
+def plan(
+    app: App,
+    *,
+    mode: ReadMode = "auto",
+    asked: Asked = NOTHING_ASKED,
+    users: Collection[str] = (),
+    exclude: Collection[str] = (),
+    usage: str = "",
+    wanted_usage: Request | None = None,
+    on_progress: OnProgress = silent,
+) -> Plan:
+    """Decide on every user, or on those named; raises BadInputError for a name that no user has.
+
+    `usage` is the usage source that contested keys are looked up in: history, archive=PLACE, athena=TABLE.
+    """
+    snapshot = read(app, mode=mode, on_progress=on_progress)
+    named = _named(snapshot, users, exclude)
+    usages: tuple[Usage, ...] = ()
+    if usage:
+        keys = contested_keys(app, snapshot, asked, named)
+        usages = usage_of_accounts(usage, keys, wanted_usage or Request(), app)
+    return planning.make(
+        snapshot,
+        app.policy,
+        app.clock.now(),
+        asked=asked,
+        usages=usages,
+        wanted=lambda account, name: (account, name) in named,
+    )
+
+
+def _named(
+    snapshot: Snapshot, users: Collection[str], exclude: Collection[str]
+) -> frozenset[tuple[str, str]]:
+    """Who is meant, as (account, name), by NAME or ACCOUNT/NAME; raises BadInputError for who is nobody."""
+    known = [(account.id, user.name) for account, user in snapshot.users()]
+    unread = any(isinstance(account.users, Unreadable) for account in snapshot.accounts)
+    said = {name for _, name in known} | {f"{account}/{name}" for account, name in known}
+    for name in (*users, *exclude):
+        if name not in said and not unread:
+            raise BadInputError(
+                f"there is no IAM user {name!r}",
+                "Names are case-sensitive, without a path; NAME or ACCOUNT/NAME.",
+            )
+
+    def among(names: Collection[str], account: str, name: str) -> bool:
+        return name in names or f"{account}/{name}" in names
+
+    return frozenset(one for one in known if (not users or among(users, *one)) and not among(exclude, *one))
+
+
+def root_keys(app: App) -> tuple[RootKeys, ...]:
+    """Ask every account for its root user's keys; with centralized root access, which keys they are.
+
+    Elsewhere the credential report tells their number, age and last use, and no id.
+
+    Sorted by account. One account's failure stops no other.
+    """
+    selection = app.selection()
+    own = app.gateway.account
+    with ThreadPoolExecutor(_ROOT_WORKERS, thread_name_prefix="root-keys") as crew:
+        return tuple(crew.map(lambda target: _root_keys(app, target, own), selection.targets))
+
+
+_ROOT_WORKERS = 16
+
+
+def _root_keys(app: App, target: Target, own: str) -> RootKeys:
+    account = app.gateway.enter(target)
+    try:
+        present = account.root_keys()
+    except AwsError as error:
+        return RootKeys(target.id, target.name, Unreadable("root keys", error.message, error.code))
+    if not present:
+        return RootKeys(target.id, target.name, 0)
+    unread = Unreadable("root keys", "AWS lets nobody but the root user itself list the keys of this account")
+    if target.id != own:
+        try:
+            return RootKeys(target.id, target.name, present, app.gateway.list_root_keys(target.id))
+        except AwsError as error:
+            unread = Unreadable("root keys", error.message, error.code)
+    try:
+        told = account.credential_report().root_keys
+    except AwsError:
+        return RootKeys(target.id, target.name, present, unread)
+    return RootKeys(target.id, target.name, present, told or unread)
+
+
+def iam_policy(
+    kind: Literal["audit", "apply", "delete", "stackset"], *, organization: bool = False
+) -> dict[str, Any]:
+    """The least IAM policy for auditing or applying, or the CloudFormation template of both member roles."""
+    match kind:
+        case "audit":
+            return iam_policies.audit_policy(organization=organization)
+        case "apply":
+            return iam_policies.apply_policy(organization=organization)
+        case "delete":
+            return iam_policies.delete_policy(organization=organization)
+        case "stackset":
+            return iam_policies.stackset_template()

@@ -1,0 +1,185 @@
+"""`sparekey apply`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sparekey.cli.options import (
+    connecting,
+    database_option,
+    format_option,
+    look,
+    notify_option,
+    show,
+    tell,
+    usage_options,
+)
+from sparekey.cli.run_events import refuse_both, run_exit_code, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sparekey.app import App, Preflight, Request
+
+
+@click.command("apply", short_help="Deactivate the keys of a plan, and read back.")
+@click.argument("plan", type=click.Path(path_type=Path, dir_okay=False), metavar="PLAN")
+@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@click.option(
+    "--max-keys",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Refuse a plan that deactivates more keys than this. A limit that is named binds;"
+    " with none named: 50 keys or 20 % of the active keys read, whichever is more.",
+)
+@click.option(
+    "--max-share",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Refuse a plan that deactivates more than this share of the active keys read, such as 0.1.",
+)
+@click.option(
+    "--max-account-keys",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Refuse a plan that deactivates more keys than this in one account. Default: no limit.",
+)
+@click.option(
+    "--max-account-share",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Refuse a plan that deactivates more than this share of one account's active keys. Default: no limit.",
+)
+@click.option(
+    "--force",
+    multiple=True,
+    metavar="KEY",
+    help="Confirm, for --yes, that the plan retires this key by --force (repeatable). Needed only for a plan"
+    " that was made with another state.",
+)
+@click.option(
+    "--keep", multiple=True, metavar="KEY", help="The same for a key that the plan keeps by --keep."
+)
+@click.option("--keep-old", is_flag=True, help="The same for a plan made with --keep-old.")
+@click.option(
+    "--usage",
+    default="",
+    metavar="SOURCE",
+    help="Read this usage source again (history, archive=PLACE or athena=TABLE) instead of using what the"
+    " plan has of one.",
+)
+@usage_options
+@click.option("--waves", default="", metavar="SIZES", help="So many users at a time: 1,10,rest.")
+@click.option(
+    "--green-for",
+    default="",
+    metavar="TIME",
+    help="Begin the next wave once this one has been green so long; else once it has settled.",
+)
+@click.option("--wait", is_flag=True, help="Stay until the watch is over.")
+@click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
+@click.option("--no-watch", is_flag=True, help="Do not watch: the keys end as unwatched.")
+@notify_option
+@format_option("run")
+@database_option
+@connecting()
+def COMMAND(  # noqa: N802
+    plan: Path,
+    yes: bool,
+    max_keys: int | None,
+    max_share: float | None,
+    max_account_keys: int | None,
+    max_account_share: float | None,
+    force: tuple[str, ...],
+    keep: tuple[str, ...],
+    keep_old: bool,
+    usage: str,
+    wanted_usage: "Callable[..., Request]",
+    waves: str,
+    green_for: str,
+    wait: bool,
+    detach: bool,
+    no_watch: bool,
+    targets: tuple[str, ...],
+    format_: str,
+    connect: "Callable[[], App]",
+) -> int:
+    """Carry out a plan: deactivate its keys, and read back that they are Inactive.
+
+    Asks first. Each user is read again just before the write, and held if anything changed. A plan that was made
+    with another state is decided on anew before it is shown. After a crash or Ctrl-C the same command goes on.
+    Exit code 0: all done; 1: a key did not turn inactive; 3: steps are held; 4: the plan says that something
+    could not be read.
+    """
+    from sparekey import app, report
+
+    refuse_both(wait, detach)
+
+    limits = app.Limits(
+        max_keys=max_keys,
+        max_share=max_share,
+        account_keys=max_account_keys,
+        account_share=max_account_share,
+    )
+    wanted = app.read_plan(plan)
+    here = connect()
+    app.check_targets(here, targets)
+    how = app.options(here, waves=waves, green_for=green_for, watch=not no_watch)
+    checked = app.preflight(
+        here,
+        wanted,
+        limits,
+        how,
+        detach=detach,
+        repeated=app.Asked(keep, dict.fromkeys(force, ""), keep_old),
+        usage=usage,
+        wanted_usage=wanted_usage() if usage else None,
+    )
+    going = checked.plan.deactivations
+    tell(f"as {checked.caller.arn}")
+    tell(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
+    if not checked.known:
+        tell(
+            "this state did not make the plan: its users were read again, and what follows is what they show"
+        )
+    tell("".join(report.render("plan", checked.plan, "table", look())))
+    tell(*(f"override: {override}" for override in checked.overrides))
+    if going:
+        tell(*(f"note: {warning}" for warning in checked.warnings if warning not in checked.plan.notes))
+        tell("This is how to reverse it by hand:", *(f"  {line}" for line in checked.reverse), "")
+    confirmed = _ask(checked, yes=yes) if going else False
+    record = app.apply(
+        here,
+        wanted,
+        options=how,
+        on_event=say,
+        on_notice=tell,
+        wait=wait,
+        detach=detach,
+        checked=checked,
+        confirmed=confirmed,
+    )
+    show(report.render("run", record, format_, look()))
+    tell(*(f"not told: {failed.target}: {failed.why}" for failed in app.tell_of_run(here, record, targets)))
+    code = run_exit_code(record, handed_over=detach)
+    return 4 if checked.plan.unread and code != 1 else code
+
+
+def _ask(checked: "Preflight", *, yes: bool) -> bool:
+    """Ask the person; True where the person has answered, False where --yes did."""
+    from sparekey.errors import BadInputError, RefusedError
+
+    if yes:
+        return False
+    if not sys.stdin.isatty():
+        raise BadInputError(
+            "there is no terminal to ask on", "Look at the plan, then say --yes. Nothing was changed."
+        )
+    keys, over = len(checked.plan.deactivations), len(checked.overrides)
+    what = "Go on with" if checked.resumes else "Deactivate"
+    though = f", with {over} override{'s' if over > 1 else ''} as listed above" if over else ""
+    if not click.confirm(f"{what} {keys} key{'s' if keys > 1 else ''}{though}?", err=True):
+        raise RefusedError("the answer was no", "Nothing was changed.")
+    return True

@@ -1,0 +1,46 @@
+"""`sparekey athena-ddl`."""
+
+import click
+
+from sparekey.cli.options import show
+
+
+@click.command("athena-ddl", short_help="Print how to make a table for athena=TABLE.")
+@click.argument("table", metavar="TABLE")
+@click.argument("location", metavar="S3")
+@click.option(
+    "--account",
+    "accounts",
+    multiple=True,
+    required=True,
+    metavar="ID",
+    help="An account of the trail.",
+)
+@click.option(
+    "--region",
+    "regions",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="A region of the trail.",
+)
+@click.option("--since", required=True, metavar="DATE", help="The trail's first day.")
+@click.option(
+    "--organization", default="", metavar="ID", help="The o-… in the path of an organization's trail."
+)
+def COMMAND(  # noqa: N802
+    table: str,
+    location: str,
+    accounts: tuple[str, ...],
+    regions: tuple[str, ...],
+    since: str,
+    organization: str,
+) -> None:
+    """Print the statement that makes the table which `--source athena=TABLE` reads.
+
+    S3 is s3://bucket/prefix, above AWSLogs. Partitions by account, region and day are projected: none has to
+    be added later.
+    """
+    from sparekey import app
+
+    show((app.athena_ddl(table, location, accounts, regions, since, organization), "\n"))

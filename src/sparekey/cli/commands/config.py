@@ -1,0 +1,74 @@
+"""`sparekey config`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from sparekey.cli.options import show
+
+_CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Policy file. Default: SPAREKEY_HOME/sparekey.toml.",
+)
+
+
+@click.group("config", short_help="Check or show the policy.")
+def COMMAND() -> None:  # noqa: N802
+    """Check or show the policy. Asks nothing of AWS."""
+
+
+@COMMAND.command("validate")
+@_CONFIG
+def validate(config: Path | None) -> None:
+    """Check the whole policy: fields, patterns, probes, change windows and mutelists.
+
+    Every command checks the same before it asks anything of AWS. Exit code 1: others may write a file; 2: the
+    policy is wrong, and the file, the table and the field are named.
+    """
+    from sparekey import app
+    from sparekey.formatting import clean, plural
+
+    policy, path = app.load_policy(config), app.policy_file(config)
+    if not path.exists():
+        show((clean(f"There is no policy file {path}: the defaults hold.") + "\n",))
+        return
+    counts = (
+        plural(len(policy.exempt), "exemption"),
+        plural(len(policy.rotators), "rotator"),
+        plural(len(policy.never_reactivate), "never_reactivate entry", "never_reactivate entries"),
+        plural(len(policy.probes), "probe"),
+        plural(len(policy.windows), "change window"),
+    )
+    show((clean(f"{path} is valid: {', '.join(counts)}; digest {policy.digest}") + "\n",))
+
+
+@COMMAND.command("show")
+@_CONFIG
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(("table", "json")),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
+def show_policy(config: Path | None, format_: str) -> None:
+    """Show every field of the policy in force, its value and where the value is from.
+
+    Defaults are included, and so are the exemptions that mutelists come to.
+    """
+    from sparekey import app
+    from sparekey.formatting import clean
+
+    settings = app.settings(config)
+    if format_ == "json":
+        rows = [{"field": one.field, "value": one.value, "source": one.source} for one in settings]
+        show((json.dumps(rows, indent=2), "\n"))
+        return
+    texts = [(one.field, json.dumps(one.value, ensure_ascii=False), one.source) for one in settings]
+    widths = [max(len(text[column]) for text in texts) for column in (0, 1)]
+    for field, value, source in texts:
+        show((clean(f"{field:{widths[0]}}  {value:{min(widths[1], 60)}}  {source}") + "\n",))

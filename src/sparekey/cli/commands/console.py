@@ -1,0 +1,78 @@
+"""`sparekey console`."""
+
+import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import click
+
+from sparekey.cli.options import connecting, database_option, read_option, tell, usage_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sparekey.app import App, ReadMode, Request
+
+
+@click.command("console", short_help="Open a page to work in.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on. Anything but loopback is neither encrypted nor private.",
+)
+@click.option("--no-browser", is_flag=True, help="Print the address, open no browser.")
+@click.option("--demo", is_flag=True, help="Work on the practice company instead of AWS.")
+@read_option
+@click.option(
+    "--usage",
+    default="history",
+    show_default=True,
+    metavar="SOURCE",
+    help="Where it is read who uses a key: history, archive=PLACE or athena=TABLE.",
+)
+@usage_options
+@database_option
+@connecting(many=True)
+def COMMAND(  # noqa: N802
+    port: int,
+    host: str,
+    no_browser: bool,
+    demo: bool,
+    mode: "ReadMode",
+    usage: str,
+    wanted_usage: "Callable[..., Request]",
+    connect: "Callable[[], App]",
+) -> None:
+    """Open a page to work in: who has spare keys, why a key stays, deactivate, watch, reactivate.
+
+    The address stands alone on stdout and works once, for one browser. Ends with Ctrl-C.
+    """
+    from sparekey import app
+    from sparekey.errors import BadInputError
+
+    try:
+        from sparekey.console.serve import serve
+        from sparekey.console.state import Ways
+    except ImportError as error:
+        raise BadInputError(
+            "the console needs packages that are not installed", "pip install 'sparekey[console]'"
+        ) from error
+    with app.practice_company() if demo else nullcontext():
+        if demo:
+            tell("practice company: nothing here is real, and nothing is left when it ends (Ctrl-C)")
+        here = connect()
+        serve(
+            here,
+            host=host,
+            port=port,
+            ways=Ways(mode, usage),
+            wanted=wanted_usage(),
+            out=sys.stdout,
+            tell=tell,
+            browser=not no_browser,
+        )

@@ -1,0 +1,84 @@
+"""`sparekey delete`."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from sparekey.cli.options import connecting, database_option, show, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    from sparekey.app import App
+
+
+@click.command("delete", short_help="Delete keys that were retired long ago.")
+@click.option(
+    "--older-than", "age", required=True, metavar="TIME", help='Deactivated (or used) that long ago: "90d".'
+)
+@click.option(
+    "--root", "root_key", default="", metavar="KEY", help="A root user's key instead, of the account named."
+)
+@click.option("--account", default="", metavar="ID", help="The member account whose root key it is.")
+@database_option
+@connecting()
+def COMMAND(age: str, root_key: str, account: str, connect: "Callable[[], App]") -> int:  # noqa: N802
+    """Delete keys that a run deactivated that long ago, that are still inactive and were not used since.
+
+    Each key is shown, and is deleted only if you type its account and its id. A deleted key never comes back.
+    Exit code 3: some were kept.
+    """
+    from sparekey import app
+    from sparekey.errors import BadInputError
+
+    if bool(root_key) != bool(account):
+        raise BadInputError(
+            "--root and --account go together", "delete --root KEY --account ID --older-than 90d"
+        )
+    span = app.older_than(age)
+    if not sys.stdin.isatty():
+        raise BadInputError("there is no terminal to type on", "Deleting is confirmed by hand, key by key.")
+    here = connect()
+    if root_key:
+        return _delete_root(here, account, root_key, span)
+    found = app.deletable(here, span)
+    if not found:
+        tell("no run deactivated a key that long ago")
+    kept = 0
+    for what in found:
+        tell(
+            f"{what.account}  {what.user}  {what.key}: deactivated {what.since:%Y-%m-%d %H:%M} UTC by run {what.run}"
+        )
+        if not _typed(what.account, what.key):
+            kept += 1
+            continue
+        why = app.delete(here, what)
+        kept += bool(why)
+        show((f"{what.account}  {what.user}  {what.key}: {f'kept: {why}' if why else 'deleted'}\n",))
+    return 3 if kept else 0
+
+
+def _delete_root(here: "App", account: str, key: str, age: "timedelta") -> int:
+    from sparekey import app
+    from sparekey.formatting import key_age, last_use
+
+    found = app.root_key(here, account, key)
+    now = here.clock.now()
+    tell(f"{account}  root user  {key}: {found.status}, {key_age(found, now)}, {last_use(found, now)}")
+    if not _typed(account, key):
+        return 3
+    show((f"{account}  root user  {key}: deleted (request {app.delete_root(here, account, found, age)})\n",))
+    return 0
+
+
+def _typed(account: str, key: str) -> bool:
+    """True where the person typed account and key; anything else keeps the key."""
+    typed: str = click.prompt(
+        f"Type {account} {key} to delete it for good", default="", show_default=False, err=True
+    )
+    if typed.split() == [account, key]:
+        return True
+    tell("kept")
+    return False

@@ -1,0 +1,22 @@
+"""`sparekey iam-policy`."""
+
+import json
+
+import click
+
+from sparekey.cli.options import show
+
+
+@click.command("iam-policy", short_help="Print the least IAM policy for a job.")
+@click.argument("kind", type=click.Choice(("audit", "apply", "delete", "stackset")))
+@click.option("--org", is_flag=True, help="For the account from which others are entered.")
+def COMMAND(kind: str, org: bool) -> None:  # noqa: N802
+    """Print the least IAM policy that audit, apply or delete needs.
+
+    `stackset` prints a CloudFormation template of two member roles: SparekeyAudit reads, SparekeyApply also
+    switches keys off and on.
+    """
+    from sparekey import app
+
+    document = app.iam_policy(kind, organization=org)  # type: ignore[arg-type]  # click has checked the choice
+    show((json.dumps(document, indent=2), "\n"))

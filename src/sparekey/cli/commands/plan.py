@@ -1,0 +1,133 @@
+"""`sparekey plan`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sparekey.cli.options import (
+    connecting,
+    database_option,
+    format_option,
+    look,
+    progress,
+    read_option,
+    show,
+    tell,
+    usage_options,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sparekey.app import App, ReadMode, Request
+
+
+@click.command("plan", short_help="Decide which keys stay and which go.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the plan here; - is stdout, and the table then goes to stderr.",
+)
+@click.option("--user", "users", multiple=True, metavar="NAME", help="Only this user, NAME or ACCOUNT/NAME.")
+@click.option("--exclude", multiple=True, metavar="NAME", help="Not this user.")
+@click.option("--keep", multiple=True, metavar="KEY", help="This key of its user stays (repeatable).")
+@click.option(
+    "--force", multiple=True, metavar="KEY", help="Retire this key even if it is held; needs --because."
+)
+@click.option(
+    "--because", default="", metavar="TEXT", help="Why the forced keys may go; kept in plan and ledger."
+)
+@click.option(
+    "--never-reactivate",
+    is_flag=True,
+    help="The forced keys are compromised: no rollback reactivates them, only `sparekey undo RUN --key KEY`.",
+)
+@click.option("--keep-old", is_flag=True, help="Let a key that is too old stay; its rotation is still due.")
+@click.option(
+    "--usage",
+    default="",
+    metavar="SOURCE",
+    help="Look contested keys up: history, archive=PLACE or athena=TABLE.",
+)
+@usage_options
+@read_option
+@format_option("plan")
+@database_option
+@connecting(many=True)
+def COMMAND(  # noqa: N802
+    out: Path | None,
+    users: tuple[str, ...],
+    exclude: tuple[str, ...],
+    keep: tuple[str, ...],
+    force: tuple[str, ...],
+    because: str,
+    never_reactivate: bool,
+    keep_old: bool,
+    usage: str,
+    wanted_usage: "Callable[..., Request]",
+    mode: "ReadMode",
+    format_: str,
+    connect: "Callable[[], App]",
+) -> int:
+    """Decide which key of each user stays and which go. Read-only.
+
+    Without -o the plan is only shown; with it, FILE is what `sparekey apply` takes, and the plan's digest is put
+    on record, so that apply with the same state knows it again. Exit code 0: nothing is held; 3: something is;
+    4: something could not be read.
+    """
+    from sparekey import app, report
+    from sparekey.errors import BadInputError
+
+    to_stdout = out == Path("-")
+    if to_stdout and format_ != "table":
+        raise BadInputError(
+            f"-o - and --format {format_} both write to stdout",
+            "Leave one of them out, or name a file: -o FILE.",
+        )
+    if force and not because.strip():
+        raise BadInputError(
+            "--force needs --because TEXT", "Say why the key may go: it is kept in the ledger."
+        )
+    if because and not force:
+        raise BadInputError("--because says why a key is forced, and no key is", "Name it: --force KEY.")
+    if never_reactivate and not force:
+        raise BadInputError(
+            "--never-reactivate is for forced keys, and none is named", "Name it: --force KEY."
+        )
+    asked = app.Asked(
+        tuple(sorted(set(keep))),
+        dict.fromkeys(force, because.strip()),
+        keep_old,
+        tuple(sorted(set(force))) if never_reactivate else (),
+    )
+    here = connect()
+    with progress("users read") as update:
+        plan = app.plan(
+            here,
+            mode=mode,
+            asked=asked,
+            users=users,
+            exclude=exclude,
+            usage=usage,
+            wanted_usage=wanted_usage(),
+            on_progress=update,
+        )
+    if to_stdout:
+        tell("".join(report.render("plan", plan, "table", look())))
+        show((app.plan_text(plan),))
+        return 4 if plan.unread else 3 if plan.held else 0
+    if out:
+        app.write_plan(plan, out)
+    unknown = app.remember(here, plan) if out or format_ == "json" else ""
+    show(report.render("plan", plan, format_, look()))
+    if out:
+        tell(f"plan written to {out}; look at it, then: sparekey apply {out}")
+    if unknown and (plan.usages or plan.asked != app.NOTHING_ASKED):
+        tell(
+            f"note: the plan is not on record here ({unknown}): apply will not know it again, reads usage with"
+            " --usage and asks for each override again"
+        )
+    return 4 if plan.unread else 3 if plan.held else 0

@@ -1,0 +1,23 @@
+"""`sparekey report`."""
+
+import click
+
+from sparekey.cli.options import database_option, look, show
+
+
+@click.command("report", short_help="Report on a run or an audit.")
+@click.argument("what", metavar="RUN|AUDIT")
+@click.option(
+    "--format",
+    "format_",
+    default="html",
+    show_default=True,
+    metavar="NAME",
+    help="An unknown name tells which there are.",
+)
+@database_option
+def COMMAND(what: str, format_: str) -> None:  # noqa: N802
+    """Report on a run (its id), or on an audit (the file with its JSON), to stdout. Asks nothing of AWS."""
+    from sparekey import app
+
+    show(app.report_on(what, format_, look()))

@@ -1,0 +1,400 @@
+"""What every verb shares: errors to sentences, options, where output goes, progress."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+
+import click
+
+if TYPE_CHECKING:
+    import threading
+
+    from sparekey.app import App, Request
+    from sparekey.report import Look, Subject
+
+INTERRUPTED = 130
+# What is installed only where it is asked for, and by which name.
+_EXTRAS = {
+    **dict.fromkeys(("ahocorasick_rs", "isal", "obstore"), "archive"),
+    "httptools": "sandbox",
+    "psycopg": "postgres",
+    "starlette": "console",
+    "uvicorn": "sandbox",
+}
+# Whoever reads from a pipe wants whole lines.
+_UNBROKEN = 1000
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def guarded(command: click.Command, args: Sequence[str] | None = None) -> int:
+    """Run a command, with the process's arguments unless told others; returns its exit code.
+
+    No traceback reaches the person.
+    """
+    try:
+        code = command.main(args, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        with suppress(OSError):
+            error.show()
+        return 2
+    except click.ClickException as error:
+        with suppress(OSError):
+            error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        tell("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has gone: nothing is left to say.
+        _drop(sys.stdout)
+        return 1
+    except Exception as error:  # noqa: BLE001  # the last door: told, with an exit code, never swallowed
+        return _explain(error)
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    from sparekey.errors import SparekeyError, UnexpectedError, trace
+
+    if os.environ.get("SPAREKEY_DEBUG"):
+        tell(*trace(error))
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        extra = _EXTRAS.get(error.name.partition(".")[0])
+        if extra:
+            tell(
+                f"error: this needs a package that is not installed: {error.name}",
+                f"hint: pip install 'sparekey[{extra}]'",
+            )
+            return 2
+    known = error if isinstance(error, SparekeyError) else UnexpectedError.of(error)
+    tell(f"error: {known.message}", f"hint: {known.hint}" if known.hint else "")
+    return known.exit_code
+
+
+def thread_failed(failure: "threading.ExceptHookArgs") -> None:
+    """What becomes of an error that ends a thread of some library: its type and place, as of any other."""
+    from sparekey.errors import UnexpectedError
+
+    if failure.exc_value is not None:
+        tell(f"warning: a thread ended: {UnexpectedError.of(failure.exc_value).message}")
+
+
+def tell(*lines: str) -> None:
+    """Say something beside the report: to stderr, with nothing in it that could move the cursor."""
+    from sparekey.formatting import clean
+
+    try:
+        for line in lines:
+            if line:
+                click.echo(clean(line), err=True)
+    except OSError:
+        # Nobody may be listening any more, or the disk is full; a run that is under way goes on all the same.
+        _drop(sys.stderr)
+
+
+def show(chunks: Iterable[str]) -> None:
+    """Write a report to stdout as it comes; raises SparekeyError where stdout does not take it."""
+    from sparekey.errors import SparekeyError
+
+    for chunk in chunks:
+        try:
+            sys.stdout.write(chunk)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _drop(sys.stdout)
+            raise SparekeyError(
+                f"the report cannot be written to stdout: {error.strerror}",
+                "Send it elsewhere; what a run did is kept: `sparekey runs`.",
+            ) from error
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what is still in the buffer go nowhere: Python would try again at exit, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError):  # a stream that is no file
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def look(*, show_all: bool = False) -> "Look":
+    """How stdout wants a table."""
+    from rich.console import Console
+
+    from sparekey.report import Look
+
+    console = Console()
+    told = console.is_terminal or "COLUMNS" in os.environ
+    width = console.width if told else _UNBROKEN
+    return Look(width=width, color=console.is_terminal and not console.no_color, show_all=show_all)
+
+
+def _use_database(_context: click.Context, _option: click.Parameter, url: str) -> None:
+    if url:
+        os.environ["SPAREKEY_DATABASE_URL"] = url
+
+
+database_option = click.option(
+    "--database-url",
+    default="",
+    metavar="URL",
+    expose_value=False,
+    callback=_use_database,
+    help="Runs are kept in this PostgreSQL; else SPAREKEY_DATABASE_URL, where no other account sees a password.",
+)
+_CALLER = (
+    click.option("--profile", metavar="NAME", help="AWS profile; else the usual credential chain."),
+    click.option("--region", metavar="NAME", help="AWS region; picks the partition where it matters."),
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Policy file; else SPAREKEY_HOME/sparekey.toml. Never read from the current directory.",
+    ),
+    click.option(
+        "--role", default="", metavar="NAME", help="Enter other accounts by this role; there is no default."
+    ),
+    click.option("--external-id", default="", metavar="ID", help="External id that the role asks for."),
+    click.option("--session-duration", default="", metavar="TIME", help='Length of its sessions: "1h".'),
+    click.option(
+        "--accounts",
+        "accounts_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Accounts and how to enter them: TOML, or c7n-org's accounts.yml.",
+    ),
+)
+_MANY = (
+    click.option("--org", is_flag=True, help="Every active account of the AWS organization."),
+    click.option("--ou", "units", multiple=True, metavar="ID", help="Only this unit and those below it."),
+    click.option(
+        "--include",
+        multiple=True,
+        metavar="WHICH",
+        help="Only these accounts: id, name (* matches anything) or tag:KEY=VALUE (repeatable).",
+    ),
+    click.option(
+        "--exclude-account",
+        "exclude_accounts",
+        multiple=True,
+        metavar="WHICH",
+        help="Not these (repeatable).",
+    ),
+)
+
+
+def connecting(*, many: bool = False) -> Callable[[_F], _F]:
+    """The options that say who asks, by which policy and where; the verb gets one `connect()` for them all.
+
+    `many` adds the options that choose among the accounts of an organization.
+    """
+    options = (*_CALLER, *_MANY) if many else _CALLER
+    names = (*_NAMES, *_MANY_NAMES) if many else _NAMES
+
+    def decorate(command: _F) -> _F:
+        @wraps(command)
+        def verb(**given: Any) -> Any:
+            told = {name: given.pop(name) for name in names}
+            return command(connect=lambda: _connect(**told), **given)
+
+        for option in reversed(options):
+            verb = option(verb)
+        return cast("_F", verb)
+
+    return decorate
+
+
+_NAMES = ("profile", "region", "config", "role", "external_id", "session_duration", "accounts_file")
+_MANY_NAMES = ("org", "units", "include", "exclude_accounts")
+
+
+def _connect(
+    *,
+    profile: str | None,
+    region: str | None,
+    config: Path | None,
+    role: str,
+    external_id: str,
+    session_duration: str,
+    accounts_file: Path | None,
+    org: bool = False,
+    units: tuple[str, ...] = (),
+    include: tuple[str, ...] = (),
+    exclude_accounts: tuple[str, ...] = (),
+) -> "App":
+    from sparekey import app
+
+    where = app.where(
+        org=org or bool(units),
+        accounts_file=accounts_file,
+        units=units,
+        include=include,
+        exclude=exclude_accounts,
+        role=role,
+        external_id=external_id,
+        session_duration=session_duration,
+    )
+    return app.connect(profile=profile, region=region, config=config, where=where)
+
+
+read_option = click.option(
+    "--read",
+    "mode",
+    type=click.Choice(("auto", "list", "report")),
+    default="auto",
+    show_default=True,
+    help="List each user's keys, or take the credential report and list who matters; auto: beyond 20 users.",
+)
+
+
+notify_option = click.option(
+    "--notify",
+    "targets",
+    multiple=True,
+    metavar="TARGET",
+    help="Tell slack:URL, webhook:URL, sns:ARN or mailto:ADDRESS (repeatable).",
+)
+_USAGE = (
+    click.option(
+        "--since", default="", metavar="TIME", help="Look at events from this time on (UTC unless said)."
+    ),
+    click.option("--until", default="", metavar="TIME", help="Look at events before this time."),
+    click.option(
+        "--usage-account", "usage_accounts", multiple=True, metavar="ID", help="Only this account's events."
+    ),
+    click.option(
+        "--usage-region", "usage_regions", multiple=True, metavar="NAME", help="Only this region's events."
+    ),
+    click.option(
+        "--max-pages",
+        type=click.IntRange(1),
+        default=200,
+        show_default=True,
+        help="history: pages.",
+    ),
+    click.option("--processes", type=click.IntRange(1), help="archive: processes; else one a processor."),
+    click.option(
+        "--workgroup", default="", metavar="NAME", help="athena: the workgroup that runs the query."
+    ),
+    click.option("--output", default="", metavar="S3", help="athena: s3://… for the result; or its own."),
+)
+
+
+# Whose option each is; the others are of every usage source.
+_SOURCE_OF = {"max_pages": "history", "processes": "archive", "workgroup": "athena", "output": "athena"}
+_SPEC = {"history": "history", "archive": "archive=PLACE", "athena": "athena=TABLE"}
+
+
+def _refuse_options_of_others(source: str, output: str) -> None:
+    """Raise BadInputError for an option of a usage source that is not asked for: it would change nothing."""
+    from sparekey.errors import BadInputError
+
+    context = click.get_current_context()
+    named = "--source" if any(option.name == "source" for option in context.command.params) else "--usage"
+    default = click.core.ParameterSource.DEFAULT
+    for option in _usage_parameters(context.command):
+        name = option.name or ""
+        wants = _SOURCE_OF.get(name)
+        if context.get_parameter_source(name) is default or (
+            source and wants in (None, source.split("=", maxsplit=1)[0])
+        ):
+            continue
+        what = f"{named} {_SPEC[wants]}" if wants else f"a usage source ({named})"
+        hint = f"Name the source: {named} {_SPEC[wants or 'history']}; or leave {option.opts[0]} out."
+        if name == "output":
+            hint = _not_athenas(context.command)
+        raise BadInputError(f"{option.opts[0]} belongs to {what}, which is not asked for", hint)
+    if output and not output.startswith("s3://"):
+        raise BadInputError(
+            f"--output {output} is no place in S3, and Athena writes its result nowhere else",
+            "Such as s3://bucket/prefix/. " + _not_athenas(context.command),
+        )
+
+
+def _usage_parameters(command: click.Command) -> list[click.Parameter]:
+    names = {"since", "until", "usage_accounts", "usage_regions", *_SOURCE_OF}
+    return [option for option in command.params if option.name in names]
+
+
+def _not_athenas(command: click.Command) -> str:
+    """What whoever says --output may have meant."""
+    if any("-o" in option.opts for option in command.params):
+        return "Did you mean -o FILE? --output is where Athena puts its result. Nothing was read."
+    return "The report goes to stdout: add > FILE. Nothing was read."
+
+
+def usage_options(command: _F) -> _F:
+    """How a usage source is read; the verb gets `wanted_usage(on_progress=…)` for them all.
+
+    The source itself is the verb's option --usage or --source, empty for none; options of another one are refused.
+    """
+
+    @wraps(command)
+    def verb(
+        *,
+        since: str,
+        until: str,
+        usage_accounts: tuple[str, ...],
+        usage_regions: tuple[str, ...],
+        max_pages: int,
+        processes: int | None,
+        workgroup: str,
+        output: str,
+        **given: Any,
+    ) -> Any:
+        _refuse_options_of_others(given.get("usage", given.get("source", "")), output)
+
+        def wanted(**more: Any) -> "Request":
+            from sparekey import app
+
+            return app.request(
+                since=since,
+                until=until,
+                accounts=usage_accounts,
+                regions=usage_regions,
+                max_pages=max_pages,
+                processes=processes,
+                workgroup=workgroup,
+                output=output,
+                **more,
+            )
+
+        return command(wanted_usage=wanted, **given)
+
+    for option in reversed(_USAGE):
+        verb = option(verb)
+    return cast("_F", verb)
+
+
+def format_option(subject: "Subject") -> Callable[[_F], _F]:
+    """The option that names a format; one that does not offer the subject is refused before anything is done."""
+
+    def check(_context: click.Context, _option: click.Parameter, name: str) -> str:
+        from sparekey import report
+
+        report.check(subject, name)
+        return name
+
+    return click.option(
+        "--format",
+        "format_",
+        default="table",
+        show_default=True,
+        metavar="NAME",
+        callback=check,
+        help="Output format; an unknown name tells which there are.",
+    )
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr for what takes over two seconds on a terminal, a plain line now and then elsewhere."""
+    from sparekey.cli.progress import Progress
+
+    with Progress(title) as bar:
+        yield bar.update

@@ -1,0 +1,328 @@
+"""What the console holds between requests: the last reading, plans not yet applied, the work in hand.
+
+Everything here is touched on the event loop alone; the verbs run in threads.
+"""
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import anyio.to_thread
+
+from sparekey import app
+from sparekey.app import NOTHING_ASKED, App, Asked, Entry, Options, Plan, Preflight, ReadMode, Request
+from sparekey.console.views import UserId, View, listed, view
+from sparekey.errors import BadInputError, RefusedError, SparekeyError, UnexpectedError
+from sparekey.model import Audit, RunRecord, StepRecord, Unreadable, Usage, Value
+
+_MOST_DRAFTS = 200
+# A step in one of these is being worked at.
+MOVING = frozenset({"planned", "in_doubt", "applied", "reactivating"})
+BACK = frozenset({"undone", "rolled_back"})
+
+
+class TakenError(SparekeyError):
+    """Somebody else, or another tab, acted on the same key first; `run` says where."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, run: str) -> None:
+        super().__init__(message, "Nothing was changed by this request. Look at that run before you go on.")
+        self.run = run
+
+
+class Ways(Value, frozen=True):
+    """How a console reads: the accounts, and who uses a key (a usage source such as history)."""
+
+    mode: ReadMode = "auto"
+    usage: str = "history"
+
+
+class Desk:
+    """The state of one console; `wanted` is what a usage source is asked for."""
+
+    def __init__(self, here: App, ways: Ways, wanted: Request) -> None:
+        self.here = here
+        self.ways = ways
+        self._wanted = wanted
+        self.unproven: dict[UserId, SparekeyError] = {}
+        self._proving: dict[UserId, asyncio.Task[None]] = {}
+        self.view: View | None = None
+        self.progress: tuple[int, int | None] = (0, None)
+        self.failure: SparekeyError | None = None
+        self.usages: dict[str, Usage] = {}
+        self.chosen: set[UserId] = set()
+        self.failures: dict[str, SparekeyError] = {}
+        self.busy: dict[str, int] = {}
+        self._drafts: OrderedDict[str, Plan] = OrderedDict()
+        self._reading: asyncio.Task[None] | None = None
+        self._jobs: set[asyncio.Task[RunRecord]] = set()
+        # Runs wait for one another; an undo waits for nothing.
+        self._applying = ThreadPoolExecutor(1, "apply")
+        self._undoing = ThreadPoolExecutor(8, "undo")
+
+    # The reading
+
+    @property
+    def reading(self) -> bool:
+        """True while accounts are read."""
+        return self._reading is not None and not self._reading.done()
+
+    def read(self) -> None:
+        """Begin to read every account, unless that is under way."""
+        if not self.reading:
+            self.progress, self.failure = (0, None), None
+            self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell(done: int, total: int | None) -> None:
+            loop.call_soon_threadsafe(self._tell, done, total)
+
+        try:
+            self.view = await anyio.to_thread.run_sync(
+                lambda: _look(self, app.study(self.here, mode=self.ways.mode, on_progress=tell))
+            )
+        except SparekeyError as error:
+            self.failure = error
+
+    def _tell(self, done: int, total: int | None) -> None:
+        self.progress = (done, total)
+
+    async def refresh(self, users: Collection[UserId]) -> View:
+        """Read these users again; raises SparekeyError."""
+        known = self.seen()
+        self.view = await anyio.to_thread.run_sync(
+            lambda: _look(self, app.reread(self.here, known.audit, users))
+        )
+        return self.view
+
+    def seen(self) -> View:
+        """What was read last; raises BadInputError where nothing was."""
+        if self.view is None:
+            raise BadInputError("nothing has been read yet", "Open the overview: it reads the accounts.")
+        return self.view
+
+    # Who uses a key
+
+    def proving(self, who: UserId) -> bool:
+        """True while it is read who uses this user's keys."""
+        return who in self._proving and not self._proving[who].done()
+
+    def prove(self, who: UserId) -> None:
+        """Begin to read who uses a user's keys, unless that is under way; raises BadInputError."""
+        keys = self.seen().user(who).keys
+        if isinstance(keys, Unreadable):
+            raise BadInputError(f"the keys of {who[1]} could not be read", "Read again first.")
+        if not self.proving(who):
+            self.unproven.pop(who, None)
+            self._proving[who] = asyncio.create_task(self._prove(who, [key.id for key in keys if key.id]))
+
+    async def _prove(self, who: UserId, keys: list[str]) -> None:
+        try:
+            found = await anyio.to_thread.run_sync(
+                lambda: app.usage_of_accounts(self.ways.usage, {who[0]: keys}, self._wanted, self.here)
+            )
+            self.usages.update({usage.key: usage for usage in found})
+            await self.refresh([who])
+        except SparekeyError as error:
+            self.unproven[who] = error
+
+    # Plans
+
+    async def draft(self, users: Collection[UserId], asked: Asked = NOTHING_ASKED) -> Plan:
+        """Decide on these users, and keep the plan until it is applied; raises BadInputError."""
+        if not users:
+            raise BadInputError("no user is chosen", "Choose at least one user with a spare key.")
+        keys = {key.id for who in users for key in listed(self.seen().user(who))}
+        usages = tuple(usage for key, usage in self.usages.items() if key in keys)
+        snapshot, wanted = self.seen().audit.snapshot, frozenset(users)
+        plan = await anyio.to_thread.run_sync(
+            lambda: app.decide(
+                self.here,
+                snapshot,
+                asked=asked,
+                usages=usages,
+                wanted=lambda account, name: (account, name) in wanted,
+            )
+        )
+        self._drafts[plan.digest] = plan
+        while len(self._drafts) > _MOST_DRAFTS:
+            self._drafts.popitem(last=False)
+        return plan
+
+    def plan(self, digest: str) -> Plan:
+        """A plan that was made here; raises BadInputError."""
+        try:
+            return self._drafts[digest]
+        except KeyError:
+            raise BadInputError(
+                "this plan is not on the desk any more", "Choose the users again: a new plan is made at once."
+            ) from None
+
+    async def remember(self, plan: Plan) -> None:
+        """Put a plan on record before its file leaves, so that `sparekey apply` knows it again if it can."""
+        await anyio.to_thread.run_sync(lambda: app.remember(self.here, plan))
+
+    async def preflight(self, plan: Plan) -> Preflight:
+        """Ask all that would stop a plan; raises SparekeyError."""
+        return await anyio.to_thread.run_sync(lambda: _checked(self.here, plan))
+
+    def options(self, *, waves: str = "", green_for: str = "", watch: bool = True) -> Options:
+        """How a run goes; raises BadInputError."""
+        return app.options(self.here, waves=waves, green_for=green_for, watch=watch)
+
+    # Runs
+
+    async def apply(self, plan: Plan, options: Options) -> str:
+        """Begin to carry out a plan; returns the run's id once the ledger has it. Raises SparekeyError."""
+
+        def work(tell: Callable[[Entry], None]) -> RunRecord:
+            _first_come(plan)
+            return app.apply(self.here, plan, options=options, on_event=tell, made_here=True)
+
+        users = {(step.account, step.user) for step in plan.deactivations}
+        return await self._begin(self._applying, work, users)
+
+    async def undo(self, run: str, key: str) -> str:
+        """Begin to reactivate what a run deactivated, or one key of it. Raises SparekeyError."""
+
+        def work(tell: Callable[[Entry], None]) -> RunRecord:
+            _still_off(app.show(run), key)
+            return app.undo(self.here, run, key=key, on_event=tell)
+
+        record = await self.show(run)
+        users = {(step.account, step.user) for step in record.steps if key in ("", step.key)}
+        return await self._begin(self._undoing, work, users, record.id)
+
+    async def stop(self, run: str) -> None:
+        """Let no further key of a run be deactivated; raises SparekeyError."""
+        await anyio.to_thread.run_sync(lambda: app.stop(lambda: self.here, run))
+
+    async def resume(self, run: str) -> str:
+        """Let a stopped run go on. Raises SparekeyError."""
+        record = await self.show(run)
+        users = {(step.account, step.user) for step in record.steps}
+        return await self._begin(
+            self._applying, lambda tell: app.resume(self.here, run, on_event=tell), users, record.id
+        )
+
+    async def _begin(
+        self,
+        pool: ThreadPoolExecutor,
+        work: Callable[[Callable[[Entry], None]], RunRecord],
+        users: Collection[UserId],
+        run: str = "",
+    ) -> str:
+        loop = asyncio.get_running_loop()
+        begun: asyncio.Future[str] = loop.create_future()
+
+        def told(entry: Entry) -> None:
+            with contextlib.suppress(RuntimeError):  # the console has ended, and nobody listens any more
+                loop.call_soon_threadsafe(_begun, begun, entry.run)
+
+        async def job() -> RunRecord:
+            try:
+                return await loop.run_in_executor(pool, work, told)
+            finally:
+                await self._settle(users)
+
+        task = loop.create_task(job())
+        self._jobs.add(task)
+        waiting: set[asyncio.Future[Any]] = {task, begun}
+        await asyncio.wait(waiting, timeout=2 if run else None, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            self._jobs.discard(task)
+            return task.result().id
+        run = begun.result() if begun.done() else run
+        self.busy[run] = self.busy.get(run, 0) + 1
+        task.add_done_callback(lambda done: self._ended(run, done))
+        return run
+
+    def _ended(self, run: str, task: "asyncio.Task[RunRecord]") -> None:
+        self._jobs.discard(task)
+        self.busy[run] -= 1
+        error = task.exception()
+        if isinstance(error, SparekeyError):
+            self.failures[run] = error
+        elif error is not None:
+            self.failures[run] = UnexpectedError.of(error)
+        else:
+            self.failures.pop(run, None)
+
+    async def _settle(self, users: Collection[UserId]) -> None:
+        """Read again what a run may have changed; where that fails, the overview says so."""
+        if self.view is not None:
+            try:
+                await self.refresh(users)
+            except SparekeyError as error:
+                self.failure = error
+
+    @property
+    def at_work(self) -> tuple[str, ...]:
+        """The runs that this console carries just now."""
+        return tuple(run for run, jobs in self.busy.items() if jobs)
+
+    def close(self) -> None:
+        """End as Ctrl-C ends `apply`: the step in hand is finished and recorded, no further one begins."""
+        for run in self.at_work:
+            with contextlib.suppress(RefusedError):  # it has ended meanwhile
+                app.stop(lambda: self.here, run)
+        self._applying.shutdown(cancel_futures=True)
+        self._undoing.shutdown()
+
+    async def show(self, run: str) -> RunRecord:
+        """One run as its ledger tells it; raises BadInputError."""
+        return await anyio.to_thread.run_sync(lambda: app.show(run))
+
+    async def runs(self) -> tuple[RunRecord, ...]:
+        """Every run, newest first."""
+        return (await anyio.to_thread.run_sync(app.runs))[::-1]
+
+
+def _begun(begun: "asyncio.Future[str]", run: str) -> None:
+    if not begun.done():
+        begun.set_result(run)
+
+
+def _look(desk: Desk, audit: Audit) -> View:
+    return view(audit, app.decide(desk.here, audit.snapshot, usages=tuple(desk.usages.values())))
+
+
+def _checked(here: App, plan: Plan) -> Preflight:
+    _first_come(plan)
+    return app.preflight(here, plan, options=app.options(here), made_here=True)
+
+
+def _first_come(plan: Plan) -> None:
+    """Raise TakenError where a run has touched a key of this plan since the plan was made."""
+    going = {(step.account, step.user, step.key) for step in plan.deactivations}
+    for record in app.runs():
+        if record.plan_digest == plan.digest and record.state not in ("applying", "waiting", "stopped"):
+            raise TakenError(
+                f"this plan was already carried out, by {record.caller}: run {record.id} is {record.state}",
+                record.id,
+            )
+        for step in record.steps if record.plan_digest != plan.digest else ():
+            late = step.changed_at is not None and step.changed_at > plan.generated
+            if (step.account, step.user, step.key) in going and (late or step.state in MOVING - {"planned"}):
+                raise TakenError(_did(step, record), record.id)
+
+
+def _did(step: StepRecord, record: RunRecord) -> str:
+    when = f" at {step.changed_at:%H:%M:%S} UTC" if step.changed_at else ""
+    return (
+        f"{step.key} of {step.user} was acted on first, by {record.caller}{when}: "
+        f"run {record.id} says {step.state.replace('_', ' ')}"
+    )
+
+
+def _still_off(record: RunRecord, key: str) -> None:
+    """Raise TakenError where all that an undo concerns is back already."""
+    steps = [step for step in record.steps if key in ("", step.key) and step.state != "held"]
+    if steps and all(step.state in BACK for step in steps):
+        raise TakenError(_did(steps[-1], record), record.id)

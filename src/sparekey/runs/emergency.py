@@ -1,0 +1,206 @@
+"""The watch while the state cannot be used: keys come back by what is known of their runs without it.
+
+Once the supervision has not come round for a while (a damaged or locked file, a full disk, a server that is away),
+the runs that this process supervised are supervised on a scratch ledger: the database as far as it can be read,
+and the copies beside it. Nothing is handed out there, so no key is deactivated. Once the state can be used again,
+the supervision puts on record what came back. See docs/adr/0035.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sparekey.ledger.copies import Copies
+from sparekey.ledger.store import Entry, Ledger, Observation
+from sparekey.model import RunRecord, Value
+from sparekey.runs import monitor
+from sparekey.runs.context import Hands
+from sparekey.runs.event_feed import Feed
+from sparekey.runs.projection import KeyId
+from sparekey.runs.salvage import scratch_state
+from sparekey.runs.storage import REVERSE
+from sparekey.runs.supervisor import Supervisor
+from sparekey.runs.tasks import Threads
+from sparekey.runs.worker import load_fold, load_record, why_failed
+
+# Seconds without a sound look at every run after which the scratch ledger is made, and between two looks there.
+AFTER, _EVERY = 20, 1.0
+# Seconds after which another scratch ledger is tried where the last one gave nothing.
+_AGAIN = 30
+
+# By run, what its probes answered last.
+Watched = Mapping[str, Mapping[str, Observation]]
+# By run, the keys that came back without the state, and why.
+Owed = Mapping[str, Mapping[KeyId, str]]
+
+
+class Told(Value, frozen=True):
+    """What a person must know at once: that runs are watched without the state, or that they are not."""
+
+    text: str
+    watched: tuple[str, ...]
+    unwatched: tuple[str, ...]
+
+
+class Emergency:
+    """Beside a process's supervision, in a thread of its own; `sound` is to be called after each sound look.
+
+    `watched` returns what was supervised at the last sound look, `owe` is given what came back meanwhile.
+    `tell` hears of the whole, `on_event` each entry of the scratch ledger, with its run's record.
+    """
+
+    def __init__(
+        self,
+        hands: Hands,
+        directory: Path,
+        url: str,
+        *,
+        watched: Callable[[], Watched],
+        owe: Callable[[Owed], None],
+        tell: Callable[[Told], None],
+        on_event: Callable[[Entry, RunRecord], None],
+        after: int = 0,
+    ) -> None:
+        self._hands, self._directory, self._url = hands, directory, url
+        self._watched, self._owe, self._tell, self._on_event = watched, owe, tell, on_event
+        self._after = after or AFTER
+        # Ticks of this thread, not seconds: a process that was frozen has done nothing wrong.
+        self._silent, self._ever_sound = 0, False
+        self._said: Told | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="emergency", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look whether the supervision comes round."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it."""
+        self._over.set()
+        self._thread.join(2)
+
+    def sound(self) -> None:
+        """The supervision has looked at every run, and could write."""
+        self._silent, self._ever_sound = 0, True
+
+    def _run(self) -> None:
+        while not self._over.wait(_EVERY):
+            self._silent += 1
+            # A process that begins takes a while to come round.
+            if self._silent < self._after * (1 if self._ever_sound else 2):
+                continue
+            watched = {run: dict(seen) for run, seen in self._watched().items()}
+            if not watched and self._ever_sound:
+                continue
+            try:
+                begun = self._watch(watched or self._with_copies())
+            except Exception as error:  # noqa: BLE001  # whatever it is: somebody must hear of it, and it is tried again
+                begun = False
+                self._say(_nobody(watched, why_failed(error)))
+            if not begun:
+                self._wait_for_state(_AGAIN)
+
+    def _with_copies(self) -> Watched:
+        """What a process may watch that has never seen the state whole: on one machine, the copies are complete."""
+        found = () if self._url else Copies(self._directory / REVERSE).runs()
+        return {run: {} for run in found}
+
+    def _wait_for_state(self, ticks: int) -> None:
+        while ticks > 0 and self._silent and not self._over.wait(_EVERY):
+            self._silent += 1
+            ticks -= 1
+
+    def _watch(self, watched: Watched) -> bool:
+        """Watch on a scratch ledger until the state can be used again; False where nothing is known of any run."""
+        with scratch_state(self._directory, self._url, frozenset(watched)) as (state, sources):
+            known = [run for run in state.ledger.runs() if run in watched]
+            missing = tuple(sorted(set(watched) - set(known)))
+            if not self._ever_sound:
+                found = [run for run in known if monitor.watched(load_fold(self._on(state.ledger), run))]
+                if known and not found:
+                    return False  # nothing is watched
+                known, missing = found, () if found else missing
+            if not known:
+                self._say(_nobody(watched, "it cannot be read, and neither can a copy"))
+                return False
+            heads = {run: load_fold(self._on(state.ledger), run).last for run in known}
+            for run in known:
+                for name, observation in watched[run].items():
+                    state.ledger.observe(run, name, observation)
+            self._say(_somebody(tuple(known), missing, sources))
+            self._supervise(state.ledger, set(watched))
+            returned = {run: came_back(state.ledger.entries(run, after=head)) for run, head in heads.items()}
+            self._owe({run: keys for run, keys in returned.items() if keys})
+        if not self._silent:
+            self._say(Told("the state can be used again; the runs are watched by it", tuple(known), ()))
+        return True
+
+    def _say(self, told: Told) -> None:
+        if told != self._said:
+            self._said = told
+            self._tell(told)
+
+    def _on(self, ledger: Ledger) -> Hands:
+        return dataclasses.replace(self._hands, ledger=ledger)
+
+    def _supervise(self, ledger: Ledger, runs: set[str]) -> None:
+        hands = self._on(ledger)
+        tasks = Threads(hands.clock, hands.calls)
+        supervisor, feed = Supervisor(hands, _NoQueue(), tasks), Feed(ledger)
+        while not self._over.is_set() and (self._silent or tasks.busy(("return",))):
+            if set(self._watched()) - runs and not tasks.busy(("return",)):
+                return  # more of them now: all are taken up anew
+            supervisor.look()
+            for entry in feed.new():
+                self._on_event(entry, load_record(hands, entry.run))
+            self._over.wait(_EVERY)
+            if self._silent:
+                self._silent += 1
+
+
+class _NoQueue:
+    """Nothing is deactivated without the state."""
+
+    def enqueue(self, run: str, account: str) -> None:
+        """Leave it to the supervision of the state itself."""
+
+    def active(self, _run: str) -> set[str]:
+        """Nobody is at work."""
+        return set()
+
+
+def came_back(entries: tuple[Entry, ...]) -> Mapping[KeyId, str]:
+    """The keys that these entries set active, and why."""
+    return {
+        (str(entry.body["account"]), str(entry.body["user"]), str(entry.body["key"])): str(
+            entry.body.get("why", "")
+        )
+        for entry in entries
+        if entry.kind == "intent" and entry.body["status"] == "Active"
+    }
+
+
+def _nobody(watched: Watched, why: str) -> Told:
+    runs = tuple(sorted(watched))
+    if not runs:
+        return Told("the state cannot be used, and which runs would have to be watched is not known", (), ())
+    return Told(
+        f"the state cannot be used: {why}; NOBODY WATCHES {', '.join(runs)}: no probe is asked and no key comes "
+        "back by itself; SPAREKEY_HOME/reverse/RUN.sh has the commands that reactivate a run's keys",
+        (),
+        runs,
+    )
+
+
+def _somebody(known: tuple[str, ...], missing: tuple[str, ...], sources: tuple[str, ...]) -> Told:
+    text = (
+        f"the state cannot be used for {', '.join(known)}, watched by what is known without it "
+        f"({', '.join(sources)}): keys come back beside an unhealthy probe, and none is deactivated"
+    )
+    if missing:
+        text += (
+            f"; NOBODY WATCHES {', '.join(missing)}: SPAREKEY_HOME/reverse/RUN.sh has the commands that reactivate "
+            "a run's keys"
+        )
+    return Told(text, known, missing)

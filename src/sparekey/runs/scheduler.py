@@ -1,0 +1,229 @@
+"""Carrying many users' work at once: their waits and calls overlap, and memory stays bounded.
+
+One thread does all the deciding; only calls of AWS are made in others, `at_once` at a time.
+"""
+
+import heapq
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from datetime import datetime, timedelta
+from itertools import count, islice
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from sparekey.aws.errors import UnreachableError
+from sparekey.clock import Clock
+from sparekey.runs.context import Asked, Work
+
+IN_FLIGHT = 256
+# No work asks for more; without it a clock that is set back would hold everything up for as long.
+_LONGEST = 60.0
+
+# Seconds that a call may take before it counts as cut off: a listing of IAM takes one at most.
+DEADLINE = 15.0
+
+T = TypeVar("T")
+Outcome = Future[Any]
+Call = Callable[[], Any]
+
+
+def drive(
+    works: Iterable[Work[None]],
+    clock: Clock,
+    *,
+    at_once: int = 1,
+    in_flight: int = IN_FLIGHT,
+    deadline: float = DEADLINE,
+) -> None:
+    """Run all of them to their end, at most `in_flight` at a time, the earlier ones first.
+
+    A call that has not ended after `deadline` seconds counts as cut off, and nobody waits for it any more. The
+    first exception is raised when the rest are through: one user's failure stops no other.
+    """
+    pool = _Pool() if at_once > 1 else None
+    make: Callable[[Call], Outcome] = pool.submit if pool else made
+    try:
+        errors = _Drive(enumerate(works), clock, make, at_once, in_flight, deadline).run()
+    finally:
+        if pool:
+            pool.close()
+    if errors:
+        raise errors[0]
+
+
+class _Pool:
+    """Threads for calls: as many as are needed at once; a call that hangs keeps its thread, and no process alive."""
+
+    def __init__(self) -> None:
+        self._calls = SimpleQueue[tuple[Call, Outcome] | None]()
+        self._idle = threading.Semaphore(0)
+        self._threads = 0
+
+    def submit(self, call: Call) -> Outcome:
+        """Make a call in a thread that is free, else in a new one."""
+        outcome = Outcome()
+        self._calls.put((call, outcome))
+        if not self._idle.acquire(blocking=False):
+            self._threads += 1
+            threading.Thread(target=self._work, name="aws", daemon=True).start()
+        return outcome
+
+    def _work(self) -> None:
+        while (given := self._calls.get()) is not None:
+            call, outcome = given
+            ended = made(call)
+            self._idle.release()
+            error = ended.exception()
+            if error is None:
+                outcome.set_result(ended.result())
+            else:
+                outcome.set_exception(error)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        for _ in range(self._threads):
+            self._calls.put(None)
+
+
+def resume(work: Work[Any], outcome: Outcome | None) -> Asked:
+    """Let a work go on, with what came of the call it asked for; returns what it asks for next."""
+    if outcome is None:
+        return next(work)
+    error = outcome.exception()
+    return work.send(outcome.result()) if error is None else work.throw(error)
+
+
+def made(call: Call) -> Outcome:
+    """Make a call here and now."""
+    outcome = Outcome()
+    try:
+        outcome.set_result(call())
+    except Exception as error:  # noqa: BLE001  # the work that asked is told
+        outcome.set_exception(error)
+    return outcome
+
+
+def finish(work: Work[T], clock: Clock) -> T:
+    """Do one work to its end, here and now; returns its result, raises what it raises."""
+    outcome: Outcome | None = None
+    while True:
+        try:
+            asked = resume(work, outcome)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        outcome = None
+        if callable(asked):
+            outcome = made(asked)
+        else:
+            clock.sleep(asked)
+
+
+class _Drive:
+    """Works by their number: those that wait for a time, that can go on, whose call is to be made or is made.
+
+    What is begun is finished first, so that little lies between reading a user's keys and setting one.
+    """
+
+    def __init__(
+        self,
+        works: Iterator[tuple[int, Work[None]]],
+        clock: Clock,
+        make: Callable[[Call], Outcome],
+        at_once: int,
+        in_flight: int,
+        deadline: float,
+    ) -> None:
+        self._works, self._clock, self._make = works, clock, make
+        self._at_once, self._in_flight, self._deadline = at_once, in_flight, deadline
+        self._resting: list[tuple[datetime, int, Work[None]]] = []
+        self._ready: list[tuple[int, Work[None], Outcome | None]] = []
+        self._asking: list[tuple[int, Work[None], Call]] = []
+        # The calls under way, by their own number: since when, and whose. The clock may be set, this one not.
+        self._calling: dict[int, tuple[float, int, Work[None]]] = {}
+        self._calls = count()
+        self._called = SimpleQueue[tuple[int, Outcome]]()
+        self._errors: list[Exception] = []
+
+    def run(self) -> list[Exception]:
+        """Go on until all have ended; what they failed with."""
+        while True:
+            self._admit()
+            if self._ready:
+                self._go_on(*heapq.heappop(self._ready))
+            elif self._calling:
+                self._take_called(self._until_due())
+            elif self._resting:
+                self._clock.sleep(self._until_due())
+                self._wake(1)
+            else:
+                return self._errors
+
+    def _admit(self) -> None:
+        """Let in who may go on now."""
+        under_way = len(self._resting) + len(self._ready) + len(self._asking) + len(self._calling)
+        for number, work in islice(self._works, self._in_flight - under_way):
+            heapq.heappush(self._ready, (number, work, None))
+        self._wake()
+        while self._asking and len(self._calling) < self._at_once:
+            self._call(*heapq.heappop(self._asking))
+        self._take_called(0)
+
+    def _wake(self, at_least: int = 0) -> None:
+        """Let those go on whose time has come, or so many: a clock that was set back holds up nobody."""
+        while self._resting and (at_least > 0 or self._resting[0][0] <= self._clock.now()):
+            _, number, work = heapq.heappop(self._resting)
+            heapq.heappush(self._ready, (number, work, None))
+            at_least -= 1
+
+    def _until_due(self) -> float:
+        """Seconds until the first one's time comes, as far as a clock that may be set can tell."""
+        if not self._resting:
+            return _LONGEST
+        return min(max((self._resting[0][0] - self._clock.now()).total_seconds(), 0.0), _LONGEST)
+
+    def _call(self, number: int, work: Work[None], call: Call) -> None:
+        me = next(self._calls)
+        self._calling[me] = (time.monotonic(), number, work)
+        self._make(call).add_done_callback(lambda outcome: self._called.put((me, outcome)))
+
+    def _take_called(self, patience: float) -> None:
+        """Let those go on whose call has ended or is overdue; waits so many seconds for the first."""
+        if patience and self._calling:
+            first = next(iter(self._calling.values()))[0]
+            patience = min(patience, max(first + self._deadline - time.monotonic(), 0.001))
+        while True:
+            try:
+                me, outcome = self._called.get(timeout=patience)
+            except Empty:
+                break
+            self._end_call(me, outcome)
+            patience = 0
+        overdue = time.monotonic() - self._deadline
+        for me in [me for me, (since, _, _) in self._calling.items() if since <= overdue]:
+            late = Outcome()
+            late.set_exception(UnreachableError(f"AWS did not answer within {self._deadline:g} s"))
+            self._end_call(me, late)
+
+    def _end_call(self, me: int, outcome: Outcome) -> None:
+        found = self._calling.pop(me, None)
+        if found is not None:  # else it was given up
+            heapq.heappush(self._ready, (found[1], found[2], outcome))
+
+    def _go_on(self, number: int, work: Work[None], outcome: Outcome | None) -> None:
+        try:
+            asked = resume(work, outcome)
+        except StopIteration:
+            return
+        except Exception as error:  # noqa: BLE001  # raised when the other works are through
+            self._errors.append(error)
+            return
+        if callable(asked):
+            heapq.heappush(self._asking, (number, work, asked))
+        elif asked:
+            due = self._clock.now() + timedelta(seconds=asked)
+            heapq.heappush(self._resting, (due, number, work))
+        else:
+            heapq.heappush(self._ready, (number, work, None))

@@ -1,0 +1,68 @@
+"""What one process does beside its supervision: each task in a thread of its own, none waits for another."""
+
+import threading
+from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from sparekey.clock import Clock
+from sparekey.runs.context import Work
+from sparekey.runs.scheduler import drive
+
+Task = tuple[str, ...]
+
+
+class Tasks(Protocol):
+    """Tasks by name; a name that is under way is not started again."""
+
+    def start(self, name: Task, works: Iterable[Work[None]], *, deadline: float) -> None:
+        """Begin it; each of its calls of the outside is given up after `deadline` seconds."""
+        ...
+
+    def busy(self, name: Task) -> bool:
+        """True while it is under way: all that begin with this name are meant."""
+        ...
+
+    def ended(self) -> list[tuple[Task, Exception | None]]:
+        """The tasks that have ended since this was asked last, and what they failed with."""
+        ...
+
+
+class Threads:
+    """Tasks in daemon threads: one that hangs keeps no process alive. `calls` are made at once for one task."""
+
+    def __init__(self, clock: Clock, calls: int, wake: Callable[[], None] = lambda: None) -> None:
+        self._clock, self._calls, self._wake = clock, calls, wake
+        self._under_way: set[Task] = set()
+        self._ended = SimpleQueue[tuple[Task, Exception | None]]()
+
+    def start(self, name: Task, works: Iterable[Work[None]], *, deadline: float) -> None:
+        """Begin it in a thread."""
+        self._under_way.add(name)
+
+        def run() -> None:
+            error: Exception | None = None
+            try:
+                # Two at least: only then is a call made in a thread that need not be waited for.
+                drive(works, self._clock, at_once=max(self._calls, 2), deadline=deadline)
+            except Exception as found:  # noqa: BLE001  # the supervision puts it on record
+                error = found
+            self._ended.put((name, error))
+            self._wake()
+
+        threading.Thread(target=run, name="/".join(name), daemon=True).start()
+
+    def busy(self, name: Task) -> bool:
+        """True while any task that begins with this name is under way."""
+        return any(task[: len(name)] == name for task in self._under_way)
+
+    def ended(self) -> list[tuple[Task, Exception | None]]:
+        """What has ended since."""
+        found: list[tuple[Task, Exception | None]] = []
+        while True:
+            try:
+                task, error = self._ended.get_nowait()
+            except Empty:
+                return found
+            self._under_way.discard(task)
+            found.append((task, error))

@@ -1,0 +1,97 @@
+"""One call on its way through the sandbox."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sparekey.sandbox.cloudtrail_events import Event
+from sparekey.sandbox.identity import Caller
+from sparekey.sandbox.protocols import Operation, Request
+from sparekey.sandbox.state import Account, Company
+
+if TYPE_CHECKING:
+    from sparekey.sandbox.faults import Faults
+
+
+# Without a user name these speak of the caller's own.
+_OWN_BY_DEFAULT = frozenset(
+    {"CreateAccessKey", "DeleteAccessKey", "GetUser", "ListAccessKeys", "UpdateAccessKey"}
+)
+
+
+class Call(msgspec.Struct, kw_only=True):
+    """A request whose sender is known; handlers leave in it what CloudTrail shall record."""
+
+    company: Company
+    faults: "Faults"
+    caller: Caller
+    operation: Operation
+    request: Request
+    region: str
+    request_id: str
+    now: datetime
+    response_elements: dict[str, Any] | None = None
+    resources: tuple[tuple[str, str], ...] = ()
+    also: list[Event] = []
+    shared: str = ""
+
+    @property
+    def account(self) -> Account:
+        """The caller's account: the one that is acted on."""
+        return self.company.accounts[self.caller.account]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters of the operation."""
+        return self.operation.params
+
+    @property
+    def action(self) -> str:
+        """Such as iam:ListUsers."""
+        return f"{self.operation.service}:{self.operation.action}"
+
+    @property
+    def target(self) -> str:
+        """The user that the call is about; empty where it is about none."""
+        name = self.params.get("UserName", "")
+        if self.operation.action == "GetAccessKeyLastUsed":
+            key = self.company.keys.get(str(self.params.get("AccessKeyId")))
+            name = key.user if key else ""
+        elif self.operation.action in _OWN_BY_DEFAULT:
+            name = name or self.caller.user
+        return str(name)
+
+    @property
+    def agent(self) -> str:
+        """The client's user agent."""
+        return self.request.headers.get("user-agent", "")
+
+    def event(self, error: str = "", message: str = "") -> Event:
+        """The call as CloudTrail records it."""
+        return Event(
+            at=self.now.replace(microsecond=0),
+            account=self.caller.account,
+            region=self.region,
+            service=self.operation.service,
+            name=self.operation.action,
+            caller=self.caller,
+            agent=self.agent,
+            source=self.request.client,
+            id=self.company.uuid(),
+            request_id=self.request_id,
+            request={_lower(name): value for name, value in self.params.items()} or None,
+            response=None if error else self.response_elements,
+            error=error,
+            message=message,
+            resources=() if error else self.resources,
+            shared=self.shared,
+        )
+
+
+Handler = Callable[[Call], dict[str, Any] | None]
+
+
+def _lower(name: str) -> str:
+    return name[:1].lower() + name[1:]

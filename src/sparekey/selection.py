@@ -1,0 +1,459 @@
+"""Which of a user's active keys stays, and what becomes of the others; pure, at a given `now`.
+
+The steps are numbered as in docs/lifecycle.md. Absence of evidence never authorises an action.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import assert_never
+
+import msgspec
+
+from sparekey import cutover
+from sparekey.formatting import moment, span
+from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, Unreadable, Usage, User, Value
+from sparekey.policy import Policy
+from sparekey.service_names import same_service
+
+# SES SMTP passwords are derived from a key's secret: the application shows as nothing but `ses`.
+# https://docs.aws.amazon.com/ses/latest/dg/smtp-credentials.html
+_SMTP_SERVICE = "ses"
+_SMTP_USERS = "ses-smtp-user."
+_SESSIONS = "sts"
+_OURS = frozenset({"caller", "caller-unknown"})  # no force overrules these
+# Holds that say why nothing can be done here at all, or what was asked for wrongly.
+_ABOVE_QUARANTINE = _OURS | {"none-left"}
+# IAM's last use is in steps of 15 minutes or more, so that it may lie before the creation of a key used at once.
+_COARSE = timedelta(hours=1)
+# What shows whether a key that mints sessions is at work.
+_ASK_USAGE = (
+    "; it has shown nothing but sts, or no service: --usage history, archive=PLACE or athena=TABLE"
+    " shows whether its sessions work"
+)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+class Asked(Value, frozen=True):
+    """What a person overruled: keys named to stay, keys forced out with a reason, old keys allowed.
+
+    `never_reactivate` names forced keys that are reactivated by nobody but a person.
+    """
+
+    keep: tuple[str, ...] = ()
+    force: Mapping[str, str] = {}
+    keep_old: bool = False
+    never_reactivate: tuple[str, ...] = ()
+
+
+NOTHING_ASKED = Asked()
+
+
+class Deactivate(Value, frozen=True, tag="deactivate"):
+    """This key can be switched off."""
+
+    key: str
+    reason: str
+    why: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+class Held(Value, frozen=True, tag="held"):
+    """This key is left alone; `release` says what would let it go."""
+
+    key: str
+    reason: str
+    why: str
+    release: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+Outcome = Deactivate | Held
+
+
+class Choice(Value, frozen=True):
+    """The key that stays (None where nothing can be said) and an outcome for each other active key."""
+
+    user: str
+    keep: str | None
+    outcomes: tuple[Outcome, ...]
+
+
+# Each hold in one place: its code, why the key is held, and what would release it. docs/safety.md prints it.
+HOLDS: Mapping[str, tuple[str, str]] = {
+    "caller": (
+        "sparekey is running with credentials of this user",
+        "run it with credentials of another identity (a role, or another user)",
+    ),
+    "caller-unknown": (
+        "this user may be behind the credentials that sparekey is running with: {unknown}",
+        "let sparekey take the session itself (a profile with role_arn and source_profile), and plan again",
+    ),
+    "no-probe": (
+        "no probe speaks for this user, and policy requires one",
+        "add a probe that covers the user to the policy",
+    ),
+    "rotator": (
+        "policy says that {tool} manages this user's keys and needs two of them",
+        "remove the rotator entry for {pattern} from the policy, or --force one key",
+    ),
+    "smtp-user": (
+        "the name says that this user's keys are SMTP passwords for SES",
+        "move the mail senders to one key's SMTP password, then --force the other key",
+    ),
+    "smtp": (
+        "{key} was last used for SES: it may be a mail server's password, whose use shows nowhere else",
+        "find the mail senders that use it, then --force this key",
+    ),
+    "not-listed": ("the keys of this user were not listed", "plan again: it lists them"),
+    "unknown-status": (
+        "{key} has the status {status}, which sparekey does not know",
+        "look at the key in the IAM console; update sparekey if AWS has a new status",
+    ),
+    "last-use-unread": (
+        "the last use of {key} could not be read: {error}",
+        "allow iam:GetAccessKeyLastUsed and plan again",
+    ),
+    "keep-twice": ("--keep names more than one key of this user", "name one key that stays"),
+    "none-left": ("--force names every active key of this user", "leave one key that stays"),
+    "no-young-key": (
+        "no active key of this user is less than {age} old",
+        "create a new key, move the applications to it and plan again; or plan with --keep-old",
+    ),
+    "not-proven": (
+        "a key is in use, but none that is young enough to stay has been shown to work",
+        "move the applications to the newest key and plan again once its use shows, or --keep KEY",
+    ),
+    "impossible-times": (
+        "AWS says that {key} was last used at {used}, before it was created at {created}",
+        "plan again in an hour; if AWS still says so, find out who uses the key, then --force one key",
+    ),
+    "quarantine-unread": (
+        "whether AWS has quarantined this user for a leaked key could not be read: {error}",
+        "allow iam:ListEntitiesForPolicy and plan again",
+    ),
+    "quarantined": (
+        "AWS knows a key of this user as leaked ({policies} is attached): its use may be a thief's",
+        "find the leaked key in AWS's support case, move its applications to another key, then --force it",
+    ),
+    "settling": (
+        "{key} is {age} old, too new for its use to show: a rotation may be under way",
+        "plan again when it is {settle} old; if it is the new key, move the applications to it",
+    ),
+}
+
+
+_UNSAID = {"not_read": "nobody asked for it", "used": "it has no date", "unreadable": "no reason was given"}
+
+
+class _Hold(Value, frozen=True):
+    """A reason to leave a key, or every key of a user, alone."""
+
+    reason: str
+    why: str
+    release: str
+
+    def on(self, key: str, evidence: tuple[Evidence, ...]) -> Held:
+        return Held(key, self.reason, self.why, self.release, evidence)
+
+
+def _hold(reason: str, **told: object) -> _Hold:
+    why, release = HOLDS[reason]
+    return _Hold(reason, why.format(**told), release.format(**told))
+
+
+class _Key(Value, frozen=True):
+    """An active key with all that a decision needs already read.
+
+    `due` says that its rotation is due, whatever --keep-old lets it be.
+    """
+
+    id: str
+    key: AccessKey
+    created: datetime
+    young: bool
+    due: bool
+    settling: bool
+    used: bool
+    proven: bool
+
+    @property
+    def idle(self) -> bool:
+        return not self.settling and not self.used
+
+
+def choose(
+    account: str,
+    user: User,
+    policy: Policy,
+    now: datetime,
+    *,
+    asked: Asked,
+    caller: Caller,
+    usages: Mapping[str, Usage],
+) -> Choice | None:
+    """Decide on one user whose keys were listed; None where fewer than two keys are active."""
+    choice = _choose(account, user, policy, now, asked, caller, usages)
+    if choice is not None and user.quarantine:
+        choice = _quarantined(choice, user, now)
+    if choice is None or not policy.require_probe or policy.probed(account, user.name):
+        return choice
+    # Policy wants somebody to notice a breakage, whatever a person forces.
+    unprobed = _hold("no-probe")
+    outcomes = (
+        one if isinstance(one, Held) else unprobed.on(one.key, one.evidence) for one in choice.outcomes
+    )
+    return Choice(choice.user, choice.keep, tuple(outcomes))
+
+
+def _choose(
+    account: str,
+    user: User,
+    policy: Policy,
+    now: datetime,
+    asked: Asked,
+    caller: Caller,
+    usages: Mapping[str, Usage],
+) -> Choice | None:
+    active = tuple(sorted(user.active_keys, key=_order))
+    if len(active) < 2:
+        return None
+    hold = _hold_on_user(account, user, active, policy, asked, caller)
+    keys = hold or _classify(active, policy, now, asked, usages)
+    if isinstance(keys, _Hold):
+        return _held_whole(user.name, active, keys, asked, now)
+    kept = _kept(keys, policy, now, asked, usages)
+    if isinstance(kept, _Hold):
+        return _held_whole(user.name, active, kept, asked, now)
+    outcomes = _decide(keys, kept, policy, now, asked, usages)
+    return Choice(user.name, kept.id, tuple(sorted(outcomes, key=lambda outcome: outcome.key)))
+
+
+def _quarantined(choice: Choice, user: User, now: datetime) -> Choice:
+    """Hold the keys of a user whom AWS has quarantined, or may have, but those that a person retires.
+
+    Which key leaked is not known: no key is kept for being used, none is let go for being idle.
+    """
+    if isinstance(user.quarantine, Unreadable):
+        hold, fact = _hold("quarantine-unread", error=user.quarantine.why), "could not be read"
+    else:
+        policies = ", ".join(user.quarantine)
+        hold, fact = _hold("quarantined", policies=policies), f"{policies} is attached to {user.name}"
+    told = (Evidence("iam:ListEntitiesForPolicy", fact),)
+    if any(isinstance(one, Held) and one.reason in _ABOVE_QUARANTINE for one in choice.outcomes):
+        return choice
+    if not any(isinstance(one, Deactivate) and one.reason == "forced" for one in choice.outcomes):
+        keys = sorted(user.active_keys, key=_order)
+        return Choice(
+            user.name, None, tuple(hold.on(key.id, facts(key, now) + told) for key in keys if key.id)
+        )
+    outcomes = (
+        one
+        if isinstance(one, Deactivate) and one.reason == "forced"
+        else hold.on(one.key, one.evidence + told)
+        for one in choice.outcomes
+    )
+    return Choice(choice.user, choice.keep, tuple(outcomes))
+
+
+def _order(key: AccessKey) -> str:
+    return key.id or ""
+
+
+def _hold_on_user(
+    account: str, user: User, active: tuple[AccessKey, ...], policy: Policy, asked: Asked, caller: Caller
+) -> _Hold | None:
+    """Step 5 where it concerns the user; and one key stays, whatever is forced."""
+    listed = user.keys if isinstance(user.keys, tuple) else active
+    match caller.protects(account, user.name, [key.id for key in listed]):
+        case "caller":
+            return _hold("caller")
+        case "caller-unknown":
+            return _hold("caller-unknown", unknown="; ".join(caller.unknown))
+    if all(key.id in asked.force for key in active):
+        return _hold("none-left")
+    rotator = policy.rotator(account, user.name)
+    if rotator:
+        return _hold("rotator", tool=rotator.tool, pattern=repr(rotator.user))
+    if user.name.startswith(_SMTP_USERS):
+        return _hold("smtp-user")
+    return None
+
+
+def _classify(
+    active: tuple[AccessKey, ...], policy: Policy, now: datetime, asked: Asked, usages: Mapping[str, Usage]
+) -> list[_Key] | _Hold:
+    """Name each key young, settling, used, proven; newest first. What was not read holds the user."""
+    keys = []
+    for key in active:
+        if key.id is None or key.created is None:
+            return _hold("not-listed")
+        if key.status != ACTIVE:
+            return _hold("unknown-status", key=key.id, status=repr(key.status))
+        last_used = key.last_used
+        undated = last_used.state == "used" and last_used.at is None
+        if undated or last_used.state in ("not_read", "unreadable"):
+            return _hold("last-use-unread", key=key.id, error=last_used.why or _UNSAID[last_used.state])
+        if last_used.at is not None and last_used.at < key.created - _COARSE:
+            return _hold(
+                "impossible-times", key=key.id, used=moment(last_used.at), created=moment(key.created)
+            )
+        age = now - key.created
+        told = last_used.at is not None and now - last_used.at < policy.quiet
+        usage = usages.get(key.id)
+        # IAM's last use is late: what a usage source saw is a use as well.
+        seen = usage is not None and usage.last_seen is not None and now - usage.last_seen < policy.quiet
+        keys.append(
+            _Key(
+                id=key.id,
+                key=key,
+                created=key.created,
+                young=age < policy.max_key_age or asked.keep_old,
+                due=age >= policy.max_key_age,
+                settling=age < policy.settle,
+                used=told or seen,
+                proven=(told and last_used.service not in (None, _SESSIONS)) or _works(usage, policy, now),
+            )
+        )
+    return sorted(keys, key=lambda key: (key.created, key.id), reverse=True)
+
+
+def _works(usage: Usage | None, policy: Policy, now: datetime) -> bool:
+    """Whether a usage source saw more than the minting of sessions: that proves a login, not an application."""
+    return usage is not None and any(
+        use.service != _SESSIONS and use.calls > use.errors and now - use.last_seen < policy.quiet
+        for consumer in usage.consumers
+        for use in consumer.uses
+    )
+
+
+def _kept(
+    keys: list[_Key], policy: Policy, now: datetime, asked: Asked, usages: Mapping[str, Usage]
+) -> _Key | _Hold:
+    """Steps 1 to 4 and 6: the key that stays, or a hold on the whole user."""
+    named = [key for key in keys if key.id in asked.keep]
+    candidates = [key for key in keys if key.id not in asked.force]
+    young = [key for key in candidates if key.young]
+    proven = [key for key in young if key.proven]
+    if len(named) > 1:
+        return _hold("keep-twice")
+    if named or proven:
+        return (named or proven)[0]
+    if not young:
+        return _hold("no-young-key", age=policy.max_key_age)
+    if any(key.used for key in candidates):
+        unproven = [key.id for key in young if key.used and key.id not in usages]
+        hold = _hold("not-proven")
+        return msgspec.structs.replace(hold, release=hold.release + _ASK_USAGE) if unproven else hold
+    if any(key.settling for key in candidates):
+        return _settling(candidates[0], policy, now)
+    return young[0]
+
+
+def _settling(key: _Key, policy: Policy, now: datetime) -> _Hold:
+    return _hold("settling", key=key.id, age=span(now - key.created), settle=policy.settle)
+
+
+def _decide(
+    keys: list[_Key], keep: _Key, policy: Policy, now: datetime, asked: Asked, usages: Mapping[str, Usage]
+) -> list[Outcome]:
+    """An outcome for each key beside the one that stays; each says so where that one is due itself."""
+    seen = any(key.used for key in keys)
+    outcomes: list[Outcome] = []
+    for key in keys:
+        if key.id == keep.id:
+            continue
+        evidence = facts(keep.key, now) + facts(key.key, now)
+        outcome = (
+            _forced(key.id, asked, evidence)
+            if key.id in asked.force
+            else _judge(key, keep, seen, policy, now, usages, evidence)
+        )
+        if keep.due:
+            due = f"; {keep.id} is {span(now - keep.created)} old: its rotation is still due"
+            outcome = msgspec.structs.replace(outcome, why=outcome.why + due)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _judge(
+    key: _Key,
+    keep: _Key,
+    seen: bool,
+    policy: Policy,
+    now: datetime,
+    usages: Mapping[str, Usage],
+    evidence: tuple[Evidence, ...],
+) -> Outcome:
+    """What becomes of one key beside the one that stays; `seen` where any key of the user was used."""
+    if same_service(key.key.last_used.service or "", _SMTP_SERVICE):
+        return _hold("smtp", key=key.id).on(key.id, evidence)
+    if key.settling:
+        return _settling(key, policy, now).on(key.id, evidence)
+    if key.idle:
+        why = f"not used in {policy.quiet}" + (f", while {keep.id} is" if keep.used else "")
+        if not seen:
+            why = (
+                f"no use of any key of this user was seen in {policy.quiet}; {keep.id} is the one that stays"
+            )
+        return Deactivate(key.id, "idle", why, evidence)
+    verdict = cutover.moved(key.key, keep.key, usages, policy, now)
+    match verdict:
+        case cutover.Moved(why=why, evidence=shown):
+            return Deactivate(key.id, "cutover", why, evidence + shown)
+        case cutover.NotMoved(reason=reason, why=why, release=release, evidence=shown):
+            return Held(key.id, reason, why, release, evidence + shown)
+        case _:
+            assert_never(verdict)
+
+
+def _forced(key: str, asked: Asked, evidence: tuple[Evidence, ...]) -> Deactivate:
+    because = asked.force[key]
+    told = Evidence("--force", f"a person retires this key because: {because}", key)
+    return Deactivate(key, "forced", f"forced: {because}", (*evidence, told))
+
+
+def _held_whole(user: str, active: tuple[AccessKey, ...], hold: _Hold, asked: Asked, now: datetime) -> Choice:
+    """Hold every key; step 6: a forced key still goes if one that works stays, unless it may be the caller's."""
+    forced = {key.id for key in active if key.id in asked.force and key.status == ACTIVE}
+    rest = [key for key in active if key.id and key.id not in forced and key.status == ACTIVE]
+    keep = None
+    if forced and rest and hold.reason not in _OURS:
+        keep = max(
+            rest,
+            key=lambda key: (
+                key.id in asked.keep,
+                key.last_used.at or _LONG_AGO,
+                key.created or _LONG_AGO,
+                _order(key),
+            ),
+        )
+    outcomes: list[Outcome] = []
+    for key in active:
+        if key.id is None or key is keep:
+            continue
+        if keep and key.id in forced:
+            outcomes.append(_forced(key.id, asked, facts(keep, now) + facts(key, now)))
+        else:
+            outcomes.append(hold.on(key.id, facts(key, now)))
+    return Choice(user, keep.id if keep else None, tuple(outcomes))
+
+
+def facts(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
+    """What IAM says of one key, as evidence."""
+    name = key.id or ""
+    age = f", {span(now - key.created)} old" if key.created else ""
+    listed = Evidence("iam:ListAccessKeys", f"{key.status}{age}", name, key.created)
+    used = key.last_used
+    match used.state:
+        case "used":
+            ago = f" {span(now - used.at)} ago" if used.at else ""
+            text = f"last used{ago} for {cutover.place(used)}"
+        case "never":
+            text = "never used"
+        case "not_read":
+            text = "last use not read"
+        case "unreadable":
+            text = f"last use could not be read: {used.why}"
+        case _:
+            assert_never(used.state)
+    return listed, Evidence("iam:GetAccessKeyLastUsed", text, name, used.at)

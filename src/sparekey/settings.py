@@ -1,0 +1,170 @@
+"""Where sparekey keeps its state, and the policy that is read from there; nobody else may write either."""
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from sparekey import probes, prowler_mutelist, rules
+from sparekey.documents import DocumentError, read_text
+from sparekey.errors import BadInputError
+from sparekey.model import Value
+from sparekey.ownership import check_directory, check_file
+from sparekey.policy import Exemption, FieldError, Policy, PolicyError, parse_policy, read_toml, table_place
+from sparekey.runs import change_windows
+
+POLICY_FILE = "sparekey.toml"
+
+
+class NoHomeError(BadInputError):
+    """There is no state directory: none is named, and the user has no home directory."""
+
+    default_hint = "Set SPAREKEY_HOME to a directory of your own; nothing was read or changed."
+
+
+def home() -> Path:
+    """The state directory: SPAREKEY_HOME, else the platform's own. It need not exist yet. Raises NoHomeError."""
+    named = os.environ.get("SPAREKEY_HOME")
+    try:
+        if named:
+            path = Path(named).expanduser().absolute()
+        else:
+            from platformdirs import user_state_path  # noqa: PLC0415  # --help need not pay for it
+
+            path = user_state_path("sparekey")
+    except (OSError, RuntimeError) as error:
+        what = f"SPAREKEY_HOME ({named}) names no directory" if named else "there is no state directory"
+        raise NoHomeError(f"{what}: {error}") from error
+    if not path.is_absolute() or (not named and "~" in path.parts):
+        raise NoHomeError(f"there is no state directory: this user has no home directory, and {path} is none")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise BadInputError(
+            f"the state directory {path} has a name that is not UTF-8", "Set SPAREKEY_HOME to another."
+        ) from error
+    return path
+
+
+def policy_file(config: Path | None) -> Path:
+    """The file that the policy is read from; it need not exist."""
+    return config or home() / POLICY_FILE
+
+
+class Setting(Value, frozen=True):
+    """One field of the policy in force: its value as plain data, and the file it is from, or "default"."""
+
+    field: str
+    value: Any
+    source: str
+
+
+def load_policy(config: Path | None) -> Policy:
+    """Read the policy from `config`, else from the state directory, else the defaults; all of it is checked.
+
+    Never from the current directory. Raises PolicyError, or RefusedError where others may write the file or
+    exchange it. Who has no home directory has no policy in it.
+    """
+    return _load(config)[0]
+
+
+def settings(config: Path | None) -> tuple[Setting, ...]:
+    """Every field of the policy in force and where its value is from; raises as `load_policy` does."""
+    policy, content, lists = _load(config)
+    source = str(policy_file(config))
+    plain = msgspec.to_builtins(policy, enc_hook=str)
+    plain["probes"] = [
+        {"kind": table["kind"], **msgspec.to_builtins(probe, enc_hook=str)}
+        for table, probe in zip(policy.probes, probes.parse(policy.probes), strict=True)
+    ]
+    plain["mutelist"] = msgspec.to_builtins(content.get("mutelist", []))
+    found: list[Setting] = []
+    for name, value in plain.items():
+        given = content.get(name)
+        if not value or not isinstance(value, list | tuple) or not isinstance(value[0], dict):
+            found.append(Setting(name, value, "default" if given is None else source))
+            continue
+        for index, entry in enumerate(value):
+            own = given[index] if given and index < len(given) else None
+            file = source if own is not None else lists[index - len(given or ())]
+            for field, inner in entry.items():
+                origin = file if own is None or field in own else "default"
+                found.append(Setting(f"{name}[{index + 1}].{field}", inner, origin))
+    return tuple(found)
+
+
+def _load(config: Path | None) -> tuple[Policy, Mapping[str, Any], tuple[str, ...]]:
+    """The policy, what stands in its file, and for each exemption of a mutelist the file it is from."""
+    try:
+        path = policy_file(config)
+    except NoHomeError:
+        if os.environ.get("SPAREKEY_HOME"):
+            raise
+        return Policy(), {}, ()
+    try:
+        if config is None:
+            check_directory(path.parent, "the state directory", ours=path.exists())
+        text = _read(path, "policy file")
+    except (FileNotFoundError, NotADirectoryError):
+        if config is None:
+            return Policy(), {}, ()
+        raise BadInputError(f"there is no policy file {path}", "Check --config.") from None
+    try:
+        policy = parse_policy(text)
+        _check(policy)
+    except FieldError as error:
+        raise error.within(str(path)) from error
+    imported = _mutelists(policy, path)
+    everything = structs.replace(
+        policy, exempt=policy.exempt + tuple(entry for _, entry in imported), mutelist=()
+    )
+    return everything, read_toml(text), tuple(file for file, _ in imported)
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return read_text(path, lambda status: check_file(path, f"the {what}", status))
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except DocumentError as error:
+        raise PolicyError(f"the {what} {path} {error.message}", error.hint) from error
+    except OSError as error:
+        raise PolicyError(f"the {what} {path} cannot be read: {error.strerror or error}") from error
+
+
+def _check(policy: Policy) -> None:
+    """Raise FieldError for what only the rooms that use it can judge: rules, probes, change windows."""
+    for index, entry in enumerate(policy.exempt):
+        if entry.rule not in rules.registry():
+            known = f"Rules: {', '.join(rules.registry())}."
+            error = FieldError("rule", f"there is no such rule: {entry.rule!r}", known)
+            raise error.within(table_place("exempt", index, {"user": entry.user}))
+    probes.parse(policy.probes)
+    for number, window in enumerate(policy.windows, 1):
+        try:
+            change_windows.check(window, datetime.now(UTC).date())
+        except BadInputError as error:
+            raise FieldError("windows", f"entry {number}: {error.message}", error.hint) from error
+
+
+def _mutelists(policy: Policy, path: Path) -> list[tuple[str, Exemption]]:
+    """What the policy's mutelists come to: each exemption with the file it is from."""
+    found: list[tuple[str, Exemption]] = []
+    for index, entry in enumerate(policy.mutelist):
+        file = path.parent / entry.file
+        try:
+            text = _read(file, "mutelist")
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name with a NUL
+            error = FieldError("file", f"there is no file {file}", "Its path begins where the policy lies.")
+            place = table_place("mutelist", index, {"file": entry.file})
+            raise error.within(place).within(str(path)) from None
+        try:
+            exempt = prowler_mutelist.parse(text, until=entry.until, owner=entry.owner).exempt
+        except PolicyError as error:
+            raise PolicyError(f"{file}: {error.message}", error.hint) from error
+        found += ((str(file), one) for one in exempt)
+    return found

@@ -1,0 +1,16 @@
+"""How the waves of a run are said."""
+
+import pytest
+
+from support.cli_harness import Desk
+
+
+@pytest.mark.parametrize(
+    "said",
+    [("--green-for", "2h"), ("--waves", "rest,1"), ("--waves", "0"), ("--waves", "1", "--green-for", "soon")],
+    ids=" ".join,
+)
+def test_waves_that_make_no_sense_are_refused(sk: Desk, said: tuple[str, ...]) -> None:
+    sk.planned("--user", "web", expect=0)
+    assert sk("apply", sk.plan, "--yes", *said).code == 2
+    assert sk.inactive == set()

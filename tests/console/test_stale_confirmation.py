@@ -1,0 +1,41 @@
+"""An undo that overtakes a read-back: the run must end by saying what AWS says."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from console.conftest import HurriedClock
+from sparekey import app
+from sparekey.app.connection import OWN_ACCOUNT
+from sparekey.aws.gateway import Gateway
+from sparekey.aws.http_pool import Wire
+from sparekey.policy import Policy
+from sparekey.sandbox import Sandbox
+
+
+def test_a_key_put_back_while_it_is_read_back_is_told_as_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sandbox() as sandbox:
+        for name, value in {**sandbox.env(), "SPAREKEY_HOME": str(tmp_path)}.items():
+            monkeypatch.setenv(name, value)
+        wire = Wire()
+        here = app.App(Gateway.connect(send=wire.send), Policy(), HurriedClock(), OWN_ACCOUNT)
+        plan = app.decide(here, app.study(here).snapshot, wanted=lambda _, name: name == "web-frontend")
+        written = threading.Event()
+
+        def carry_out() -> None:
+            app.apply(here, plan, on_event=lambda entry: written.set() if entry.kind == "written" else None)
+
+        applying = threading.Thread(target=carry_out)
+        applying.start()
+        assert written.wait(20)
+        (record,) = app.runs()
+        app.undo(here, record.id)
+        applying.join(30)
+        assert not applying.is_alive()
+        record = app.show(record.id)
+        assert (record.state, [step.state for step in record.steps]) == ("undone", ["undone"])
+        assert sandbox.key("web-frontend").status == "Active"
+        wire.close()

@@ -1,0 +1,88 @@
+"""Leases and heartbeats: of two processes one has it, and whoever ends or is away keeps nobody out."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from sparekey.ledger.store import Lease, StateAwayError, StateError, WorkerSeen
+from sparekey.runs.storage import State
+from sparekey.runs.worker_leases import Leases, Process
+from support.fake_aws import NOW
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    with closing(State(tmp_path / "home")) as state:
+        yield state
+
+
+def test_what_a_process_took_that_never_beat_is_given_back(state: State) -> None:
+    mine, other = Leases(state.ledger, state), Leases(state.ledger, state)
+    assert mine.acquire("queue") is not None
+    mine.stop()
+    assert mine.held() == {}
+    assert other.acquire("queue") == Lease("queue", other.id, 2)
+
+
+def test_a_process_ends_and_lets_go_of_its_lock_although_the_database_is_away(state: State) -> None:
+    mine = Leases(state.ledger, state)
+    mine.start()
+    assert state.is_held(mine.id)
+    with state.ledger.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE sparekey_processes"))
+    mine.stop()
+    assert not state.is_held(mine.id)
+
+
+def test_a_heartbeat_that_cannot_be_written_is_tried_again(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Leases(state.ledger, state, ttl=0.04)
+    right, beaten = mine.beat, threading.Event()
+    meets: list[Exception | None] = [None, StateAwayError("away"), StateError("odd")]
+
+    def beat() -> None:
+        error = meets.pop(0) if meets else None
+        if error is not None:
+            raise error
+        right()
+        if not meets:
+            beaten.set()
+
+    monkeypatch.setattr(mine, "beat", beat)
+    mine.start()
+    assert beaten.wait(20)
+    mine.stop()
+
+
+def test_of_processes_that_take_the_same_lease_at_once_one_has_it(state: State) -> None:
+    mine, other = Leases(state.ledger, state), Leases(state.ledger, state)
+
+    class TakenMeanwhile(dict[str, Process]):
+        """Nobody is alive; and while that is looked up, the other process takes over what the dead one had."""
+
+        def __contains__(self, holder: object) -> bool:
+            assert other.acquire("queue", {}) is not None
+            return False
+
+    Leases(state.ledger, state).acquire("queue")
+    assert mine.acquire("queue", TakenMeanwhile()) is None
+    assert mine.held() == {"queue": Lease("queue", other.id, 2)}
+    # And where both have seen that nobody ever had it:
+    assert other.acquire("run/r-1") is not None
+    assert mine._take("run/r-1", 0) is None
+    assert mine.held()["run/r-1"] == Lease("run/r-1", other.id, 1)
+
+
+def test_the_dead_are_forgotten_and_whoever_beats_is_not(state: State) -> None:
+    mine, dead = Leases(state.ledger, state), Leases(state.ledger, state, now=lambda: 1000.0)
+    for leases in (mine, dead):
+        leases.beat()
+        state.ledger.sign_on(WorkerSeen(leases.id, "here", NOW, None))
+    mine.forget_the_dead()
+    assert [worker.id for worker in state.ledger.workers()] == [mine.id]
+    assert set(mine.alive()) == {mine.id}

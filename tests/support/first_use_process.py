@@ -1,0 +1,39 @@
+"""A process that uses a state for the first time, at the same moment as others: see test_first_use.py."""
+
+import sys
+from pathlib import Path
+
+from sparekey.runs.queue import Engine
+from sparekey.runs.storage import State
+from sparekey.runs.worker_leases import Leases
+
+
+class NoWork:
+    """Nothing is ever carried."""
+
+    def chunks(self, _run: str, _account: str) -> int:
+        return 0
+
+    def carry(self, _run: str, _account: str, _chunk: int) -> None:
+        return
+
+    def stumbled(self, _run: str, _account: str, _error: Exception) -> None:
+        return
+
+
+def main(home: str, url: str) -> None:
+    state = State(Path(home), url)
+    engine = Engine(state, Leases(state.ledger, state), NoWork())
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    assert state.ledger.runs() == ()
+    engine.prepare()
+    engine.enqueue("r-12345678", "111122223333")
+    assert engine.active("r-12345678") == {"111122223333"}
+    engine.stop()
+    state.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
