@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from support.chaos import Lab  # the tests' own players
+from support.chaos import ChaosLab  # the tests' own players
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     options = parser.parse_args()
     began, failed, faults = time.perf_counter(), [], Counter[str]()
-    with tempfile.TemporaryDirectory() as name, Lab(Path(name)) as lab:
+    with tempfile.TemporaryDirectory() as name, ChaosLab(Path(name)) as lab:
         for number, seed in enumerate(range(options.first, options.first + options.seeds), 1):
             try:
                 faults.update(fate.kind for _, fate in lab.play(seed).faults)

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from support import postgres_server  # the tests' own stage
-from support.run_lab import End, Lane, Stage, prepare
+from support.run_lab import RunEnd, RunLab, SandboxLane, prepare
 
 LANES = 2
 _PROGRESS = 60.0  # seconds between lines
@@ -32,10 +32,10 @@ class Stages:
         self.template = prepare(directory / "template", url)
 
     @contextmanager
-    def stage(self, lane: Lane, name: str) -> Iterator[Stage]:
+    def stage(self, lane: SandboxLane, name: str) -> Iterator[RunLab]:
         """A fresh one; afterwards it is removed, or all of them would fill the disk."""
         url = postgres_server.database(self.server, name, "template") if self.server else ""
-        stage = Stage(lane, self.directory / name, url, None if self.server else self.template)
+        stage = RunLab(lane, self.directory / name, url, None if self.server else self.template)
         yield stage
         stage.close()
         if self.server:
@@ -45,14 +45,14 @@ class Stages:
 class Killer:
     """Kills at one point after another, in as many lanes as there are."""
 
-    def __init__(self, lanes: list[Lane], stages: Stages, until: float) -> None:
+    def __init__(self, lanes: list[SandboxLane], stages: Stages, until: float) -> None:
         self.lanes, self.stages, self.until = lanes, stages, until
         self.done: list[int] = []
         self.errors: list[str] = []
         self.lock = threading.Lock()
         self.total, self.alone = self._left_alone()
 
-    def _left_alone(self) -> tuple[int, End]:
+    def _left_alone(self) -> tuple[int, RunEnd]:
         with self.stages.stage(self.lanes[0], "alone") as stage:
             counted = stage.directory / "points"
             if stage.run(points=str(counted)) != 0 or set(stage.end.steps.values()) != {"unwatched"}:
@@ -73,7 +73,7 @@ class Killer:
                 print(f"  {len(self.done)} of {len(points)} points, {took:.0f} s", flush=True)
                 told = took
 
-    def _work(self, lane: Lane) -> None:
+    def _work(self, lane: SandboxLane) -> None:
         while time.monotonic() < self.until and not self.errors:
             with self.lock:
                 point = next(self.left, 0)
@@ -86,7 +86,7 @@ class Killer:
                 return
             self.done.append(point)
 
-    def _kill_at(self, lane: Lane, point: int) -> None:
+    def _kill_at(self, lane: SandboxLane, point: int) -> None:
         with self.stages.stage(lane, f"point{point}") as stage:
             status = stage.run(kill_at=point)
             # Ticks may be merged or not, so the last points are not passed in every run.
@@ -101,7 +101,7 @@ class Killer:
 def kill_everywhere(name: str, server: str, directory: Path, options: argparse.Namespace) -> bool:
     """Kill at each point that is asked for, and tell; False where one did not end the same."""
     began = time.perf_counter()
-    lanes = [Lane(options.keys) for _ in range(LANES)]
+    lanes = [SandboxLane(options.keys) for _ in range(LANES)]
     until = time.monotonic() + options.seconds if options.seconds else float("inf")
     killer = Killer(lanes, Stages(directory, server), until)
     points = list(range(options.first, killer.total + 1, options.every))

@@ -56,14 +56,14 @@ def read(mode: str, organization: bool, workers: int) -> dict[str, float]:
     """One reading in this process, imports and all."""
     started = time.perf_counter()
     from sparekey.audit import audit
-    from sparekey.aws.accounts import Entry
-    from sparekey.aws.gateway import Gateway
+    from sparekey.aws.accounts import AccountAccess
+    from sparekey.aws.gateway import AwsGateway
     from sparekey.clock import SystemClock
 
-    gateway = Gateway.connect()
+    gateway = AwsGateway.connect()
     accounts = [gateway.own_account()]
     if organization:
-        chosen = gateway.organization(entry=Entry(role="SparekeyAudit"))
+        chosen = gateway.organization(entry=AccountAccess(role="SparekeyAudit"))
         accounts = [gateway.enter(target) for target in chosen.targets]
     snapshot = audit(
         accounts, SystemClock(), caller=gateway.caller(), read=mode, fresh=False, workers=workers

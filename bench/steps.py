@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import sqlalchemy as sa
 from read import counts, environment, server
 
-from sparekey.aws.gateway import Gateway
+from sparekey.aws.gateway import AwsGateway
 from sparekey.ledger.store import Ledger
 from support import postgres_server  # the tests' own server
 
@@ -167,7 +167,7 @@ def call_cost(calls: int = 3000) -> float:
     """Milliseconds of processor time that one listing by our own client takes."""
     with server("--users", "100") as url:
         os.environ.update(environment(url))
-        account = Gateway.connect().own_account()
+        account = AwsGateway.connect().own_account()
         account.list_keys("user00001")
         began = time.process_time()
         for number in range(calls):

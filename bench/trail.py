@@ -163,7 +163,7 @@ def bare_isal_twice(files: Files) -> None:
 def ours(files: Files, processes: int) -> Counter[str]:
     from sparekey import usage
 
-    found = usage.read(f"archive={_root(files[0])}", KEYS, usage.Request(processes=processes))
+    found = usage.read_usage(f"archive={_root(files[0])}", KEYS, usage.UsageRequest(processes=processes))
     return Counter({entry.key: entry.calls for entry in found})
 
 
@@ -210,9 +210,9 @@ def pysimdjson(files: Files) -> Counter[str]:
 def msgspec_whole(files: Files) -> Counter[str]:
     import msgspec
 
-    from sparekey.usage.records import Record
+    from sparekey.usage.records import TrailRecord
 
-    decoder = msgspec.json.Decoder(dict[str, list[Record]])
+    decoder = msgspec.json.Decoder(dict[str, list[TrailRecord]])
     found: Counter[str] = Counter()
     for text in inflate(files):
         for record in decoder.decode(text)["Records"]:

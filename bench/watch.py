@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from support import postgres_server  # the tests' own world and server
-from support.watch_simulation import ALLOWED, Watching
+from support.watch_simulation import ALLOWED, WatchSimulation
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
 def play(where: str, seed: int, url: str, options: argparse.Namespace) -> int:
     """Play one seed; 1 if a promise was broken."""
     began, cpu = time.perf_counter(), time.process_time()
-    world = Watching(seed, url)
+    world = WatchSimulation(seed, url)
     try:
         worst = world.play(options.seconds, options.faults)
     except AssertionError as error:

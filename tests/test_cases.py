@@ -9,10 +9,10 @@ import pytest
 
 from sparekey.errors import BadInputError
 from sparekey.model import Account, Caller, Snapshot, Usage
-from sparekey.plan import decode, encode, make
+from sparekey.plan import decode, encode, make_plan
 from sparekey.policy import parse_policy
 from sparekey.rules import DEFAULT_RULE, assess, exit_code, findings, registry
-from sparekey.selection import NOTHING_ASKED, Asked
+from sparekey.selection import NO_OVERRIDES, Overrides
 
 CASES = Path(__file__).parent / "cases"
 FILES = sorted(CASES.glob("*/*.json"))
@@ -47,7 +47,7 @@ class Case(msgspec.Struct, forbid_unknown_fields=True):
     now: datetime
     accounts: tuple[Account, ...]
     policy: str = ""
-    asked: Asked = NOTHING_ASKED
+    asked: Overrides = NO_OVERRIDES
     caller: Caller = ROLE
     usages: tuple[Usage, ...] = ()
     findings: tuple[ExpectedFinding, ...] | None = None
@@ -86,11 +86,11 @@ def check_findings(case: Case, rule: str) -> None:
 
 def check_steps(case: Case) -> None:
     assert case.steps is not None
-    plan = make(
+    plan = make_plan(
         Snapshot(case.now, case.caller, case.accounts),
         parse_policy(case.policy),
         case.now,
-        asked=case.asked,
+        overrides=case.asked,
         usages=case.usages,
     )
     got = [
@@ -118,7 +118,7 @@ def test_case(path: Path) -> None:
     if case.refused:
         snapshot = Snapshot(case.now, case.caller, case.accounts)
         with pytest.raises(BadInputError) as refusal:
-            make(snapshot, parse_policy(case.policy), case.now, asked=case.asked, usages=case.usages)
+            make_plan(snapshot, parse_policy(case.policy), case.now, overrides=case.asked, usages=case.usages)
         assert case.refused in refusal.value.message
         assert refusal.value.hint
 

@@ -14,7 +14,7 @@ import click
 from sparekey.cli import cli as commands
 from sparekey.guards import GUARDS
 from sparekey.rules import CIS_VERSIONS, registry
-from sparekey.selection import HOLDS
+from sparekey.selection import HOLD_REASONS
 
 ROOT = Path(__file__).resolve().parent.parent
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -35,7 +35,7 @@ def holds() -> str:
 
     return table(
         ("reason", "why the key is held", "what releases it"),
-        ((f"`{code}`", plain(why), plain(release)) for code, (why, release) in sorted(HOLDS.items())),
+        ((f"`{code}`", plain(why), plain(release)) for code, (why, release) in sorted(HOLD_REASONS.items())),
     )
 
 

@@ -153,9 +153,9 @@ class Lab:
         try: return [run for run in led.runs() if run.startswith("r-")][n]
         finally: led.close()
     def rec(self, run):
-        from sparekey.runs.projection import RunFold, catch_up
+        from sparekey.runs.projection import RunProjection, catch_up
         led = self.ledger()
-        try: return catch_up(led, run, RunFold()).record()
+        try: return catch_up(led, run, RunProjection()).record()
         finally: led.close()
     def states(self, run): 
         return {s.key: s.state for s in self.rec(run).steps}

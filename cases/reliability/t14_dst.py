@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from lab import *
-from sparekey.runs.change_windows import is_open, next_opening, parse
+from sparekey.runs.change_windows import is_open, next_opening, parse_window
 
 
 def shown(window, now):
@@ -23,7 +23,7 @@ for zone, days in (("Europe/Berlin", (datetime(2027, 3, 27, 20, tzinfo=UTC), dat
             text, wrong = f"{hours} {zone}", []
             for minute in range(0, 20 * 60, 5):
                 now = begin + timedelta(minutes=minute)
-                if is_open((text,), now) != shown(parse(text), now): wrong.append(now.isoformat())
+                if is_open((text,), now) != shown(parse_window(text), now): wrong.append(now.isoformat())
                 if is_open((text,), now): continue
                 opens = next_opening((text,), now).astimezone(UTC)
                 if opens <= now or not is_open((text,), opens) or is_open((text,), opens - timedelta(seconds=1)): wrong.append(("next_opening", now.isoformat(), opens.isoformat()))

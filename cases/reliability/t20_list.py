@@ -4,8 +4,8 @@ from lab import *
 from sparekey.clock import SystemClock
 from sparekey.ledger.store import GENESIS, entry_hash
 from sparekey.model import Caller
-from sparekey.runs.service import Runs
-from sparekey.runs.storage import State
+from sparekey.runs.service import RunService
+from sparekey.runs.storage import StateDirectory
 
 COUNT, KEYS = (int(sys.argv[1]), int(sys.argv[2])) if len(sys.argv) > 2 else (100, 50)
 lab = Lab(company(KEYS, seed="list"), 'watch = "1s"\n')
@@ -29,7 +29,7 @@ try:
         spent.append(round(after.children_user + after.children_system - before.children_user - before.children_system, 2))
     note(COUNT + 1, "runs of", len(rows), "entries: CPU of `runs`, three times:", spent)
     form("the last time it reads no run that has ended", spent[-1] < 2, spent)
-    st = State(lab.home); found = Runs(st, SystemClock(), lambda a: None, Caller("", ""))
+    st = StateDirectory(lab.home); found = RunService(st, SystemClock(), lambda a: None, Caller("", ""))
     for _ in range(2): t = time.process_time(); x = found.list(); spent.append(time.process_time() - t)
     form("it lists them all", len(x) == COUNT + 1, len(x)); note("in a process:", [round(s, 2) for s in spent[-2:]]); st.close()
 finally: lab.close()

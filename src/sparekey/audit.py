@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
-from sparekey.aws.credential_report import CredentialReport, Row, last_uses
+from sparekey.aws.credential_report import CredentialReport, ReportRow, last_uses
 from sparekey.aws.errors import (
     AwsError,
     ExpiredCredentialsError,
@@ -22,8 +22,8 @@ from sparekey.aws.errors import (
     NotFoundError,
     RejectedCredentialsError,
 )
-from sparekey.aws.event_history import LAG, MARGIN, Changes
-from sparekey.aws.worker_pool import Crew, Lane
+from sparekey.aws.event_history import LAG, MARGIN, KeyChanges
+from sparekey.aws.worker_pool import AccountQueue, WorkerPool
 from sparekey.clock import Clock
 from sparekey.errors import SparekeyError
 from sparekey.model import (
@@ -44,19 +44,19 @@ ReadMode = Literal["list", "report", "auto"]
 Quarantine = Unreadable | Sequence[Quarantined]
 
 # Above so many users the credential report costs less than listing everybody's keys.
-_FEW_USERS = 20
+_LIST_INSTEAD_BELOW = 20
 # IAM is eventually consistent: a user just made may seem absent for seconds, so absence is asked for twice.
-_SECOND_LOOK = 2.0
+_SECOND_LISTING_AFTER = 2.0
 # How often the users are listed again where some are not found under the names that they were listed with.
-_ROUNDS = 3
-_LOCKED_OUT = (ExpiredCredentialsError, NoCredentialsError, NotEnteredError, RejectedCredentialsError)
+_MAX_LISTINGS = 3
+_ACCESS_ENDED = (ExpiredCredentialsError, NoCredentialsError, NotEnteredError, RejectedCredentialsError)
 
 
-class Summary(Protocol):
+class AccountSummary(Protocol):
     """What IAM counts in an account."""
 
     @property
-    def users(self) -> int: ...
+    def user_count(self) -> int: ...
 
     @property
     def root_keys(self) -> int: ...
@@ -72,13 +72,13 @@ class AuditedAccount(Protocol):
     def partition(self) -> str: ...
 
     @property
-    def width(self) -> int:
+    def max_in_flight(self) -> int:
         """How many calls are useful in flight at once."""
         ...
 
     def alias(self) -> str: ...
 
-    def summary(self) -> Summary: ...
+    def summary(self) -> AccountSummary: ...
 
     def list_users(self) -> Iterator[User]: ...
 
@@ -88,11 +88,11 @@ class AuditedAccount(Protocol):
 
     def credential_report(self) -> CredentialReport: ...
 
-    def key_changes(self, since: datetime) -> Changes: ...
+    def key_changes(self, since: datetime) -> KeyChanges: ...
 
-    def quarantined(self) -> Sequence[Quarantined]: ...
+    def quarantined_users(self) -> Sequence[Quarantined]: ...
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Nothing more is asked for now: what is kept for speed may go; ten thousand accounts add up."""
         ...
 
@@ -127,7 +127,7 @@ class AccountDone(Value, frozen=True):
     total: int
 
 
-Event = AccountStarted | UsersListed | UserRead | AccountDone
+AuditEvent = AccountStarted | UsersListed | UserRead | AccountDone
 
 
 class InterruptedAuditError(SparekeyError):
@@ -144,7 +144,7 @@ class InterruptedAuditError(SparekeyError):
         self.partial = partial
 
 
-class Wanted(Value, frozen=True):
+class ReadOptions(Value, frozen=True):
     """What is to be read of each account, and how.
 
     `last_use`: for the active keys of users with spare keys, or for all active keys. `fresh`: IAM is asked
@@ -171,7 +171,7 @@ def audit(
     root: bool = False,
     workers: int = 64,
     skipped: Sequence[SkippedAccount] = (),
-    on_event: Callable[[Event], None] = lambda _: None,
+    on_event: Callable[[AuditEvent], None] = lambda _: None,
 ) -> Snapshot:
     """Read all accounts; raises InterruptedAuditError on Ctrl-C. Events come on the caller's thread.
 
@@ -180,21 +180,21 @@ def audit(
     `quarantine` asks whom AWS has quarantined, `root` the report for the root user's keys.
     """
     began = clock.now()
-    wanted = Wanted(read, need_last_use, fresh, quarantine, root)
+    options = ReadOptions(read, need_last_use, fresh, quarantine, root)
     done: list[Account] = []
     waiting = iter(accounts)
     try:
-        with Crew[Event](workers) as crew:
+        with WorkerPool[AuditEvent](workers) as pool:
             # Twice as many as can be asked at once: nobody waits for the next account to be begun.
             for account in itertools.islice(waiting, 2 * workers):
-                _Reading(account, clock, crew, wanted).start()
+                _AccountReader(account, clock, pool, options).start()
             while len(done) < len(accounts):
-                event = crew.next_event()
+                event = pool.next_event()
                 if isinstance(event, AccountDone):
                     done.append(event.account)
                     event = AccountDone(event.account, len(done), len(accounts))
                     for account in itertools.islice(waiting, 1):
-                        _Reading(account, clock, crew, wanted).start()
+                        _AccountReader(account, clock, pool, options).start()
                 on_event(event)
     except KeyboardInterrupt:
         partial = _snapshot(began, caller, done, skipped)
@@ -210,7 +210,7 @@ def read_user(
     arn: str = "",
     created: datetime | None = None,
     id_: str = "",
-    row: Row | None = None,
+    row: ReportRow | None = None,
 ) -> User:
     """One user as it is now; raises NotFoundError where no user has the name; other failures are in it.
 
@@ -218,10 +218,10 @@ def read_user(
     """
     try:
         keys = account.list_keys(name)
-    except (NotFoundError, *_LOCKED_OUT):
+    except (NotFoundError, *_ACCESS_ENDED):
         raise
     except AwsError as error:
-        return User(name, arn, _unread("iam:ListAccessKeys", error), created, id_)
+        return User(name, arn, _unreadable("iam:ListAccessKeys", error), created, id_)
     if need_last_use == "all" or sum(key.active for key in keys) > 1:
         known = last_uses(row, keys) if row else {}
         keys = tuple(_with_last_use(account, key, known) if key.active else key for key in keys)
@@ -231,24 +231,24 @@ def read_user(
 def read_quarantine(account: AuditedAccount) -> Quarantine:
     """The users whom AWS has quarantined, or why it did not say; raises AwsError where nobody gets in."""
     try:
-        return tuple(account.quarantined())
-    except _LOCKED_OUT:
+        return tuple(account.quarantined_users())
+    except _ACCESS_ENDED:
         raise
     except AwsError as error:
-        return _unread("iam:ListEntitiesForPolicy", error)
+        return _unreadable("iam:ListEntitiesForPolicy", error)
 
 
-def marked(user: User, quarantine: Quarantine) -> User:
+def mark_quarantined(user: User, quarantine: Quarantine) -> User:
     """The user with the policies by which AWS has quarantined it; by its id, which outlives its name."""
     if not isinstance(quarantine, Unreadable):
-        told: tuple[str, ...] | Unreadable = tuple(
-            found.policy
-            for found in quarantine
-            if (found.id == user.id if found.id and user.id else found.name == user.name)
+        quarantined: tuple[str, ...] | Unreadable = tuple(
+            policy.policy
+            for policy in quarantine
+            if (policy.id == user.id if policy.id and user.id else policy.name == user.name)
         )
     else:
-        told = quarantine
-    return user if told == user.quarantine else msgspec.structs.replace(user, quarantine=told)
+        quarantined = quarantine
+    return user if quarantined == user.quarantine else msgspec.structs.replace(user, quarantine=quarantined)
 
 
 def _with_last_use(account: AuditedAccount, key: AccessKey, known: dict[str, LastUsed]) -> AccessKey:
@@ -261,7 +261,7 @@ def _with_last_use(account: AuditedAccount, key: AccessKey, known: dict[str, Las
     return AccessKey(key.id, key.status, key.created, used)
 
 
-def _unread(what: str, error: AwsError) -> Unreadable:
+def _unreadable(what: str, error: AwsError) -> Unreadable:
     return Unreadable(what, error.message, error.code)
 
 
@@ -272,18 +272,20 @@ def _snapshot(
     return Snapshot(began, caller, in_order, tuple(sorted(skipped, key=lambda account: account.id)))
 
 
-class _Reading:
+class _AccountReader:
     """The reading of one account: its tasks run on the crew, the last one to end reports the account."""
 
-    def __init__(self, account: AuditedAccount, clock: Clock, crew: Crew[Event], wanted: Wanted) -> None:
+    def __init__(
+        self, account: AuditedAccount, clock: Clock, pool: WorkerPool[AuditEvent], options: ReadOptions
+    ) -> None:
         self._account = account
         self._clock = clock
-        self._crew = crew
-        self._wanted = wanted
-        self._lane = Lane(account)
+        self._pool = pool
+        self._options = options
+        self._queue = AccountQueue(account)
         self._lock = threading.Lock()
-        self._open = 0
-        self._listed: dict[str, User] = {}
+        self._pending = 0
+        self._report_rows: dict[str, User] = {}
         self._users: dict[str, User] = {}
         self._missing: set[str] = set()
         self._rounds = 0
@@ -299,59 +301,61 @@ class _Reading:
 
     def start(self) -> None:
         """Hand the first task to the crew."""
-        self._crew.tell(AccountStarted(self._account.account_id))
-        self._do(self._begin)
+        self._pool.emit(AccountStarted(self._account.account_id))
+        self._run_task(self._begin)
 
     def _begin(self) -> None:
-        read = self._wanted.read
-        if self._wanted.quarantine:
-            self._do(self._read_quarantine)
+        read = self._options.read
+        if self._options.quarantine:
+            self._run_task(self._read_quarantine)
         if read == "list":
-            self._do(self._read_alias)
-            self._do(self._read_summary_and_root)
+            self._run_task(self._read_alias)
+            self._run_task(self._read_summary_and_root)
             self._list_users()
             return
         users = self._read_summary()  # alone: other tasks would only wait while a role is assumed
-        self._do(self._read_alias)
-        if read == "report" or users > _FEW_USERS:
+        self._run_task(self._read_alias)
+        if read == "report" or users > _LIST_INSTEAD_BELOW:
             self._read_report()
             return
-        if self._wants_root():
-            self._do(self._read_root)
+        if self._needs_root():
+            self._run_task(self._read_root)
         self._list_users()
 
-    def _do(self, task: Callable[[], object]) -> None:
+    def _run_task(self, task: Callable[[], object]) -> None:
         with self._lock:
-            self._open += 1
+            self._pending += 1
 
         def run() -> None:
             if self._failed is None:
                 try:
                     task()
-                except _LOCKED_OUT as error:  # the same would come of every further call
-                    self._failed = _unread(error.action or "account", error)
-            self._end_task()
+                except _ACCESS_ENDED as error:  # the same would come of every further call
+                    self._failed = _unreadable(error.action or "account", error)
+            self._finish_task()
 
-        self._crew.put(self._lane, run)
+        self._pool.put(self._queue, run)
 
-    def _end_task(self) -> None:
+    def _finish_task(self) -> None:
         with self._lock:
-            self._open -= 1
-            last = self._open == 0
+            self._pending -= 1
+            last = self._pending == 0
         if not last:
             return
-        if self._failed is None and self._is_unsettled():
-            self._do(self._look_again)
+        if self._failed is None and self._is_unstable():
+            self._run_task(self._list_again)
         else:
-            self._account.release()
-            self._crew.tell(AccountDone(self._result(), 0, 0))
+            self._account.close()
+            self._pool.emit(AccountDone(self._result(), 0, 0))
 
     def _result(self) -> Account:
         return Account(
             id=self._account.account_id,
             partition=self._account.partition,
             users=self._failed
-            or tuple(marked(user, self._quarantine or ()) for _, user in sorted(self._users.items())),
+            or tuple(
+                mark_quarantined(user, self._quarantine or ()) for _, user in sorted(self._users.items())
+            ),
             as_of=self._as_of,
             alias=self._alias,
             read_by=self._read_by,
@@ -370,7 +374,7 @@ class _Reading:
     def _read_alias(self) -> None:
         try:
             self._alias = self._account.alias()
-        except _LOCKED_OUT:
+        except _ACCESS_ENDED:
             raise
         except AwsError as error:
             self._notes.append(f"the alias could not be read: {error.message}")
@@ -379,52 +383,52 @@ class _Reading:
         """The root user's keys; returns how many users there are, 0 where that is not known."""
         try:
             summary = self._account.summary()
-        except _LOCKED_OUT:
+        except _ACCESS_ENDED:
             raise
         except AwsError as error:
-            self._root_keys = _unread("iam:GetAccountSummary", error)
+            self._root_keys = _unreadable("iam:GetAccountSummary", error)
             return 0
         self._root_keys = summary.root_keys
-        return summary.users
+        return summary.user_count
 
     def _read_summary_and_root(self) -> None:
         self._read_summary()
-        if self._wants_root():
+        if self._needs_root():
             self._read_root()
 
-    def _wants_root(self) -> bool:
-        return self._wanted.root and isinstance(self._root_keys, int) and self._root_keys > 0
+    def _needs_root(self) -> bool:
+        return self._options.root and isinstance(self._root_keys, int) and self._root_keys > 0
 
     def _read_root(self) -> None:
         """Number, age and last use of the root user's keys: in one's own account the report alone tells them."""
         try:
             self._root = self._account.credential_report().root_keys
-        except _LOCKED_OUT:
+        except _ACCESS_ENDED:
             raise
         except AwsError as error:
-            self._root = _unread("iam:GetCredentialReport", error)
+            self._root = _unreadable("iam:GetCredentialReport", error)
 
     def _list_users(self) -> None:
-        self._listed = {}
+        self._report_rows = {}
         for user in self._each_user():
-            self._listed[user.name] = user
-            self._do(functools.partial(self._read_user, user))
-            if len(self._listed) % 1000 == 0:
-                self._crew.tell(UsersListed(self._account.account_id, len(self._listed), whole=False))
+            self._report_rows[user.name] = user
+            self._run_task(functools.partial(self._read_user, user))
+            if len(self._report_rows) % 1000 == 0:
+                self._pool.emit(UsersListed(self._account.account_id, len(self._report_rows), whole=False))
         if self._failed is None:
-            self._crew.tell(UsersListed(self._account.account_id, len(self._listed), whole=True))
+            self._pool.emit(UsersListed(self._account.account_id, len(self._report_rows), whole=True))
 
     def _each_user(self) -> Iterator[User]:
         """Every user that IAM lists; where that fails, the account as a whole was not read."""
         try:
             yield from self._account.list_users()
-        except _LOCKED_OUT:
+        except _ACCESS_ENDED:
             raise
         except AwsError as error:
             # Some users of some pages are no answer.
-            self._failed = _unread("iam:ListUsers", error)
+            self._failed = _unreadable("iam:ListUsers", error)
 
-    def _list_afresh(self, why: str) -> None:
+    def _list_instead_of_report(self, why: str) -> None:
         """Forget what the report tells of users, and list them one by one."""
         self._notes.append(f"listed user by user: {why}")
         self._users.clear()
@@ -433,7 +437,7 @@ class _Reading:
         self._as_of, self._history = self._clock.now(), None
         self._list_users()
 
-    def _is_unsettled(self) -> bool:
+    def _is_unstable(self) -> bool:
         """True where a user was not found under the name it was listed with, or two users have one key."""
         ids = [
             key.id
@@ -442,89 +446,91 @@ class _Reading:
             for key in user.keys
             if key.id
         ]
-        if len(ids) > len(set(ids)) and self._rounds < _ROUNDS:
+        if len(ids) > len(set(ids)) and self._rounds < _MAX_LISTINGS:
             return True  # users took each other's name between one listing and the next
         return bool(self._missing)
 
-    def _look_again(self) -> None:
+    def _list_again(self) -> None:
         """Find the users that are not found any more: they were deleted, or renamed while they were read."""
         if self._read_by == "report":
-            self._list_afresh("a user of the credential report is not found, or has other keys, now")
+            self._list_instead_of_report(
+                "a user of the credential report is not found, or has other keys, now"
+            )
             return
         self._rounds += 1
-        before, missing = self._listed, self._missing
-        self._listed, self._missing = {user.name: user for user in self._each_user()}, set()
+        before, missing = self._report_rows, self._missing
+        self._report_rows, self._missing = {user.name: user for user in self._each_user()}, set()
         if self._failed is not None:
             return
-        now = {_identity(user): user.name for user in self._listed.values()}
+        now = {_user_identity(user): user.name for user in self._report_rows.values()}
         for name in sorted(missing):
-            new = now.get(_identity(before[name]))
+            new = now.get(_user_identity(before[name]))
             if new is None:
                 self._notes.append(f"user {name} was deleted while the account was read")
-                self._crew.tell(UserRead(self._account.account_id, name, None))
+                self._pool.emit(UserRead(self._account.account_id, name, None))
             elif new != name:
                 self._notes.append(f"user {name} was renamed to {new} while the account was read")
         self._users = {
             name: user
             for name, user in self._users.items()
-            if name in self._listed and _same(before[name], self._listed[name])
+            if name in self._report_rows and _same_users(before[name], self._report_rows[name])
         }
-        for name, user in self._listed.items():
+        for name, user in self._report_rows.items():
             if name not in self._users:
-                self._do(functools.partial(self._read_user, user))
+                self._run_task(functools.partial(self._read_user, user))
 
     def _read_report(self) -> None:
         try:
             report = self._account.credential_report()
-        except _LOCKED_OUT:
+        except _ACCESS_ENDED:
             raise
         except AwsError as error:
-            if self._wants_root():
-                self._root = _unread("iam:GetCredentialReport", error)
-            if self._wanted.read == "report":
-                self._failed = _unread("iam:GetCredentialReport", error)
+            if self._needs_root():
+                self._root = _unreadable("iam:GetCredentialReport", error)
+            if self._options.read == "report":
+                self._failed = _unreadable("iam:GetCredentialReport", error)
             else:
                 self._notes.append(f"listed user by user, since there is no report: {error.message}")
                 self._list_users()
             return
-        if self._wants_root():
+        if self._needs_root():
             self._root = report.root_keys
-        changes = self._changes(report.generated)
+        changes = self._changes_since_report(report.generated)
         known = {row.name for row in report.rows}
         if changes.renamed:
-            self._list_afresh("users were renamed or moved to another path after the report")
+            self._list_instead_of_report("users were renamed or moved to another path after the report")
             return
-        if changes.untold or not changes.users <= known:
-            self._list_afresh("keys changed after the report of users that it does not name")
+        if changes.incomplete or not changes.users <= known:
+            self._list_instead_of_report("keys changed after the report of users that it does not name")
             return
         self._read_by = "report"
-        self._crew.tell(UsersListed(self._account.account_id, len(report.rows), whole=True))
+        self._pool.emit(UsersListed(self._account.account_id, len(report.rows), whole=True))
         for row in report.rows:
-            self._take_row(row, report.generated, changed=row.name in changes.users)
+            self._accept_row(row, report.generated, changed=row.name in changes.users)
 
-    def _changes(self, generated: datetime) -> Changes:
+    def _changes_since_report(self, generated: datetime) -> KeyChanges:
         try:
-            found = self._account.key_changes(generated - MARGIN)
-        except _LOCKED_OUT:
+            changes = self._account.key_changes(generated - MARGIN)
+        except _ACCESS_ENDED:
             raise
         except AwsError as error:
-            self._history = _unread("cloudtrail:LookupEvents", error)
+            self._history = _unreadable("cloudtrail:LookupEvents", error)
             self._notes.append(f"as of the credential report; later changes are not known: {error.message}")
             self._as_of = generated
-            return Changes(frozenset())
+            return KeyChanges(frozenset())
         self._as_of = max(generated, self._as_of - LAG)
-        return found
+        return changes
 
-    def _take_row(self, row: Row, generated: datetime, *, changed: bool) -> None:
-        matters = row.active > 1 or changed or not row.whole
+    def _accept_row(self, row: ReportRow, generated: datetime, *, changed: bool) -> None:
+        matters = row.active > 1 or changed or not row.complete
         # The age of a key that was never used tells whether it is idle, and the report proves no age.
-        ageless = self._wanted.last_use == "all" and any(
+        ageless = self._options.last_use == "all" and any(
             slot.active and slot.last_used.state != "used" for slot in row.slots
         )
         user = User(row.name, row.arn, (), row.created)
         if matters or ageless:
-            told = None if changed or self._wanted.fresh else row
-            self._do(functools.partial(self._read_user_of_row, user, row, generated, told))
+            trusted_row = None if changed or self._options.fresh else row
+            self._run_task(functools.partial(self._read_user_of_row, user, row, generated, trusted_row))
             return
         keys = tuple(
             AccessKey(None, "Active" if slot.active else "Inactive", None, slot.last_used)
@@ -532,38 +538,40 @@ class _Reading:
         )
         self._add(User(row.name, row.arn, keys, row.created))
 
-    def _read_user_of_row(self, user: User, row: Row, generated: datetime, told: Row | None) -> None:
+    def _read_user_of_row(
+        self, user: User, row: ReportRow, generated: datetime, trusted_row: ReportRow | None
+    ) -> None:
         """Read a user of the report; where the name is now another user's, the account is listed afresh."""
-        found = self._find_user(user, told)
-        if found is None or not may_be_of(row, found, generated):
+        fresh = self._find_user(user, trusted_row)
+        if fresh is None or not row_matches_user(row, fresh, generated):
             self._missing.add(user.name)
         else:
-            self._add(found)
+            self._add(fresh)
 
     def _read_user(self, user: User) -> None:
-        found = self._find_user(user)
-        if found is None and self._rounds < _ROUNDS:
+        fresh = self._find_user(user)
+        if fresh is None and self._rounds < _MAX_LISTINGS:
             self._missing.add(user.name)
             return
-        if found is None:
+        if fresh is None:
             why = "the user is listed, but not found when its keys are listed: it is being renamed or deleted"
-            found = User(
+            fresh = User(
                 user.name,
                 user.arn,
                 Unreadable("iam:ListAccessKeys", why, "NoSuchEntity"),
                 user.created,
                 user.id,
             )
-        self._add(found)
+        self._add(fresh)
 
-    def _find_user(self, user: User, row: Row | None = None) -> User | None:
+    def _find_user(self, user: User, row: ReportRow | None = None) -> User | None:
         """A user and its keys as they are now; None where nobody has the name."""
-        for pause in (_SECOND_LOOK, 0.0):
+        for pause in (_SECOND_LISTING_AFTER, 0.0):
             with contextlib.suppress(NotFoundError):
                 return read_user(
                     self._account,
                     user.name,
-                    self._wanted.last_use,
+                    self._options.last_use,
                     arn=user.arn,
                     created=user.created,
                     id_=user.id,
@@ -574,10 +582,10 @@ class _Reading:
 
     def _add(self, user: User) -> None:
         self._users[user.name] = user
-        self._crew.tell(UserRead(self._account.account_id, user.name, user))
+        self._pool.emit(UserRead(self._account.account_id, user.name, user))
 
 
-def may_be_of(row: Row, user: User, generated: datetime) -> bool:
+def row_matches_user(row: ReportRow, user: User, generated: datetime) -> bool:
     """False where none of the keys that a user had when the report was made is in its row of the report.
 
     Then the row was another user's, who was renamed or deleted since.
@@ -587,9 +595,9 @@ def may_be_of(row: Row, user: User, generated: datetime) -> bool:
     return not old or bool(old & {slot.rotated for slot in row.slots})
 
 
-def _identity(user: User) -> str:
+def _user_identity(user: User) -> str:
     return user.id or user.arn
 
 
-def _same(before: User, now: User) -> bool:
-    return (_identity(before), before.arn) == (_identity(now), now.arn)
+def _same_users(before: User, now: User) -> bool:
+    return (_user_identity(before), before.arn) == (_user_identity(now), now.arn)

@@ -14,21 +14,21 @@ from sparekey.service_names import is_known, same_service
 
 # IAM's last use is coarse (15 minutes or more) and CloudTrail's clock is the service's own.
 _TOLERANCE = timedelta(hours=1)
-_NAMED = 5
+_MAX_NAMED = 5
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 NotMovedReason = Literal["no-usage", "recent-use", "source-blind", "usage-partial", "not-moved", "gap"]
-_Application = tuple[str, str, str]
+_ConsumerUse = tuple[str, str, str]
 
 
-class Moved(Value, frozen=True):
+class ConsumersMoved(Value, frozen=True):
     """Every consumer of the old key was since seen on the kept one, and has been quiet for long enough."""
 
     why: str
     evidence: tuple[Evidence, ...]
 
 
-class NotMoved(Value, frozen=True):
+class ConsumersNotMoved(Value, frozen=True):
     """The old key may still be needed: why, and what would release it."""
 
     reason: NotMovedReason
@@ -37,9 +37,9 @@ class NotMoved(Value, frozen=True):
     evidence: tuple[Evidence, ...] = ()
 
 
-def moved(
+def have_consumers_moved(
     old: AccessKey, kept: AccessKey, usages: Mapping[str, Usage], policy: Policy, now: datetime
-) -> Moved | NotMoved:
+) -> ConsumersMoved | ConsumersNotMoved:
     """Tell whether `old` may go because its consumers are now seen on `kept`.
 
     `usages` maps key ids to what one usage source saw of them.
@@ -47,39 +47,40 @@ def moved(
     old_usage, kept_usage = usages.get(old.id or ""), usages.get(kept.id or "")
     if old_usage is None or kept_usage is None:
         missing = old if old_usage is None else kept
-        return NotMoved(
+        return ConsumersNotMoved(
             "no-usage",
             f"no usage of {missing.id or 'a key without an id'} was read",
             "plan again with --usage history, archive=PLACE or athena=TABLE",
         )
     return (
-        _recent(old, old_usage, policy, now)
-        or _blind(old, old_usage)
-        or _partial((old_usage, kept_usage), policy, now)
-        or _behind(old_usage, kept_usage)
-        or _gap(old_usage, kept_usage, now)
-        or _moved(old, old_usage, kept_usage)
+        _used_recently(old, old_usage, policy, now)
+        or _source_is_blind(old, old_usage)
+        or _incomplete_usage((old_usage, kept_usage), policy, now)
+        or _not_yet_on_kept_key(old_usage, kept_usage)
+        or _quiet_too_short(old_usage, kept_usage, now)
+        or _cutover_evidence(old, old_usage, kept_usage)
     )
 
 
-def _recent(old: AccessKey, usage: Usage, policy: Policy, now: datetime) -> NotMoved | None:
+def _used_recently(old: AccessKey, usage: Usage, policy: Policy, now: datetime) -> ConsumersNotMoved | None:
     """Condition 1: IAM's own last use, and what the source saw of it, is older than `cutover_quiet`."""
     used = old.last_used
     if used.state == "never" and usage.last_seen is not None:
-        return NotMoved(
+        return ConsumersNotMoved(
             "no-usage",
-            f"{usage.source} saw {old.id} used at {_at(usage.last_seen)}, and IAM has no use of it to compare with",
+            f"{usage.source} saw {old.id} used at {_utc_time(usage.last_seen)}, "
+            "and IAM has no use of it to compare with",
             "plan again once IAM shows the use, or --force KEY --because TEXT",
-            _seen(usage),
+            _usage_evidence(usage),
         )
     if used.state == "never":
-        return NotMoved(
+        return ConsumersNotMoved(
             "no-usage",
             f"IAM has no use of {old.id}: there is nothing to compare",
             "a key never used is released as idle, by its age and not by cutover",
         )
     if used.state != "used" or used.at is None:
-        return NotMoved(
+        return ConsumersNotMoved(
             "recent-use",
             f"IAM's last use of {old.id} was not read {used.why}".rstrip(),
             "read it and plan again",
@@ -87,31 +88,31 @@ def _recent(old: AccessKey, usage: Usage, policy: Policy, now: datetime) -> NotM
     latest = max(used.at, usage.last_seen or used.at)
     if now - latest > policy.cutover_quiet:
         return None
-    how = f"for {place(used)}" if latest == used.at else f"as {usage.source} saw"
-    return NotMoved(
+    seen = f"for {service_and_region(used)}" if latest == used.at else f"as {usage.source} saw"
+    return ConsumersNotMoved(
         "recent-use",
-        f"{old.id} was used at {_at(latest)}, {how}, less than {policy.cutover_quiet} ago",
-        f"{policy.cutover_quiet} without a use of it, so not before {_at(latest + policy.cutover_quiet)}",
-        (_iam(old), *_seen(usage)),
+        f"{old.id} was used at {_utc_time(latest)}, {seen}, less than {policy.cutover_quiet} ago",
+        f"{policy.cutover_quiet} without a use of it, so not before {_utc_time(latest + policy.cutover_quiet)}",
+        (_iam_evidence(old), *_usage_evidence(usage)),
     )
 
 
-def _blind(old: AccessKey, usage: Usage) -> NotMoved | None:
+def _source_is_blind(old: AccessKey, usage: Usage) -> ConsumersNotMoved | None:
     """Condition 2: the source has a call that is IAM's last use; else it can't see what the key does."""
     used = old.last_used
-    if used.at is not None and any(_accounts_for(use, used, used.at) for _, use in _uses(usage)):
+    if used.at is not None and any(_accounts_for(use, used, used.at) for _, use in _uses_by_consumer(usage)):
         return None
     why = f"{usage.source} has no such call: it can't see what this key does"
     if used.service is None:
         why = f"no call in {usage.source} can be compared with that"
     elif not is_known(used.service):
         why += f", or CloudTrail records {used.service} under a name that sparekey does not know"
-    return NotMoved(
+    return ConsumersNotMoved(
         "source-blind",
-        f"IAM says that {old.id} was last used for {place(used)} at {_at(used.at)}, and {why}",
+        f"IAM says that {old.id} was last used for {service_and_region(used)} at {_utc_time(used.at)}, and {why}",
         "a usage source that has these calls (data events need an archive or athena over a trail that logs"
         " them), or the key being idle for `quiet`, or --force KEY --because TEXT",
-        (_iam(old), *_seen(usage)),
+        (_iam_evidence(old), *_usage_evidence(usage)),
     )
 
 
@@ -129,66 +130,68 @@ def _accounts_for(use: ServiceUse, used: LastUsed, at: datetime) -> bool:
     )
 
 
-def _partial(usages: Iterable[Usage], policy: Policy, now: datetime) -> NotMoved | None:
+def _incomplete_usage(usages: Iterable[Usage], policy: Policy, now: datetime) -> ConsumersNotMoved | None:
     """Condition 3: nothing in the window was unread or cut short, and the window reaches back `quiet`."""
     for usage in usages:
         faults = [*usage.partial, *(f"{entry.what}: {entry.why}" for entry in usage.unread)]
         if usage.since is not None and usage.since > now - policy.quiet:
-            faults.append(f"it begins at {_at(usage.since)}, less than {policy.quiet} ago")
+            faults.append(f"it begins at {_utc_time(usage.since)}, less than {policy.quiet} ago")
         if faults:
-            return NotMoved(
+            return ConsumersNotMoved(
                 "usage-partial",
-                f"the usage of {usage.key} from {usage.source} is not whole: {_some(faults)}",
+                f"the usage of {usage.key} from {usage.source} is not whole: {_short_list(faults)}",
                 "mend what could not be read, widen the window, or take another source",
-                _seen(usage),
+                _usage_evidence(usage),
             )
     return None
 
 
-def _behind(old: Usage, kept: Usage) -> NotMoved | None:
+def _not_yet_on_kept_key(old: Usage, kept: Usage) -> ConsumersNotMoved | None:
     """Condition 4: each consumer was seen on the kept key after its last call with the old one, and it worked."""
-    there = _applications(kept)
+    there = _by_consumer(kept)
     behind = [
-        (app, uses) for app, uses in _applications(old).items() if not _arrived(uses, there.get(app, []))
+        (app, uses)
+        for app, uses in _by_consumer(old).items()
+        if not _seen_on_kept_key(uses, there.get(app, []))
     ]
     if not behind:
         return None
     names = [
-        f"{_name(app)}, last seen {_at(_last(uses))}"
-        + (" (all its calls there failed)" if _last(there.get(app, ())) > _last(uses) else "")
+        f"{_consumer_name(app)}, last seen {_utc_time(_latest(uses))}"
+        + (" (all its calls there failed)" if _latest(there.get(app, ())) > _latest(uses) else "")
         for app, uses in behind
     ]
-    return NotMoved(
+    return ConsumersNotMoved(
         "not-moved",
-        f"not seen on {kept.key} since: {_some(names)}",
+        f"not seen on {kept.key} since: {_short_list(names)}",
         f"move {'it' if len(names) == 1 else 'them'} to {kept.key} and let it be seen there",
         tuple(
-            Evidence(old.source, name, old.key, _last(uses))
+            Evidence(old.source, name, old.key, _latest(uses))
             for name, (_, uses) in zip(names, behind, strict=True)
         ),
     )
 
 
-def _arrived(before: list[ServiceUse], there: list[ServiceUse]) -> bool:
+def _seen_on_kept_key(before: list[ServiceUse], there: list[ServiceUse]) -> bool:
     """Seen since, and shown to work there where it worked before."""
-    return _last(there) > _last(before) and (_works(there) or not _works(before))
+    return _latest(there) > _latest(before) and (_successful_uses(there) or not _successful_uses(before))
 
 
-def _works(uses: Iterable[ServiceUse]) -> bool:
+def _successful_uses(uses: Iterable[ServiceUse]) -> bool:
     return any(use.calls > use.errors for use in uses)
 
 
-def _gap(old: Usage, kept: Usage, now: datetime) -> NotMoved | None:
+def _quiet_too_short(old: Usage, kept: Usage, now: datetime) -> ConsumersNotMoved | None:
     """Condition 5: the quiet exceeds twice each consumer's longest gap.
 
     The quiet ends where the source was no longer read; the time between the last call with the old key and
     the first with the kept one is a gap of that consumer too.
     """
-    there = _applications(kept)
+    there = _by_consumer(kept)
     end = min(now, old.until or now)
     waiting = []
-    for app, uses in _applications(old).items():
-        last = _last(uses)
+    for app, uses in _by_consumer(old).items():
+        last = _latest(uses)
         switch = min(use.first_seen for use in there[app]) - last
         needed = 2 * max(_longest_gap(uses), switch)
         if end - last <= needed:
@@ -196,37 +199,40 @@ def _gap(old: Usage, kept: Usage, now: datetime) -> NotMoved | None:
     if not waiting:
         return None
     texts = [
-        f"{_name(app)} has paused for {_span(needed / 2)} before and is quiet for {_span(quiet)}"
+        f"{_consumer_name(app)} has paused for {_span(needed / 2)} before and is quiet for {_span(quiet)}"
         for _, app, needed, quiet in sorted(waiting)
     ]
     free = max(when for when, *_ in waiting)
-    return NotMoved(
-        "gap", f"too early to tell: {_some(texts)}", f"no use of {old.key} until {_at(free)}", _seen(old)
+    return ConsumersNotMoved(
+        "gap",
+        f"too early to tell: {_short_list(texts)}",
+        f"no use of {old.key} until {_utc_time(free)}",
+        _usage_evidence(old),
     )
 
 
-def _moved(old: AccessKey, old_usage: Usage, kept_usage: Usage) -> Moved:
-    apps = len(_applications(old_usage))
-    return Moved(
+def _cutover_evidence(old: AccessKey, old_usage: Usage, kept_usage: Usage) -> ConsumersMoved:
+    apps = len(_by_consumer(old_usage))
+    return ConsumersMoved(
         f"{apps} consumer{'s' if apps != 1 else ''} of {old.id} moved to {kept_usage.key};"
-        f" {old.id} was last used at {_at(old.last_used.at)}",
-        (_iam(old), *_seen(old_usage), *_seen(kept_usage)),
+        f" {old.id} was last used at {_utc_time(old.last_used.at)}",
+        (_iam_evidence(old), *_usage_evidence(old_usage), *_usage_evidence(kept_usage)),
     )
 
 
-def _uses(usage: Usage) -> Iterator[tuple[Consumer, ServiceUse]]:
+def _uses_by_consumer(usage: Usage) -> Iterator[tuple[Consumer, ServiceUse]]:
     return ((consumer, use) for consumer in usage.consumers for use in consumer.uses)
 
 
-def _applications(usage: Usage) -> dict[_Application, list[ServiceUse]]:
+def _by_consumer(usage: Usage) -> dict[_ConsumerUse, list[ServiceUse]]:
     """What each (agent, source, service) did, whatever the region."""
-    found: dict[_Application, list[ServiceUse]] = defaultdict(list)
-    for consumer, use in _uses(usage):
-        found[consumer.agent, consumer.source, use.service].append(use)
-    return dict(sorted(found.items()))
+    uses: dict[_ConsumerUse, list[ServiceUse]] = defaultdict(list)
+    for consumer, use in _uses_by_consumer(usage):
+        uses[consumer.agent, consumer.source, use.service].append(use)
+    return dict(sorted(uses.items()))
 
 
-def _last(uses: Iterable[ServiceUse]) -> datetime:
+def _latest(uses: Iterable[ServiceUse]) -> datetime:
     return max((use.last_seen for use in uses), default=_NEVER)
 
 
@@ -240,40 +246,43 @@ def _longest_gap(uses: Iterable[ServiceUse]) -> timedelta:
     return longest
 
 
-def _iam(key: AccessKey) -> Evidence:
+def _iam_evidence(key: AccessKey) -> Evidence:
     return Evidence(
-        "iam:GetAccessKeyLastUsed", f"last used for {place(key.last_used)}", key.id or "", key.last_used.at
+        "iam:GetAccessKeyLastUsed",
+        f"last used for {service_and_region(key.last_used)}",
+        key.id or "",
+        key.last_used.at,
     )
 
 
-def _seen(usage: Usage) -> tuple[Evidence, ...]:
+def _usage_evidence(usage: Usage) -> tuple[Evidence, ...]:
     return tuple(
         Evidence(
             usage.source,
-            f"{_name(app)}: {sum(use.calls for use in uses)} calls, last {_at(_last(uses))}",
+            f"{_consumer_name(app)}: {sum(use.calls for use in uses)} calls, last {_utc_time(_latest(uses))}",
             usage.key,
-            _last(uses),
+            _latest(uses),
         )
-        for app, uses in _applications(usage).items()
+        for app, uses in _by_consumer(usage).items()
     )
 
 
-def _name(app: _Application) -> str:
+def _consumer_name(app: _ConsumerUse) -> str:
     agent, source, service = app
     return f"{agent} from {source} ({service})"
 
 
-def place(used: LastUsed) -> str:
+def service_and_region(used: LastUsed) -> str:
     """What IAM says a key was last used for; a service without regions has none."""
     return (used.service or "an unknown service") + (f" in {used.region}" if used.region else "")
 
 
-def _some(texts: list[str]) -> str:
-    more = len(texts) - _NAMED
-    return "; ".join(texts[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+def _short_list(texts: list[str]) -> str:
+    more = len(texts) - _MAX_NAMED
+    return "; ".join(texts[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _at(when: datetime | None) -> str:
+def _utc_time(when: datetime | None) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ") if when else "an unknown time"
 
 

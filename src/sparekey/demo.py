@@ -31,7 +31,7 @@ class DemoError(SparekeyError):
 
 
 @contextmanager
-def practice() -> Iterator[tuple[Path, dict[str, str]]]:
+def practice_console() -> Iterator[tuple[Path, dict[str, str]]]:
     """Serve the practice company; yields a folder and the environment that points sparekey at both."""
     with Sandbox() as aws, tempfile.TemporaryDirectory(prefix="sparekey-demo-") as folder:
         home = Path(folder) / "home"
@@ -46,7 +46,7 @@ def practice() -> Iterator[tuple[Path, dict[str, str]]]:
 
 def demo() -> Iterator[str]:
     """Run audit, plan, apply, read-back and undo of one key on the practice company; yields what to print."""
-    with practice() as (folder, env):
+    with practice_console() as (folder, env):
         yield from _Demo(env, folder).stages()
 
 
@@ -121,10 +121,10 @@ class _Demo:
 
 
 def _first(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    if not found:
+    match = re.search(pattern, text)
+    if not match:
         raise DemoError(f"nothing like {pattern} was printed")
-    return found[0]
+    return match[0]
 
 
 def _heading(title: str, text: str) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 from sparekey.errors import BadInputError
 from sparekey.patterns import has_deep_key
 
-_LARGEST = 4 * 1024 * 1024  # bytes
-_DEEPEST = 32
-_MOST_NODES = 200_000
-_LONGEST = 8192  # characters of one value: PyYAML takes quadratic time for `1:1:1:…`
+_MAX_BYTES = 4 * 1024 * 1024  # bytes
+_MAX_DEPTH = 32
+_MAX_NODES = 200_000
+_MAX_SCALAR = 8192  # characters of one value: PyYAML takes quadratic time for `1:1:1:…`
 _BOM, _UTF_16 = "\ufeff", (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -27,10 +27,10 @@ def read_text(path: Path, check: Callable[[os.stat_result], None] = lambda _stat
     """
     with path.open("rb") as file:
         check(os.fstat(file.fileno()))
-        content = file.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
         raise DocumentError(
-            f"is larger than {_LARGEST // 1024**2} MiB", "Split it, or remove what it repeats."
+            f"is larger than {_MAX_BYTES // 1024**2} MiB", "Split it, or remove what it repeats."
         )
     if content.startswith(_UTF_16):
         raise DocumentError("is encoded as UTF-16", "Save it as UTF-8.")
@@ -98,9 +98,9 @@ def _check_size(events: Any) -> None:
                 open_nodes.append((event.anchor, count - 1))
             elif event.anchor:
                 sizes[event.anchor] = 1
-            if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST:
-                raise DocumentError(f"has a value of more than {_LONGEST:,} characters")
-        if len(open_nodes) > _DEEPEST:
-            raise DocumentError(f"is nested more than {_DEEPEST} levels deep")
-        if count > _MOST_NODES:
-            raise DocumentError(f"has more than {_MOST_NODES:,} values, aliases followed")
+            if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MAX_SCALAR:
+                raise DocumentError(f"has a value of more than {_MAX_SCALAR:,} characters")
+        if len(open_nodes) > _MAX_DEPTH:
+            raise DocumentError(f"is nested more than {_MAX_DEPTH} levels deep")
+        if count > _MAX_NODES:
+            raise DocumentError(f"has more than {_MAX_NODES:,} values, aliases followed")

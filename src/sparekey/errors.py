@@ -63,16 +63,20 @@ def trace(error: BaseException) -> list[str]:
     while behind is not None and behind not in chain:
         chain.insert(0, behind)
         behind = behind.__cause__ or (None if behind.__suppress_context__ else behind.__context__)
-    return [line for one in chain for line in (type(one).__name__, *(f"  {place}" for place in _places(one)))]
+    return [
+        line
+        for error_ in chain
+        for line in (type(error_).__name__, *(f"  {place}" for place in _places(error_)))
+    ]
 
 
 def _places(error: BaseException) -> list[str]:
     """Where an error went through, from the outermost call to the innermost: file, line and function."""
-    found, step = [], error.__traceback__
+    places, step = [], error.__traceback__
     while step is not None:
         code = step.tb_frame.f_code
         file = code.co_filename.replace("\\", "/").rpartition("/site-packages/")[2]
         at = file.rfind("/sparekey/")
-        found.append(f"{file[at + 1 :] if at >= 0 else file}, line {step.tb_lineno}, in {code.co_name}")
+        places.append(f"{file[at + 1 :] if at >= 0 else file}, line {step.tb_lineno}, in {code.co_name}")
         step = step.tb_next
-    return found
+    return places

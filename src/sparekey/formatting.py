@@ -31,7 +31,7 @@ def last_use(key: AccessKey, now: datetime) -> str:
     used = key.last_used
     match used.state:
         case "used" if used.at is not None:
-            where = ", ".join(told for told in (used.service or "unknown service", used.region) if told)
+            where = ", ".join(part for part in (used.service or "unknown service", used.region) if part)
             return f"used {span(now - used.at)} ago ({where})"
         case "unreadable":
             return f"last use unreadable: {used.why}"
@@ -46,9 +46,9 @@ def number(count: int) -> str:
     return f"{count:,}"
 
 
-def plural(count: int, one: str, many: str = "") -> str:
+def plural(count: int, singular: str, plural_form: str = "") -> str:
     """A count and its noun."""
-    return f"{number(count)} {one if count == 1 else many or one + 's'}"
+    return f"{number(count)} {singular if count == 1 else plural_form or singular + 's'}"
 
 
 _STATES = {
@@ -89,7 +89,7 @@ def escaped(text: str) -> str:
 
     A JSON document stays the same document: these characters stand in its strings only.
     """
-    return _ACTED_ON.sub(lambda found: _code_points(found[0]), text)
+    return _ACTED_ON.sub(lambda match: _code_points(match[0]), text)
 
 
 def _code_points(char: str) -> str:

@@ -40,7 +40,7 @@ class Limits(Value, frozen=True):
         """The same in one account where so many active keys were read; None where nothing bounds it."""
         return _binding(self.account_keys, self.account_share, read)
 
-    def needs_counts(self, deactivations: int) -> bool:
+    def needs_key_counts(self, deactivations: int) -> bool:
         """True where the number of active keys that were read can decide whether so many are too many."""
         unnamed = self.max_keys is None and self.max_share is None
         run = self.max_share is not None or (unnamed and deactivations > DEFAULT_KEYS)
@@ -66,14 +66,14 @@ def _share(share: float, read: int) -> int:
     return int(round(read * share, 6))
 
 
-def refuse(plan: Plan, caller: Caller, limits: Limits) -> None:
+def refusals(plan: Plan, caller: Caller, limits: Limits) -> None:
     """Raise RefusedError with what each guard refuses; return where none does."""
-    said = [text for guard in GUARDS for text in _some(guard(plan, caller, limits))]
-    if said:
-        raise RefusedError("; ".join(said), "Nothing was changed. docs/safety.md explains each guard.")
+    texts = [text for guard in GUARDS for text in _shorten(guard(plan, caller, limits))]
+    if texts:
+        raise RefusedError("; ".join(texts), "Nothing was changed. docs/safety.md explains each guard.")
 
 
-def _some(refusals: Iterator[str]) -> Iterator[str]:
+def _shorten(refusals: Iterator[str]) -> Iterator[str]:
     yield from islice(refusals, _SHOWN)
     more = sum(1 for _ in refusals)
     if more:
@@ -88,7 +88,7 @@ def _kept_key_is_active(plan: Plan, caller: Caller, limits: Limits) -> Iterator[
             yield f"{step.account}/{step.user}: {step.key} would go without an active key to stay"
 
 
-def _kept_key_never_goes(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
+def _kept_key_is_not_deactivated(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
     """No key that stays in one step goes in another."""
     del caller, limits
     going = {(step.account, step.user, step.key) for step in plan.deactivations}
@@ -119,9 +119,9 @@ def _never_the_callers_own(plan: Plan, caller: Caller, limits: Limits) -> Iterat
     del limits
     for step in plan.deactivations:
         listed = (step.key, *step.preconditions.statuses)
-        found = caller.protects(step.account, step.user, listed)
-        if found:
-            what = "is" if found == "caller" else "may be"
+        protection = caller.protects(step.account, step.user, listed)
+        if protection:
+            what = "is" if protection == "caller" else "may be"
             yield f"{step.account}/{step.user}: {step.key} {what} behind the credentials that sparekey runs with"
 
 
@@ -153,11 +153,11 @@ def _not_too_many(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
     if going > allowed:
         yield (
             f"the plan deactivates {going:,} of {read:,} active keys; at most {allowed:,} are allowed "
-            f"({_named(limits)})"
+            f"({_named_limits(limits)})"
         )
 
 
-def _named(limits: Limits) -> str:
+def _named_limits(limits: Limits) -> str:
     """The limits that hold, as a person would name them."""
     keys, share = limits.max_keys, limits.max_share
     if keys is None and share is None:
@@ -183,7 +183,7 @@ def _not_too_many_in_one_account(plan: Plan, caller: Caller, limits: Limits) -> 
 
 GUARDS: tuple[Guard, ...] = (
     _kept_key_is_active,
-    _kept_key_never_goes,
+    _kept_key_is_not_deactivated,
     _each_key_once,
     _only_accounts_that_were_read,
     _each_account_once,

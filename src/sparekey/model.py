@@ -14,7 +14,7 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 ACTIVE = "Active"
 INACTIVE = "Inactive"
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKeyMetadata.html
-SWITCHED_OFF = frozenset({INACTIVE, "Expired"})
+INACTIVE_STATUSES = frozenset({INACTIVE, "Expired"})
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -61,7 +61,7 @@ class AccessKey(Value, frozen=True):
     @property
     def active(self) -> bool:
         """True unless the status is known to be switched off: an unknown status is not "inactive"."""
-        return self.status not in SWITCHED_OFF
+        return self.status not in INACTIVE_STATUSES
 
 
 class User(Value, frozen=True):
@@ -143,7 +143,7 @@ class Caller(Value, frozen=True):
         if own or (account, user) in self.users or any(key in self.keys for key in keys):
             return "caller"
         may = ((account, user), (account, ANY), (ANY, ANY))
-        return "caller-unknown" if any(one in self.suspects for one in may) else ""
+        return "caller-unknown" if any(name in self.suspects for name in may) else ""
 
 
 class RootKeys(Value, frozen=True):

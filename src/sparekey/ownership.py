@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sparekey.errors import RefusedError
 
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_file(path: Path, what: str, status: os.stat_result) -> None:
@@ -18,7 +18,7 @@ def check_file(path: Path, what: str, status: os.stat_result) -> None:
     _refuse_writable(path, what, status)
     if status.st_uid not in (0, os.geteuid()):
         raise RefusedError(
-            f"{what} {path} belongs to {_name(status.st_uid)}; nothing was done",
+            f"{what} {path} belongs to {_user_name(status.st_uid)}; nothing was done",
             f"Take it over if you trust what it says: chown {os.geteuid()} {path}",
         )
     _check_link(path, what)
@@ -39,7 +39,8 @@ def check_owned(path: Path, what: str) -> None:
     status = path.stat()
     if status.st_uid != os.geteuid():
         raise RefusedError(
-            f"{what} {path} belongs to {_name(status.st_uid)}, not to {_name(os.geteuid())}; nothing was done",
+            f"{what} {path} belongs to {_user_name(status.st_uid)}, not to {_user_name(os.geteuid())}; "
+            "nothing was done",
             "Run sparekey as that user, or name a directory of your own with SPAREKEY_HOME.",
         )
     _refuse_writable(path, what, status)
@@ -54,14 +55,14 @@ def check_directory(path: Path, what: str, *, ours: bool) -> None:
     status = path.stat()
     if ours and status.st_uid not in (0, os.geteuid()):
         raise RefusedError(
-            f"{what} {path} belongs to {_name(status.st_uid)}; nothing was done",
+            f"{what} {path} belongs to {_user_name(status.st_uid)}; nothing was done",
             "Name a directory of your own with SPAREKEY_HOME.",
         )
     if not status.st_mode & stat.S_ISVTX:
         _refuse_writable(path, what, status)
 
 
-def check_above(path: Path, what: str) -> None:
+def check_ancestors(path: Path, what: str) -> None:
     """Raise RefusedError where anybody may exchange a directory that the path leads through.
 
     Directories that a group may write are passed: volumes of containers are, and nobody else is in that group.
@@ -84,7 +85,7 @@ def make_directories(path: Path) -> None:
 
 
 def _refuse_writable(path: Path, what: str, status: os.stat_result) -> None:
-    if status.st_mode & _OTHERS_WRITE:
+    if status.st_mode & _WRITABLE_BY_OTHERS:
         raise RefusedError(
             f"others may write {what} {path}; nothing was done",
             f"Look at what is in it, then close it: chmod go-w {path}",
@@ -95,12 +96,12 @@ def _check_link(path: Path, what: str) -> None:
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
         raise RefusedError(
-            f"{what} {path} is a link that {_name(status.st_uid)} made; nothing was done",
+            f"{what} {path} is a link that {_user_name(status.st_uid)} made; nothing was done",
             "Name the place itself, or make the link anew.",
         )
 
 
-def _name(uid: int) -> str:
+def _user_name(uid: int) -> str:
     try:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
     except KeyError:

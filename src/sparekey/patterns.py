@@ -51,7 +51,7 @@ class PatternError(BadInputError):
     default_hint = "Patterns are written in RE2's syntax: https://github.com/google/re2/wiki/Syntax"
 
 
-def found(pattern: str, text: str) -> bool:
+def matches(pattern: str, text: str) -> bool:
     """True where the pattern matches anywhere in the text; raises PatternError."""
     return compiled(pattern).search(text.encode(errors="replace")) is not None
 
@@ -63,7 +63,7 @@ def size(pattern: str) -> int:
 
 def has_deep_key(toml: str) -> bool:
     """True where a TOML text has a key of more than 32 parts: `a.b.c…`."""
-    return found(_DEEP_KEY, toml)
+    return matches(_DEEP_KEY, toml)
 
 
 @lru_cache(maxsize=16384)
@@ -104,7 +104,7 @@ def _translated(pattern: str) -> str:
             return r"\z"
         if match["set"]:
             # A bracket within a set is itself, not the beginning of a POSIX class.
-            inner = _IN_SET.sub(lambda one: r"\[" if one[0] == "[" else one[0], match[0][1:])
+            inner = _IN_SET.sub(lambda escape: r"\[" if escape[0] == "[" else escape[0], match[0][1:])
             return f"[{inner}"
         if match["upto"]:
             return "{0,"

@@ -14,7 +14,7 @@ from sparekey.errors import BadInputError, RefusedError
 from sparekey.formatting import escaped
 from sparekey.model import Account, Caller, Evidence, Snapshot, Time, Unreadable, Usage, User, Value
 from sparekey.policy import Policy
-from sparekey.selection import NOTHING_ASKED, Asked, Choice, Deactivate, Held, Outcome, choose
+from sparekey.selection import NO_OVERRIDES, Choice, DeactivateKey, HeldKey, Outcome, Overrides, choose
 
 SCHEMA = "sparekey/plan/1"
 LIFETIME = timedelta(hours=24)
@@ -63,7 +63,7 @@ class PlannedAccount(Value, frozen=True):
     active_keys: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
-class Exempted(Value, frozen=True):
+class ExemptedUser(Value, frozen=True):
     """A user with spare keys whom policy lets have them for now."""
 
     account: str
@@ -82,10 +82,10 @@ class Plan(Value, frozen=True):
     expires: Time
     caller: str
     policy_digest: str
-    asked: Asked
+    overrides: Overrides = msgspec.field(name="asked")
     accounts: tuple[PlannedAccount, ...]
     steps: tuple[Step, ...]
-    exempt: tuple[Exempted, ...] = ()
+    exempt: tuple[ExemptedUser, ...] = ()
     unread: tuple[Unreadable, ...] = ()
     notes: tuple[str, ...] = ()
     usages: tuple[Usage, ...] = ()
@@ -101,30 +101,32 @@ class Plan(Value, frozen=True):
         return tuple(step for step in self.steps if step.action == "held")
 
 
-def make(
+def make_plan(
     snapshot: Snapshot,
     policy: Policy,
     now: datetime,
     *,
-    asked: Asked = NOTHING_ASKED,
+    overrides: Overrides = NO_OVERRIDES,
     usages: Iterable[Usage] = (),
-    wanted: Callable[[str, str], bool] = lambda _account, _user: True,
+    is_wanted: Callable[[str, str], bool] = lambda _account, _user: True,
 ) -> Plan:
     """Decide on every user (account, name) that is `wanted`; raises BadInputError for a key that none has."""
-    by_key = _by_key(usages)
-    chosen = [(account, user) for account, user in snapshot.users() if wanted(account.id, user.name)]
-    _check_asked(asked, chosen)
+    by_key = _usage_by_key(usages)
+    chosen = [(account, user) for account, user in snapshot.users() if is_wanted(account.id, user.name)]
+    _check_overrides(overrides, chosen)
     steps: list[Step] = []
-    exempt: list[Exempted] = []
+    exempt: list[ExemptedUser] = []
     for account, user in chosen:
-        exempted = exemption_of(account.id, user, policy, now, asked)
+        exempted = exemption_of(account.id, user, policy, now, overrides)
         if exempted:
             exempt.append(exempted)
             continue
-        choice = choose(account.id, user, policy, now, asked=asked, caller=snapshot.caller, usages=by_key)
+        choice = choose(
+            account.id, user, policy, now, overrides=overrides, caller=snapshot.caller, usages=by_key
+        )
         if choice:
             for step in steps_of(account.id, user, choice):
-                barred = never_reactivate(step, asked, policy) or _leaked(user)
+                barred = never_reactivate(step, overrides, policy) or _has_leaked_key(user)
                 deactivates = step.action == "deactivate"
                 steps.append(
                     msgspec.structs.replace(step, never_reactivate=barred) if deactivates and barred else step
@@ -136,13 +138,16 @@ def make(
         expires=now + LIFETIME,
         caller=snapshot.caller.arn,
         policy_digest=policy.digest,
-        asked=asked,
-        accounts=tuple(sorted(map(_planned, snapshot.accounts), key=lambda account: account.id)),
+        overrides=overrides,
+        accounts=tuple(sorted(map(_planned_account, snapshot.accounts), key=lambda account: account.id)),
         steps=tuple(sorted(steps, key=lambda step: (step.account, step.user, step.key))),
         exempt=tuple(sorted(exempt, key=lambda entry: (entry.account, entry.user))),
         unread=tuple(
             sorted(
-                {*_unread(snapshot, chosen), *(entry for usage in by_key.values() for entry in usage.unread)},
+                {
+                    *_unread_notes(snapshot, chosen),
+                    *(entry for usage in by_key.values() for entry in usage.unread),
+                },
                 key=lambda entry: (entry.what, entry.why),
             )
         ),
@@ -157,12 +162,12 @@ def seal(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, digest=_digest(msgspec.json.decode(msgspec.json.encode(plan))))
 
 
-def never_reactivate(step: Step, asked: Asked, policy: Policy) -> str:
+def never_reactivate(step: Step, overrides: Overrides, policy: Policy) -> str:
     """Why sparekey must not reactivate the key of a step by itself, whatever probes say; empty where it may.
 
     Whoever controls a probe's endpoint could bring a stolen key back.
     """
-    if step.key in asked.never_reactivate:
+    if step.key in overrides.never_reactivate:
         return "--never-reactivate"
     entry = policy.never_reactivates(step.account, step.user)
     if entry is None:
@@ -170,7 +175,7 @@ def never_reactivate(step: Step, asked: Asked, policy: Policy) -> str:
     return f"policy: [[never_reactivate]] {entry.user!r}" + (f": {entry.reason}" if entry.reason else "")
 
 
-def _leaked(user: User) -> str:
+def _has_leaked_key(user: User) -> str:
     """Why a key that a person retires must stay inactive although nobody says so: AWS knows one as leaked."""
     quarantine = () if isinstance(user.quarantine, Unreadable) else user.quarantine
     return f"AWS has quarantined the user for a leaked key ({', '.join(quarantine)})" if quarantine else ""
@@ -195,27 +200,29 @@ def _notes(steps: Iterable[Step], policy: Policy) -> Iterator[str]:
             )
 
 
-def _by_key(usages: Iterable[Usage]) -> dict[str, Usage]:
+def _usage_by_key(usages: Iterable[Usage]) -> dict[str, Usage]:
     """One usage for each key: a second one would hide what the first one saw."""
-    found: dict[str, Usage] = {}
+    usage_by_key: dict[str, Usage] = {}
     for usage in usages:
-        if usage.key in found:
+        if usage.key in usage_by_key:
             raise BadInputError(
-                f"the usage of {usage.key} was read twice: from {found[usage.key].source} and {usage.source}",
+                f"the usage of {usage.key} was read twice: from {usage_by_key[usage.key].source} and {usage.source}",
                 "Name one usage source for a plan.",
             )
-        found[usage.key] = usage
-    return found
+        usage_by_key[usage.key] = usage
+    return usage_by_key
 
 
-def exemption_of(account: str, user: User, policy: Policy, now: datetime, asked: Asked) -> Exempted | None:
+def exemption_of(
+    account: str, user: User, policy: Policy, now: datetime, overrides: Overrides
+) -> ExemptedUser | None:
     """The exemption that lets this user have spare keys; a key that a person forces is not covered."""
-    spare = len(user.active_keys) > 1 and not any(key.id in asked.force for key in user.active_keys)
+    spare = len(user.active_keys) > 1 and not any(key.id in overrides.force for key in user.active_keys)
     entry = policy.exemption("two-active-keys", account, user.name, now) if spare else None
-    return Exempted(account, user.name, entry.owner, entry.reason, entry.expires) if entry else None
+    return ExemptedUser(account, user.name, entry.owner, entry.reason, entry.expires) if entry else None
 
 
-def exempt_texts(entry: Exempted) -> tuple[str, str]:
+def exempt_texts(entry: ExemptedUser) -> tuple[str, str]:
     """Why a key of an exempt user is held, and what releases it."""
     return (
         f"policy exempts this user until {entry.expires} ({entry.owner}: {entry.reason})",
@@ -223,7 +230,7 @@ def exempt_texts(entry: Exempted) -> tuple[str, str]:
     )
 
 
-def _unread(snapshot: Snapshot, chosen: Iterable[tuple[Account, User]]) -> Iterator[Unreadable]:
+def _unread_notes(snapshot: Snapshot, chosen: Iterable[tuple[Account, User]]) -> Iterator[Unreadable]:
     for account in snapshot.accounts:
         if isinstance(account.users, Unreadable):
             yield Unreadable(f"account {account.id}", account.users.why, account.users.code)
@@ -248,43 +255,45 @@ def steps_of(account: str, user: User, choice: Choice) -> tuple[Step, ...]:
         },
     )
     return tuple(
-        _step(account, user.name, choice.keep, outcome, preconditions) for outcome in choice.outcomes
+        _make_step(account, user.name, choice.keep, outcome, preconditions) for outcome in choice.outcomes
     )
 
 
-def _step(account: str, user: str, keep: str | None, outcome: Outcome, preconditions: Preconditions) -> Step:
+def _make_step(
+    account: str, user: str, keep: str | None, outcome: Outcome, preconditions: Preconditions
+) -> Step:
     match outcome:
-        case Deactivate(key, reason, why, evidence):
+        case DeactivateKey(key, reason, why, evidence):
             return Step(account, user, keep, key, "deactivate", reason, why, "", evidence, preconditions)
-        case Held(key, reason, why, release, evidence):
+        case HeldKey(key, reason, why, release, evidence):
             return Step(account, user, keep, key, "held", reason, why, release, evidence, preconditions)
         case _:
             assert_never(outcome)
 
 
-def _planned(account: Account) -> PlannedAccount:
+def _planned_account(account: Account) -> PlannedAccount:
     users = () if isinstance(account.users, Unreadable) else account.users
     return PlannedAccount(
         account.id, account.partition, account.alias, sum(len(user.active_keys) for user in users)
     )
 
 
-def _check_asked(asked: Asked, chosen: Iterable[tuple[Account, User]]) -> None:
-    both = sorted(set(asked.keep) & set(asked.force))
+def _check_overrides(overrides: Overrides, chosen: Iterable[tuple[Account, User]]) -> None:
+    both = sorted(set(overrides.keep) & set(overrides.force))
     if both:
         raise BadInputError(f"{both[0]} is named by --keep and by --force", "A key either stays or goes.")
     spare = {key.id for _, user in chosen if len(user.active_keys) > 1 for key in user.active_keys}
-    for key in (*asked.keep, *asked.force):
+    for key in (*overrides.keep, *overrides.force):
         if key not in spare:
             raise BadInputError(
                 f"{key} is not an active key of a user with spare keys",
                 "Name the id of an active key, and its user if you use --user; `sparekey audit` lists them.",
             )
-    for key, because in asked.force.items():
+    for key, because in overrides.force.items():
         if not because.strip():
             raise BadInputError(f"--force {key} needs a reason", "Say it with --because TEXT.")
-    for key in asked.never_reactivate:
-        if key not in asked.force:
+    for key in overrides.never_reactivate:
+        if key not in overrides.force:
             raise BadInputError(
                 f"--never-reactivate names {key}, which --force does not", "Name it: --force KEY."
             )
@@ -295,7 +304,7 @@ def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode({**document, "digest": ""}, order="sorted")).hexdigest()
 
 
-def _own_digest(plan: Plan) -> str:
+def _recomputed_digest(plan: Plan) -> str:
     """The same over what this version knows of it; equal where there is nothing else in it."""
     blank = msgspec.structs.replace(plan, digest="")
     return hashlib.sha256(msgspec.json.encode(blank, order="sorted")).hexdigest()
@@ -309,17 +318,17 @@ def encode(plan: Plan) -> bytes:
 def decode(content: bytes) -> Plan:
     """Read a plan's file; raises PlanError where it is truncated, of another version, or was edited."""
     try:
-        schema = msgspec.json.decode(content, type=_Schema).schema
+        schema = msgspec.json.decode(content, type=_SchemaVersion).schema
     except _NOT_JSON as error:
-        raise PlanError(f"the plan is not whole: {_short(error)}") from error
+        raise PlanError(f"the plan is not whole: {_short_error(error)}") from error
     if schema != SCHEMA:
         raise PlanError(f"the plan has the schema {schema[:40]!r}; this version of sparekey reads {SCHEMA!r}")
     try:
         plan = msgspec.json.decode(content, type=Plan)
     except _NOT_JSON as error:
-        raise PlanError(f"the plan was edited or made by another version: {_short(error)}") from error
+        raise PlanError(f"the plan was edited or made by another version: {_short_error(error)}") from error
     # By what is read of it first: for a large plan the document itself takes many times the memory.
-    if plan.digest != _own_digest(plan) and plan.digest != _digest(msgspec.json.decode(content)):
+    if plan.digest != _recomputed_digest(plan) and plan.digest != _digest(msgspec.json.decode(content)):
         raise PlanError("the plan was edited: its digest does not match its content")
     return plan
 
@@ -328,7 +337,7 @@ def decode(content: bytes) -> Plan:
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def _short(error: Exception) -> str:
+def _short_error(error: Exception) -> str:
     """What is wrong, in one line: an error may quote what it could not read."""
     text = " ".join(str(error).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
@@ -337,7 +346,7 @@ def _short(error: Exception) -> str:
 _LONGEST = 200
 
 
-class _Schema(msgspec.Struct):
+class _SchemaVersion(msgspec.Struct):
     schema: str
 
 
@@ -346,10 +355,10 @@ def check_usable(plan: Plan, caller: Caller, policy: Policy, now: datetime) -> N
 
     What the file names as its end can shorten the plan's life and never lengthen it.
     """
-    end = min(plan.expires, _after(plan.generated, LIFETIME))
+    end = min(plan.expires, _plus(plan.generated, LIFETIME))
     if now >= end:
         raise PlanError(f"the plan expired at {_minute(end)}: a plan is good for 24 hours")
-    if _after(plan.generated, -_CLOCKS_DIFFER) > now:
+    if _plus(plan.generated, -_CLOCKS_DIFFER) > now:
         raise PlanError(f"the plan was made in the future ({_minute(plan.generated)}): check the clock")
     if plan.policy_digest != policy.digest:
         raise PlanError("the policy is not the one that the plan was made under")
@@ -364,7 +373,7 @@ def check_usable(plan: Plan, caller: Caller, policy: Policy, now: datetime) -> N
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
 
-def _after(moment: datetime, length: timedelta) -> datetime:
+def _plus(moment: datetime, length: timedelta) -> datetime:
     """A time so much later or earlier; where the calendar ends, the time itself."""
     try:
         return moment + length

@@ -25,8 +25,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SHORTEST_QUIET = timedelta(days=31)
 _LONGEST = timedelta(days=3650)
 _LONGEST_MESSAGE = 500  # characters
-_BOM = "\ufeff"
-_AT = re.compile(r"(?P<problem>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
+_BYTE_ORDER_MARK = "\ufeff"
+_AT_PLACE = re.compile(r"(?P<problem>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 
@@ -84,8 +84,8 @@ class Scope(Value, frozen=True, kw_only=True):
     def covers(self, account: str, user: str) -> bool:
         """True where both patterns match; names are case-sensitive."""
         if self.match == "regex":
-            mine = self.account == "*" or patterns.found(self.account, account)
-            return mine and patterns.found(self.user, user)
+            mine = self.account == "*" or patterns.matches(self.account, account)
+            return mine and patterns.matches(self.user, user)
         return fnmatchcase(user, self.user) and fnmatchcase(account, self.account)
 
 
@@ -152,8 +152,8 @@ class Policy(Value, frozen=True, kw_only=True):
 
     def exemption(self, rule: str, account: str, user: str, now: datetime) -> Exemption | None:
         """The exemption that covers this user now, the longest-lived first."""
-        found = [entry for entry in self._covering(rule, account, user) if not entry.expired(now)]
-        return max(found, key=lambda entry: entry.expires, default=None)
+        valid = [entry for entry in self._covering(rule, account, user) if not entry.expired(now)]
+        return max(valid, key=lambda entry: entry.expires, default=None)
 
     def expired_exemption(self, rule: str, account: str, user: str, now: datetime) -> Exemption | None:
         """The latest exemption that covered this user and no longer does; None while one still covers."""
@@ -198,7 +198,7 @@ def read_toml(text: str) -> dict[str, Any]:
     if patterns.has_deep_key(text):
         raise FieldError("", "the policy is not TOML that sparekey reads: it has a key of more than 32 parts")
     try:
-        return tomllib.loads(text.removeprefix(_BOM))
+        return tomllib.loads(text.removeprefix(_BYTE_ORDER_MARK))
     except (ArithmeticError, RecursionError, ValueError) as error:  # ValueError: TOMLDecodeError, odd times
         raise FieldError("", f"the policy is not TOML: {error}") from error
 
@@ -216,13 +216,13 @@ def convert(content: Mapping[str, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(content, kind, dec_hook=decode_span)
     except msgspec.ValidationError as error:
-        raise _explained(str(error), content) from error
+        raise _explain(str(error), content) from error
 
 
-def _explained(said: str, content: Any) -> FieldError:
+def _explain(message: str, content: Any) -> FieldError:
     """What msgspec found, with its path as a person writes it: a table, its number and name, a field."""
-    match = _AT.fullmatch(said)
-    problem, path = (match["problem"], match["path"] or "") if match else (said, "")
+    match = _AT_PLACE.fullmatch(message)
+    problem, path = (match["problem"], match["path"] or "") if match else (message, "")
     places: list[str] = []
     table, field = "", ""
     for step in _STEP.finditer(path):

@@ -12,14 +12,14 @@ import msgspec
 
 from sparekey import plan as planning
 from sparekey.model import Snapshot, Unreadable, Usage, User
-from sparekey.plan import Exempted, Plan, PlannedAccount, Preconditions, Step, exempt_texts, exemption_of
+from sparekey.plan import ExemptedUser, Plan, PlannedAccount, Preconditions, Step, exempt_texts, exemption_of
 from sparekey.policy import Policy
-from sparekey.selection import Asked
+from sparekey.selection import Overrides
 
 UserId = tuple[str, str]
 _NO_USAGE = ("no-usage", "not-proven")
 _PLAN_AGAIN = "make a new plan"
-NO_COUNTS: Mapping[str, int] = {}
+NO_KEY_COUNTS: Mapping[str, int] = {}
 
 
 def users_of(plan: Plan) -> tuple[UserId, ...]:
@@ -27,19 +27,19 @@ def users_of(plan: Plan) -> tuple[UserId, ...]:
     return tuple(sorted({(step.account, step.user) for step in plan.steps}))
 
 
-def overrides_in(asked: Asked, snapshot: Snapshot) -> Asked:
+def overrides_for(overrides: Overrides, snapshot: Snapshot) -> Overrides:
     """What a person overruled, as far as it concerns an active key of a user with spare keys."""
     spare = {key.id for _, user in snapshot.users() if len(user.active_keys) > 1 for key in user.active_keys}
-    force = {key: because for key, because in asked.force.items() if key in spare}
-    return Asked(
-        keep=tuple(key for key in asked.keep if key in spare),
+    force = {key: because for key, because in overrides.force.items() if key in spare}
+    return Overrides(
+        keep=tuple(key for key in overrides.keep if key in spare),
         force=force,
-        keep_old=asked.keep_old,
-        never_reactivate=tuple(key for key in asked.never_reactivate if key in force),
+        keep_old=overrides.keep_old,
+        never_reactivate=tuple(key for key in overrides.never_reactivate if key in force),
     )
 
 
-def with_counts(plan: Plan, counts: Mapping[str, int]) -> Plan:
+def with_key_counts(plan: Plan, counts: Mapping[str, int]) -> Plan:
     """The plan with these numbers of active keys by account; an account without one has none."""
     accounts = tuple(
         msgspec.structs.replace(account, active_keys=counts.get(account.id, 0)) for account in plan.accounts
@@ -47,49 +47,49 @@ def with_counts(plan: Plan, counts: Mapping[str, int]) -> Plan:
     return msgspec.structs.replace(plan, accounts=accounts)
 
 
-def rebuild(
+def rebuild_plan(
     plan: Plan,
     snapshot: Snapshot,
     policy: Policy,
     now: datetime,
     usages: Iterable[Usage] = (),
-    counts: Mapping[str, int] = NO_COUNTS,
+    counts: Mapping[str, int] = NO_KEY_COUNTS,
 ) -> Plan:
     """The same plan from what was read of its users just now; raises BadInputError for overrides that clash.
 
     A step that does not result again is held, and the reason says what differs. `usages` and `counts` (active
     keys by account) were read by ourselves; those in the file are left out.
     """
-    wanted = frozenset(users_of(plan))
-    asked = overrides_in(plan.asked, snapshot)
+    planned_users = frozenset(users_of(plan))
+    overrides = overrides_for(plan.overrides, snapshot)
     usages = tuple(usages)
-    fresh = planning.make(
+    fresh = planning.make_plan(
         snapshot,
         policy,
         now,
-        asked=asked,
+        overrides=overrides,
         usages=usages,
-        wanted=lambda account, user: (account, user) in wanted,
+        is_wanted=lambda account, user: (account, user) in planned_users,
     )
-    found = {(step.account, step.user, step.key): step for step in fresh.steps}
+    by_key = {(step.account, step.user, step.key): step for step in fresh.steps}
     users = {(account.id, user.name): user for account, user in snapshot.users()}
     steps = tuple(
-        _same(step, found.get((step.account, step.user, step.key)), bool(plan.usages) and not usages)
-        or _vanished(step, users.get((step.account, step.user)), policy, now, asked)
+        _unchanged(step, by_key.get((step.account, step.user, step.key)), bool(plan.usages) and not usages)
+        or _missing_user_step(step, users.get((step.account, step.user)), policy, now, overrides)
         for step in plan.steps
     )
     read = {account.id: account for account in fresh.accounts}
     fresh = msgspec.structs.replace(
         fresh,
         steps=tuple(sorted(steps, key=lambda step: (step.account, step.user, step.key))),
-        exempt=tuple(_exempt(plan, fresh, policy, now)),
+        exempt=tuple(_newly_exempt(plan, fresh, policy, now)),
         unread=tuple(sorted({*fresh.unread, *plan.unread}, key=lambda entry: (entry.what, entry.why))),
-        accounts=tuple(_account(account, read, counts) for account in plan.accounts),
+        accounts=tuple(_planned_account(account, read, counts) for account in plan.accounts),
     )
     return planning.seal(msgspec.structs.replace(fresh, notes=planning.notes_on(fresh.steps, policy)))
 
 
-def _same(step: Step, again: Step | None, unbound: bool) -> Step | None:
+def _unchanged(step: Step, again: Step | None, unbound: bool) -> Step | None:
     """The step as it results now, and held where that is another one; None where none results.
 
     `unbound`: the file has usages, and none was read again.
@@ -98,7 +98,7 @@ def _same(step: Step, again: Step | None, unbound: bool) -> Step | None:
         return None
     if again.action == "held":
         if unbound and again.reason in _NO_USAGE:
-            return _hold(
+            return _held_step(
                 again,
                 "usage-unbound",
                 f"{again.why}: the usages in the file are not used, for this state did not make the plan",
@@ -106,20 +106,24 @@ def _same(step: Step, again: Step | None, unbound: bool) -> Step | None:
             )
         return again
     if step.action == "held":
-        return _hold(again, "changed", "the plan holds this key; it could be deactivated now", _PLAN_AGAIN)
+        return _held_step(
+            again, "changed", "the plan holds this key; it could be deactivated now", _PLAN_AGAIN
+        )
     if (again.keep, again.reason) != (step.keep, step.reason):
         why = f"decided anew, {again.keep} stays: [{again.reason}] {again.why}"
-        return _hold(again, "changed", why, _PLAN_AGAIN)
+        return _held_step(again, "changed", why, _PLAN_AGAIN)
     return again
 
 
-def _hold(step: Step, reason: str, why: str, release: str) -> Step:
+def _held_step(step: Step, reason: str, why: str, release: str) -> Step:
     return msgspec.structs.replace(step, action="held", reason=reason, why=why, release=release)
 
 
-def _vanished(step: Step, user: User | None, policy: Policy, now: datetime, asked: Asked) -> Step:
+def _missing_user_step(
+    step: Step, user: User | None, policy: Policy, now: datetime, overrides: Overrides
+) -> Step:
     """Held: of this key there is nothing to decide now."""
-    exempted = exemption_of(step.account, user, policy, now, asked) if user else None
+    exempted = exemption_of(step.account, user, policy, now, overrides) if user else None
     reason, why, release = "changed", "the user no longer exists", _PLAN_AGAIN
     if exempted:
         reason, (why, release) = "exempt", exempt_texts(exempted)
@@ -144,21 +148,21 @@ def _vanished(step: Step, user: User | None, policy: Policy, now: datetime, aske
     )
 
 
-def _exempt(plan: Plan, fresh: Plan, policy: Policy, now: datetime) -> Iterator[Exempted]:
+def _newly_exempt(plan: Plan, fresh: Plan, policy: Policy, now: datetime) -> Iterator[ExemptedUser]:
     """The exempt users that the file names, by what policy says of them, and those found anew."""
     known = {(entry.account, entry.user): entry for entry in fresh.exempt}
     for entry in plan.exempt:
-        found = policy.exemption("two-active-keys", entry.account, entry.user, now)
-        if found:
-            known[entry.account, entry.user] = Exempted(
-                entry.account, entry.user, found.owner, found.reason, found.expires
+        exemption = policy.exemption("two-active-keys", entry.account, entry.user, now)
+        if exemption:
+            known[entry.account, entry.user] = ExemptedUser(
+                entry.account, entry.user, exemption.owner, exemption.reason, exemption.expires
             )
     yield from (entry for _, entry in sorted(known.items()))
 
 
-def _account(
+def _planned_account(
     account: PlannedAccount, read: Mapping[str, PlannedAccount], counts: Mapping[str, int]
 ) -> PlannedAccount:
     """What was read of an account just now: all active keys if they were counted, else those of its steps' users."""
-    found = read.get(account.id) or PlannedAccount(account.id, account.partition, "", 0)
-    return msgspec.structs.replace(found, active_keys=counts.get(account.id, found.active_keys))
+    fresh = read.get(account.id) or PlannedAccount(account.id, account.partition, "", 0)
+    return msgspec.structs.replace(fresh, active_keys=counts.get(account.id, fresh.active_keys))

@@ -20,11 +20,11 @@ from sparekey.service_names import same_service
 _SMTP_SERVICE = "ses"
 _SMTP_USERS = "ses-smtp-user."
 _SESSIONS = "sts"
-_OURS = frozenset({"caller", "caller-unknown"})  # no force overrules these
+_CALLERS_OWN = frozenset({"caller", "caller-unknown"})  # no force overrules these
 # Holds that say why nothing can be done here at all, or what was asked for wrongly.
-_ABOVE_QUARANTINE = _OURS | {"none-left"}
+_OUTRANKS_QUARANTINE = _CALLERS_OWN | {"none-left"}
 # IAM's last use is in steps of 15 minutes or more, so that it may lie before the creation of a key used at once.
-_COARSE = timedelta(hours=1)
+_LAST_USED_RESOLUTION = timedelta(hours=1)
 # What shows whether a key that mints sessions is at work.
 _ASK_USAGE = (
     "; it has shown nothing but sts, or no service: --usage history, archive=PLACE or athena=TABLE"
@@ -33,7 +33,7 @@ _ASK_USAGE = (
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-class Asked(Value, frozen=True):
+class Overrides(Value, frozen=True):
     """What a person overruled: keys named to stay, keys forced out with a reason, old keys allowed.
 
     `never_reactivate` names forced keys that are reactivated by nobody but a person.
@@ -45,10 +45,10 @@ class Asked(Value, frozen=True):
     never_reactivate: tuple[str, ...] = ()
 
 
-NOTHING_ASKED = Asked()
+NO_OVERRIDES = Overrides()
 
 
-class Deactivate(Value, frozen=True, tag="deactivate"):
+class DeactivateKey(Value, frozen=True, tag="deactivate"):
     """This key can be switched off."""
 
     key: str
@@ -57,7 +57,7 @@ class Deactivate(Value, frozen=True, tag="deactivate"):
     evidence: tuple[Evidence, ...] = ()
 
 
-class Held(Value, frozen=True, tag="held"):
+class HeldKey(Value, frozen=True, tag="held"):
     """This key is left alone; `release` says what would let it go."""
 
     key: str
@@ -67,7 +67,7 @@ class Held(Value, frozen=True, tag="held"):
     evidence: tuple[Evidence, ...] = ()
 
 
-Outcome = Deactivate | Held
+Outcome = DeactivateKey | HeldKey
 
 
 class Choice(Value, frozen=True):
@@ -79,7 +79,7 @@ class Choice(Value, frozen=True):
 
 
 # Each hold in one place: its code, why the key is held, and what would release it. docs/safety.md prints it.
-HOLDS: Mapping[str, tuple[str, str]] = {
+HOLD_REASONS: Mapping[str, tuple[str, str]] = {
     "caller": (
         "sparekey is running with credentials of this user",
         "run it with credentials of another identity (a role, or another user)",
@@ -142,26 +142,30 @@ HOLDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-_UNSAID = {"not_read": "nobody asked for it", "used": "it has no date", "unreadable": "no reason was given"}
+_UNREAD_LAST_USE = {
+    "not_read": "nobody asked for it",
+    "used": "it has no date",
+    "unreadable": "no reason was given",
+}
 
 
-class _Hold(Value, frozen=True):
+class _HoldReason(Value, frozen=True):
     """A reason to leave a key, or every key of a user, alone."""
 
     reason: str
     why: str
     release: str
 
-    def on(self, key: str, evidence: tuple[Evidence, ...]) -> Held:
-        return Held(key, self.reason, self.why, self.release, evidence)
+    def for_key(self, key: str, evidence: tuple[Evidence, ...]) -> HeldKey:
+        return HeldKey(key, self.reason, self.why, self.release, evidence)
 
 
-def _hold(reason: str, **told: object) -> _Hold:
-    why, release = HOLDS[reason]
-    return _Hold(reason, why.format(**told), release.format(**told))
+def _hold(reason: str, **values: object) -> _HoldReason:
+    why, release = HOLD_REASONS[reason]
+    return _HoldReason(reason, why.format(**values), release.format(**values))
 
 
-class _Key(Value, frozen=True):
+class _KeyUsage(Value, frozen=True):
     """An active key with all that a decision needs already read.
 
     `due` says that its rotation is due, whatever --keep-old lets it be.
@@ -171,7 +175,7 @@ class _Key(Value, frozen=True):
     key: AccessKey
     created: datetime
     young: bool
-    due: bool
+    due_for_rotation: bool
     settling: bool
     used: bool
     proven: bool
@@ -187,20 +191,21 @@ def choose(
     policy: Policy,
     now: datetime,
     *,
-    asked: Asked,
+    overrides: Overrides,
     caller: Caller,
     usages: Mapping[str, Usage],
 ) -> Choice | None:
     """Decide on one user whose keys were listed; None where fewer than two keys are active."""
-    choice = _choose(account, user, policy, now, asked, caller, usages)
+    choice = _choose(account, user, policy, now, overrides, caller, usages)
     if choice is not None and user.quarantine:
-        choice = _quarantined(choice, user, now)
+        choice = _with_quarantine_hold(choice, user, now)
     if choice is None or not policy.require_probe or policy.probed(account, user.name):
         return choice
     # Policy wants somebody to notice a breakage, whatever a person forces.
     unprobed = _hold("no-probe")
     outcomes = (
-        one if isinstance(one, Held) else unprobed.on(one.key, one.evidence) for one in choice.outcomes
+        outcome if isinstance(outcome, HeldKey) else unprobed.for_key(outcome.key, outcome.evidence)
+        for outcome in choice.outcomes
     )
     return Choice(choice.user, choice.keep, tuple(outcomes))
 
@@ -210,25 +215,25 @@ def _choose(
     user: User,
     policy: Policy,
     now: datetime,
-    asked: Asked,
+    overrides: Overrides,
     caller: Caller,
     usages: Mapping[str, Usage],
 ) -> Choice | None:
     active = tuple(sorted(user.active_keys, key=_order))
     if len(active) < 2:
         return None
-    hold = _hold_on_user(account, user, active, policy, asked, caller)
-    keys = hold or _classify(active, policy, now, asked, usages)
-    if isinstance(keys, _Hold):
-        return _held_whole(user.name, active, keys, asked, now)
-    kept = _kept(keys, policy, now, asked, usages)
-    if isinstance(kept, _Hold):
-        return _held_whole(user.name, active, kept, asked, now)
-    outcomes = _decide(keys, kept, policy, now, asked, usages)
+    hold = _hold_on_user(account, user, active, policy, overrides, caller)
+    keys = hold or _classify(active, policy, now, overrides, usages)
+    if isinstance(keys, _HoldReason):
+        return _hold_all(user.name, active, keys, overrides, now)
+    kept = _select_kept(keys, policy, now, overrides, usages)
+    if isinstance(kept, _HoldReason):
+        return _hold_all(user.name, active, kept, overrides, now)
+    outcomes = _decide(keys, kept, policy, now, overrides, usages)
     return Choice(user.name, kept.id, tuple(sorted(outcomes, key=lambda outcome: outcome.key)))
 
 
-def _quarantined(choice: Choice, user: User, now: datetime) -> Choice:
+def _with_quarantine_hold(choice: Choice, user: User, now: datetime) -> Choice:
     """Hold the keys of a user whom AWS has quarantined, or may have, but those that a person retires.
 
     Which key leaked is not known: no key is kept for being used, none is let go for being idle.
@@ -238,19 +243,25 @@ def _quarantined(choice: Choice, user: User, now: datetime) -> Choice:
     else:
         policies = ", ".join(user.quarantine)
         hold, fact = _hold("quarantined", policies=policies), f"{policies} is attached to {user.name}"
-    told = (Evidence("iam:ListEntitiesForPolicy", fact),)
-    if any(isinstance(one, Held) and one.reason in _ABOVE_QUARANTINE for one in choice.outcomes):
+    evidence = (Evidence("iam:ListEntitiesForPolicy", fact),)
+    if any(
+        isinstance(outcome, HeldKey) and outcome.reason in _OUTRANKS_QUARANTINE for outcome in choice.outcomes
+    ):
         return choice
-    if not any(isinstance(one, Deactivate) and one.reason == "forced" for one in choice.outcomes):
+    if not any(
+        isinstance(outcome, DeactivateKey) and outcome.reason == "forced" for outcome in choice.outcomes
+    ):
         keys = sorted(user.active_keys, key=_order)
         return Choice(
-            user.name, None, tuple(hold.on(key.id, facts(key, now) + told) for key in keys if key.id)
+            user.name,
+            None,
+            tuple(hold.for_key(key.id, key_evidence(key, now) + evidence) for key in keys if key.id),
         )
     outcomes = (
-        one
-        if isinstance(one, Deactivate) and one.reason == "forced"
-        else hold.on(one.key, one.evidence + told)
-        for one in choice.outcomes
+        outcome
+        if isinstance(outcome, DeactivateKey) and outcome.reason == "forced"
+        else hold.for_key(outcome.key, outcome.evidence + evidence)
+        for outcome in choice.outcomes
     )
     return Choice(choice.user, choice.keep, tuple(outcomes))
 
@@ -260,8 +271,13 @@ def _order(key: AccessKey) -> str:
 
 
 def _hold_on_user(
-    account: str, user: User, active: tuple[AccessKey, ...], policy: Policy, asked: Asked, caller: Caller
-) -> _Hold | None:
+    account: str,
+    user: User,
+    active: tuple[AccessKey, ...],
+    policy: Policy,
+    overrides: Overrides,
+    caller: Caller,
+) -> _HoldReason | None:
     """Step 5 where it concerns the user; and one key stays, whatever is forced."""
     listed = user.keys if isinstance(user.keys, tuple) else active
     match caller.protects(account, user.name, [key.id for key in listed]):
@@ -269,7 +285,7 @@ def _hold_on_user(
             return _hold("caller")
         case "caller-unknown":
             return _hold("caller-unknown", unknown="; ".join(caller.unknown))
-    if all(key.id in asked.force for key in active):
+    if all(key.id in overrides.force for key in active):
         return _hold("none-left")
     rotator = policy.rotator(account, user.name)
     if rotator:
@@ -280,8 +296,12 @@ def _hold_on_user(
 
 
 def _classify(
-    active: tuple[AccessKey, ...], policy: Policy, now: datetime, asked: Asked, usages: Mapping[str, Usage]
-) -> list[_Key] | _Hold:
+    active: tuple[AccessKey, ...],
+    policy: Policy,
+    now: datetime,
+    overrides: Overrides,
+    usages: Mapping[str, Usage],
+) -> list[_KeyUsage] | _HoldReason:
     """Name each key young, settling, used, proven; newest first. What was not read holds the user."""
     keys = []
     for key in active:
@@ -292,32 +312,35 @@ def _classify(
         last_used = key.last_used
         undated = last_used.state == "used" and last_used.at is None
         if undated or last_used.state in ("not_read", "unreadable"):
-            return _hold("last-use-unread", key=key.id, error=last_used.why or _UNSAID[last_used.state])
-        if last_used.at is not None and last_used.at < key.created - _COARSE:
+            return _hold(
+                "last-use-unread", key=key.id, error=last_used.why or _UNREAD_LAST_USE[last_used.state]
+            )
+        if last_used.at is not None and last_used.at < key.created - _LAST_USED_RESOLUTION:
             return _hold(
                 "impossible-times", key=key.id, used=moment(last_used.at), created=moment(key.created)
             )
         age = now - key.created
-        told = last_used.at is not None and now - last_used.at < policy.quiet
+        recently_used = last_used.at is not None and now - last_used.at < policy.quiet
         usage = usages.get(key.id)
         # IAM's last use is late: what a usage source saw is a use as well.
         seen = usage is not None and usage.last_seen is not None and now - usage.last_seen < policy.quiet
         keys.append(
-            _Key(
+            _KeyUsage(
                 id=key.id,
                 key=key,
                 created=key.created,
-                young=age < policy.max_key_age or asked.keep_old,
-                due=age >= policy.max_key_age,
+                young=age < policy.max_key_age or overrides.keep_old,
+                due_for_rotation=age >= policy.max_key_age,
                 settling=age < policy.settle,
-                used=told or seen,
-                proven=(told and last_used.service not in (None, _SESSIONS)) or _works(usage, policy, now),
+                used=recently_used or seen,
+                proven=(recently_used and last_used.service not in (None, _SESSIONS))
+                or _is_working(usage, policy, now),
             )
         )
     return sorted(keys, key=lambda key: (key.created, key.id), reverse=True)
 
 
-def _works(usage: Usage | None, policy: Policy, now: datetime) -> bool:
+def _is_working(usage: Usage | None, policy: Policy, now: datetime) -> bool:
     """Whether a usage source saw more than the minting of sessions: that proves a login, not an application."""
     return usage is not None and any(
         use.service != _SESSIONS and use.calls > use.errors and now - use.last_seen < policy.quiet
@@ -326,12 +349,12 @@ def _works(usage: Usage | None, policy: Policy, now: datetime) -> bool:
     )
 
 
-def _kept(
-    keys: list[_Key], policy: Policy, now: datetime, asked: Asked, usages: Mapping[str, Usage]
-) -> _Key | _Hold:
+def _select_kept(
+    keys: list[_KeyUsage], policy: Policy, now: datetime, overrides: Overrides, usages: Mapping[str, Usage]
+) -> _KeyUsage | _HoldReason:
     """Steps 1 to 4 and 6: the key that stays, or a hold on the whole user."""
-    named = [key for key in keys if key.id in asked.keep]
-    candidates = [key for key in keys if key.id not in asked.force]
+    named = [key for key in keys if key.id in overrides.keep]
+    candidates = [key for key in keys if key.id not in overrides.force]
     young = [key for key in candidates if key.young]
     proven = [key for key in young if key.proven]
     if len(named) > 1:
@@ -349,12 +372,17 @@ def _kept(
     return young[0]
 
 
-def _settling(key: _Key, policy: Policy, now: datetime) -> _Hold:
+def _settling(key: _KeyUsage, policy: Policy, now: datetime) -> _HoldReason:
     return _hold("settling", key=key.id, age=span(now - key.created), settle=policy.settle)
 
 
 def _decide(
-    keys: list[_Key], keep: _Key, policy: Policy, now: datetime, asked: Asked, usages: Mapping[str, Usage]
+    keys: list[_KeyUsage],
+    keep: _KeyUsage,
+    policy: Policy,
+    now: datetime,
+    overrides: Overrides,
+    usages: Mapping[str, Usage],
 ) -> list[Outcome]:
     """An outcome for each key beside the one that stays; each says so where that one is due itself."""
     seen = any(key.used for key in keys)
@@ -362,22 +390,22 @@ def _decide(
     for key in keys:
         if key.id == keep.id:
             continue
-        evidence = facts(keep.key, now) + facts(key.key, now)
+        evidence = key_evidence(keep.key, now) + key_evidence(key.key, now)
         outcome = (
-            _forced(key.id, asked, evidence)
-            if key.id in asked.force
-            else _judge(key, keep, seen, policy, now, usages, evidence)
+            _forced_outcome(key.id, overrides, evidence)
+            if key.id in overrides.force
+            else _judge_key(key, keep, seen, policy, now, usages, evidence)
         )
-        if keep.due:
+        if keep.due_for_rotation:
             due = f"; {keep.id} is {span(now - keep.created)} old: its rotation is still due"
             outcome = msgspec.structs.replace(outcome, why=outcome.why + due)
         outcomes.append(outcome)
     return outcomes
 
 
-def _judge(
-    key: _Key,
-    keep: _Key,
+def _judge_key(
+    key: _KeyUsage,
+    keep: _KeyUsage,
     seen: bool,
     policy: Policy,
     now: datetime,
@@ -386,42 +414,44 @@ def _judge(
 ) -> Outcome:
     """What becomes of one key beside the one that stays; `seen` where any key of the user was used."""
     if same_service(key.key.last_used.service or "", _SMTP_SERVICE):
-        return _hold("smtp", key=key.id).on(key.id, evidence)
+        return _hold("smtp", key=key.id).for_key(key.id, evidence)
     if key.settling:
-        return _settling(key, policy, now).on(key.id, evidence)
+        return _settling(key, policy, now).for_key(key.id, evidence)
     if key.idle:
         why = f"not used in {policy.quiet}" + (f", while {keep.id} is" if keep.used else "")
         if not seen:
             why = (
                 f"no use of any key of this user was seen in {policy.quiet}; {keep.id} is the one that stays"
             )
-        return Deactivate(key.id, "idle", why, evidence)
-    verdict = cutover.moved(key.key, keep.key, usages, policy, now)
+        return DeactivateKey(key.id, "idle", why, evidence)
+    verdict = cutover.have_consumers_moved(key.key, keep.key, usages, policy, now)
     match verdict:
-        case cutover.Moved(why=why, evidence=shown):
-            return Deactivate(key.id, "cutover", why, evidence + shown)
-        case cutover.NotMoved(reason=reason, why=why, release=release, evidence=shown):
-            return Held(key.id, reason, why, release, evidence + shown)
+        case cutover.ConsumersMoved(why=why, evidence=shown):
+            return DeactivateKey(key.id, "cutover", why, evidence + shown)
+        case cutover.ConsumersNotMoved(reason=reason, why=why, release=release, evidence=shown):
+            return HeldKey(key.id, reason, why, release, evidence + shown)
         case _:
             assert_never(verdict)
 
 
-def _forced(key: str, asked: Asked, evidence: tuple[Evidence, ...]) -> Deactivate:
-    because = asked.force[key]
-    told = Evidence("--force", f"a person retires this key because: {because}", key)
-    return Deactivate(key, "forced", f"forced: {because}", (*evidence, told))
+def _forced_outcome(key: str, overrides: Overrides, evidence: tuple[Evidence, ...]) -> DeactivateKey:
+    because = overrides.force[key]
+    evidence_item = Evidence("--force", f"a person retires this key because: {because}", key)
+    return DeactivateKey(key, "forced", f"forced: {because}", (*evidence, evidence_item))
 
 
-def _held_whole(user: str, active: tuple[AccessKey, ...], hold: _Hold, asked: Asked, now: datetime) -> Choice:
+def _hold_all(
+    user: str, active: tuple[AccessKey, ...], hold: _HoldReason, overrides: Overrides, now: datetime
+) -> Choice:
     """Hold every key; step 6: a forced key still goes if one that works stays, unless it may be the caller's."""
-    forced = {key.id for key in active if key.id in asked.force and key.status == ACTIVE}
+    forced = {key.id for key in active if key.id in overrides.force and key.status == ACTIVE}
     rest = [key for key in active if key.id and key.id not in forced and key.status == ACTIVE]
     keep = None
-    if forced and rest and hold.reason not in _OURS:
+    if forced and rest and hold.reason not in _CALLERS_OWN:
         keep = max(
             rest,
             key=lambda key: (
-                key.id in asked.keep,
+                key.id in overrides.keep,
                 key.last_used.at or _LONG_AGO,
                 key.created or _LONG_AGO,
                 _order(key),
@@ -432,13 +462,15 @@ def _held_whole(user: str, active: tuple[AccessKey, ...], hold: _Hold, asked: As
         if key.id is None or key is keep:
             continue
         if keep and key.id in forced:
-            outcomes.append(_forced(key.id, asked, facts(keep, now) + facts(key, now)))
+            outcomes.append(
+                _forced_outcome(key.id, overrides, key_evidence(keep, now) + key_evidence(key, now))
+            )
         else:
-            outcomes.append(hold.on(key.id, facts(key, now)))
+            outcomes.append(hold.for_key(key.id, key_evidence(key, now)))
     return Choice(user, keep.id if keep else None, tuple(outcomes))
 
 
-def facts(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
+def key_evidence(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
     """What IAM says of one key, as evidence."""
     name = key.id or ""
     age = f", {span(now - key.created)} old" if key.created else ""
@@ -447,7 +479,7 @@ def facts(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
     match used.state:
         case "used":
             ago = f" {span(now - used.at)} ago" if used.at else ""
-            text = f"last used{ago} for {cutover.place(used)}"
+            text = f"last used{ago} for {cutover.service_and_region(used)}"
         case "never":
             text = "never used"
         case "not_read":

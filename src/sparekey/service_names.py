@@ -125,10 +125,10 @@ workmail workmailmessageflow workspaces workspaces-instances workspaces-web xray
 """
 
 
-def same_service(one: str, other: str) -> bool:
+def same_service(first: str, second: str) -> bool:
     """Whether two names are names of one service."""
-    one, other = one.lower(), other.lower()
-    return one == other or bool(_services().get(one, frozenset()) & _services().get(other, frozenset()))
+    first, second = first.lower(), second.lower()
+    return first == second or bool(_services().get(first, frozenset()) & _services().get(second, frozenset()))
 
 
 def is_known(name: str) -> bool:
@@ -139,8 +139,8 @@ def is_known(name: str) -> bool:
 @cache
 def _services() -> dict[str, frozenset[int]]:
     """The numbers of the services that go by each name."""
-    found: dict[str, set[int]] = defaultdict(set)
+    by_name: dict[str, set[int]] = defaultdict(set)
     for number, names in enumerate([*(word.split("=") for word in _TABLE.split()), *_MORE]):
         for name in names:
-            found[name].add(number)
-    return {name: frozenset(numbers) for name, numbers in found.items()}
+            by_name[name].add(number)
+    return {name: frozenset(numbers) for name, numbers in by_name.items()}

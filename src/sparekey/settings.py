@@ -20,13 +20,13 @@ from sparekey.runs import change_windows
 POLICY_FILE = "sparekey.toml"
 
 
-class NoHomeError(BadInputError):
+class NoStateDirectoryError(BadInputError):
     """There is no state directory: none is named, and the user has no home directory."""
 
     default_hint = "Set SPAREKEY_HOME to a directory of your own; nothing was read or changed."
 
 
-def home() -> Path:
+def state_directory() -> Path:
     """The state directory: SPAREKEY_HOME, else the platform's own. It need not exist yet. Raises NoHomeError."""
     named = os.environ.get("SPAREKEY_HOME")
     try:
@@ -38,9 +38,11 @@ def home() -> Path:
             path = user_state_path("sparekey")
     except (OSError, RuntimeError) as error:
         what = f"SPAREKEY_HOME ({named}) names no directory" if named else "there is no state directory"
-        raise NoHomeError(f"{what}: {error}") from error
+        raise NoStateDirectoryError(f"{what}: {error}") from error
     if not path.is_absolute() or (not named and "~" in path.parts):
-        raise NoHomeError(f"there is no state directory: this user has no home directory, and {path} is none")
+        raise NoStateDirectoryError(
+            f"there is no state directory: this user has no home directory, and {path} is none"
+        )
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -52,7 +54,7 @@ def home() -> Path:
 
 def policy_file(config: Path | None) -> Path:
     """The file that the policy is read from; it need not exist."""
-    return config or home() / POLICY_FILE
+    return config or state_directory() / POLICY_FILE
 
 
 class Setting(Value, frozen=True):
@@ -82,26 +84,26 @@ def settings(config: Path | None) -> tuple[Setting, ...]:
         for table, probe in zip(policy.probes, probes.parse(policy.probes), strict=True)
     ]
     plain["mutelist"] = msgspec.to_builtins(content.get("mutelist", []))
-    found: list[Setting] = []
+    rows: list[Setting] = []
     for name, value in plain.items():
-        given = content.get(name)
+        configured = content.get(name)
         if not value or not isinstance(value, list | tuple) or not isinstance(value[0], dict):
-            found.append(Setting(name, value, "default" if given is None else source))
+            rows.append(Setting(name, value, "default" if configured is None else source))
             continue
         for index, entry in enumerate(value):
-            own = given[index] if given and index < len(given) else None
-            file = source if own is not None else lists[index - len(given or ())]
+            own = configured[index] if configured and index < len(configured) else None
+            file = source if own is not None else lists[index - len(configured or ())]
             for field, inner in entry.items():
                 origin = file if own is None or field in own else "default"
-                found.append(Setting(f"{name}[{index + 1}].{field}", inner, origin))
-    return tuple(found)
+                rows.append(Setting(f"{name}[{index + 1}].{field}", inner, origin))
+    return tuple(rows)
 
 
 def _load(config: Path | None) -> tuple[Policy, Mapping[str, Any], tuple[str, ...]]:
     """The policy, what stands in its file, and for each exemption of a mutelist the file it is from."""
     try:
         path = policy_file(config)
-    except NoHomeError:
+    except NoStateDirectoryError:
         if os.environ.get("SPAREKEY_HOME"):
             raise
         return Policy(), {}, ()
@@ -118,7 +120,7 @@ def _load(config: Path | None) -> tuple[Policy, Mapping[str, Any], tuple[str, ..
         _check(policy)
     except FieldError as error:
         raise error.within(str(path)) from error
-    imported = _mutelists(policy, path)
+    imported = _load_mutelists(policy, path)
     everything = structs.replace(
         policy, exempt=policy.exempt + tuple(entry for _, entry in imported), mutelist=()
     )
@@ -146,14 +148,14 @@ def _check(policy: Policy) -> None:
     probes.parse(policy.probes)
     for number, window in enumerate(policy.windows, 1):
         try:
-            change_windows.check(window, datetime.now(UTC).date())
+            change_windows.check_window(window, datetime.now(UTC).date())
         except BadInputError as error:
             raise FieldError("windows", f"entry {number}: {error.message}", error.hint) from error
 
 
-def _mutelists(policy: Policy, path: Path) -> list[tuple[str, Exemption]]:
+def _load_mutelists(policy: Policy, path: Path) -> list[tuple[str, Exemption]]:
     """What the policy's mutelists come to: each exemption with the file it is from."""
-    found: list[tuple[str, Exemption]] = []
+    exemptions: list[tuple[str, Exemption]] = []
     for index, entry in enumerate(policy.mutelist):
         file = path.parent / entry.file
         try:
@@ -166,5 +168,5 @@ def _mutelists(policy: Policy, path: Path) -> list[tuple[str, Exemption]]:
             exempt = prowler_mutelist.parse(text, until=entry.until, owner=entry.owner).exempt
         except PolicyError as error:
             raise PolicyError(f"{file}: {error.message}", error.hint) from error
-        found += ((str(file), one) for one in exempt)
-    return found
+        exemptions += ((str(file), exemption) for exemption in exempt)
+    return exemptions

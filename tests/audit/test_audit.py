@@ -12,7 +12,7 @@ import pytest
 from sparekey.audit import (
     AccountDone,
     AccountStarted,
-    Event,
+    AuditEvent,
     InterruptedAuditError,
     NeedLastUse,
     ReadMode,
@@ -20,10 +20,10 @@ from sparekey.audit import (
     audit,
     read_user,
 )
-from sparekey.aws.credential_report import CredentialReport, Row, Slot
+from sparekey.aws.credential_report import CredentialReport, ReportRow, ReportSlot
 from sparekey.aws.errors import AwsError, DeniedError, ExpiredCredentialsError, NotFoundError
-from sparekey.aws.event_history import Changes
-from sparekey.aws.gateway import Summary
+from sparekey.aws.event_history import KeyChanges
+from sparekey.aws.gateway import IamSummary
 from sparekey.model import (
     NEVER_USED,
     NOT_READ,
@@ -63,7 +63,7 @@ class FakeAccount:
     """An account in memory; a value that is an error is raised."""
 
     partition = "aws"
-    width = 4
+    max_in_flight = 4
 
     def __init__(self, account_id: str, users: dict[str, list[AccessKey] | AwsError] | AwsError) -> None:
         self.account_id = account_id
@@ -72,33 +72,35 @@ class FakeAccount:
         self.uses: dict[str, LastUsed | AwsError] = {}
         self.root: int | AwsError = 0
         self.report: CredentialReport | AwsError = CredentialReport(NOW - timedelta(hours=2), ())
-        self.changed: Changes | AwsError = Changes(frozenset())
+        self.changed: KeyChanges | AwsError = KeyChanges(frozenset())
         self.leaked: list[Quarantined] | AwsError = []
         self.listed: list[str] = []
         self.released = 0
 
-    def release(self) -> None:
+    def close(self) -> None:
         self.released += 1
 
     def alias(self) -> str:
         return f"acme-{self.account_id}"
 
-    def summary(self) -> Summary:
+    def summary(self) -> IamSummary:
         if isinstance(self.root, AwsError):
             raise self.root
-        return Summary(users=0 if isinstance(self.users, AwsError) else len(self.users), root_keys=self.root)
+        return IamSummary(
+            user_count=0 if isinstance(self.users, AwsError) else len(self.users), root_keys=self.root
+        )
 
     def credential_report(self) -> CredentialReport:
         if isinstance(self.report, AwsError):
             raise self.report
         return self.report
 
-    def quarantined(self) -> list[Quarantined]:
+    def quarantined_users(self) -> list[Quarantined]:
         if isinstance(self.leaked, AwsError):
             raise self.leaked
         return self.leaked
 
-    def key_changes(self, since: datetime) -> Changes:
+    def key_changes(self, since: datetime) -> KeyChanges:
         self.asked_since = since
         if isinstance(self.changed, AwsError):
             raise self.changed
@@ -126,7 +128,7 @@ class FakeAccount:
         return use
 
 
-def read(*accounts: FakeAccount, on_event: Callable[[Event], None] = lambda _: None) -> Snapshot:
+def read(*accounts: FakeAccount, on_event: Callable[[AuditEvent], None] = lambda _: None) -> Snapshot:
     return audit(accounts, FakeClock(), caller=CALLER, workers=4, on_event=on_event)
 
 
@@ -295,7 +297,7 @@ def test_a_user_too_new_to_be_seen_everywhere_is_looked_for_again() -> None:
 
 
 def test_events_tell_the_progress() -> None:
-    events: list[Event] = []
+    events: list[AuditEvent] = []
     read(
         FakeAccount("111111111111", {"a": [], "b": []}),
         FakeAccount("222222222222", {}),
@@ -311,7 +313,7 @@ def test_no_more_calls_run_at_once_than_the_account_can_bear() -> None:
     lock, running, most = threading.Lock(), 0, 0
 
     class Narrow(FakeAccount):
-        width = 2
+        max_in_flight = 2
 
         def list_keys(self, user: str) -> tuple[AccessKey, ...]:
             nonlocal running, most
@@ -336,7 +338,7 @@ def test_ctrl_c_ends_with_what_was_covered_and_never_calls_it_whole() -> None:
             stuck.wait()
             yield from super().list_users()
 
-    def interrupt(event: Event) -> None:
+    def interrupt(event: AuditEvent) -> None:
         if isinstance(event, AccountDone):
             raise KeyboardInterrupt
 
@@ -388,7 +390,7 @@ def test_credentials_that_expire_midway_end_the_account_and_not_each_user() -> N
 
 
 @pytest.mark.parametrize(
-    "lost_at", ["alias", "summary", "list_users", "credential_report", "key_changes", "quarantined"]
+    "lost_at", ["alias", "summary", "list_users", "credential_report", "key_changes", "quarantined_users"]
 )
 def test_credentials_lost_at_any_point_make_the_account_unreadable(lost_at: str) -> None:
     expired = ExpiredCredentialsError("expired", code="ExpiredToken", action="iam:X")
@@ -472,15 +474,15 @@ GENERATED = NOW - timedelta(hours=2)
 USED = LastUsed("used", NOW - timedelta(days=3), "s3", "us-east-1")
 
 
-def slot(*, active: bool = True, age: int = 10, used: LastUsed = USED) -> Slot:
-    return Slot(active, NOW - timedelta(days=age), used)
+def slot(*, active: bool = True, age: int = 10, used: LastUsed = USED) -> ReportSlot:
+    return ReportSlot(active, NOW - timedelta(days=age), used)
 
 
-def row(name: str, *slots: Slot, whole: bool = True) -> Row:
-    return Row(name, f"arn:aws:iam::111111111111:user/{name}", NOW, slots, whole)
+def row(name: str, *slots: ReportSlot, whole: bool = True) -> ReportRow:
+    return ReportRow(name, f"arn:aws:iam::111111111111:user/{name}", NOW, slots, whole)
 
 
-def reported(users: dict[str, list[AccessKey] | AwsError], *rows: Row) -> FakeAccount:
+def reported(users: dict[str, list[AccessKey] | AwsError], *rows: ReportRow) -> FakeAccount:
     account = FakeAccount("111111111111", users)
     account.report = CredentialReport(GENERATED, rows)
     return account
@@ -511,7 +513,7 @@ def test_the_report_tells_of_everybody_and_only_those_who_matter_are_listed() ->
         row("quiet", slot(), slot(active=False)),
         row("keyless"),
     )
-    account.changed = Changes(frozenset({"changed"}))
+    account.changed = KeyChanges(frozenset({"changed"}))
     read = by_report(account)
     assert sorted(account.listed) == ["changed", "many", "spare"]
     assert (read.read_by, read.history) == ("report", None)
@@ -525,7 +527,7 @@ def test_the_report_tells_of_everybody_and_only_those_who_matter_are_listed() ->
 
 def test_a_report_older_than_the_change_is_not_believed() -> None:
     account = reported({"app": [key("A1"), key("A2")]}, row("app", slot()))
-    account.changed = Changes(frozenset({"app"}))
+    account.changed = KeyChanges(frozenset({"app"}))
     read = by_report(account)
     assert not isinstance(read.users, Unreadable)
     assert len(read.users[0].active_keys) == 2
@@ -541,8 +543,8 @@ def test_where_the_history_is_denied_the_answer_is_as_of_the_report_and_says_so(
     assert assess(Snapshot(NOW, CALLER, (read,)), Policy(), NOW).coverage.accounts_as_of == 1
 
 
-@pytest.mark.parametrize("changed", [Changes(frozenset({"new"})), Changes(frozenset(), untold=1)])
-def test_a_change_of_nobody_known_has_the_account_listed_afresh(changed: Changes) -> None:
+@pytest.mark.parametrize("changed", [KeyChanges(frozenset({"new"})), KeyChanges(frozenset(), incomplete=1)])
+def test_a_change_of_nobody_known_has_the_account_listed_afresh(changed: KeyChanges) -> None:
     account = reported({"app": [key("A1")], "new": [key("B1"), key("B2")]}, row("app", slot()))
     account.changed = changed
     read = by_report(account)
@@ -553,15 +555,15 @@ def test_a_change_of_nobody_known_has_the_account_listed_afresh(changed: Changes
 
 def test_a_new_name_or_path_after_the_report_has_the_account_listed_afresh() -> None:
     account = reported({"new": [key("A1"), key("A2")]}, row("old", slot(), slot()))
-    account.changed = Changes(frozenset(), renamed=1)
+    account.changed = KeyChanges(frozenset(), renamed=1)
     read = by_report(account)
     assert (read.read_by, read.as_of, read.history) == ("list", NOW, None)
     assert not isinstance(read.users, Unreadable)
     assert [user.name for user in read.users] == ["new"]
 
 
-@pytest.mark.parametrize("history", [Changes(frozenset()), DENIED])
-def test_a_row_whose_user_is_not_found_has_the_account_listed_afresh(history: Changes | AwsError) -> None:
+@pytest.mark.parametrize("history", [KeyChanges(frozenset()), DENIED])
+def test_a_row_whose_user_is_not_found_has_the_account_listed_afresh(history: KeyChanges | AwsError) -> None:
     """The event of a rename comes late, or the history is denied."""
     account = Renaming({"new": [key("A1"), key("A2")], "web": [key("W1")]})
     account.report = CredentialReport(GENERATED, (row("old", slot(), slot()), row("web", slot(age=10))))

@@ -5,8 +5,8 @@ from itertools import count
 
 import pytest
 
-from sparekey.aws.errors import AwsError, BadAnswerError, NotFoundError
-from sparekey.aws.http_pool import CutError, Response
+from sparekey.aws.errors import AwsError, MalformedResponseError, NotFoundError
+from sparekey.aws.http_pool import ConnectionLostError, HttpResponse
 from sparekey.model import NEVER_USED, LastUsed
 from support.scripted_aws import ACCOUNT, ScriptedAws, failure, key_xml, ok, own_account, page, user_xml
 
@@ -21,8 +21,8 @@ def test_users_come_from_all_pages_even_short_ones() -> None:
         ("bob", f"arn:aws:iam::{ACCOUNT}:user/team/bob"),
         ("zoë", f"arn:aws:iam::{ACCOUNT}:user/zoë"),
     ]
-    assert [asked.get("Marker") for asked in aws.asked[1:]] == [None, "a", "b"]
-    assert {asked["MaxItems"] for asked in aws.asked[1:]} == {"1000"}
+    assert [asked.get("Marker") for asked in aws.call_names[1:]] == [None, "a", "b"]
+    assert {asked["MaxItems"] for asked in aws.call_names[1:]} == {"1000"}
 
 
 def test_keys_come_from_all_pages() -> None:
@@ -32,7 +32,7 @@ def test_keys_come_from_all_pages() -> None:
     keys = own_account(aws).list_keys("ann")
     assert [(key.id, key.active) for key in keys] == [("AKIA1", True), ("AKIA2", True), ("AKIA3", False)]
     assert keys[0].created == datetime(2026, 1, 1, tzinfo=UTC)
-    assert aws.asked[-1] | {"Version": ""} == {
+    assert aws.call_names[-1] | {"Version": ""} == {
         "Action": "ListAccessKeys",
         "Version": "",
         "UserName": "ann",
@@ -60,29 +60,29 @@ def test_only_who_is_called_exactly_so_is_meant() -> None:
     ],
 )
 def test_an_answer_that_is_not_whole_is_an_error(inner: str) -> None:
-    with pytest.raises(BadAnswerError):
+    with pytest.raises(MalformedResponseError):
         own_account(ScriptedAws(ListAccessKeys=[ok("ListAccessKeys", inner)])).list_keys("ann")
 
 
 def test_markers_that_lead_in_a_circle_are_an_error() -> None:
-    def answer(asked: dict[str, str]) -> Response:
+    def answer(asked: dict[str, str]) -> HttpResponse:
         following = {"": "a", "a": "b", "b": "a"}[asked.get("Marker", "")]
         return ok("ListUsers", page("Users", user_xml("ann"), marker=following))
 
-    with pytest.raises(BadAnswerError, match="pages of iam:ListUsers lead in a circle"):
+    with pytest.raises(MalformedResponseError, match="pages of iam:ListUsers lead in a circle"):
         list(own_account(ScriptedAws(ListUsers=answer)).list_users())
 
 
 def test_pages_without_an_end_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparekey.aws.paging._MOST", 20)
+    monkeypatch.setattr("sparekey.aws.paging._MAX_PAGES", 20)
     numbers = count()
     aws = ScriptedAws(ListUsers=lambda _: ok("ListUsers", page("Users", "", marker=f"m{next(numbers)}")))
-    with pytest.raises(BadAnswerError, match="goes on after 20 pages"):
+    with pytest.raises(MalformedResponseError, match="goes on after 20 pages"):
         list(own_account(aws).list_users())
     assert aws.count("ListUsers") == 21
 
 
-def _used(inner: str) -> Response:
+def _used(inner: str) -> HttpResponse:
     return ok(
         "GetAccessKeyLastUsed", f"<UserName>ann</UserName><AccessKeyLastUsed>{inner}</AccessKeyLastUsed>"
     )
@@ -103,15 +103,15 @@ def test_last_use_is_a_time_or_never() -> None:
 @pytest.mark.parametrize(
     "answer", [_used("<ServiceName>s3</ServiceName>"), ok("GetAccessKeyLastUsed", "<UserName>ann</UserName>")]
 )
-def test_half_an_answer_is_not_never_used(answer: Response) -> None:
-    with pytest.raises(BadAnswerError):
+def test_half_an_answer_is_not_never_used(answer: HttpResponse) -> None:
+    with pytest.raises(MalformedResponseError):
         own_account(ScriptedAws(GetAccessKeyLastUsed=[answer])).last_used("AKIA1")
 
 
 def test_the_one_write_names_user_key_and_status() -> None:
     aws = ScriptedAws(UpdateAccessKey=[ok("UpdateAccessKey")])
     assert own_account(aws).set_status("ann", "AKIA1", "Inactive") == "req-UpdateAccessKey"
-    assert aws.asked[-1] | {"Version": ""} == {
+    assert aws.call_names[-1] | {"Version": ""} == {
         "Action": "UpdateAccessKey",
         "Version": "",
         "UserName": "ann",
@@ -126,11 +126,11 @@ def test_the_one_write_names_user_key_and_status() -> None:
         failure("Throttling"),
         failure("RequestTimeout"),
         failure("InternalFailure", 500),
-        CutError("reset", sent=True),
-        CutError("refused", sent=False),
+        ConnectionLostError("reset", sent=True),
+        ConnectionLostError("refused", sent=False),
     ],
 )
-def test_the_one_write_is_sent_once_for_the_turn_may_be_over(trouble: Response | Exception) -> None:
+def test_the_one_write_is_sent_once_for_the_turn_may_be_over(trouble: HttpResponse | Exception) -> None:
     aws = ScriptedAws(UpdateAccessKey=lambda _: trouble)
     with pytest.raises(AwsError):
         own_account(aws).set_status("ann", "AKIA1", "Inactive")

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from sparekey.audit import audit
-from sparekey.aws.accounts import Entry, Selection, Target, by_role, choose, organization, read_file
+from sparekey.aws.accounts import (
+    AccountAccess,
+    SelectedAccounts,
+    Target,
+    by_role,
+    organization_accounts,
+    read_file,
+    select_accounts,
+)
 from sparekey.aws.client import Principal
 from sparekey.aws.errors import (
     ExpiredCredentialsError,
@@ -17,7 +25,7 @@ from sparekey.aws.errors import (
     SessionEndedError,
     UnreachableError,
 )
-from sparekey.aws.http_pool import CutError
+from sparekey.aws.http_pool import ConnectionLostError
 from sparekey.errors import BadInputError
 from sparekey.model import SkippedAccount, Unreadable
 from support.scripted_aws import (
@@ -33,7 +41,7 @@ from support.scripted_aws import (
     user_xml,
 )
 
-ROLE = Entry(role="team/SparekeyAudit", external_id="acme", session_duration=3600)
+ROLE = AccountAccess(role="team/SparekeyAudit", external_id="acme", session_duration=3600)
 OTHER = "222222222222"
 
 
@@ -58,7 +66,7 @@ class Organizations:
         return {items.get(action, "Accounts"): pages[number], **more}
 
 
-def ids(selection: Selection) -> list[str]:
+def ids(selection: SelectedAccounts) -> list[str]:
     return [target.id for target in selection.targets]
 
 
@@ -75,7 +83,7 @@ def test_all_pages_are_read_and_accounts_that_are_not_active_are_named() -> None
             ]
         }
     )
-    found = organization(call, ACCOUNT, "aws-cn", entry=ROLE)
+    found = organization_accounts(call, ACCOUNT, "aws-cn", entry=ROLE)
     assert found.targets == (
         Target(ACCOUNT, "n1"),  # the caller's own account needs no role
         Target(
@@ -101,7 +109,7 @@ def test_a_unit_holds_the_units_below_it() -> None:
             ("ListAccountsForParent", "ou-b"): [[], [told("333333333333")]],
         }
     )
-    assert ids(organization(call, ACCOUNT, "aws", units=["ou-top", "ou-a"], entry=ROLE)) == [
+    assert ids(organization_accounts(call, ACCOUNT, "aws", units=["ou-top", "ou-a"], entry=ROLE)) == [
         OTHER,
         "333333333333",
     ]
@@ -119,7 +127,7 @@ def test_accounts_are_chosen_by_id_name_or_tag() -> None:
     )
 
     def chosen(*include: str, exclude: tuple[str, ...] = ()) -> list[str]:
-        return ids(organization(call, ACCOUNT, "aws", include=include, exclude=exclude, entry=ROLE))
+        return ids(organization_accounts(call, ACCOUNT, "aws", include=include, exclude=exclude, entry=ROLE))
 
     assert chosen("prod-*") == [OTHER, "333333333333"]
     assert chosen("prod-*", exclude=(OTHER,)) == ["333333333333"]
@@ -133,17 +141,24 @@ def test_accounts_are_chosen_by_id_name_or_tag() -> None:
 def test_there_is_no_default_role() -> None:
     call = Organizations({("ListAccounts", ""): [[told(OTHER), told(ACCOUNT)]]})
     with pytest.raises(BadInputError, match=f"which account {OTHER} can be entered") as caught:
-        organization(call, ACCOUNT, "aws", entry=Entry())
+        organization_accounts(call, ACCOUNT, "aws", entry=AccountAccess())
     assert "--role" in caught.value.hint
-    assert ids(organization(call, ACCOUNT, "aws", exclude=[OTHER], entry=Entry())) == [ACCOUNT]
+    assert ids(organization_accounts(call, ACCOUNT, "aws", exclude=[OTHER], entry=AccountAccess())) == [
+        ACCOUNT
+    ]
 
 
 @pytest.mark.parametrize(
-    "entry", [Entry(role="arn:aws:iam::1:role/x"), Entry(external_id="a b"), Entry(session_duration=60)]
+    "entry",
+    [
+        AccountAccess(role="arn:aws:iam::1:role/x"),
+        AccountAccess(external_id="a b"),
+        AccountAccess(session_duration=60),
+    ],
 )
-def test_what_aws_would_refuse_everywhere_is_refused_first(entry: Entry) -> None:
+def test_what_aws_would_refuse_everywhere_is_refused_first(entry: AccountAccess) -> None:
     with pytest.raises(BadInputError):
-        organization(Organizations({}), ACCOUNT, "aws", entry=entry)
+        organization_accounts(Organizations({}), ACCOUNT, "aws", entry=entry)
 
 
 # --- a file ---
@@ -183,7 +198,7 @@ def test_the_file_of_c7n_org_as_it_is(tmp_path: Path) -> None:
     )
     assert second == Target("333333333333", "third", profile="third")
     assert third.roles == ("arn:aws:iam::444444444444:role/Custodian",)
-    assert choose((first, second, third), ["tag:env=prod"], []) == (first,)
+    assert select_accounts((first, second, third), ["tag:env=prod"], []) == (first,)
 
 
 def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
@@ -267,7 +282,7 @@ def test_a_role_is_taken_once_and_again_before_its_session_ends() -> None:
         clock.sleep(wait)
         assert len(list(account.list_users())) == 1
     assert aws.count("AssumeRole") == 2
-    asked = next(asked for asked in aws.asked if asked["Action"] == "AssumeRole")
+    asked = next(asked for asked in aws.call_names if asked["Action"] == "AssumeRole")
     assert (asked["RoleArn"], asked["ExternalId"], asked["DurationSeconds"]) == (
         TARGET.roles[0],
         "acme",
@@ -298,7 +313,7 @@ def test_a_session_is_kept_however_often_the_account_is_entered() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: list(gateway.enter(TARGET).list_users()), range(16)))
     assert aws.count("AssumeRole") == 1
-    gateway.enter(TARGET).release()  # who is done with the account keeps no session
+    gateway.enter(TARGET).close()  # who is done with the account keeps no session
     assert list(gateway.enter(TARGET).list_users()) == []
     assert aws.count("AssumeRole") == 2
 
@@ -334,7 +349,7 @@ def test_a_call_of_an_ended_session_does_not_drop_the_next_one() -> None:
     )
     assert credentials.get_frozen_credentials().access_key == "ASIAOLD"
     for _ in range(2):
-        credentials.drop("ASIAOLD")
+        credentials.discard("ASIAOLD")
         assert credentials.get_frozen_credentials().access_key == "ASIANEW"
 
 
@@ -391,7 +406,7 @@ def test_an_account_that_could_not_be_entered_is_tried_again_after_a_while() -> 
 
 def test_an_account_that_could_not_be_reached_is_tried_again_at_once() -> None:
     aws = ScriptedAws(
-        AssumeRole=[*[CutError("cut off", sent=True)] * 3, ok("AssumeRole", assumed())],
+        AssumeRole=[*[ConnectionLostError("cut off", sent=True)] * 3, ok("AssumeRole", assumed())],
         ListUsers=lambda _: ok("ListUsers", page("Users", "")),
     )
     account = connect(aws).enter(TARGET)

@@ -8,7 +8,7 @@ from moto.server import ThreadedMotoServer
 
 from sparekey.audit import audit
 from sparekey.aws.errors import NotFoundError
-from sparekey.aws.gateway import Gateway
+from sparekey.aws.gateway import AwsGateway
 from sparekey.clock import SystemClock
 from support.scripted_aws import session
 
@@ -28,7 +28,7 @@ def test_moto_is_read_whole_and_one_key_is_switched_off(moto: str) -> None:
     for number in range(7):
         iam.create_user(UserName=f"user{number}", Path="/team/")
     spare = [iam.create_access_key(UserName="user3")["AccessKey"]["AccessKeyId"] for _ in range(2)]
-    gateway = Gateway.connect(session=session(), region="us-east-1")
+    gateway = AwsGateway.connect(session=session(), region="us-east-1")
     account = gateway.own_account()
     account.set_status("user3", spare[0], "Inactive")
     snapshot = audit([account], SystemClock(), caller=gateway.caller(), need_last_use="all", workers=4)
@@ -44,9 +44,9 @@ def test_moto_agrees_on_renamed_users_and_has_no_quarantine_policies(moto: str) 
     iam: Any = session().create_client("iam", region_name="us-east-1")
     iam.create_user(UserName="old")
     key = iam.create_access_key(UserName="old")["AccessKey"]["AccessKeyId"]
-    account = Gateway.connect(session=session(), region="us-east-1").own_account()
+    account = AwsGateway.connect(session=session(), region="us-east-1").own_account()
     assert account.owner_of(key) == "old"
-    assert account.quarantined() == ()
+    assert account.quarantined_users() == ()
     iam.update_user(UserName="old", NewUserName="new", NewPath="/team/")
     assert [found.id for found in account.list_keys("new")] == [key]
     with pytest.raises(NotFoundError):

@@ -4,7 +4,7 @@ import pytest
 from botocore.retries import standard
 
 from sparekey.aws import errors
-from sparekey.aws.http_pool import CutError, Response
+from sparekey.aws.http_pool import ConnectionLostError, HttpResponse
 from sparekey.errors import SparekeyError
 from support.scripted_aws import (
     ACCOUNT,
@@ -58,9 +58,10 @@ def test_the_endpoint_variables_are_obeyed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    "trouble", [failure("InternalFailure", 500), CutError("reset", sent=True), failure("RequestTimeout")]
+    "trouble",
+    [failure("InternalFailure", 500), ConnectionLostError("reset", sent=True), failure("RequestTimeout")],
 )
-def test_a_passing_trouble_is_tried_again_with_a_growing_pause(trouble: Response | Exception) -> None:
+def test_a_passing_trouble_is_tried_again_with_a_growing_pause(trouble: HttpResponse | Exception) -> None:
     clock = FakeClock()
     aws = ScriptedAws(ListAccessKeys=[trouble, trouble, KEYS])
     assert len(own_account(aws, clock).list_keys("ann")) == 1
@@ -90,7 +91,7 @@ def test_a_throttled_call_goes_on_slower_and_gives_up_in_the_end() -> None:
 
 
 def test_a_cut_is_not_repeated_where_that_could_do_a_thing_twice() -> None:
-    aws = ScriptedAws(CreateUser=lambda _: CutError("reset", sent=True))
+    aws = ScriptedAws(CreateUser=lambda _: ConnectionLostError("reset", sent=True))
     account = own_account(aws)
     with pytest.raises(errors.UnreachableError, match="no answer to iam:CreateUser: reset"):
         account._client.call(account._principal, "iam", "CreateUser", {"UserName": "x"}, idempotent=False)
@@ -111,13 +112,15 @@ def test_the_retried_codes_are_botocores() -> None:
         (failure("InvalidClientTokenId", 403), errors.RejectedCredentialsError, "InvalidClientTokenId"),
         (failure("NoSuchEntity", 404, "no user ann"), errors.NotFoundError, "no user ann"),
         (failure("RequestExpired"), errors.ClockError, "this machine's clock is wrong"),
-        (Response(403, {}, b"<html>the proxy says no"), errors.AwsError, "HTTP 403"),
-        (Response(429, {}, b""), errors.ThrottledError, "too many requests"),
-        (Response(200, {}, b"<html>"), errors.BadAnswerError, "is no XML"),
-        (Response(200, {}, b"<html/>"), errors.BadAnswerError, "has no ListAccessKeysResult"),
+        (HttpResponse(403, {}, b"<html>the proxy says no"), errors.AwsError, "HTTP 403"),
+        (HttpResponse(429, {}, b""), errors.ThrottledError, "too many requests"),
+        (HttpResponse(200, {}, b"<html>"), errors.MalformedResponseError, "is no XML"),
+        (HttpResponse(200, {}, b"<html/>"), errors.MalformedResponseError, "has no ListAccessKeysResult"),
     ],
 )
-def test_each_failure_is_one_typed_sentence(answer: Response, kind: type[SparekeyError], told: str) -> None:
+def test_each_failure_is_one_typed_sentence(
+    answer: HttpResponse, kind: type[SparekeyError], told: str
+) -> None:
     with pytest.raises(kind) as caught:
         own_account(ScriptedAws(ListAccessKeys=lambda _: answer)).list_keys("ann")
     assert told in caught.value.message
@@ -142,6 +145,6 @@ def test_the_request_id_and_the_code_are_kept() -> None:
 
 
 def test_an_answer_that_botocore_cannot_read_is_no_traceback() -> None:
-    with pytest.raises(errors.BadAnswerError, match="sts:GetCallerIdentity"):
-        connect(ScriptedAws(GetCallerIdentity=[Response(200, {}, b"<oops")])).caller()
+    with pytest.raises(errors.MalformedResponseError, match="sts:GetCallerIdentity"):
+        connect(ScriptedAws(GetCallerIdentity=[HttpResponse(200, {}, b"<oops")])).caller()
     assert identity().status == 200

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aws.test_http_pool import PLAIN, post, tls_context
-from sparekey.aws.client import Client, Principal
-from sparekey.aws.errors import AwsError, BadAnswerError, UnreachableError
-from sparekey.aws.http_pool import CutError, Request, Response, Wire, _Connection
+from sparekey.aws.client import AwsClient, Principal
+from sparekey.aws.errors import AwsError, MalformedResponseError, UnreachableError
+from sparekey.aws.http_pool import ConnectionLostError, HttpPool, HttpRequest, HttpResponse, _Connection
 from support.scripted_aws import FakeClock, session
 
 LARGEST = 200_000
@@ -116,8 +116,8 @@ ENDLESS = {
 def test_an_answer_without_an_end_is_given_up(form: str) -> None:
     first, again, pause, told = ENDLESS[form]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with hostile(first, again, pause) as url, pytest.raises(CutError, match=told) as caught:
-        Wire(seconds=0.3, largest=LARGEST).send(post(url))
+    with hostile(first, again, pause) as url, pytest.raises(ConnectionLostError, match=told) as caught:
+        HttpPool(seconds=0.3, largest=LARGEST).send(post(url))
     assert caught.value.sent
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
 
@@ -127,9 +127,9 @@ def test_a_slow_tls_record_does_not_renew_the_time(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
     with (
         hostile(HEAD + b"Content-Length: 100000\r\n\r\n", b"x", 0.01, context) as url,
-        pytest.raises(CutError, match=r"no whole answer within 0\.3 seconds"),
+        pytest.raises(ConnectionLostError, match=r"no whole answer within 0\.3 seconds"),
     ):
-        Wire(seconds=0.3).send(post(url))
+        HttpPool(seconds=0.3).send(post(url))
 
 
 WRONG = {
@@ -157,29 +157,29 @@ WRONG = {
 
 @pytest.mark.parametrize("form", WRONG)
 def test_framing_that_is_not_plain_is_refused(form: str) -> None:
-    with hostile(WRONG[form]) as url, pytest.raises(CutError):
-        Wire(seconds=0.3, largest=LARGEST).send(post(url))
+    with hostile(WRONG[form]) as url, pytest.raises(ConnectionLostError):
+        HttpPool(seconds=0.3, largest=LARGEST).send(post(url))
 
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_an_answer_that_has_no_body_is_not_waited_for(status: int) -> None:
     with hostile(b"HTTP/1.1 %d X\r\nContent-Length: 5\r\n\r\n" % status) as url:
-        wire = Wire(seconds=5)
-        assert wire.send(post(url)) == Response(status, {"content-length": "5"}, b"")
+        wire = HttpPool(seconds=5)
+        assert wire.send(post(url)) == HttpResponse(status, {"content-length": "5"}, b"")
         wire.close()
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Injected: 1", "a\nb", "a\rb", "caf\xe9"])
 def test_a_request_of_which_a_header_would_become_two_is_not_sent(value: str) -> None:
-    with hostile(PLAIN) as url, pytest.raises(CutError, match="header of the request") as caught:
-        Wire().send(Request("POST", url, {"Host": "iam", "X-Amz-Security-Token": value}, b"body"))
+    with hostile(PLAIN) as url, pytest.raises(ConnectionLostError, match="header of the request") as caught:
+        HttpPool().send(HttpRequest("POST", url, {"Host": "iam", "X-Amz-Security-Token": value}, b"body"))
     assert not caught.value.sent
     assert value not in str(caught.value)
 
 
 def test_bytes_that_come_late_are_not_the_next_answer() -> None:
     """A connection with something unread on it is not used again, however short it was idle."""
-    wire = Wire(seconds=5)
+    wire = HttpPool(seconds=5)
     with hostile(PLAIN, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", 0.2) as url:
         assert wire.send(post(url)).body == b"hi"
         connection = next(iter(wire._idle.values()))[0]
@@ -194,11 +194,11 @@ def test_bytes_that_come_late_are_not_the_next_answer() -> None:
 
 def sentence(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> AwsError:
     """How a call ends that is answered so."""
-    wire = Wire(seconds=0.3, largest=LARGEST)
+    wire = HttpPool(seconds=0.3, largest=LARGEST)
     with hostile(answer) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         made = session(max_attempts=1)
-        client = Client(made, "us-east-1", FakeClock(), send=wire.send)
+        client = AwsClient(made, "us-east-1", FakeClock(), send=wire.send)
         made_principal = Principal("", made.get_credentials())
         with pytest.raises(AwsError) as caught:
             client.call(made_principal, "sts", "GetCallerIdentity")["Account"]
@@ -236,7 +236,7 @@ def test_an_answer_that_is_too_large_names_the_endpoint(monkeypatch: pytest.Monk
 )
 def test_a_body_that_is_not_an_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     error = sentence(monkeypatch, HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-    assert isinstance(error, BadAnswerError)
+    assert isinstance(error, MalformedResponseError)
     assert "sts:GetCallerIdentity" in error.message
 
 
@@ -305,7 +305,7 @@ def answers(draw: st.DrawFn) -> bytes:
     return raw[: draw(st.integers(0, len(raw)))] if draw(st.integers(0, 4)) == 0 else raw
 
 
-def exchanged(answer: bytes, *, closed: bool) -> tuple[Response | None, bool, bool]:
+def exchanged(answer: bytes, *, closed: bool) -> tuple[HttpResponse | None, bool, bool]:
     """What is read of this answer; whether the connection is kept, and whether the next answer is its own."""
     ours, theirs = socket.socketpair()
     with ours, theirs:

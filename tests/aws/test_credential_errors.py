@@ -15,15 +15,15 @@ import botocore.loaders
 import pytest
 from botocore import exceptions as boto
 
-from sparekey.aws.credential_errors import Setup, explain
+from sparekey.aws.credential_errors import CredentialSetup, explain
 from sparekey.aws.errors import (
     AwsError,
     ExpiredCredentialsError,
     NoCredentialsError,
     SettingError,
-    from_botocore,
+    error_from_botocore,
 )
-from sparekey.aws.gateway import Gateway
+from sparekey.aws.gateway import AwsGateway
 from support.scripted_aws import FakeClock, ScriptedAws
 
 SECRET = "hunter2"
@@ -62,7 +62,7 @@ class Home:
             self.patch.setenv(name, value)
         aws = ScriptedAws()
         with pytest.raises(AwsError) as caught:
-            Gateway.connect(profile="x" if config else None, clock=FakeClock(), send=aws.send).caller()
+            AwsGateway.connect(profile="x" if config else None, clock=FakeClock(), send=aws.send).caller()
         assert aws.requests == []
         error = caught.value
         assert error.hint
@@ -355,7 +355,7 @@ def _fields(text: str) -> set[str]:
 
 
 def test_every_error_of_botocore_becomes_one_sentence_with_a_hint() -> None:
-    setup = Setup("x", (), {})
+    setup = CredentialSetup("x", (), {})
     kinds = [
         kind
         for kind in vars(boto).values()
@@ -370,7 +370,7 @@ def test_every_error_of_botocore_becomes_one_sentence_with_a_hint() -> None:
             kind,
             told.message,
         )
-        assert from_botocore(error).message
+        assert error_from_botocore(error).message
 
 
 @pytest.mark.parametrize(
@@ -387,6 +387,6 @@ def test_every_error_of_botocore_becomes_one_sentence_with_a_hint() -> None:
     ],
 )
 def test_whatever_else_a_provider_raises_is_one_sentence_too(error: Exception) -> None:
-    told = explain(error, Setup("x", (), {}))
+    told = explain(error, CredentialSetup("x", (), {}))
     assert told.hint
     assert "'x'" in told.message

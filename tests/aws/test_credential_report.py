@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from sparekey.aws.credential_report import CredentialReport, Row, Slot, fetch, last_uses, parse
-from sparekey.aws.errors import AwsError, BadAnswerError, DeniedError
+from sparekey.aws.credential_report import (
+    CredentialReport,
+    ReportRow,
+    ReportSlot,
+    fetch_report,
+    last_uses,
+    parse_report,
+)
+from sparekey.aws.errors import AwsError, DeniedError, MalformedResponseError
 from sparekey.model import NEVER_USED, AccessKey, LastUsed
 from support.scripted_aws import FakeClock
 
@@ -45,23 +52,23 @@ def slot(active: str = "true", rotated: str = "2026-01-01T00:00:00+00:00", used:
 def test_users_are_read_by_column_name_and_the_root_user_left_out() -> None:
     root = line("<root_account>")
     used = slot("TRUE", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")
-    rows = parse(report(root, line("app", used, slot("false")), order=list(reversed(COLUMNS))))
-    expected = Row(
+    rows = parse_report(report(root, line("app", used, slot("false")), order=list(reversed(COLUMNS))))
+    expected = ReportRow(
         "app",
         "arn:aws:iam::111122223333:user/app",
         datetime(2025, 1, 1, tzinfo=UTC),
         (
-            Slot(True, JANUARY, LastUsed("used", FEBRUARY, "s3", "us-east-1")),
-            Slot(False, JANUARY, NEVER_USED),
+            ReportSlot(True, JANUARY, LastUsed("used", FEBRUARY, "s3", "us-east-1")),
+            ReportSlot(False, JANUARY, NEVER_USED),
         ),
-        whole=False,
+        complete=False,
     )
     assert rows == (expected,)
     assert rows[0].active == 1
 
 
 def test_what_the_report_does_not_tell_is_not_never() -> None:
-    (row,) = parse(report(line("app", slot(used="no_information"))))
+    (row,) = parse_report(report(line("app", slot(used="no_information"))))
     assert row.slots[0].last_used.state == "unreadable"
 
 
@@ -78,8 +85,8 @@ def test_what_the_report_does_not_tell_is_not_never() -> None:
     ],
 )
 def test_keys_that_the_report_cannot_show_are_suspected(further: str | None, slots: int, whole: bool) -> None:
-    (row,) = parse(report(line("app", *[slot()] * slots), further=further))
-    assert row.whole is whole
+    (row,) = parse_report(report(line("app", *[slot()] * slots), further=further))
+    assert row.complete is whole
 
 
 @pytest.mark.parametrize(
@@ -95,8 +102,8 @@ def test_keys_that_the_report_cannot_show_are_suspected(further: str | None, slo
     ],
 )
 def test_a_report_that_cannot_be_understood_is_an_error(content: bytes) -> None:
-    with pytest.raises(BadAnswerError, match="credential report"):
-        parse(content)
+    with pytest.raises(MalformedResponseError, match="credential report"):
+        parse_report(content)
 
 
 def key(key_id: str, created: datetime, status: str = "Active") -> AccessKey:
@@ -105,7 +112,7 @@ def key(key_id: str, created: datetime, status: str = "Active") -> AccessKey:
 
 def test_a_slot_is_a_key_only_by_its_time() -> None:
     used = "2026-02-01T00:00:00Z"
-    (row,) = parse(report(line("app", slot(used=used), slot(rotated="2026-02-01T00:00:00Z"))))
+    (row,) = parse_report(report(line("app", slot(used=used), slot(rotated="2026-02-01T00:00:00Z"))))
     swapped = [key("A2", FEBRUARY), key("A1", JANUARY)]
     assert last_uses(row, swapped) == {"A1": LastUsed("used", FEBRUARY, "s3", "us-east-1"), "A2": NEVER_USED}
     # changed after its creation, replaced since, or switched over since: no slot of the report is this key
@@ -114,9 +121,9 @@ def test_a_slot_is_a_key_only_by_its_time() -> None:
 
 
 def test_a_tie_is_never_broken_by_the_order() -> None:
-    (row,) = parse(report(line("app", slot(), slot())))
+    (row,) = parse_report(report(line("app", slot(), slot())))
     assert last_uses(row, [key("A1", JANUARY), key("A2", JANUARY)]) == {}
-    (row,) = parse(report(line("app", slot())))
+    (row,) = parse_report(report(line("app", slot())))
     assert last_uses(row, [key("A1", JANUARY), key("A2", JANUARY)]) == {}
 
 
@@ -140,8 +147,8 @@ class Report:
 @pytest.mark.parametrize("first", ["COMPLETE", "LimitExceeded", "AccessDenied"])
 def test_a_stored_report_costs_two_calls_and_may_be_read_by_who_may_make_none(first: str) -> None:
     call = Report(first, "ready")
-    found = fetch(call, FakeClock())
-    assert found == CredentialReport(JANUARY, parse(report(line("app"))))
+    found = fetch_report(call, FakeClock())
+    assert found == CredentialReport(JANUARY, parse_report(report(line("app"))))
     assert call.asked == ["Generate", "Get"]
 
 
@@ -151,7 +158,7 @@ def test_the_root_users_keys_are_told_without_ids() -> None:
     def call(_action: str) -> Mapping[str, Any]:
         return {"Content": report(root, line("app", slot())), "GeneratedTime": JANUARY}
 
-    found = fetch(call, FakeClock())
+    found = fetch_report(call, FakeClock())
     assert [row.name for row in found.rows] == ["app"]
     assert found.root_keys == (
         AccessKey(None, "Active", JANUARY, LastUsed("used", FEBRUARY, "s3", "us-east-1")),
@@ -164,7 +171,7 @@ def test_the_root_users_keys_are_told_without_ids() -> None:
 @pytest.mark.parametrize("state", ["STARTED", "INPROGRESS", "COMPLETE", "LimitExceeded"])
 def test_a_missing_report_is_made_and_waited_for(missing: str, state: str) -> None:
     call, clock = Report("STARTED", missing, state, "ReportInProgress", "ready"), FakeClock()
-    assert fetch(call, clock).rows[0].name == "app"
+    assert fetch_report(call, clock).rows[0].name == "app"
     assert call.asked == ["Generate", "Get", "Generate", "Get", "Get"]
     assert len(clock.waits) == 2
 
@@ -174,9 +181,9 @@ def test_a_missing_report_is_made_and_waited_for(missing: str, state: str) -> No
 )
 def test_a_denied_report_is_denied(answers: list[str]) -> None:
     with pytest.raises(DeniedError):
-        fetch(Report(*answers), FakeClock())
+        fetch_report(Report(*answers), FakeClock())
 
 
 def test_a_report_that_never_comes_is_an_error() -> None:
     with pytest.raises(AwsError, match="ReportInProgress"):
-        fetch(Report("STARTED", *["ReportInProgress"] * 60), FakeClock())
+        fetch_report(Report("STARTED", *["ReportInProgress"] * 60), FakeClock())

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from aws.test_http_pool import PLAIN, post, served, tls_context, wire
-from sparekey.aws.endpoints import Routes
-from sparekey.aws.http_pool import CutError, Wire
+from sparekey.aws.endpoints import RouteTable
+from sparekey.aws.http_pool import ConnectionLostError, HttpPool
 
 __all__ = ["wire"]  # a fixture
 
@@ -65,7 +65,7 @@ def proxy(
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_a_call_goes_through_a_proxys_tunnel(
-    wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool
+    wire: HttpPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool
 ) -> None:
     """Also where the proxy itself is spoken to by TLS: then there is TLS inside TLS."""
     context, heard, inside = tls_context(tmp_path), list[bytes](), list[bytes]()
@@ -76,7 +76,7 @@ def test_a_call_goes_through_a_proxys_tunnel(
         proxy(tls=context if secure else None, heard=heard) as place,
     ):
         monkeypatch.setenv("HTTPS_PROXY", f"http{'s' if secure else ''}://me:p%40ss@{place}")
-        trusting = Wire(seconds=5)
+        trusting = HttpPool(seconds=5)
         assert trusting.send(post(url)).body == b"hi"
         assert trusting.send(post(url)).body == b"x" * 300_000  # the same connection
         trusting.close()
@@ -88,7 +88,7 @@ def test_a_call_goes_through_a_proxys_tunnel(
 
 
 def test_a_plain_request_tells_its_proxy_the_whole_address(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
+    wire: HttpPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[bytes] = []
     with served([PLAIN], heard=heard) as place:
@@ -112,29 +112,29 @@ def test_a_plain_request_tells_its_proxy_the_whole_address(
     ],
 )
 def test_a_proxy_that_does_not_tunnel_is_told_without_its_password(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, reply: bytes, told: str
+    wire: HttpPool, monkeypatch: pytest.MonkeyPatch, reply: bytes, told: str
 ) -> None:
     with proxy(reply) as place:
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:hunter2@{place}")
-        with pytest.raises(CutError, match=told) as caught:
+        with pytest.raises(ConnectionLostError, match=told) as caught:
             wire.send(post("https://iam.example/"))
     assert not caught.value.sent
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("named", ["socks5://127.0.0.1:1", "https://"])
-def test_a_proxy_of_another_kind_is_told(wire: Wire, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+def test_a_proxy_of_another_kind_is_told(wire: HttpPool, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", named)
-    with pytest.raises(CutError, match=r"is no http\(s\) URL") as caught:
+    with pytest.raises(ConnectionLostError, match=r"is no http\(s\) URL") as caught:
         wire.send(post("https://iam.example/"))
     assert not caught.value.sent
 
 
-def test_a_proxy_that_is_not_there_is_told_as_such(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_is_not_there_is_told_as_such(wire: HttpPool, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{port}")
-    with pytest.raises(CutError, match="the proxy cannot be reached: Connection refused"):
+    with pytest.raises(ConnectionLostError, match="the proxy cannot be reached: Connection refused"):
         wire.send(post("https://iam.example/"))
 
 
@@ -144,12 +144,12 @@ def test_every_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
         other.close()
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in (gone, here)]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        stream = Routes().open(urlsplit(f"http://somewhere:{here[1]}/"), 5)
+        stream = RouteTable().open(urlsplit(f"http://somewhere:{here[1]}/"), 5)
         assert stream.fileno() > 0
         stream.close()
 
 
 def test_no_address_is_no_endless_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparekey.aws.endpoints._ALL_SECONDS", -1.0)
+    monkeypatch.setattr("sparekey.aws.endpoints._TOTAL_SECONDS", -1.0)
     with pytest.raises(OSError, match="no address"):
-        Routes().open(urlsplit("http://127.0.0.1:9/"), 5)
+        RouteTable().open(urlsplit("http://127.0.0.1:9/"), 5)

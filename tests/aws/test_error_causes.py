@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from sparekey.aws import error_causes
 from sparekey.aws.errors import (
-    Answer,
     AwsError,
     ClockError,
     DeniedError,
+    ErrorResponse,
     ExpiredCredentialsError,
     RejectedCredentialsError,
-    from_answer,
-    from_botocore,
+    error_from_botocore,
+    error_from_response,
 )
 
 NOW = datetime(2026, 11, 25, 20, 40, tzinfo=UTC)
@@ -25,8 +25,10 @@ USER = "User: arn:aws:iam::123456789012:user/janedoe is not authorized to perfor
 
 def told(code: str, message: str = "", *, call: str = "iam:ListUsers", **more: str) -> AwsError:
     service, action = call.split(":")
-    return from_answer(
-        Answer(service=service, action=action, status=403, code=code, message=message, received=NOW, **more)
+    return error_from_response(
+        ErrorResponse(
+            service=service, action=action, status=403, code=code, message=message, received=NOW, **more
+        )
     )
 
 
@@ -254,7 +256,7 @@ def test_what_is_no_secret_stays_readable() -> None:
 
 
 def test_botocores_own_errors_that_are_not_foreseen_are_known_by_type_alone() -> None:
-    error = from_botocore(RuntimeError(f"<Credentials>{SECRET}"), "sts:AssumeRole")
+    error = error_from_botocore(RuntimeError(f"<Credentials>{SECRET}"), "sts:AssumeRole")
     assert error.message == "sts:AssumeRole failed in an unexpected way (RuntimeError)"
 
 
@@ -267,8 +269,8 @@ def test_any_message_and_date_come_to_one_sentence(message: str, date: str) -> N
 
 
 def test_an_offset_that_matters_to_nobody_is_not_told() -> None:
-    assert error_causes.clock_told(timedelta(seconds=100)) == ""
-    assert error_causes.clock_told(None) == ""
+    assert error_causes.clock_difference(timedelta(seconds=100)) == ""
+    assert error_causes.clock_difference(None) == ""
     assert (
         error_causes.clock_offset(
             "Signature expired: 20261399T180000Z is now earlier than x (20261125T204000Z - 1)"

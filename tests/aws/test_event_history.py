@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sparekey.aws.errors import BadAnswerError
-from sparekey.aws.event_history import Changes, changes
+from sparekey.aws.errors import MalformedResponseError
+from sparekey.aws.event_history import KeyChanges, key_changes
 
 SINCE = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -45,7 +45,7 @@ def test_the_user_is_taken_from_wherever_the_event_names_it() -> None:
             [event(requestParameters={"userName": "no"}, errorCode="AccessDenied")],
         ],
     )
-    assert changes(history, SINCE) == Changes(frozenset({"made", "own", "updated"}))
+    assert key_changes(history, SINCE) == KeyChanges(frozenset({"made", "own", "updated"}))
     assert [asked.get("NextToken") for asked in history.asked] == [None, "1", "2", None, "1", None]
     assert all(asked["StartTime"] == SINCE for asked in history.asked)
 
@@ -54,23 +54,25 @@ def test_new_names_and_paths_are_counted_and_refused_ones_are_not() -> None:
     renamed = event(eventName="UpdateUser", requestParameters={"userName": "old", "newUserName": "new"})
     moved = event(eventName="UpdateUser", requestParameters={"userName": "app", "newPath": "/team/"})
     refused = event(eventName="UpdateUser", requestParameters={"userName": "x"}, errorCode="AccessDenied")
-    found = changes(History(UpdateUser=[[renamed], [moved, refused]]), SINCE)
-    assert found == Changes(frozenset(), renamed=2)
+    found = key_changes(History(UpdateUser=[[renamed], [moved, refused]]), SINCE)
+    assert found == KeyChanges(frozenset(), renamed=2)
 
 
 def test_a_change_that_does_not_say_whose_is_counted() -> None:
     role = event(userIdentity={"type": "AssumedRole", "sessionContext": {}})
     root = event(userIdentity={"type": "Root"})  # the root user's own key
-    assert changes(History(CreateAccessKey=[[role, root]]), SINCE) == Changes(frozenset(), untold=1)
-    assert changes(History(CreateAccessKey=[[{"CloudTrailEvent": "[]"}]]), SINCE).untold == 1
+    assert key_changes(History(CreateAccessKey=[[role, root]]), SINCE) == KeyChanges(
+        frozenset(), incomplete=1
+    )
+    assert key_changes(History(CreateAccessKey=[[{"CloudTrailEvent": "[]"}]]), SINCE).incomplete == 1
 
 
 @pytest.mark.parametrize("broken", [{}, {"CloudTrailEvent": "{"}])
 def test_an_event_that_cannot_be_understood_is_an_error(broken: dict[str, str]) -> None:
-    with pytest.raises(BadAnswerError):
-        changes(History(CreateAccessKey=[[broken]]), SINCE)
+    with pytest.raises(MalformedResponseError):
+        key_changes(History(CreateAccessKey=[[broken]]), SINCE)
 
 
 def test_pages_that_lead_nowhere_are_an_error() -> None:
-    with pytest.raises(BadAnswerError, match="lead in a circle"):
-        changes(lambda _, __: {"Events": [], "NextToken": "same"}, SINCE)
+    with pytest.raises(MalformedResponseError, match="lead in a circle"):
+        key_changes(lambda _, __: {"Events": [], "NextToken": "same"}, SINCE)

@@ -7,13 +7,13 @@ import pytest
 from botocore.exceptions import ClientError, UnauthorizedSSOTokenError
 
 from sparekey.aws.errors import (
-    BadAnswerError,
     DeniedError,
     ExpiredCredentialsError,
+    MalformedResponseError,
     NoCredentialsError,
     NoRegionError,
 )
-from sparekey.aws.gateway import Gateway, Summary
+from sparekey.aws.gateway import AwsGateway, IamSummary
 from sparekey.model import Caller, Unreadable
 from support.scripted_aws import (
     ACCOUNT,
@@ -64,32 +64,32 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_no_credentials_is_one_sentence_with_a_hint(files: Path) -> None:
     with pytest.raises(NoCredentialsError, match="no AWS credentials were found") as caught:
-        Gateway.connect()
+        AwsGateway.connect()
     assert "--profile" in caught.value.hint
     assert caught.value.exit_code == 1
 
 
 def test_a_profile_that_does_not_exist_is_named(files: Path) -> None:
     with pytest.raises(NoCredentialsError, match="nobody"):
-        Gateway.connect(profile="nobody")
+        AwsGateway.connect(profile="nobody")
 
 
 def test_a_broken_configuration_file_is_no_traceback(files: Path) -> None:
     (files / "config").write_text("[profile x\n")
     with pytest.raises(NoCredentialsError, match="config"):
-        Gateway.connect()
+        AwsGateway.connect()
 
 
 def test_a_missing_region_is_asked_for(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
-    gateway = Gateway.connect(send=ScriptedAws().send)
+    gateway = AwsGateway.connect(send=ScriptedAws().send)
     assert gateway.caller().account == ACCOUNT  # the global endpoints need none
     with pytest.raises(NoRegionError, match="no AWS region is set"):
         gateway.client.service("cloudtrail")
     monkeypatch.setenv("AWS_REGION", "eu-west-3")
-    assert Gateway.connect().client.service("sts").url == "https://sts.eu-west-3.amazonaws.com/"
+    assert AwsGateway.connect().client.service("sts").url == "https://sts.eu-west-3.amazonaws.com/"
 
 
 def test_expired_credentials_say_so() -> None:
@@ -109,10 +109,10 @@ class Failing:
         raise self._error
 
 
-def gateway_of(found: object, aws: ScriptedAws) -> Gateway:
+def gateway_of(found: object, aws: ScriptedAws) -> AwsGateway:
     made = session()
     made._credentials = found
-    return Gateway.connect(session=made, region="eu-central-1", clock=FakeClock(), send=aws.send)
+    return AwsGateway.connect(session=made, region="eu-central-1", clock=FakeClock(), send=aws.send)
 
 
 def test_a_role_that_botocore_cannot_assume_for_a_profile_is_a_denial() -> None:
@@ -146,8 +146,8 @@ def test_alias_and_root_keys() -> None:
         )
     )
     assert [account.alias(), account.alias()] == ["acme", ""]
-    assert account.summary() == Summary(users=7, root_keys=1)
-    with pytest.raises(BadAnswerError, match="AccountAccessKeysPresent"):
+    assert account.summary() == IamSummary(user_count=7, root_keys=1)
+    with pytest.raises(MalformedResponseError, match="AccountAccessKeysPresent"):
         account.root_keys()
 
 
@@ -177,9 +177,11 @@ def test_many_users_are_simulated_in_parts() -> None:
     )
     arns = [f"arn:aws:iam::111122223333:user/{number:03}" for number in range(150)]
     assert own_account(aws).simulate(["iam:ListUsers"], arns) == ("iam:ListUsers",)
-    asked = [value for call in aws.asked for name, value in call.items() if name.startswith("ResourceArns")]
+    asked = [
+        value for call in aws.call_names for name, value in call.items() if name.startswith("ResourceArns")
+    ]
     assert sorted(asked) == arns
-    assert [call["Action"] for call in aws.asked[1:]] == ["SimulatePrincipalPolicy"] * 2
+    assert [call["Action"] for call in aws.call_names[1:]] == ["SimulatePrincipalPolicy"] * 2
 
 
 def test_what_is_denied_is_simulated_over_two_pages() -> None:
@@ -191,7 +193,7 @@ def test_what_is_denied_is_simulated_over_two_pages() -> None:
     )
     denied = own_account(aws).simulate(["iam:ListUsers", "iam:UpdateAccessKey", "iam:ListAccessKeys"], ["*"])
     assert denied == ("iam:ListAccessKeys", "iam:UpdateAccessKey")  # undecided is not allowed
-    assert aws.asked[-1]["Marker"] == "m"
+    assert aws.call_names[-1]["Marker"] == "m"
 
 
 def test_a_session_is_simulated_as_its_role_with_the_roles_own_path() -> None:
@@ -204,9 +206,9 @@ def test_a_session_is_simulated_as_its_role_with_the_roles_own_path() -> None:
     )
     account = own_account(aws)
     assert account.simulate(["iam:ListUsers"], ["*"]) == ()
-    assert aws.asked[-1]["PolicySourceArn"] == f"arn:aws:iam::{ACCOUNT}:role/team/Ops"
+    assert aws.call_names[-1]["PolicySourceArn"] == f"arn:aws:iam::{ACCOUNT}:role/team/Ops"
     assert account.simulate(["iam:ListUsers"], ["*"]) == ()
-    assert aws.asked[-1]["PolicySourceArn"] == f"arn:aws:iam::{ACCOUNT}:role/Ops"
+    assert aws.call_names[-1]["PolicySourceArn"] == f"arn:aws:iam::{ACCOUNT}:role/Ops"
 
 
 def test_what_cannot_be_simulated_is_unreadable_and_the_root_user_needs_none() -> None:

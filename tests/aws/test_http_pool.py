@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sparekey.aws.http_pool import CutError, Request, Wire
+from sparekey.aws.http_pool import ConnectionLostError, HttpPool, HttpRequest
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Amzn-RequestId: r1\r\n\r\nhi"
@@ -64,20 +64,20 @@ def _read_request(peer: socket.socket) -> bytes:
     return request
 
 
-def post(url: str) -> Request:
-    return Request("POST", url, {"Host": "iam", "X-Test": "1"}, b"body")
+def post(url: str) -> HttpRequest:
+    return HttpRequest("POST", url, {"Host": "iam", "X-Test": "1"}, b"body")
 
 
 @pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpPool]:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    made = Wire()
+    made = HttpPool()
     yield made
     made.close()
 
 
-def test_one_connection_carries_many_calls(wire: Wire) -> None:
+def test_one_connection_carries_many_calls(wire: HttpPool) -> None:
     heard: list[bytes] = []
     with served([PLAIN, PLAIN], heard=heard) as url:
         assert [wire.send(post(url)).body for _ in range(2)] == [b"hi", b"hi"]
@@ -92,7 +92,7 @@ def test_one_connection_carries_many_calls(wire: Wire) -> None:
         (b"HTTP/1.1 100 Continue\r\n\r\n" + PLAIN, b"hi"),
     ],
 )
-def test_every_framing_is_read_whole(wire: Wire, answer: bytes, body: bytes) -> None:
+def test_every_framing_is_read_whole(wire: HttpPool, answer: bytes, body: bytes) -> None:
     with served([answer, PLAIN]) as url:
         assert wire.send(post(url)).body == body
         assert wire.send(post(url)).body == b"hi"  # over the same connection
@@ -107,7 +107,7 @@ def test_every_framing_is_read_whole(wire: Wire, answer: bytes, body: bytes) -> 
         (PLAIN.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"hi"),
     ],
 )
-def test_a_connection_that_the_server_closes_is_not_kept(wire: Wire, answer: bytes, body: bytes) -> None:
+def test_a_connection_that_the_server_closes_is_not_kept(wire: HttpPool, answer: bytes, body: bytes) -> None:
     with served([answer], [PLAIN]) as url:
         assert wire.send(post(url)).body == body
         assert wire.send(post(url)).body == b"hi"
@@ -123,21 +123,21 @@ def test_a_connection_that_the_server_closes_is_not_kept(wire: Wire, answer: byt
         b"HTTP/1.1 200 OK\r\nCont",
     ],
 )
-def test_half_an_answer_is_a_cut_after_sending(wire: Wire, answer: bytes) -> None:
-    with served([answer]) as url, pytest.raises(CutError) as caught:
+def test_half_an_answer_is_a_cut_after_sending(wire: HttpPool, answer: bytes) -> None:
+    with served([answer]) as url, pytest.raises(ConnectionLostError) as caught:
         wire.send(post(url))
     assert caught.value.sent
 
 
-def test_nobody_there_is_a_cut_before_sending(wire: Wire) -> None:
+def test_nobody_there_is_a_cut_before_sending(wire: HttpPool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(CutError, match="refused") as caught:
+    with pytest.raises(ConnectionLostError, match="refused") as caught:
         wire.send(post(f"http://127.0.0.1:{port}/"))
     assert not caught.value.sent
 
 
-def test_a_connection_closed_while_idle_is_not_used_again(wire: Wire) -> None:
+def test_a_connection_closed_while_idle_is_not_used_again(wire: HttpPool) -> None:
     with served([PLAIN], [PLAIN]) as url:
         assert wire.send(post(url)).status == 200
         while wire._idle[next(iter(wire._idle))][0].alive():
@@ -148,7 +148,7 @@ def test_a_connection_closed_while_idle_is_not_used_again(wire: Wire) -> None:
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
 def test_a_proxy_from_the_environment_is_used(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, variable: str
+    wire: HttpPool, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     heard: list[bytes] = []
     with served([PLAIN.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")], heard=heard) as proxy:
@@ -157,7 +157,7 @@ def test_a_proxy_from_the_environment_is_used(
     assert heard[0].startswith(b"POST http://iam.example/ HTTP/1.1\r\n")
 
 
-def test_tls_is_asked_of_a_https_proxy_by_connect(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_is_asked_of_a_https_proxy_by_connect(wire: HttpPool, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(5)
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
@@ -171,13 +171,13 @@ def test_tls_is_asked_of_a_https_proxy_by_connect(wire: Wire, monkeypatch: pytes
 
         thread = threading.Thread(target=refuse, daemon=True)
         thread.start()
-        with pytest.raises(CutError, match="proxy"):
+        with pytest.raises(ConnectionLostError, match="proxy"):
             wire.send(post("https://iam.example/"))
         thread.join(5)
     assert heard[0].startswith(b"CONNECT iam.example:443 HTTP/1.")
 
 
-def test_no_proxy_is_obeyed(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_obeyed(wire: HttpPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with served([PLAIN]) as url:
@@ -217,11 +217,11 @@ def tls_context(folder: Path) -> ssl.SSLContext:
 
 
 def test_one_tls_context_serves_every_connection(
-    wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wire: HttpPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = tls_context(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    trusting = Wire()
+    trusting = HttpPool()
     big = b"x" * 300_000
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + big
     with served([PLAIN, answer], [PLAIN], tls=context) as url:
@@ -234,21 +234,21 @@ def test_one_tls_context_serves_every_connection(
         trusting.close()
 
 
-def test_a_server_that_nobody_vouches_for_is_sent_nothing(wire: Wire, tmp_path: Path) -> None:
+def test_a_server_that_nobody_vouches_for_is_sent_nothing(wire: HttpPool, tmp_path: Path) -> None:
     heard: list[bytes] = []
     context = tls_context(tmp_path)
     with (
         served([PLAIN], heard=heard, tls=context) as url,
-        pytest.raises(CutError, match="certificate") as caught,
+        pytest.raises(ConnectionLostError, match="certificate") as caught,
     ):
         wire.send(post(url))
     assert not caught.value.sent
     assert heard == []
 
 
-def test_an_answer_with_an_endless_head_is_given_up(wire: Wire) -> None:
+def test_an_answer_with_an_endless_head_is_given_up(wire: HttpPool) -> None:
     with (
         served([b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000]) as url,
-        pytest.raises(CutError, match="too long"),
+        pytest.raises(ConnectionLostError, match="too long"),
     ):
         wire.send(post(url))

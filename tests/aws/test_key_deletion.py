@@ -4,8 +4,8 @@ import pytest
 
 from sparekey.aws.client import Principal
 from sparekey.aws.errors import NotFoundError
-from sparekey.aws.key_deletion import Deleter
-from support.sandbox_gateway import Sandboxed
+from sparekey.aws.key_deletion import AccessKeyDeleter
+from support.sandbox_gateway import SandboxGateway
 
 HUB, WEB = "111111111111", "222222222222"
 SCENARIO = f"""
@@ -30,21 +30,21 @@ root_key = [{{ age = "400d", used = {{ ago = "200d" }} }}]
 
 
 def test_a_users_key_is_deleted_and_is_gone() -> None:
-    aws = Sandboxed(SCENARIO)
+    aws = SandboxGateway(SCENARIO)
     account = aws.gateway.own_account()
-    deleter = Deleter.of_account(account)
+    deleter = AccessKeyDeleter.of_account(account)
     old = next(key.id for key in account.list_keys("app") if not key.active)
     assert deleter.delete_key("app", old or "")
     assert [key.active for key in account.list_keys("app")] == [True]
     with pytest.raises(NotFoundError):
         deleter.delete_key("app", old or "")
-    assert "iam:DeleteAccessKey" in aws.asked
+    assert "iam:DeleteAccessKey" in aws.call_names
 
 
 def test_a_member_accounts_root_key_is_deleted_through_assume_root() -> None:
-    aws = Sandboxed(SCENARIO)
+    aws = SandboxGateway(SCENARIO)
     (key,) = aws.gateway.list_root_keys(WEB)
     base = Principal(HUB, aws.gateway._credentials)
-    deleter = Deleter.of_root(aws.gateway.client, base, "aws", WEB)
+    deleter = AccessKeyDeleter.of_root(aws.gateway.client, base, "aws", WEB)
     assert deleter.delete_key("", key.id or "")
     assert aws.gateway.list_root_keys(WEB) == ()

@@ -7,14 +7,14 @@ import pytest
 from botocore.session import Session
 
 from sparekey.audit import ReadMode, audit
-from sparekey.aws.accounts import Entry
+from sparekey.aws.accounts import AccountAccess
 from sparekey.aws.errors import NotEnteredError
 from sparekey.aws.iam_policies import apply_policy, audit_policy
 from sparekey.model import Account, Snapshot, Unreadable
-from support.sandbox_gateway import Sandboxed
+from support.sandbox_gateway import SandboxGateway
 
 HUB, WEB, DATA, SHUT = "111111111111", "222222222222", "333333333333", "444444444444"
-ENTRY = Entry(role="SparekeyAudit", external_id="acme")
+ENTRY = AccountAccess(role="SparekeyAudit", external_id="acme")
 
 
 def actions(policy: dict[str, list[dict[str, list[str]]]]) -> set[str]:
@@ -66,7 +66,7 @@ status = "SUSPENDED"
 """
 
 
-def read(aws: Sandboxed, mode: ReadMode = "auto") -> Snapshot:
+def read(aws: SandboxGateway, mode: ReadMode = "auto") -> Snapshot:
     chosen = aws.gateway.organization(entry=ENTRY)
     accounts = [aws.gateway.enter(target) for target in chosen.targets]
     return audit(
@@ -86,7 +86,7 @@ def by_id(snapshot: Snapshot) -> dict[str, Account]:
 
 
 def test_the_whole_organization_is_read_and_what_is_not_is_named() -> None:
-    aws = Sandboxed(SCENARIO)
+    aws = SandboxGateway(SCENARIO)
     snapshot = read(aws)
     accounts = by_id(snapshot)
     assert list(accounts) == [HUB, WEB, DATA]
@@ -105,13 +105,13 @@ def test_the_whole_organization_is_read_and_what_is_not_is_named() -> None:
 
 @pytest.mark.parametrize("mode", ["list", "report"])
 def test_listing_and_report_find_the_same_spare_keys(mode: ReadMode) -> None:
-    snapshot = read(Sandboxed(SCENARIO), mode)
+    snapshot = read(SandboxGateway(SCENARIO), mode)
     found = [(account.id, user.arn) for account, user in snapshot.users() if len(user.active_keys) > 1]
     assert found == [(WEB, f"arn:aws:iam::{WEB}:user/team/spare")]
 
 
 def test_a_key_made_after_the_report_is_seen_all_the_same() -> None:
-    aws = Sandboxed(SCENARIO)
+    aws = SandboxGateway(SCENARIO)
     read(aws)
     aws.sandbox.advance(3600)
     key = aws.sandbox.key("app1", account=WEB)
@@ -124,7 +124,7 @@ def test_a_key_made_after_the_report_is_seen_all_the_same() -> None:
     assert sum(action == "ListAccessKeys" for _, _, action in aws.calls) == 2
 
 
-def _create_key(aws: Sandboxed, key_id: str, secret: str) -> None:
+def _create_key(aws: SandboxGateway, key_id: str, secret: str) -> None:
     """The user makes itself a second key and, as AWS allows, names nobody."""
     made = Session()
     aws.sandbox.attach(made)
@@ -136,7 +136,7 @@ def _create_key(aws: Sandboxed, key_id: str, secret: str) -> None:
 
 
 def test_the_audit_policy_is_exactly_what_reading_calls() -> None:
-    aws = Sandboxed(SCENARIO)
+    aws = SandboxGateway(SCENARIO)
     read(aws, "report")
     read(aws, "list")
     aws.gateway.organization(units=[_top(aws)], include=["tag:env=prod"], entry=ENTRY)
@@ -144,10 +144,10 @@ def test_the_audit_policy_is_exactly_what_reading_calls() -> None:
     needs_no_permission = {"sts:GetCallerIdentity"}
     # tests/cli/test_permissions.py lets the commands ask for the first; a session of a role for the second.
     elsewhere = {"ec2:DescribeRegions", "iam:GetRole"}
-    assert (aws.asked - needs_no_permission) | elsewhere == actions(audit_policy(organization=True))
+    assert (aws.call_names - needs_no_permission) | elsewhere == actions(audit_policy(organization=True))
 
 
-def _top(aws: Sandboxed) -> str:
+def _top(aws: SandboxGateway) -> str:
     """The organization's root; nothing of ours asks for it."""
     made = Session()
     aws.sandbox.attach(made)
@@ -164,7 +164,7 @@ def _top(aws: Sandboxed) -> str:
 
 
 def test_the_apply_policy_adds_exactly_what_a_run_calls() -> None:
-    aws = Sandboxed(SCENARIO)
+    aws = SandboxGateway(SCENARIO)
     account = aws.gateway.own_account()
     (key,) = account.list_keys("auditor")
     aws.sandbox.state.user(HUB, "auditor").allow = None
@@ -175,11 +175,11 @@ def test_the_apply_policy_adds_exactly_what_a_run_calls() -> None:
         "iam:GetRole",
         "cloudwatch:DescribeAlarms",
     }  # for sessions of a role; for probes that are alarms
-    assert aws.asked - extra == actions(apply_policy()) - IN_ACCOUNT - not_here
+    assert aws.call_names - extra == actions(apply_policy()) - IN_ACCOUNT - not_here
 
 
 def test_root_keys_of_a_member_are_listed_through_assume_root() -> None:
-    aws = Sandboxed(SCENARIO)
+    aws = SandboxGateway(SCENARIO)
     (key,) = aws.gateway.list_root_keys(WEB)
     assert key.active
     assert key.last_used.state == "used"
@@ -217,7 +217,7 @@ size = 7
 
 
 def test_a_throttled_account_with_short_pages_loses_no_user() -> None:
-    aws = Sandboxed(THROTTLED)
+    aws = SandboxGateway(THROTTLED)
     own = aws.gateway.own_account()
     snapshot = audit([own], aws.sandbox.clock, caller=aws.gateway.caller(), read="list", workers=16)
     users = [user for _, user in snapshot.users()]

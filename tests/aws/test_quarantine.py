@@ -5,7 +5,7 @@ import pytest
 from sparekey.aws.errors import DeniedError
 from sparekey.model import Quarantined
 from sparekey.sandbox.scenario import Deny, ShortPages
-from support.sandbox_gateway import Sandboxed
+from support.sandbox_gateway import SandboxGateway
 from support.scripted_aws import ScriptedAws, failure, ok, own_account, page
 
 SCENARIO = """
@@ -23,8 +23,8 @@ name = "cleo"
 """
 
 
-def account() -> Sandboxed:
-    return Sandboxed(SCENARIO)
+def account() -> SandboxGateway:
+    return SandboxGateway(SCENARIO)
 
 
 @pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov", "aws-eusc"])
@@ -33,9 +33,9 @@ def test_the_policies_are_those_of_the_partition(partition: str) -> None:
     aws = ScriptedAws(ListEntitiesForPolicy=[failure("NoSuchEntity", 404), nobody, nobody])
     own = own_account(aws)
     own.partition = partition
-    assert own.quarantined() == ()
+    assert own.quarantined_users() == ()
     name = f"arn:{partition}:iam::aws:policy/AWSCompromisedKeyQuarantine"
-    asked = [one["PolicyArn"] for one in aws.asked if one["Action"] == "ListEntitiesForPolicy"]
+    asked = [one["PolicyArn"] for one in aws.call_names if one["Action"] == "ListEntitiesForPolicy"]
     assert asked == [name, f"{name}V2", f"{name}V3"]
 
 
@@ -43,7 +43,7 @@ def test_the_three_policies_are_asked_for_and_all_pages_read() -> None:
     aws = account()
     aws.sandbox.state.faults.append(ShortPages(action="iam:ListEntitiesForPolicy", size=1))
     users = aws.sandbox.state.accounts["111122223333"].users
-    assert aws.gateway.own_account().quarantined() == (
+    assert aws.gateway.own_account().quarantined_users() == (
         Quarantined("ann", users["ann"].id, "AWSCompromisedKeyQuarantine"),
         Quarantined("ann", users["ann"].id, "AWSCompromisedKeyQuarantineV3"),
         Quarantined("bob", users["bob"].id, "AWSCompromisedKeyQuarantineV3"),
@@ -55,7 +55,7 @@ def test_a_refusal_is_an_error() -> None:
     aws = account()
     aws.sandbox.state.faults.append(Deny(action="iam:ListEntitiesForPolicy"))
     with pytest.raises(DeniedError):
-        aws.gateway.own_account().quarantined()
+        aws.gateway.own_account().quarantined_users()
 
 
 def test_a_key_belongs_to_its_user_whatever_the_user_is_called() -> None:

@@ -4,7 +4,7 @@ import heapq
 
 import pytest
 
-from sparekey.aws.rate_limiter import Pace
+from sparekey.aws.rate_limiter import RateLimiter
 
 
 class Limiter:
@@ -24,7 +24,7 @@ class Limiter:
 
 def run(calls: int, limiter: Limiter, latency: float = 0.03) -> tuple[float, int]:
     """Seconds until all calls were granted, and the requests that took; each worker holds one call."""
-    pace, waiting, now, requests = Pace(), calls, 0.0, 0
+    pace, waiting, now, requests = RateLimiter(), calls, 0.0, 0
     events: list[tuple[float, int, str, float]] = []
     busy = number = 0
 
@@ -34,12 +34,12 @@ def run(calls: int, limiter: Limiter, latency: float = 0.03) -> tuple[float, int
         heapq.heappush(events, (at, number, what, sent))
 
     while waiting or events:
-        while waiting and busy < pace.width:
+        while waiting and busy < pace.max_in_flight:
             waiting, busy = waiting - 1, busy + 1
             later(now, "turn")
         now, _, what, sent = heapq.heappop(events)
         if what == "turn":
-            if pause := pace.turn(now):
+            if pause := pace.reserve(now):
                 later(now + pause, "turn")
             else:
                 requests += 1
@@ -68,19 +68,19 @@ def test_an_account_that_never_objects_is_held_back_by_nothing() -> None:
 
 
 def test_a_throttle_halves_the_width_once_for_all_calls_of_the_same_round() -> None:
-    pace = Pace(width=32)
+    pace = RateLimiter(width=32)
     for _ in range(4):
         pace.granted(1.0, 0.03)
     pace.throttled(1.1, sent=1.09)
-    assert pace.width == 18
+    assert pace.max_in_flight == 18
     pace.throttled(1.11, sent=1.095)
-    assert pace.width == 18
+    assert pace.max_in_flight == 18
     pace.throttled(1.2, sent=1.15)
-    assert pace.width == 9
+    assert pace.max_in_flight == 9
 
 
 def test_the_pace_recovers_when_the_account_stops_objecting() -> None:
-    pace = Pace()
+    pace = RateLimiter()
     pace.throttled(1.0, sent=0.9)
     slow, later = pace.rate(1.0), pace.rate(11.0)
     assert slow is not None
@@ -91,23 +91,23 @@ def test_the_pace_recovers_when_the_account_stops_objecting() -> None:
 @pytest.mark.parametrize("throttles", [1, 2])
 @pytest.mark.parametrize("days", [0.1, 3, 300])
 def test_a_throttle_of_long_ago_is_forgotten(throttles: int, days: float) -> None:
-    pace = Pace()
+    pace = RateLimiter()
     for number in range(throttles):
         pace.throttled(1.0 + number, sent=0.9 + number)
-    assert pace.turn(1.0 + days * 86400) == 0
-    assert pace.turn(1.001 + days * 86400) < 0.01
+    assert pace.reserve(1.0 + days * 86400) == 0
+    assert pace.reserve(1.001 + days * 86400) < 0.01
 
 
 @pytest.mark.parametrize("throttles", [1, 2])
 def test_a_clock_that_is_set_back_holds_nothing_up(throttles: int) -> None:
-    pace = Pace()
+    pace = RateLimiter()
     for number in range(throttles):
         pace.granted(7200.0 + number, 0.03)
         pace.throttled(7200.1 + number, sent=7200.0 + number)
     now, waited = 3600.0, 0.0
     for _ in range(5):
-        while pause := pace.turn(now):
+        while pause := pace.reserve(now):
             now, waited = now + pause, waited + pause
     assert waited < 10
     pace.granted(now, -3600.0)
-    assert pace.width >= 2
+    assert pace.max_in_flight >= 2

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparekey import app, guards
-from sparekey.app import Asked
+from sparekey.app import Overrides
 from sparekey.errors import RefusedError
 from sparekey.model import Caller, Evidence
 from sparekey.plan import Plan, Preconditions, Step
 from sparekey.sandbox import Sandbox
-from support.cli_harness import Door, alone, opened
+from support.cli_harness import AwsFrontend, environment, open_frontend
 from support.scripted_aws import session
 
 HERE, THERE = "111122223333", "444455556666"
@@ -81,8 +81,8 @@ def container() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
-    with opened() as made:
+def door() -> Iterator[AwsFrontend]:
+    with open_frontend() as made:
         yield made
 
 
@@ -115,9 +115,9 @@ def _taken(aws: Sandbox, key: Any, form: str, role: str) -> dict[str, str]:
     made.set_credentials(key.id, key.secret)
     made.set_config_variable("region", "us-east-1")
     client = made.create_client("sts")
-    from sparekey.sandbox.inprocess import BeforeSend
+    from sparekey.sandbox.inprocess import SendToApp
 
-    client.meta.events.register("before-send", BeforeSend(aws.app))
+    client.meta.events.register("before-send", SendToApp(aws.app))
     told = (
         client.get_session_token(SerialNumber="arn:aws:iam::1:mfa/x", TokenCode="123456")
         if form == "session"
@@ -199,7 +199,7 @@ def is_possible(wanted: dict[str, Any]) -> bool:
 
 @contextmanager
 def surroundings(
-    door: Door, aws: Sandbox, folder: Path, config: str, credentials: str, env: dict[str, str]
+    door: AwsFrontend, aws: Sandbox, folder: Path, config: str, credentials: str, env: dict[str, str]
 ) -> Iterator[None]:
     (folder / "config").write_text(config)
     (folder / "credentials").write_text(credentials)
@@ -212,7 +212,7 @@ def surroundings(
         "BOTO_CONFIG": "/nonexistent",
         **env,
     }
-    with alone(base, aws.clock) as patch:
+    with environment(base, aws.clock) as patch:
         patch.setattr("sparekey.sandbox.auth._SKEW", __import__("datetime").timedelta(days=3))
         patch.setattr(door, "behind", aws.app)
         yield
@@ -235,11 +235,11 @@ def forged(plan: Plan, caller: Caller, signer: tuple[str, str, str], keys: Seque
 
 
 def assert_protected(
-    here: app.App, aws: Sandbox, signers: Sequence[tuple[str, str, str]], forced: bool
+    here: app.Connection, aws: Sandbox, signers: Sequence[tuple[str, str, str]], forced: bool
 ) -> None:
     keys = {signer[2] for signer in signers}
-    asked = Asked(force=dict.fromkeys(keys, "old") if forced else {})
-    plan = app.plan(here, asked=asked)
+    asked = Overrides(force=dict.fromkeys(keys, "old") if forced else {})
+    plan = app.plan(here, overrides=asked)
     assert not going(plan) & keys
     read = {account.id for account in plan.accounts}
     caller = here.caller()
@@ -252,13 +252,13 @@ def assert_protected(
             assert held
         forgery = forged(plan, caller, signer, own)
         with pytest.raises(RefusedError, match="behind the credentials"):
-            guards.refuse(forgery, here.caller_now(), guards.Limits())
+            guards.refusals(forgery, here.caller_now(), guards.Limits())
 
 
 @settings(max_examples=14, deadline=None, suppress_health_check=list(HealthCheck))
 @given(wanted=setups().filter(is_possible), forced=st.booleans())
 def test_no_key_behind_the_base_credentials_goes(
-    door: Door, container: str, wanted: dict[str, Any], forced: bool
+    door: AwsFrontend, container: str, wanted: dict[str, Any], forced: bool
 ) -> None:
     aws = Sandbox(SCENARIO)
     with TemporaryDirectory() as name:
@@ -272,7 +272,7 @@ def test_no_key_behind_the_base_credentials_goes(
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(wanted=setups().filter(is_possible).filter(is_profile), selected=st.booleans(), forced=st.booleans())
 def test_no_key_behind_a_profile_of_an_accounts_file_goes(
-    door: Door, container: str, wanted: dict[str, Any], selected: bool, forced: bool
+    door: AwsFrontend, container: str, wanted: dict[str, Any], selected: bool, forced: bool
 ) -> None:
     """Of an account that is not selected, a key that stands in the profile."""
     aws = Sandbox(SCENARIO)
@@ -285,7 +285,9 @@ def test_no_key_behind_a_profile_of_an_accounts_file_goes(
         (folder / "accounts.toml").write_text(
             f'[[account]]\nid = "{HERE}"\n[[account]]\nid = "{THERE}"\nprofile = "there"\n'
         )
-        where = app.where(accounts_file=folder / "accounts.toml", include=() if selected else (HERE,))
+        where = app.account_choice(
+            accounts_file=folder / "accounts.toml", include=() if selected else (HERE,)
+        )
         with surroundings(door, aws, folder, config, credentials, env):
             here = app.connect(profile="me", where=where)
             signers = [(HERE, "ann", base.id)]

@@ -16,16 +16,16 @@ from botocore.credentials import (
 )
 from botocore.session import Session
 
-from sparekey.aws.credential_chain import ChainCredentials, Profiles
-from sparekey.aws.credential_errors import Link, Setup
+from sparekey.aws.credential_chain import ChainCredentials, ProfileStore
+from sparekey.aws.credential_errors import ChainLink, CredentialSetup
 from sparekey.aws.errors import AwsError, NoCredentialsError, RejectedCredentialsError
-from sparekey.aws.gateway import Gateway
-from sparekey.aws.http_pool import Response
-from sparekey.aws.signers import Signers
+from sparekey.aws.gateway import AwsGateway
+from sparekey.aws.http_pool import HttpResponse
+from sparekey.aws.signers import SigningIdentities
 from sparekey.model import ANY, AccessKey, Caller, LastUsed, User
 from sparekey.policy import Policy
-from sparekey.selection import HOLDS, Asked, Held, choose
-from support.sandbox_gateway import Sandboxed
+from sparekey.selection import HOLD_REASONS, HeldKey, Overrides, choose
+from support.sandbox_gateway import SandboxGateway
 from support.scripted_aws import ACCOUNT, FakeClock, ScriptedAws, connect, failure, identity, ok, session
 
 OTHER = "444455556666"
@@ -62,13 +62,13 @@ name = "AWSReservedSSO_Admin_0123456789abcdef"
 
 def caller_of(role: str) -> Caller:
     """Who signs where a session of a role was passed in."""
-    aws = Sandboxed(COMPANY)
-    told = aws.gateway.own_account().ask(
+    aws = SandboxGateway(COMPANY)
+    told = aws.gateway.own_account().call(
         "sts", "AssumeRole", {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{role}", "RoleSessionName": "ci"}
     )["Credentials"]
     made = session()
     made.set_credentials(told["AccessKeyId"], told["SecretAccessKey"], told["SessionToken"])
-    gateway = Gateway.connect(session=made, region="us-east-1", clock=aws.sandbox.clock, send=aws._send)
+    gateway = AwsGateway.connect(session=made, region="us-east-1", clock=aws.sandbox.clock, send=aws._send)
     return gateway.caller()
 
 
@@ -98,7 +98,7 @@ def scripted(arn: str, *, token: str | None = "t", method: str = "explicit", **a
     made = session()
     made._credentials = Credentials("ASIAX", "s", token, method)
     aws = ScriptedAws(GetCallerIdentity=lambda _: identity(arn), **answers)
-    return Gateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=aws.send).caller()
+    return AwsGateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=aws.send).caller()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def scripted(arn: str, *, token: str | None = "t", method: str = "explicit", **a
     ],
     ids=["denied", "no-json", "empty", "no-role"],
 )
-def test_a_role_that_cannot_be_read_may_let_anybody_in(answer: Response) -> None:
+def test_a_role_that_cannot_be_read_may_let_anybody_in(answer: HttpResponse) -> None:
     caller = scripted(ROLE, GetRole=lambda _: answer)
     assert caller.suspects == {(ANY, ANY)}
     assert "(" in caller.unknown[0]
@@ -169,14 +169,14 @@ def test_a_program_on_this_machine_that_plays_the_container_is_asked_whose_key_i
         "http://[",
     ):
         environ = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": uri}
-        assert not ChainCredentials(found, Setup("", (), environ)).given_by_aws()
+        assert not ChainCredentials(found, CredentialSetup("", (), environ)).given_by_aws()
     eks = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials"}
-    assert ChainCredentials(found, Setup("", (), eks)).given_by_aws()
+    assert ChainCredentials(found, CredentialSetup("", (), eks)).given_by_aws()
     ecs = {
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x",
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://localhost",
     }
-    assert ChainCredentials(found, Setup("", (), ecs)).given_by_aws()
+    assert ChainCredentials(found, CredentialSetup("", (), ecs)).given_by_aws()
 
 
 def test_a_program_that_plays_the_instances_endpoint_is_asked_whose_key_it_has() -> None:
@@ -187,9 +187,11 @@ def test_a_program_that_plays_the_instances_endpoint_is_asked_whose_key_it_has()
         ("169.254.169.254", True),
         ("[fd00:ec2::254]", True),
     ):
-        assert ChainCredentials(found, Setup("", (), {name: f"http://{host}/"})).given_by_aws() is aws
-        link = Link("p", {"ec2_metadata_service_endpoint": f"http://{host}"})
-        assert ChainCredentials(found, Setup("p", (link,), {})).given_by_aws() is aws
+        assert (
+            ChainCredentials(found, CredentialSetup("", (), {name: f"http://{host}/"})).given_by_aws() is aws
+        )
+        link = ChainLink("p", {"ec2_metadata_service_endpoint": f"http://{host}"})
+        assert ChainCredentials(found, CredentialSetup("p", (link,), {})).given_by_aws() is aws
 
 
 # --- chains ---
@@ -204,20 +206,20 @@ def role_over(source: Credentials, *, mfa: bool = False) -> DeferredRefreshableC
     return DeferredRefreshableCredentials(refresh, "assume-role")
 
 
-def gateway_of(found: object, aws: ScriptedAws, clock: FakeClock | None = None) -> Gateway:
+def gateway_of(found: object, aws: ScriptedAws, clock: FakeClock | None = None) -> AwsGateway:
     made = session()
     made._credentials = found
-    return Gateway.connect(session=made, region="eu-west-1", clock=clock or FakeClock(), send=aws.send)
+    return AwsGateway.connect(session=made, region="eu-west-1", clock=clock or FakeClock(), send=aws.send)
 
 
 class ByKey:
     """Answers GetCallerIdentity by the key that signs."""
 
-    def __init__(self, **answers: Response) -> None:
+    def __init__(self, **answers: HttpResponse) -> None:
         self.answers = answers
         self.aws = ScriptedAws(GetCallerIdentity=self._identity)
 
-    def _identity(self, _: dict[str, str]) -> Response:
+    def _identity(self, _: dict[str, str]) -> HttpResponse:
         signer = self.aws.requests[-1].headers["Authorization"]
         return next(answer for key, answer in self.answers.items() if key in signer)
 
@@ -252,8 +254,8 @@ def test_a_source_that_botocore_no_longer_shows_may_be_anybody() -> None:
     found = DeferredRefreshableCredentials(
         role_over(Credentials("A", "s"))._refresh_using.__func__, "assume-role"
     )
-    chain = ChainCredentials(found, Setup("x", (), {}))
-    assert not chain.whole
+    chain = ChainCredentials(found, CredentialSetup("x", (), {}))
+    assert not chain.complete
     loop = role_over(Credentials("A", "s"))
     loop._refresh_using.__self__._source_credentials = loop
     asked = ByKey(ASIATOP=identity(ROLE))
@@ -350,9 +352,9 @@ def test_a_source_that_cannot_be_asked_may_be_anybody() -> None:
 
     aws = ScriptedAws()
     client = connect(aws).client
-    base = ChainCredentials(Credentials("AKIAX", "s"), Setup("", (), {}))
-    other = ChainCredentials(Gone("AKIABASE", "s", None, "custom-process"), Setup("x", (), {}))
-    caller = Signers(client).caller(base, [other], ["AKIASTATIC"], again=False)
+    base = ChainCredentials(Credentials("AKIAX", "s"), CredentialSetup("", (), {}))
+    other = ChainCredentials(Gone("AKIABASE", "s", None, "custom-process"), CredentialSetup("x", (), {}))
+    caller = SigningIdentities(client).caller(base, [other], ["AKIASTATIC"], again=False)
     assert caller.suspects == {(ANY, ANY)}
     assert caller.keys == {"AKIAX", "AKIASTATIC"}
 
@@ -367,19 +369,19 @@ def test_a_profile_that_is_not_there_has_no_key() -> None:
     def fails(_: str) -> Any:
         raise FileNotFoundError(2, "No such file or directory", "/none")
 
-    profiles = Profiles(fails, session())
+    profiles = ProfileStore(fails, session())
     profiles.name(frozenset({"nobody"}))
     assert profiles.static_keys() == frozenset()
     with pytest.raises(NoCredentialsError):
-        profiles.find("nobody")
+        profiles.credentials("nobody")
 
 
 def test_a_key_that_a_probe_is_run_with_is_protected_by_its_id(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("[profile watch]\naws_access_key_id = AKIAWATCH\n")
     made = session(config_file=str(tmp_path / "config"))
-    gateway = Gateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=ScriptedAws().send)
-    gateway.protect(key="AKIAPROBE", profile="watch")
-    gateway.protect()
+    gateway = AwsGateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=ScriptedAws().send)
+    gateway.protect_signing_key(key="AKIAPROBE", profile="watch")
+    gateway.protect_signing_key()
     assert gateway.caller().keys == {"AKIAIOSFODNN7EXAMPLE", "AKIAPROBE", "AKIAWATCH"}
 
 
@@ -396,10 +398,10 @@ def test_a_sign_in_of_aws_login_is_used_and_its_user_protected(
     monkeypatch.setenv("AWS_LOGIN_CACHE_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     aws = ScriptedAws()
-    gateway = Gateway.connect(profile="x", region="eu-west-1", clock=FakeClock(), send=aws.send)
+    gateway = AwsGateway.connect(profile="x", region="eu-west-1", clock=FakeClock(), send=aws.send)
     assert gateway.caller().users == {(ACCOUNT, "admin")}
     assert "ASIALOGIN" in aws.requests[0].headers["Authorization"]
-    assert gateway.credentials_end() is not None
+    assert gateway.credentials_expire_at() is not None
 
 
 @pytest.mark.parametrize("variable", ["", "AWS_REGION"])
@@ -430,7 +432,7 @@ def test_a_profiles_role_is_assumed_at_its_partitions_own_sts(
     made = Session(profile="x")
     made.register("before-send.sts.AssumeRole", stop)
     with pytest.raises(AwsError):
-        Gateway.connect(session=made, region=None if variable else region).caller()
+        AwsGateway.connect(session=made, region=None if variable else region).caller()
     assert asked == [f"https://{host}/"]
 
 
@@ -461,7 +463,7 @@ def refreshable(method: str) -> RefreshableCredentials:
 def test_credentials_that_nobody_renews_end(found: Any, ends: bool) -> None:
     aws = ScriptedAws()
     gateway = gateway_of(found, aws)
-    assert (gateway.credentials_end() is not None) == ends
+    assert (gateway.credentials_expire_at() is not None) == ends
     assert aws.requests == []
 
 
@@ -481,9 +483,9 @@ def test_a_profile_of_an_accounts_file_that_nobody_renews_ends(
     (tmp_path / "config").write_text(f"[profile x]\n{config}\n")
     (tmp_path / "accounts.toml").write_text(f'[[account]]\nid = "{OTHER}"\nprofile = "x"\n')
     made = session(config_file=str(tmp_path / "config"))
-    gateway = Gateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=ScriptedAws().send)
+    gateway = AwsGateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=ScriptedAws().send)
     gateway.accounts_file(tmp_path / "accounts.toml")
-    assert (gateway.credentials_end() is not None) == ends
+    assert (gateway.credentials_expire_at() is not None) == ends
 
 
 # --- deciding ---
@@ -499,16 +501,18 @@ def test_a_suspect_is_held_forced_or_not_and_the_reason_says_why() -> None:
     user = User("ann", "", keys)
     for suspects in ({(ACCOUNT, "ann")}, {(ACCOUNT, ANY)}, {(ANY, ANY)}):
         caller = Caller(ACCOUNT, ROLE, suspects=frozenset(suspects), unknown=("nobody knows whose",))
-        for asked in (Asked(), Asked(force={"AKIAOLD": "old"})):
-            choice = choose(ACCOUNT, user, Policy(), now, asked=asked, caller=caller, usages={})
+        for asked in (Overrides(), Overrides(force={"AKIAOLD": "old"})):
+            choice = choose(ACCOUNT, user, Policy(), now, overrides=asked, caller=caller, usages={})
             assert choice is not None
             assert {one.reason for one in choice.outcomes} == {"caller-unknown"}
-            assert all(isinstance(one, Held) and "nobody knows whose" in one.why for one in choice.outcomes)
-    assert "caller-unknown" in HOLDS
+            assert all(
+                isinstance(one, HeldKey) and "nobody knows whose" in one.why for one in choice.outcomes
+            )
+    assert "caller-unknown" in HOLD_REASONS
     elsewhere = Caller(ACCOUNT, ROLE, suspects=frozenset({(OTHER, ANY), (ACCOUNT, "bob")}))
-    choice = choose(ACCOUNT, user, Policy(), now, asked=Asked(), caller=elsewhere, usages={})
+    choice = choose(ACCOUNT, user, Policy(), now, overrides=Overrides(), caller=elsewhere, usages={})
     assert choice is not None
-    assert [one.key for one in choice.outcomes if not isinstance(one, Held)] == ["AKIAOLD"]
+    assert [one.key for one in choice.outcomes if not isinstance(one, HeldKey)] == ["AKIAOLD"]
 
 
 def test_a_bare_name_of_an_older_ledger_is_of_the_callers_own_account() -> None:

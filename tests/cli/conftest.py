@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from support.cli_harness import Desk, Door, desk, opened
+from support.cli_harness import AwsFrontend, CliHarness, cli_harness, open_frontend
 
 
 @pytest.fixture(scope="session")
-def door() -> Iterator[Door]:
+def door() -> Iterator[AwsFrontend]:
     """The address of every desk's AWS."""
-    with opened() as made:
+    with open_frontend() as made:
         yield made
 
 
 @pytest.fixture
-def sk(tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: Door) -> Iterator[Desk]:
+def sk(tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: AwsFrontend) -> Iterator[CliHarness]:
     """A desk beside a company of five users, three with spare keys."""
-    with desk(tmp_path, capsys, door) as made:
+    with cli_harness(tmp_path, capsys, door) as made:
         yield made

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from sparekey.sandbox.scenario import Fail, Ignored, Stale, Throttle
-from sparekey.sandbox.state import LastUse
-from support.cli_harness import ACCOUNT, Desk
+from sparekey.sandbox.state import LastUseRecord
+from support.cli_harness import ACCOUNT, CliHarness
 
 
-def _delete_user(sk: Desk) -> None:
+def _delete_user(sk: CliHarness) -> None:
     with sk.aws.state.lock:
         user = sk.aws.state.accounts[ACCOUNT].users.pop("web")
         user.deleted = sk.aws.clock.now()
@@ -21,19 +21,19 @@ def _delete_user(sk: Desk) -> None:
             key.deleted = user.deleted
 
 
-def _deactivate_the_key(sk: Desk) -> None:
+def _deactivate_the_key(sk: CliHarness) -> None:
     sk.aws.key("web", account=ACCOUNT, number=1).change("Inactive", sk.aws.clock.now())
 
 
-def _deactivate_the_kept_key(sk: Desk) -> None:
+def _deactivate_the_kept_key(sk: CliHarness) -> None:
     sk.aws.key("web", account=ACCOUNT, number=2).change("Inactive", sk.aws.clock.now())
 
 
-def _delete_the_key(sk: Desk) -> None:
+def _delete_the_key(sk: CliHarness) -> None:
     sk.aws.key("web", account=ACCOUNT, number=1).deleted = sk.aws.clock.now()
 
 
-def _rename_the_user(sk: Desk) -> None:
+def _rename_the_user(sk: CliHarness) -> None:
     with sk.aws.state.lock:
         account = sk.aws.state.accounts[ACCOUNT]
         user = account.users.pop("web")
@@ -41,14 +41,14 @@ def _rename_the_user(sk: Desk) -> None:
         account.users["web2"] = user
 
 
-def _use_the_key(sk: Desk) -> None:
+def _use_the_key(sk: CliHarness) -> None:
     key = sk.aws.key("web", account=ACCOUNT, number=1)
-    key.uses = [LastUse(sk.aws.clock.now() - timedelta(minutes=20), "s3", "us-east-1")]
+    key.uses = [LastUseRecord(sk.aws.clock.now() - timedelta(minutes=20), "s3", "us-east-1")]
 
 
-def _use_the_kept_key(sk: Desk) -> None:
+def _use_the_kept_key(sk: CliHarness) -> None:
     key = sk.aws.key("web", account=ACCOUNT, number=2)
-    key.uses = [LastUse(sk.aws.clock.now() - timedelta(minutes=20), "s3", "us-east-1")]
+    key.uses = [LastUseRecord(sk.aws.clock.now() - timedelta(minutes=20), "s3", "us-east-1")]
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def _use_the_kept_key(sk: Desk) -> None:
     ],
 )
 def test_what_changed_since_the_plan(
-    sk: Desk, change: Callable[[Desk], None], code: int, state: str, inactive: set[str]
+    sk: CliHarness, change: Callable[[CliHarness], None], code: int, state: str, inactive: set[str]
 ) -> None:
-    sk.planned("--user", "web", expect=0)
+    sk.make_plan("--user", "web", expect=0)
     goes = sk.key("web", 1)
     change(sk)
     said = sk("apply", sk.plan, "--yes")
@@ -80,8 +80,10 @@ def test_what_changed_since_the_plan(
     assert sk.writes == (1 if state == "DEACTIVATED" else 0)
 
 
-def test_an_undo_follows_a_renamed_user_and_fails_where_aws_does_not_say_where_the_key_is(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_an_undo_follows_a_renamed_user_and_fails_where_aws_does_not_say_where_the_key_is(
+    sk: CliHarness,
+) -> None:
+    sk.make_plan("--user", "web", expect=0)
     goes = sk.aws.key("web", account=ACCOUNT, number=1)
     assert sk("apply", sk.plan, "--yes").code == 0
     run = re.search(r"r-[0-9a-f]{8}", sk("runs").out)[0]  # type: ignore[index]
@@ -99,8 +101,8 @@ def test_an_undo_follows_a_renamed_user_and_fails_where_aws_does_not_say_where_t
     assert goes.status == "Active"
 
 
-def test_an_update_that_never_takes_effect_is_an_error(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_an_update_that_never_takes_effect_is_an_error(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     sk.fault(Ignored())
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1
@@ -109,8 +111,8 @@ def test_an_update_that_never_takes_effect_is_an_error(sk: Desk) -> None:
     assert sk.inactive == set()
 
 
-def test_an_update_that_aws_refuses_is_an_error_and_the_rest_goes_on(sk: Desk) -> None:
-    sk.planned()
+def test_an_update_that_aws_refuses_is_an_error_and_the_rest_goes_on(sk: CliHarness) -> None:
+    sk.make_plan()
     sk.fault(Fail(action="iam:UpdateAccessKey", target="web", code="ServiceFailure", status=500))
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1
@@ -118,8 +120,8 @@ def test_an_update_that_aws_refuses_is_an_error_and_the_rest_goes_on(sk: Desk) -
     assert sk.inactive == {"batch/1", "batch/2"}
 
 
-def test_reads_that_lag_behind_are_waited_for(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_reads_that_lag_behind_are_waited_for(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     sk.fault(Stale(action="iam:ListAccessKeys", seconds=7))
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 0
@@ -127,34 +129,34 @@ def test_reads_that_lag_behind_are_waited_for(sk: Desk) -> None:
     assert "read back, several readings agree" in said.err
 
 
-def test_lost_answers_are_resolved_by_reading(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_lost_answers_are_resolved_by_reading(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     sk.fault(Fail(action="iam:UpdateAccessKey", times=1, after=True))
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 0
     assert sk.inactive == {"web/1"}
 
 
-def test_a_throttled_account_is_read_whole(sk: Desk) -> None:
+def test_a_throttled_account_is_read_whole(sk: CliHarness) -> None:
     sk.fault(Throttle(action="iam:*", rate=20, burst=2))
     said = sk("audit")
     assert said.code == 3
     assert "3 have spare keys; 0 could not be read" in said.out
     assert any(call.error == "Throttling" for call in sk.aws.state.calls)
-    sk.planned()
+    sk.make_plan()
     assert sk("apply", sk.plan, "--yes").code == 3
     assert sk.inactive == {"batch/1", "batch/2", "web/1"}
 
 
-def test_an_account_that_is_throttled_for_good_is_unreadable(sk: Desk) -> None:
+def test_an_account_that_is_throttled_for_good_is_unreadable(sk: CliHarness) -> None:
     sk.fault(Fail(action="iam:ListUsers", code="Throttling", status=400, message="Rate exceeded"))
     said = sk("audit")
     assert said.code == 4
     assert "UNREADABLE: too many requests: iam:ListUsers" in said.out
 
 
-def test_a_full_disk_is_noticed_before_the_first_write(sk: Desk) -> None:
-    sk.planned()
+def test_a_full_disk_is_noticed_before_the_first_write(sk: CliHarness) -> None:
+    sk.make_plan()
     sk.patch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=100 * 1024))
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1
@@ -164,8 +166,8 @@ def test_a_full_disk_is_noticed_before_the_first_write(sk: Desk) -> None:
 
 
 @pytest.mark.parametrize("home", ["file", "file/below", "/proc/nowhere"])
-def test_a_state_directory_that_cannot_be(sk: Desk, home: str) -> None:
-    sk.planned()
+def test_a_state_directory_that_cannot_be(sk: CliHarness, home: str) -> None:
+    sk.make_plan()
     (sk.folder / "file").touch()
     sk.patch.setenv("SPAREKEY_HOME", str(sk.folder / home))
     for command in (("apply", str(sk.plan), "--yes"), ("runs",), ("undo", "r-1"), ("show", "r-1")):
@@ -175,8 +177,8 @@ def test_a_state_directory_that_cannot_be(sk: Desk, home: str) -> None:
     assert sk.writes == 0
 
 
-def test_a_state_that_is_no_database(sk: Desk) -> None:
-    sk.planned()
+def test_a_state_that_is_no_database(sk: CliHarness) -> None:
+    sk.make_plan()
     sk.home.mkdir(mode=0o700, exist_ok=True)
     (sk.home / "sparekey.db").write_bytes(b"this is no database, and was never meant to be one" * 100)
     for command in (("apply", str(sk.plan), "--yes"), ("runs",)):
@@ -186,15 +188,15 @@ def test_a_state_that_is_no_database(sk: Desk) -> None:
     assert sk.writes == 0
 
 
-def test_the_state_is_closed_to_others(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_the_state_is_closed_to_others(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
     for path in sk.home.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_the_way_back_is_on_paper_before_the_first_write(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_the_way_back_is_on_paper_before_the_first_write(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     seen: list[str] = []
     sk.before_each("UpdateAccessKey", lambda: seen.extend(_paper(sk)))
     assert sk("apply", sk.plan, "--yes").code == 0
@@ -202,13 +204,13 @@ def test_the_way_back_is_on_paper_before_the_first_write(sk: Desk) -> None:
     assert f"--user-name web --access-key-id {sk.key('web', 1)} --status Active" in seen[0]
 
 
-def _paper(sk: Desk) -> list[str]:
+def _paper(sk: CliHarness) -> list[str]:
     assert sk.inactive == set()
     return [path.read_text() for path in (sk.home / "reverse").glob("*.sh")]
 
 
-def test_a_settled_or_undone_plan_needs_a_new_one(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_a_settled_or_undone_plan_needs_a_new_one(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1
@@ -220,8 +222,8 @@ def test_a_settled_or_undone_plan_needs_a_new_one(sk: Desk) -> None:
     assert sk.writes == 2
 
 
-def test_undo_leaves_alone_what_somebody_else_has_changed_since(sk: Desk) -> None:
-    sk.planned()
+def test_undo_leaves_alone_what_somebody_else_has_changed_since(sk: CliHarness) -> None:
+    sk.make_plan()
     assert sk("apply", sk.plan, "--yes").code == 3
     _delete_the_key(sk)
     said = sk("undo", sk.run)
@@ -230,9 +232,9 @@ def test_undo_leaves_alone_what_somebody_else_has_changed_since(sk: Desk) -> Non
     assert sk.inactive == set()
 
 
-def test_runs_are_named_and_explained(sk: Desk) -> None:
+def test_runs_are_named_and_explained(sk: CliHarness) -> None:
     assert "No run yet" in sk("runs").out
-    sk.planned("--user", "web", expect=0)
+    sk.make_plan("--user", "web", expect=0)
     sk("apply", sk.plan, "--yes")
     listed = sk("runs")
     assert listed.code == 0

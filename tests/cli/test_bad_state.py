@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sparekey.ledger import store as ledger_module
-from support.cli_harness import ACCOUNT, Desk
+from support.cli_harness import ACCOUNT, CliHarness
 
 _ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 _OFF = {"batch/1", "batch/2", "web/1"}
@@ -25,10 +25,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(sk: Desk, template: Path) -> str:
+def run(sk: CliHarness, template: Path) -> str:
     """The id of a run that has deactivated three keys."""
     if not template.exists():
-        assert sk("apply", sk.planned(), "--yes", "--no-watch").code == 3
+        assert sk("apply", sk.make_plan(), "--yes", "--no-watch").code == 3
         shutil.copytree(sk.home, template)
     else:
         shutil.copytree(template, sk.home)
@@ -40,13 +40,13 @@ def run(sk: Desk, template: Path) -> str:
     return next((sk.home / "reverse").glob("*.sh")).stem
 
 
-def query(sk: Desk, *statements: str) -> None:
+def query(sk: CliHarness, *statements: str) -> None:
     with closing(sqlite3.connect(sk.home / "sparekey.db", isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
 
 
-def damage(sk: Desk) -> None:
+def damage(sk: CliHarness) -> None:
     path = sk.home / "sparekey.db"
     content = bytearray(path.read_bytes())
     for at in range(4096, len(content), 4096):
@@ -56,11 +56,11 @@ def damage(sk: Desk) -> None:
         (sk.home / f"sparekey.db{more}").unlink(missing_ok=True)
 
 
-def no_database(sk: Desk) -> None:
+def no_database(sk: CliHarness) -> None:
     (sk.home / "sparekey.db").write_bytes(b"this is no database at all" * 1000)
 
 
-def away(sk: Desk) -> None:
+def away(sk: CliHarness) -> None:
     sk.patch.setenv("SPAREKEY_DATABASE_URL", "postgresql://keeper:word@127.0.0.1:1/runs")
 
 
@@ -72,7 +72,7 @@ def away(sk: Desk) -> None:
         (away, "the state in PostgreSQL 127.0.0.1:1/runs cannot be used"),
     ],
 )
-def test_undo_by_the_copy(sk: Desk, run: str, spoil: Callable[[Desk], None], told: str) -> None:
+def test_undo_by_the_copy(sk: CliHarness, run: str, spoil: Callable[[CliHarness], None], told: str) -> None:
     spoil(sk)
     said = sk("undo", run)
     assert (said.code, sk.inactive) == (0, set()), said.err
@@ -82,14 +82,14 @@ def test_undo_by_the_copy(sk: Desk, run: str, spoil: Callable[[Desk], None], tol
     assert "word" not in said.out + said.err
 
 
-def test_undo_of_one_key_by_the_copy(sk: Desk, run: str) -> None:
+def test_undo_of_one_key_by_the_copy(sk: CliHarness, run: str) -> None:
     damage(sk)
     assert sk("undo", run[:6], "--key", sk.key("web", 1)).code == 0
     assert sk.inactive == _OFF - {"web/1"}
 
 
-def test_undo_by_the_copy_leaves_what_the_run_did_not_do(sk: Desk) -> None:
-    plan = sk.planned()
+def test_undo_by_the_copy_leaves_what_the_run_did_not_do(sk: CliHarness) -> None:
+    plan = sk.make_plan()
     with sk.aws.state.lock:
         sk.aws.key("batch", account=ACCOUNT, number=1).status = "Inactive"  # before the run came to it
     assert sk("apply", plan, "--yes", "--no-watch").code in (0, 1, 3)
@@ -100,7 +100,7 @@ def test_undo_by_the_copy_leaves_what_the_run_did_not_do(sk: Desk) -> None:
     assert sk.inactive == {"batch/1"}
 
 
-def test_damage_is_called_damage_and_the_way_by_hand_is_named(sk: Desk, run: str) -> None:
+def test_damage_is_called_damage_and_the_way_by_hand_is_named(sk: CliHarness, run: str) -> None:
     damage(sk)
     (sk.home / "reverse" / f"{run}.jsonl").unlink()
     for command in (("runs",), ("show", run), ("ledger", "verify"), ("ledger", "export"), ("undo", run)):
@@ -112,7 +112,7 @@ def test_damage_is_called_damage_and_the_way_by_hand_is_named(sk: Desk, run: str
     assert sk.inactive == _OFF
 
 
-def test_a_copy_that_is_not_whole_is_not_used(sk: Desk, run: str) -> None:
+def test_a_copy_that_is_not_whole_is_not_used(sk: CliHarness, run: str) -> None:
     damage(sk)
     copy = sk.home / "reverse" / f"{run}.jsonl"
     lines = copy.read_text().splitlines(keepends=True)
@@ -124,7 +124,7 @@ def test_a_copy_that_is_not_whole_is_not_used(sk: Desk, run: str) -> None:
         assert sk.inactive == _OFF
 
 
-def test_keys_that_a_copy_does_not_know_of_are_in_doubt(sk: Desk, run: str) -> None:
+def test_keys_that_a_copy_does_not_know_of_are_in_doubt(sk: CliHarness, run: str) -> None:
     """Another machine's worker went on, or the copy could not be written."""
     damage(sk)
     copy = sk.home / "reverse" / f"{run}.jsonl"
@@ -138,7 +138,7 @@ def test_keys_that_a_copy_does_not_know_of_are_in_doubt(sk: Desk, run: str) -> N
 
 
 def test_keys_in_doubt_are_found_under_a_new_name_and_what_aws_does_not_say_is_in_doubt(
-    sk: Desk, run: str
+    sk: CliHarness, run: str
 ) -> None:
     query(sk, "DELETE FROM sparekey_entries WHERE seq > 1", "DELETE FROM sparekey_claims")
     (sk.home / "reverse" / f"{run}.jsonl").unlink()
@@ -154,14 +154,14 @@ def test_keys_in_doubt_are_found_under_a_new_name_and_what_aws_does_not_say_is_i
     assert said.out.count("whether it is off is not known") == 2
 
 
-def test_a_copy_that_others_may_write_is_not_used(sk: Desk, run: str) -> None:
+def test_a_copy_that_others_may_write_is_not_used(sk: CliHarness, run: str) -> None:
     damage(sk)
     (sk.home / "reverse" / f"{run}.jsonl").chmod(0o620)
     assert sk("undo", run).code == 1
     assert sk.inactive == _OFF
 
 
-def test_a_lost_database_is_put_back_from_the_copies(sk: Desk, run: str) -> None:
+def test_a_lost_database_is_put_back_from_the_copies(sk: CliHarness, run: str) -> None:
     for path in sk.home.glob("sparekey.db*"):
         path.unlink()
     said = sk("undo", run)
@@ -171,7 +171,7 @@ def test_a_lost_database_is_put_back_from_the_copies(sk: Desk, run: str) -> None
     assert sk("ledger", "verify").code == 0
 
 
-def test_an_older_backup_is_noticed_and_its_end_put_back(sk: Desk, run: str) -> None:
+def test_an_older_backup_is_noticed_and_its_end_put_back(sk: CliHarness, run: str) -> None:
     query(sk, "DELETE FROM sparekey_entries WHERE seq > 1", "DELETE FROM sparekey_claims")
     verified = sk("ledger", "verify", run)
     assert verified.code == 1
@@ -182,7 +182,9 @@ def test_an_older_backup_is_noticed_and_its_end_put_back(sk: Desk, run: str) -> 
     assert sk("ledger", "verify").code == 0
 
 
-def test_a_ledger_that_has_gone_on_after_an_older_backup_differs_from_its_copy(sk: Desk, run: str) -> None:
+def test_a_ledger_that_has_gone_on_after_an_older_backup_differs_from_its_copy(
+    sk: CliHarness, run: str
+) -> None:
     query(sk, "DELETE FROM sparekey_entries WHERE seq > 1", "DELETE FROM sparekey_claims")
     sk("stop", run)
     assert "and its copy" in sk("ledger", "verify").err
@@ -191,7 +193,7 @@ def test_a_ledger_that_has_gone_on_after_an_older_backup_differs_from_its_copy(s
     assert f"the ledger of run {run} and its copy" in said.out
 
 
-def test_keys_that_an_older_backup_does_not_know_are_in_doubt(sk: Desk, run: str) -> None:
+def test_keys_that_an_older_backup_does_not_know_are_in_doubt(sk: CliHarness, run: str) -> None:
     query(sk, "DELETE FROM sparekey_entries WHERE seq > 1", "DELETE FROM sparekey_claims")
     (sk.home / "reverse" / f"{run}.jsonl").unlink()
     said = sk("undo", run)
@@ -202,7 +204,7 @@ def test_keys_that_an_older_backup_does_not_know_are_in_doubt(sk: Desk, run: str
     assert said.out.count("is left alone") == 1
 
 
-def test_a_run_that_the_ledger_forgot_names_the_way_by_hand(sk: Desk, run: str) -> None:
+def test_a_run_that_the_ledger_forgot_names_the_way_by_hand(sk: CliHarness, run: str) -> None:
     for path in (*sk.home.glob("sparekey.db*"), sk.home / "reverse" / f"{run}.jsonl"):
         path.unlink()
     said = sk("undo", run)
@@ -212,7 +214,7 @@ def test_a_run_that_the_ledger_forgot_names_the_way_by_hand(sk: Desk, run: str) 
     assert sk.inactive == _OFF
 
 
-def test_undo_while_another_process_locks_the_database(sk: Desk, run: str) -> None:
+def test_undo_while_another_process_locks_the_database(sk: CliHarness, run: str) -> None:
     sk.patch.setattr(ledger_module, "_BUSY_MS", 100)
     with closing(sqlite3.connect(sk.home / "sparekey.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -238,7 +240,7 @@ def _mounted(folder: Path) -> Iterator[None]:
 
 
 @_ROOT
-def test_undo_on_a_full_disk(sk: Desk, run: str) -> None:
+def test_undo_on_a_full_disk(sk: CliHarness, run: str) -> None:
     with _mounted(sk.home):
         with suppress(OSError), (sk.home / "sparekey.fill").open("wb", buffering=0) as file:
             while True:
@@ -250,7 +252,7 @@ def test_undo_on_a_full_disk(sk: Desk, run: str) -> None:
 
 
 @_ROOT
-def test_undo_on_a_read_only_file_system(sk: Desk, run: str) -> None:
+def test_undo_on_a_read_only_file_system(sk: CliHarness, run: str) -> None:
     with _mounted(sk.home):
         subprocess.run(["mount", "-o", "remount,ro", sk.home], check=True)
         said = sk("undo", run)
@@ -260,7 +262,7 @@ def test_undo_on_a_read_only_file_system(sk: Desk, run: str) -> None:
         assert plan.code == 3, plan.err
 
 
-def test_copies_are_private_and_hold_the_chain(sk: Desk, run: str) -> None:
+def test_copies_are_private_and_hold_the_chain(sk: CliHarness, run: str) -> None:
     copy = sk.home / "reverse" / f"{run}.jsonl"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert copy.read_text() == sk("ledger", "export", run).out
@@ -269,7 +271,7 @@ def test_copies_are_private_and_hold_the_chain(sk: Desk, run: str) -> None:
     assert not any(key.secret in copy.read_text() for key in sk.aws.state.keys.values())
 
 
-def test_a_copy_that_was_torn_goes_on(sk: Desk, run: str) -> None:
+def test_a_copy_that_was_torn_goes_on(sk: CliHarness, run: str) -> None:
     copy = sk.home / "reverse" / f"{run}.jsonl"
     copy.write_bytes(copy.read_bytes()[:-30])
     assert sk("undo", run).code == 0
@@ -277,7 +279,7 @@ def test_a_copy_that_was_torn_goes_on(sk: Desk, run: str) -> None:
     assert sk("undo", run).code == 0
 
 
-def test_no_state_directory_can_be_made(sk: Desk) -> None:
+def test_no_state_directory_can_be_made(sk: CliHarness) -> None:
     sk.patch.setenv("SPAREKEY_HOME", os.devnull + "/state")
     assert sk("plan", "-o", sk.plan).code == 3
     said = sk("apply", sk.plan, "--yes")
@@ -288,8 +290,8 @@ def test_no_state_directory_can_be_made(sk: Desk) -> None:
 @pytest.mark.parametrize(
     "command", ["runs", "show", "undo", "ledger verify", "ledger export", "apply", "stop"]
 )
-def test_without_a_home_directory_what_needs_state_names_the_variable(sk: Desk, command: str) -> None:
-    plan = sk.planned()
+def test_without_a_home_directory_what_needs_state_names_the_variable(sk: CliHarness, command: str) -> None:
+    plan = sk.make_plan()
     shutil.rmtree(sk.home, ignore_errors=True)
     for name in ("HOME", "SPAREKEY_HOME", "XDG_STATE_HOME"):
         sk.patch.delenv(name, raising=False)

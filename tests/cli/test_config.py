@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from support.cli_harness import Desk
+from support.cli_harness import CliHarness
 
 HTTP = '[[probes]]\nname = "web"\nkind = "http"\nuser = "web"\nurl = "http://127.0.0.1:9/"\n'
 EXEMPT = '[[exempt]]\nuser = "web"\nowner = "team"\nreason = "moving"\nexpires = 2099-01-01\n'
@@ -15,7 +15,7 @@ MUTED = (
 )
 
 
-def test_the_defaults_hold_where_there_is_no_file(sk: Desk) -> None:
+def test_the_defaults_hold_where_there_is_no_file(sk: CliHarness) -> None:
     said = sk("config", "validate")
     assert (said.code, said.err) == (0, "")
     assert said.out == f"There is no policy file {sk.home / 'sparekey.toml'}: the defaults hold.\n"
@@ -23,7 +23,7 @@ def test_the_defaults_hold_where_there_is_no_file(sk: Desk) -> None:
     assert shown["quiet"] == shown["probes"] == "default"
 
 
-def test_a_policy_is_shown_with_where_each_value_is_from(sk: Desk) -> None:
+def test_a_policy_is_shown_with_where_each_value_is_from(sk: CliHarness) -> None:
     path = sk.policy('quiet = "50d"\nwindows = ["Mon-Thu 09:00-16:00"]\n' + EXEMPT + HTTP + MUTELIST)
     (sk.home / "mute.yml").write_text(MUTED)
     (sk.home / "mute.yml").chmod(0o600)
@@ -70,7 +70,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "why"), WRONG, ids=range(len(WRONG)))
-def test_whatever_is_wrong_is_refused_by_every_command_with_its_place(sk: Desk, text: str, why: str) -> None:
+def test_whatever_is_wrong_is_refused_by_every_command_with_its_place(
+    sk: CliHarness, text: str, why: str
+) -> None:
     path = sk.policy(text)
     for command in (("config", "validate"), ("config", "show"), ("plan",), ("audit",)):
         said = sk(*command)
@@ -87,7 +89,7 @@ def test_whatever_is_wrong_is_refused_by_every_command_with_its_place(sk: Desk, 
         (MUTED.replace("'*'", "12"), "the mutelist is not as Prowler writes it"),
     ],
 )
-def test_a_wrong_mutelist_is_named(sk: Desk, text: str, why: str) -> None:
+def test_a_wrong_mutelist_is_named(sk: CliHarness, text: str, why: str) -> None:
     sk.policy(MUTELIST)
     path = sk.home / "mute.yml"
     path.write_text(text)
@@ -99,7 +101,7 @@ def test_a_wrong_mutelist_is_named(sk: Desk, text: str, why: str) -> None:
     assert sk("audit").error == f"others may write the mutelist {path}; nothing was done"
 
 
-def test_a_byte_order_mark_is_passed_over(sk: Desk) -> None:
+def test_a_byte_order_mark_is_passed_over(sk: CliHarness) -> None:
     sk.policy("\ufeff" + EXEMPT)
     assert "EXEMPT  web" in sk("audit").out
     sk.policy("\ufeff" + MUTELIST)
@@ -108,12 +110,12 @@ def test_a_byte_order_mark_is_passed_over(sk: Desk) -> None:
     assert "EXEMPT  batch" in sk("audit").out
 
 
-def test_a_key_that_nobody_but_a_person_brings_back(sk: Desk) -> None:
+def test_a_key_that_nobody_but_a_person_brings_back(sk: CliHarness) -> None:
     key = sk.key("busy", 1)
     force = ("--user", "busy", "--force", key, "--because", "stolen")
     said = sk("plan", "--never-reactivate")
     assert (said.code, said.error) == (2, "--never-reactivate is for forced keys, and none is named")
-    sk.planned(*force, "--never-reactivate", expect=0)
+    sk.make_plan(*force, "--never-reactivate", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
     assert "never reactivated automatically: --never-reactivate" in sk("show", sk.run).out
     script = sk.home / "reverse" / f"{sk.run}.sh"

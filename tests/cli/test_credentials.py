@@ -8,7 +8,7 @@ import pytest
 from sparekey import app
 from sparekey.sandbox.scenario import Deny, Fail
 from support.aws_servers import free_port
-from support.cli_harness import ACCOUNT, ELSEWHERE, Desk
+from support.cli_harness import ACCOUNT, ELSEWHERE, CliHarness
 
 COMMANDS = (
     ("audit",),
@@ -19,43 +19,43 @@ COMMANDS = (
 
 
 @contextmanager
-def unchanged(sk: Desk) -> Iterator[None]:
+def unchanged(sk: CliHarness) -> Iterator[None]:
     before, writes = sk.statuses, sk.writes
     yield
     assert (sk.statuses, sk.writes) == (before, writes)
     assert not (sk.folder / "new.json").exists()
 
 
-def _no_credentials(sk: Desk) -> None:
+def _no_credentials(sk: CliHarness) -> None:
     sk.patch.delenv("AWS_ACCESS_KEY_ID")
     sk.patch.delenv("AWS_SECRET_ACCESS_KEY")
 
 
-def _half_credentials(sk: Desk) -> None:
+def _half_credentials(sk: CliHarness) -> None:
     sk.patch.delenv("AWS_SECRET_ACCESS_KEY")
 
 
-def _unknown_profile(sk: Desk) -> None:
+def _unknown_profile(sk: CliHarness) -> None:
     sk.patch.setenv("AWS_PROFILE", "nobody")
 
 
-def _expired(sk: Desk) -> None:
+def _expired(sk: CliHarness) -> None:
     sk.fault(Fail(code="ExpiredToken", status=403, message="The security token included is expired"))
 
 
-def _wrong_secret(sk: Desk) -> None:
+def _wrong_secret(sk: CliHarness) -> None:
     sk.patch.setenv("AWS_SECRET_ACCESS_KEY", sk.aws.key("web").secret)
 
 
-def _inactive_key(sk: Desk) -> None:
+def _inactive_key(sk: CliHarness) -> None:
     sk.aws.key("ops").status = "Inactive"
 
 
-def _refusing_endpoint(sk: Desk) -> None:
+def _refusing_endpoint(sk: CliHarness) -> None:
     sk.patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
 
 
-def _no_endpoint(sk: Desk) -> None:
+def _no_endpoint(sk: CliHarness) -> None:
     sk.patch.setenv("AWS_ENDPOINT_URL", "nonsense")
 
 
@@ -76,8 +76,8 @@ def _no_endpoint(sk: Desk) -> None:
         *("inactive-key", "refusing-endpoint", "no-endpoint"),
     ],
 )
-def test_no_way_in(sk: Desk, break_it: Callable[[Desk], None], told: str) -> None:
-    sk.planned()
+def test_no_way_in(sk: CliHarness, break_it: Callable[[CliHarness], None], told: str) -> None:
+    sk.make_plan()
     break_it(sk)
     with unchanged(sk):
         for command in COMMANDS:
@@ -87,8 +87,8 @@ def test_no_way_in(sk: Desk, break_it: Callable[[Desk], None], told: str) -> Non
 
 
 @pytest.mark.parametrize("break_it", [_no_credentials, _unknown_profile, _expired, _refusing_endpoint])
-def test_a_run_is_stopped_without_any_way_in(sk: Desk, break_it: Callable[[Desk], None]) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_a_run_is_stopped_without_any_way_in(sk: CliHarness, break_it: Callable[[CliHarness], None]) -> None:
+    sk.make_plan("--user", "web", expect=0)
     said = sk("apply", sk.plan, "--yes", "--detach")
     assert said.code == 0, said.err
     break_it(sk)
@@ -99,11 +99,11 @@ def test_a_run_is_stopped_without_any_way_in(sk: Desk, break_it: Callable[[Desk]
     assert sk.inactive == set()
 
 
-def test_a_profile_named_by_hand_that_does_not_exist(sk: Desk) -> None:
+def test_a_profile_named_by_hand_that_does_not_exist(sk: CliHarness) -> None:
     assert "(nobody)" in sk("audit", "--profile", "nobody").error
 
 
-def test_denied_on_the_list_of_users(sk: Desk) -> None:
+def test_denied_on_the_list_of_users(sk: CliHarness) -> None:
     sk.deny("iam:ListUsers")
     said = sk("audit")
     assert said.code == 4
@@ -117,7 +117,7 @@ def test_denied_on_the_list_of_users(sk: Desk) -> None:
     assert sk.writes == 0
 
 
-def test_denied_on_one_users_keys(sk: Desk) -> None:
+def test_denied_on_one_users_keys(sk: CliHarness) -> None:
     sk.deny("iam:ListAccessKeys", target="web")
     said = sk("audit")
     assert said.code == 4
@@ -131,7 +131,7 @@ def test_denied_on_one_users_keys(sk: Desk) -> None:
 
 
 @pytest.mark.parametrize("target", ["*", "web"])
-def test_a_last_use_that_cannot_be_read_is_never_taken_for_never_used(sk: Desk, target: str) -> None:
+def test_a_last_use_that_cannot_be_read_is_never_taken_for_never_used(sk: CliHarness, target: str) -> None:
     denied = sk.key("web", 1)
     sk.deny("iam:GetAccessKeyLastUsed", target=target)
     said = sk("audit", "--format", "json")
@@ -144,15 +144,15 @@ def test_a_last_use_that_cannot_be_read_is_never_taken_for_never_used(sk: Desk, 
     assert "0 keys to deactivate" in said.out
 
 
-def test_denied_everything_but_who_one_is(sk: Desk) -> None:
+def test_denied_everything_but_who_one_is(sk: CliHarness) -> None:
     sk.deny("iam:*")
     assert sk("audit").code == 4
     assert sk("root-keys").code == 4
     assert sk("audit", "--rule", "root-key").code == 4
 
 
-def test_missing_permissions_are_named_before_anything_is_written(sk: Desk) -> None:
-    sk.planned()
+def test_missing_permissions_are_named_before_anything_is_written(sk: CliHarness) -> None:
+    sk.make_plan()
     sk.fault(Deny(action="iam:UpdateAccessKey"))
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1
@@ -160,8 +160,8 @@ def test_missing_permissions_are_named_before_anything_is_written(sk: Desk) -> N
     assert "iam:UpdateAccessKey" in said.error
 
 
-def test_other_peoples_credentials(sk: Desk) -> None:
-    sk.planned()
+def test_other_peoples_credentials(sk: CliHarness) -> None:
+    sk.make_plan()
     sk.act_as("guest", ELSEWHERE)
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1

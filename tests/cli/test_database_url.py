@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sparekey.cli import cli
-from sparekey.cli.options import guarded
+from sparekey.cli.options import run_guarded
 
 _OF_RUNS = [
     ["runs"],
@@ -22,7 +22,7 @@ def test_the_option_says_where_runs_are_kept(
 ) -> None:
     monkeypatch.setenv("SPAREKEY_HOME", str(tmp_path))
     monkeypatch.setenv("SPAREKEY_DATABASE_URL", "")
-    assert guarded(cli, [*command, "--database-url", "mysql://keeper:secret@127.0.0.1/none"]) == 2
+    assert run_guarded(cli, [*command, "--database-url", "mysql://keeper:secret@127.0.0.1/none"]) == 2
     said = capsys.readouterr().err
     assert "not one of PostgreSQL" in said
     assert "secret" not in said

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sparekey.sandbox import Sandbox
-from sparekey.sandbox.state import Key
+from sparekey.sandbox.state import SandboxKey
 
 ACCOUNT = "111122223333"
 COMPANY = """
@@ -49,7 +49,7 @@ def env(aws: Sandbox, tmp_path: Path) -> dict[str, str]:
     return {**os.environ, **aws.env(), "SPAREKEY_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
 
 
-def is_gone(key: Key) -> bool:
+def is_gone(key: SandboxKey) -> bool:
     """True where AWS no longer knows the key."""
     return key.deleted is not None
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from sparekey.cli import cli
-from sparekey.cli.options import guarded
+from sparekey.cli.options import run_guarded
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_missing_extra_is_named(
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
-    assert guarded(cli, args) == 2
+    assert run_guarded(cli, args) == 2
     said = capsys.readouterr()
     assert f"sparekey[{extra}]" in said.err
     assert "Traceback" not in said.err

@@ -9,12 +9,12 @@ import pytest
 
 from sparekey.plan import Plan, seal
 from sparekey.sandbox.scenario import Deny
-from support.cli_harness import ACCOUNT, Desk
+from support.cli_harness import ACCOUNT, CliHarness
 
 EXEMPT = '[[exempt]]\nuser = "web"\nowner = "team-a"\nreason = "moves"\nexpires = 2099-01-01\n'
 
 
-def edited(sk: Desk, **changes: Any) -> dict[str, Any]:
+def edited(sk: CliHarness, **changes: Any) -> dict[str, Any]:
     """Edit the plan's file and give it a new digest; returns what it holds now."""
     import msgspec
 
@@ -29,9 +29,9 @@ def held(said_out: str) -> str:
     return next(line for line in said_out.splitlines() if "HELD" in line)
 
 
-def test_a_plan_from_another_state_is_read_again_and_carried_out(sk: Desk) -> None:
+def test_a_plan_from_another_state_is_read_again_and_carried_out(sk: CliHarness) -> None:
     """Planned on one machine, applied on another, as in CI."""
-    sk.planned()
+    sk.make_plan()
     sk.patch.setenv("SPAREKEY_HOME", str(sk.folder / "other"))
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 3
@@ -39,8 +39,8 @@ def test_a_plan_from_another_state_is_read_again_and_carried_out(sk: Desk) -> No
     assert sk.inactive == {"batch/1", "batch/2", "web/1"}
 
 
-def test_a_plan_of_this_state_is_not_read_again(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_a_plan_of_this_state_is_not_read_again(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     before = len(sk.aws.state.calls)
     sk.answer("n\n")
     said = sk("apply", sk.plan)
@@ -49,8 +49,8 @@ def test_a_plan_of_this_state_is_not_read_again(sk: Desk) -> None:
     assert not asked & {"iam:ListAccessKeys", "iam:GetAccessKeyLastUsed"}
 
 
-def test_an_exempt_users_key_is_held(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_an_exempt_users_key_is_held(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     document = json.loads(sk.plan.read_text())
     sk.policy(EXEMPT)
     sk("plan", "-o", sk.folder / "second.json", "--user", "web")
@@ -63,8 +63,8 @@ def test_an_exempt_users_key_is_held(sk: Desk) -> None:
     assert sk.inactive == set()
 
 
-def test_what_is_shown_and_recorded_is_read_anew(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_what_is_shown_and_recorded_is_read_anew(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     document = json.loads(sk.plan.read_text())
     document["steps"][0] |= {
         "why": "LIE",
@@ -81,8 +81,8 @@ def test_what_is_shown_and_recorded_is_read_anew(sk: Desk) -> None:
 
 
 @pytest.mark.parametrize("option", ["--max-share", "--max-account-share"])
-def test_the_active_keys_are_counted_where_a_share_is_named(sk: Desk, option: str) -> None:
-    sk.planned()
+def test_the_active_keys_are_counted_where_a_share_is_named(sk: CliHarness, option: str) -> None:
+    sk.make_plan()
     accounts = json.loads(sk.plan.read_text())["accounts"]
     assert accounts[0]["active_keys"] == 9
     edited(sk, accounts=[accounts[0] | {"active_keys": 100_000}])
@@ -96,10 +96,10 @@ def test_the_active_keys_are_counted_where_a_share_is_named(sk: Desk, option: st
 
 @pytest.mark.parametrize("denied", ["iam:GetCredentialReport", "iam:GetAccountSummary", "iam:ListUsers"])
 def test_active_keys_that_cannot_be_counted_count_as_none(
-    sk: Desk, monkeypatch: pytest.MonkeyPatch, denied: str
+    sk: CliHarness, monkeypatch: pytest.MonkeyPatch, denied: str
 ) -> None:
-    monkeypatch.setattr("sparekey.app.plan_refresh._SMALL", 3)
-    sk.planned()
+    monkeypatch.setattr("sparekey.app.plan_refresh._READ_ALONE_UP_TO", 3)
+    sk.make_plan()
     edited(sk)
     sk.patch.setenv("SPAREKEY_HOME", str(sk.folder / "other"))
     sk.fault(Deny(action=denied))
@@ -110,15 +110,15 @@ def test_active_keys_that_cannot_be_counted_count_as_none(
     assert sk.writes == 0
 
 
-def forced(sk: Desk) -> str:
+def forced(sk: CliHarness) -> str:
     """A plan of another state that retires a key in use; returns the key."""
     old = sk.key("busy", 1)
-    sk.planned("--user", "busy", "--force", old, "--because", "moved by hand", expect=0)
+    sk.make_plan("--user", "busy", "--force", old, "--because", "moved by hand", expect=0)
     sk.patch.setenv("SPAREKEY_HOME", str(sk.folder / "other"))
     return old
 
 
-def test_a_forced_key_needs_a_person_where_only_the_file_speaks_for_it(sk: Desk) -> None:
+def test_a_forced_key_needs_a_person_where_only_the_file_speaks_for_it(sk: CliHarness) -> None:
     old = forced(sk)
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1
@@ -132,7 +132,7 @@ def test_a_forced_key_needs_a_person_where_only_the_file_speaks_for_it(sk: Desk)
     assert sk.inactive == {"busy/1"}
 
 
-def test_a_forced_key_is_named_before_the_question(sk: Desk) -> None:
+def test_a_forced_key_is_named_before_the_question(sk: CliHarness) -> None:
     old = forced(sk)
     sk.answer("y\n")
     said = sk("apply", sk.plan)
@@ -143,7 +143,7 @@ def test_a_forced_key_is_named_before_the_question(sk: Desk) -> None:
     assert sk.inactive == {"busy/1"}
 
 
-def test_a_forced_step_cannot_pass_as_an_idle_one(sk: Desk) -> None:
+def test_a_forced_step_cannot_pass_as_an_idle_one(sk: CliHarness) -> None:
     old = forced(sk)
     document = json.loads(sk.plan.read_text())
     lie = f"not used in 45d, while {old} is"
@@ -155,8 +155,8 @@ def test_a_forced_step_cannot_pass_as_an_idle_one(sk: Desk) -> None:
     assert sk.writes == 0
 
 
-def test_a_run_that_has_begun_shows_its_own_plan_and_reads_no_usage(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_a_run_that_has_begun_shows_its_own_plan_and_reads_no_usage(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     assert sk("apply", sk.plan, "--yes", "--detach").code == 0
     said = sk("apply", sk.plan, "--yes", "--usage", "history")
     assert said.code == 2
@@ -165,8 +165,8 @@ def test_a_run_that_has_begun_shows_its_own_plan_and_reads_no_usage(sk: Desk) ->
     assert "Go on with 1 key?" in sk("apply", sk.plan).err
 
 
-def test_usage_is_read_again_on_request(sk: Desk) -> None:
-    sk.planned("--usage", "history")
+def test_usage_is_read_again_on_request(sk: CliHarness) -> None:
+    sk.make_plan("--usage", "history")
     sk.patch.setenv("SPAREKEY_HOME", str(sk.folder / "other"))
     sk.answer("n\n")
     assert "usage-unbound" in sk("apply", sk.plan).err
@@ -176,7 +176,7 @@ def test_usage_is_read_again_on_request(sk: Desk) -> None:
     assert "usage-unbound" not in said.err
 
 
-def test_without_a_state_a_plan_is_made_all_the_same(sk: Desk) -> None:
+def test_without_a_state_a_plan_is_made_all_the_same(sk: CliHarness) -> None:
     blocked = sk.folder / "file"
     blocked.touch()
     sk.patch.setenv("SPAREKEY_HOME", str(blocked / "home"))
@@ -249,8 +249,8 @@ SPOILERS = (
 )
 
 
-def test_what_is_no_plan_is_refused_in_one_sentence(sk: Desk) -> None:
-    whole = sk.planned("--user", "web", expect=0).read_bytes()
+def test_what_is_no_plan_is_refused_in_one_sentence(sk: CliHarness) -> None:
+    whole = sk.make_plan("--user", "web", expect=0).read_bytes()
     for spoil in SPOILERS:
         sk.plan.write_bytes(whole)
         spoil(sk.plan)
@@ -269,8 +269,10 @@ def test_what_is_no_plan_is_refused_in_one_sentence(sk: Desk) -> None:
         ({"arn": f"arn:aws:iam::{ACCOUNT}:user/batch"}, "is not the ARN of this user"),
     ],
 )
-def test_users_of_another_partition_or_name_are_refused(sk: Desk, changes: dict[str, str], told: str) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_users_of_another_partition_or_name_are_refused(
+    sk: CliHarness, changes: dict[str, str], told: str
+) -> None:
+    sk.make_plan("--user", "web", expect=0)
     step = json.loads(sk.plan.read_text())["steps"][0]
     edited(sk, steps=[step | {"preconditions": step["preconditions"] | changes}])
     said = sk("apply", sk.plan, "--yes")
@@ -311,7 +313,7 @@ EMPTY = (
 )
 
 
-def test_what_is_given_and_empty_is_refused(sk: Desk) -> None:
+def test_what_is_given_and_empty_is_refused(sk: CliHarness) -> None:
     for args in EMPTY:
         said = sk(*args)
         assert (said.code, said.out) == (2, ""), args
@@ -319,8 +321,8 @@ def test_what_is_given_and_empty_is_refused(sk: Desk) -> None:
     assert sk.aws.state.calls == []
 
 
-def test_undo_names_the_run_and_its_keys_first(sk: Desk) -> None:
-    sk.planned()
+def test_undo_names_the_run_and_its_keys_first(sk: CliHarness) -> None:
+    sk.make_plan()
     sk("apply", sk.plan, "--yes")
     for short in ("r", "r-", sk.run[:5], "x" + sk.run, "*", "%"):
         said = sk("undo", short)

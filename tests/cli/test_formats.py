@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from support.cli_harness import ACCOUNT, Desk, Door, desk
+from support.cli_harness import ACCOUNT, AwsFrontend, CliHarness, cli_harness
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 NASTY = ("=cmd", "+1", "@x", "-x", "=1+1@evil,x")
@@ -26,8 +26,8 @@ NASTY_COMPANY = "\n".join(
 
 
 @pytest.fixture
-def nasty(tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: Door) -> Iterator[Desk]:
-    with desk(tmp_path, capsys, door, NASTY_COMPANY) as made:
+def nasty(tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: AwsFrontend) -> Iterator[CliHarness]:
+    with cli_harness(tmp_path, capsys, door, NASTY_COMPANY) as made:
         yield made
 
 
@@ -38,7 +38,7 @@ def _valid(kind: str, text: str) -> dict[str, Any]:
     return told
 
 
-def test_json_is_as_documented(sk: Desk) -> None:
+def test_json_is_as_documented(sk: CliHarness) -> None:
     audit = _valid("audit", sk("audit", "--format", "json").out)
     (account,) = audit["accounts"]
     assert {"id", "partition", "alias", "read_by", "as_of", "findings", "users"} <= set(account)
@@ -64,7 +64,7 @@ def test_json_is_as_documented(sk: Desk) -> None:
     _valid("run", sk("undo", sk.run, "--format", "json").out)
 
 
-def test_json_of_what_could_not_be_read_is_as_documented(sk: Desk) -> None:
+def test_json_of_what_could_not_be_read_is_as_documented(sk: CliHarness) -> None:
     sk.deny("iam:ListAccessKeys", target="web")
     sk.deny("iam:GetAccessKeyLastUsed")
     _valid("audit", sk("audit", "--format", "json").out)
@@ -75,7 +75,7 @@ def test_json_of_what_could_not_be_read_is_as_documented(sk: Desk) -> None:
 
 
 @pytest.mark.parametrize("verb", ["audit", "plan"])
-def test_no_cell_of_a_csv_starts_a_formula(nasty: Desk, verb: str) -> None:
+def test_no_cell_of_a_csv_starts_a_formula(nasty: CliHarness, verb: str) -> None:
     said = nasty(verb, "--format", "csv")
     rows = list(csv.reader(io.StringIO(said.out)))
     assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
@@ -83,8 +83,8 @@ def test_no_cell_of_a_csv_starts_a_formula(nasty: Desk, verb: str) -> None:
     assert len({len(row) for row in rows}) == 1
 
 
-def test_users_with_such_names_can_be_named(nasty: Desk) -> None:
-    nasty.planned("--user", "=cmd", "--user=-x", expect=0)
+def test_users_with_such_names_can_be_named(nasty: CliHarness) -> None:
+    nasty.make_plan("--user", "=cmd", "--user=-x", expect=0)
     said = nasty("apply", nasty.plan, "--yes")
     assert said.code == 0
     assert nasty.inactive == {"=cmd/1", "-x/1"}
@@ -93,13 +93,13 @@ def test_users_with_such_names_can_be_named(nasty: Desk) -> None:
 
 
 @pytest.mark.parametrize("name", ["table", "json", "csv", "html", "asff", "ocsf"])
-def test_no_format_moves_the_cursor(nasty: Desk, name: str) -> None:
+def test_no_format_moves_the_cursor(nasty: CliHarness, name: str) -> None:
     said = nasty("audit", "--format", name, "--all")
     assert said.code == 3
     assert not [char for char in said.out + said.err if not (char.isprintable() or char in "\n\r")]
 
 
-def test_no_colour_and_whole_lines_for_a_pipe(sk: Desk) -> None:
+def test_no_colour_and_whole_lines_for_a_pipe(sk: CliHarness) -> None:
     said = sk("audit")
     assert "\x1b" not in said.out
     assert any(len(line) > 80 for line in said.out.splitlines())

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from sparekey.cli import cli
-from sparekey.cli.options import guarded
+from sparekey.cli.options import run_guarded
 
 # Beside the standard library. No time is asserted here: this is what the 150 ms are spent on.
 MAY_IMPORT = {"click", "sparekey", "sparekey.cli"}
@@ -17,8 +17,8 @@ _WHAT_HELP_IMPORTS = """
 import json, sys
 before = set(sys.modules)
 from sparekey.cli import cli
-from sparekey.cli.options import guarded
-code = guarded(cli, sys.argv[1:])
+from sparekey.cli.options import run_guarded
+code = run_guarded(cli, sys.argv[1:])
 json.dump([code, sorted(set(sys.modules) - before)], sys.stderr)
 """
 
@@ -45,7 +45,7 @@ def _commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.parametrize("path", sorted(_commands(cli)), ids=" ".join)
 def test_every_command_explains_itself(path: tuple[str, ...], capsys: "pytest.CaptureFixture[str]") -> None:
-    assert guarded(cli, [*path, "--help"]) == 0
+    assert run_guarded(cli, [*path, "--help"]) == 0
     said = capsys.readouterr()
     assert said.err == ""
     assert said.out.startswith("Usage: ")
@@ -53,14 +53,14 @@ def test_every_command_explains_itself(path: tuple[str, ...], capsys: "pytest.Ca
 
 
 def test_no_command_is_cut_short_in_the_overview(capsys: "pytest.CaptureFixture[str]") -> None:
-    assert guarded(cli, ["--help"]) == 0
+    assert run_guarded(cli, ["--help"]) == 0
     overview = capsys.readouterr().out
     assert not [line for line in overview.splitlines()[1:] if line.endswith("...")]
     assert all(f"  {name} " in overview for name in cli.commands)
 
 
 def test_nothing_asked_shows_the_overview_as_a_misuse(capsys: "pytest.CaptureFixture[str]") -> None:
-    assert guarded(cli, []) == 2
+    assert run_guarded(cli, []) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert "Usage: " in said.err

@@ -1,9 +1,9 @@
 """The job by the commands, in this process: what each prints, where, and its exit code."""
 
-from support.cli_harness import Desk
+from support.cli_harness import CliHarness
 
 
-def test_audit_plan_apply_undo(sk: Desk) -> None:
+def test_audit_plan_apply_undo(sk: CliHarness) -> None:
     said = sk("audit")
     assert said.code == 3
     assert said.err == ""

@@ -7,22 +7,22 @@ from datetime import timedelta
 import pytest
 
 from sparekey import app
-from sparekey.app.interactive import reread
+from sparekey.app.interactive import reread_users
 from sparekey.aws.errors import DeniedError
 from sparekey.aws.gateway import AccountGateway
-from sparekey.sandbox.state import EVER, Key, LastUse
-from support.cli_harness import ACCOUNT, Desk
+from sparekey.sandbox.state import EVER, LastUseRecord, SandboxKey
+from support.cli_harness import ACCOUNT, CliHarness
 
 POLICY = "AWSCompromisedKeyQuarantineV3"
 RULE = ("audit", "--rule", "quarantined-key")
 
 
-def quarantine(sk: Desk, *users: str) -> None:
+def quarantine(sk: CliHarness, *users: str) -> None:
     for user in users:
         sk.aws.state.accounts[ACCOUNT].users[user].policies = [POLICY]
 
 
-def test_a_quarantined_users_keys_are_held_until_a_person_retires_one(sk: Desk) -> None:
+def test_a_quarantined_users_keys_are_held_until_a_person_retires_one(sk: CliHarness) -> None:
     quarantine(sk, "web")
     said = sk("plan", "-o", sk.plan, "--user", "web")
     assert said.code == 3
@@ -39,7 +39,7 @@ def test_a_quarantined_users_keys_are_held_until_a_person_retires_one(sk: Desk) 
 
 
 def test_a_retired_key_of_a_quarantined_user_stays_barred_when_another_machine_applies_the_plan(
-    sk: Desk,
+    sk: CliHarness,
 ) -> None:
     quarantine(sk, "web")
     key = sk.key("web", 1)
@@ -52,21 +52,21 @@ def test_a_retired_key_of_a_quarantined_user_stays_barred_when_another_machine_a
     assert sk.inactive == {"web/1"}
 
 
-def test_the_console_notices_a_quarantine_when_it_reads_some_users_afresh(sk: Desk) -> None:
+def test_the_console_notices_a_quarantine_when_it_reads_some_users_afresh(sk: CliHarness) -> None:
     here = app.connect()
-    audit = app.study(here, mode="list")
+    audit = app.audit_for_page(here, mode="list")
     quarantine(sk, "web")
-    again = reread(here, audit, [(ACCOUNT, "web")])
-    plan = app.decide(here, again.snapshot)
+    again = reread_users(here, audit, [(ACCOUNT, "web")])
+    plan = app.plan_again(here, again.snapshot)
     assert {step.reason for step in plan.steps if step.user == "web"} == {"quarantined"}
     sk.deny("iam:ListEntitiesForPolicy")
-    again = reread(here, audit, [(ACCOUNT, "web")])
-    plan = app.decide(here, again.snapshot)
+    again = reread_users(here, audit, [(ACCOUNT, "web")])
+    plan = app.plan_again(here, again.snapshot)
     assert {step.reason for step in plan.steps} == {"quarantine-unread"}
     assert plan.unread
 
 
-def test_the_rule_finds_users_with_one_key_too_and_is_critical_in_every_format(sk: Desk) -> None:
+def test_the_rule_finds_users_with_one_key_too_and_is_critical_in_every_format(sk: CliHarness) -> None:
     quarantine(sk, "one")
     said = sk(*RULE)
     assert said.code == 3
@@ -80,7 +80,7 @@ def test_the_rule_finds_users_with_one_key_too_and_is_critical_in_every_format(s
     assert sk(*RULE).code == 0
 
 
-def test_where_aws_does_not_say_whom_it_has_quarantined_that_is_unread(sk: Desk) -> None:
+def test_where_aws_does_not_say_whom_it_has_quarantined_that_is_unread(sk: CliHarness) -> None:
     sk.deny("iam:ListEntitiesForPolicy")
     said = sk(*RULE)
     assert said.code == 4
@@ -91,7 +91,7 @@ def test_where_aws_does_not_say_whom_it_has_quarantined_that_is_unread(sk: Desk)
     assert sk("audit").code == 3, "the control itself does not ask"
 
 
-def test_a_user_renamed_after_the_report_is_found_by_its_new_name(sk: Desk) -> None:
+def test_a_user_renamed_after_the_report_is_found_by_its_new_name(sk: CliHarness) -> None:
     said = sk("audit", "--read", "report")
     assert said.code == 3
     assert "web" in said.out
@@ -108,7 +108,7 @@ def test_a_user_renamed_after_the_report_is_found_by_its_new_name(sk: Desk) -> N
     assert "web" not in users
 
 
-def test_the_console_finds_a_renamed_user_again_when_it_reads_some_users_afresh(sk: Desk) -> None:
+def test_the_console_finds_a_renamed_user_again_when_it_reads_some_users_afresh(sk: CliHarness) -> None:
     here = app.connect()
     audit = app.audit(here, mode="list")
     assert [user.name for _, user in audit.snapshot.users()] == ["batch", "busy", "one", "ops", "web"]
@@ -117,7 +117,7 @@ def test_the_console_finds_a_renamed_user_again_when_it_reads_some_users_afresh(
     web.rename("web2", "/", sk.aws.clock.now())
     busy.rename("web", "/", sk.aws.clock.now())
     users |= {"web2": web, "web": busy}
-    again = reread(here, audit, {(ACCOUNT, "web"), (ACCOUNT, "busy"), (ACCOUNT, "one")})
+    again = reread_users(here, audit, {(ACCOUNT, "web"), (ACCOUNT, "busy"), (ACCOUNT, "one")})
     told = {user.name: user.keys for _, user in again.snapshot.users()}
     assert list(told) == ["batch", "one", "ops", "web", "web2"]
     for name, state in (("web", busy), ("web2", web)):
@@ -127,7 +127,7 @@ def test_the_console_finds_a_renamed_user_again_when_it_reads_some_users_afresh(
 
 
 def test_the_console_loses_no_renamed_user_where_aws_does_not_say_whose_a_key_is(
-    sk: Desk, monkeypatch: pytest.MonkeyPatch
+    sk: CliHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = app.connect()
     audit = app.audit(here, mode="list")
@@ -140,16 +140,16 @@ def test_the_console_loses_no_renamed_user_where_aws_does_not_say_whose_a_key_is
         raise DeniedError("access denied: iam:GetAccessKeyLastUsed", code="AccessDenied")
 
     monkeypatch.setattr(AccountGateway, "owner_of", deny)
-    again = reread(here, audit, {(ACCOUNT, "web")})
+    again = reread_users(here, audit, {(ACCOUNT, "web")})
     assert [user.name for _, user in again.snapshot.users()] == ["batch", "busy", "one", "ops", "web2"]
 
 
-def test_ones_own_root_keys_are_told_by_the_credential_report(sk: Desk) -> None:
+def test_ones_own_root_keys_are_told_by_the_credential_report(sk: CliHarness) -> None:
     assert sk("root-keys").code == 0
     now = sk.aws.clock.now()
     created = now.replace(microsecond=0) - timedelta(days=400)
     for number, status in enumerate(("Active", "Inactive")):
-        key = Key(
+        key = SandboxKey(
             id=f"AKIAROOTROOTROOTROO{number}",
             secret="x",
             account=ACCOUNT,
@@ -157,7 +157,7 @@ def test_ones_own_root_keys_are_told_by_the_credential_report(sk: Desk) -> None:
             created=created,
             statuses=[(EVER, status)],
             rotated=created,
-            uses=[LastUse(now - timedelta(days=3), "iam", "N/A")] if status == "Active" else [],
+            uses=[LastUseRecord(now - timedelta(days=3), "iam", "N/A")] if status == "Active" else [],
         )
         sk.aws.state.add_key(key)
     sk.aws.state.accounts[ACCOUNT].report = None

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from sparekey.ledger.store import Ledger
-from support.cli_harness import Desk
+from support.cli_harness import CliHarness
 
 _HEADLESS = "r-1\x9b31m\u202e"
 
 
 @pytest.fixture
-def run(sk: Desk) -> str:
+def run(sk: CliHarness) -> str:
     """A ledger with one run that nobody touched."""
     sk.home.mkdir(mode=0o700)
     path = sk.home / "sparekey.db"
@@ -26,13 +26,13 @@ def run(sk: Desk) -> str:
     return RUN
 
 
-def query(sk: Desk, *statements: str) -> None:
+def query(sk: CliHarness, *statements: str) -> None:
     with closing(sqlite3.connect(sk.home / "sparekey.db", isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
 
 
-def test_a_run_whose_first_entry_is_gone_is_named(sk: Desk, run: str) -> None:
+def test_a_run_whose_first_entry_is_gone_is_named(sk: CliHarness, run: str) -> None:
     assert sk("ledger", "verify").code == 0
     query(sk, "DELETE FROM sparekey_entries WHERE seq = 1")
     for asked in ((), (run,)):
@@ -43,7 +43,7 @@ def test_a_run_whose_first_entry_is_gone_is_named(sk: Desk, run: str) -> None:
         assert len(sk("ledger", "export", *asked).out.splitlines()) == 3
 
 
-def test_what_is_beside_the_chains_is_named(sk: Desk, run: str) -> None:
+def test_what_is_beside_the_chains_is_named(sk: CliHarness, run: str) -> None:
     query(sk, "UPDATE sparekey_claims SET epoch = 9")
     said = sk("ledger", "verify")
     assert said.code == 1
@@ -52,7 +52,7 @@ def test_what_is_beside_the_chains_is_named(sk: Desk, run: str) -> None:
     assert "ledger: the claim on user api in account 1 was taken 9 times" in said.err
 
 
-def test_a_hostile_run_id_moves_no_cursor(sk: Desk, run: str) -> None:
+def test_a_hostile_run_id_moves_no_cursor(sk: CliHarness, run: str) -> None:
     query(sk, f"UPDATE sparekey_entries SET run = '{_HEADLESS}'")
     said = sk("ledger", "verify")
     assert said.code == 1
@@ -73,13 +73,13 @@ def test_a_hostile_run_id_moves_no_cursor(sk: Desk, run: str) -> None:
         (("r-ffffffff",), "no run matches"),
     ],
 )
-def test_what_verify_refuses(sk: Desk, run: str, args: tuple[str, ...], told: str) -> None:
+def test_what_verify_refuses(sk: CliHarness, run: str, args: tuple[str, ...], told: str) -> None:
     said = sk("ledger", "verify", *(run if arg == "RUN" else arg for arg in args))
     assert (said.code, said.out) == (2, "")
     assert told in said.error
 
 
-def test_against_a_head(sk: Desk, run: str) -> None:
+def test_against_a_head(sk: CliHarness, run: str) -> None:
     head = sk("ledger", "verify", run).out.split()[-1]
     assert sk("ledger", "verify", run, "--head", head.upper()).code == 0
     query(sk, "DELETE FROM sparekey_entries WHERE seq = 4")
@@ -88,13 +88,13 @@ def test_against_a_head(sk: Desk, run: str) -> None:
     assert f"the head {head} is not in the chain: entries after 3 were cut off or replaced" in said.err
 
 
-def test_export_refuses_an_empty_run(sk: Desk, run: str) -> None:
+def test_export_refuses_an_empty_run(sk: CliHarness, run: str) -> None:
     said = sk("ledger", "export", "")
     assert (said.code, said.out) == (2, "")
     assert len(sk("ledger", "export", run).out.splitlines()) == 4
 
 
-def test_a_ledger_without_runs(sk: Desk, tmp_path: Path) -> None:
+def test_a_ledger_without_runs(sk: CliHarness, tmp_path: Path) -> None:
     sk.patch.setenv("SPAREKEY_HOME", str(tmp_path / "new"))
     said = sk("ledger", "verify")
     assert (said.code, said.out, said.err) == (0, "", "there is no run yet\n")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.cli_harness import Desk
+from support.cli_harness import CliHarness
 
 KEY = "AKIANOTHINGLIKETHAT0"
 
@@ -25,7 +25,7 @@ KEY = "AKIANOTHINGLIKETHAT0"
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_meant(sk: Desk, args: list[str], told: str) -> None:
+def test_what_cannot_be_meant(sk: CliHarness, args: list[str], told: str) -> None:
     said = sk(*args)
     assert (said.code, said.out) == (2, "")
     assert told in said.error
@@ -45,7 +45,7 @@ def test_what_cannot_be_meant(sk: Desk, args: list[str], told: str) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_not_there(sk: Desk, args: list[str], told: str) -> None:
+def test_what_is_not_there(sk: CliHarness, args: list[str], told: str) -> None:
     said = sk(*args)
     assert said.out == ""
     assert told in said.error
@@ -61,32 +61,32 @@ def test_what_is_not_there(sk: Desk, args: list[str], told: str) -> None:
     ],
     ids=" ".join,
 )
-def test_what_click_refuses(sk: Desk, args: list[str]) -> None:
+def test_what_click_refuses(sk: CliHarness, args: list[str]) -> None:
     said = sk(*args)
     assert (said.code, said.out) == (2, "")
     assert "Usage: " in said.err
     assert "Error: " in said.err
 
 
-def test_one_key_of_a_pair_may_be_named_to_stay_and_the_other_forced(sk: Desk) -> None:
+def test_one_key_of_a_pair_may_be_named_to_stay_and_the_other_forced(sk: CliHarness) -> None:
     old, new = sk.key("busy", 1), sk.key("busy", 2)
     said = sk("plan", "--user", "busy", "--keep", old, "--force", old, "--because", "x")
     assert said.code == 2
     assert said.error == f"{old} is named by --keep and by --force"
-    sk.planned("--user", "busy", "--keep", new, "--force", old, "--because", "moved by hand", expect=0)
+    sk.make_plan("--user", "busy", "--keep", new, "--force", old, "--because", "moved by hand", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
     assert sk.inactive == {"busy/1"}
     assert "moved by hand" in sk("show", sk.run).out
 
 
-def test_a_benchmark_without_the_control_says_so(sk: Desk) -> None:
+def test_a_benchmark_without_the_control_says_so(sk: CliHarness) -> None:
     said = sk("audit", "--cis", "7.0")
     assert said.code == 3
     assert "CIS 7.0: no such control" in said.out
     assert "CIS 4.0: 1.13" in sk("audit", "--cis", "4.0").out
 
 
-def test_other_rules_decide_where_they_are_asked_for(sk: Desk) -> None:
+def test_other_rules_decide_where_they_are_asked_for(sk: CliHarness) -> None:
     said = sk("audit", "--rule", "root-key")
     assert said.code == 0
     assert sk("audit", "--rule", "old-key").code == 3

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sparekey.sandbox.scenario import Deny
-from support.cli_harness import ACCOUNT, Desk
+from support.cli_harness import ACCOUNT, CliHarness
 
 # GetCallerIdentity needs no permission, whatever a policy says:
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
@@ -23,23 +23,23 @@ READING = (
 WRITING = (("apply", "plan.json", "--yes"), ("undo", "RUN"), ("runs",), ("show", "RUN"))
 
 
-def _granted(sk: Desk, kind: str) -> set[str]:
+def _granted(sk: CliHarness, kind: str) -> set[str]:
     policy = json.loads(sk("iam-policy", kind).out)
     assert {statement["Effect"] for statement in policy["Statement"]} == {"Allow"}
     return {action for statement in policy["Statement"] for action in statement["Action"]}
 
 
-def _restrict(sk: Desk, actions: set[str]) -> None:
+def _restrict(sk: CliHarness, actions: set[str]) -> None:
     """Give the caller these permissions and no others."""
     sk.aws.state.accounts[ACCOUNT].users["ops"].allow = tuple(sorted(actions))
 
 
-def _asked(sk: Desk) -> set[str]:
+def _asked(sk: CliHarness) -> set[str]:
     assert not [call for call in sk.aws.state.calls if call.error == "AccessDenied"]
     return {call.action for call in sk.aws.state.calls} - FREE
 
 
-def test_the_audit_policy_is_what_the_reading_commands_ask_for(sk: Desk) -> None:
+def test_the_audit_policy_is_what_the_reading_commands_ask_for(sk: CliHarness) -> None:
     granted = _granted(sk, "audit")
     _restrict(sk, granted)
     for command in READING:
@@ -47,7 +47,7 @@ def test_the_audit_policy_is_what_the_reading_commands_ask_for(sk: Desk) -> None
     assert _asked(sk) == granted - ELSEWHERE
 
 
-def test_the_apply_policy_is_what_all_commands_ask_for(sk: Desk) -> None:
+def test_the_apply_policy_is_what_all_commands_ask_for(sk: CliHarness) -> None:
     granted = _granted(sk, "apply")
     _restrict(sk, granted)
     for command in (*READING, *WRITING):
@@ -57,13 +57,13 @@ def test_the_apply_policy_is_what_all_commands_ask_for(sk: Desk) -> None:
 
 
 @pytest.mark.parametrize("kind", ["audit", "apply", "stackset"])
-def test_the_policies_are_json(sk: Desk, kind: str) -> None:
+def test_the_policies_are_json(sk: CliHarness, kind: str) -> None:
     assert json.loads(sk("iam-policy", kind).out)
     assert json.loads(sk("iam-policy", kind, "--org").out)
 
 
-def test_without_simulation_the_preflight_says_that_it_could_not_look(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_without_simulation_the_preflight_says_that_it_could_not_look(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     sk.fault(Deny(action="iam:SimulatePrincipalPolicy"))
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 0

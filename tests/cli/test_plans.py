@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sparekey.plan import decode, encode
-from support.cli_harness import ACCOUNT, Desk
+from support.cli_harness import ACCOUNT, CliHarness
 from support.fake_aws import plan_for, small_company
 
 Change = Callable[[bytes], bytes]
@@ -66,7 +66,7 @@ def _with(**fields: Any) -> Change:
         *("next-version", "audit", "more-fields", "no-steps", "no-digest", "other-action"),
     ],
 )
-def test_a_plan_that_is_not_as_it_was_made(sk: Desk, whole: bytes, change: Change, told: str) -> None:
+def test_a_plan_that_is_not_as_it_was_made(sk: CliHarness, whole: bytes, change: Change, told: str) -> None:
     sk.plan.write_bytes(change(whole))
     said = sk("apply", sk.plan, "--yes")
     assert (said.code, said.out) == (1, "")
@@ -76,14 +76,14 @@ def test_a_plan_that_is_not_as_it_was_made(sk: Desk, whole: bytes, change: Chang
     assert not (sk.home / "sparekey.db").exists()
 
 
-def test_no_plan(sk: Desk) -> None:
+def test_no_plan(sk: CliHarness) -> None:
     said = sk("apply", "nowhere.json", "--yes")
     assert said.code == 2
     assert said.error == "the plan nowhere.json cannot be read: No such file or directory"
 
 
-def test_a_plan_is_good_for_a_day(sk: Desk) -> None:
-    plan = decode(sk.planned().read_bytes())
+def test_a_plan_is_good_for_a_day(sk: CliHarness) -> None:
+    plan = decode(sk.make_plan().read_bytes())
     assert plan.expires - plan.generated == timedelta(hours=24)
     sk.aws.clock.advance(timedelta(hours=24, minutes=1))
     said = sk("apply", sk.plan, "--yes")
@@ -92,8 +92,8 @@ def test_a_plan_is_good_for_a_day(sk: Desk) -> None:
     assert sk.writes == 0
 
 
-def test_a_plan_under_another_policy(sk: Desk) -> None:
-    sk.planned()
+def test_a_plan_under_another_policy(sk: CliHarness) -> None:
+    sk.make_plan()
     sk.policy('quiet = "60d"\n')
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1
@@ -101,16 +101,16 @@ def test_a_plan_under_another_policy(sk: Desk) -> None:
     assert sk.writes == 0
 
 
-def test_too_many_keys_for_one_run(sk: Desk) -> None:
-    sk.planned()
+def test_too_many_keys_for_one_run(sk: CliHarness) -> None:
+    sk.make_plan()
     said = sk("apply", sk.plan, "--yes", "--max-keys", "2")
     assert said.code == 1
     assert "the plan deactivates 3 of 9 active keys; at most 2 are allowed" in said.error
     assert sk.writes == 0
 
 
-def test_the_callers_own_key_never_goes(sk: Desk) -> None:
-    sk.planned()
+def test_the_callers_own_key_never_goes(sk: CliHarness) -> None:
+    sk.make_plan()
     sk.act_as("web")
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1
@@ -118,8 +118,8 @@ def test_the_callers_own_key_never_goes(sk: Desk) -> None:
     assert sk.writes == 0
 
 
-def test_without_a_terminal_somebody_must_say_yes(sk: Desk) -> None:
-    sk.planned()
+def test_without_a_terminal_somebody_must_say_yes(sk: CliHarness) -> None:
+    sk.make_plan()
     said = sk("apply", sk.plan)
     assert said.code == 2
     assert said.error == "there is no terminal to ask on"
@@ -128,8 +128,8 @@ def test_without_a_terminal_somebody_must_say_yes(sk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("\n", 1), ("hello\nno\n", 1), ("", 130)])
-def test_who_does_not_say_yes_has_said_no(sk: Desk, answer: str, code: int) -> None:
-    sk.planned()
+def test_who_does_not_say_yes_has_said_no(sk: CliHarness, answer: str, code: int) -> None:
+    sk.make_plan()
     sk.answer(answer)
     said = sk("apply", sk.plan)
     assert said.code == code
@@ -140,16 +140,16 @@ def test_who_does_not_say_yes_has_said_no(sk: Desk, answer: str, code: int) -> N
     assert "No run yet" in sk("runs").out
 
 
-def test_yes_at_the_terminal(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_yes_at_the_terminal(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     sk.answer("y\n")
     assert sk("apply", sk.plan).code == 0
     assert sk.inactive == {"web/1"}
 
 
 @pytest.mark.parametrize("verb", ["apply", "plan", "audit", "runs", "show", "undo", "stop", "root-keys"])
-def test_an_unknown_format_is_refused_before_anything_is_done(sk: Desk, verb: str) -> None:
-    sk.planned()
+def test_an_unknown_format_is_refused_before_anything_is_done(sk: CliHarness, verb: str) -> None:
+    sk.make_plan()
     calls = len(sk.aws.state.calls)
     args = {"apply": [str(sk.plan), "--yes"], "show": [sk.run], "undo": [sk.run], "stop": [sk.run]}.get(
         verb, []
@@ -161,7 +161,7 @@ def test_an_unknown_format_is_refused_before_anything_is_done(sk: Desk, verb: st
     assert len(sk.aws.state.calls) == calls
 
 
-def test_a_plan_is_written_whole_or_not_at_all(sk: Desk) -> None:
+def test_a_plan_is_written_whole_or_not_at_all(sk: CliHarness) -> None:
     said = sk("plan", "-o", sk.folder / "missing" / "plan.json")
     assert (said.code, said.out) == (1, "")
     assert said.error.endswith("cannot be written: No such file or directory")
@@ -172,13 +172,13 @@ def test_a_plan_is_written_whole_or_not_at_all(sk: Desk) -> None:
     assert sorted(path.name for path in sk.folder.iterdir()) == ["file"]
 
 
-def test_the_file_is_the_plan_as_json_shows_it(sk: Desk) -> None:
+def test_the_file_is_the_plan_as_json_shows_it(sk: CliHarness) -> None:
     said = sk("plan", "-o", sk.plan, "--format", "json")
     assert said.out.encode() == sk.plan.read_bytes()
 
 
-def test_a_plan_from_a_pipe_cannot_be_confirmed(sk: Desk) -> None:
+def test_a_plan_from_a_pipe_cannot_be_confirmed(sk: CliHarness) -> None:
     """Nobody may take the plan on stdin for the answer."""
-    sk.planned()
+    sk.make_plan()
     assert not sys.stdin.isatty()
     assert sk("apply", "/dev/null", "--yes").code == 1

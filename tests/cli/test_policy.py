@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cli_harness import Desk
+from support.cli_harness import CliHarness
 
 TODAY = datetime.now(UTC).date()
 
@@ -34,8 +34,8 @@ def _exempt(user: str, expires: object, **more: str) -> str:
         *("no-date", "no-user", "deep"),
     ],
 )
-def test_a_policy_that_is_wrong(sk: Desk, text: str, told: str) -> None:
-    sk.planned()
+def test_a_policy_that_is_wrong(sk: CliHarness, text: str, told: str) -> None:
+    sk.make_plan()
     calls = len(sk.aws.state.calls)
     sk.policy(text)
     for command in (("audit",), ("plan",), ("apply", str(sk.plan), "--yes")):
@@ -46,7 +46,7 @@ def test_a_policy_that_is_wrong(sk: Desk, text: str, told: str) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_a_policy_that_others_may_write(sk: Desk, mode: int) -> None:
+def test_a_policy_that_others_may_write(sk: CliHarness, mode: int) -> None:
     path = sk.policy("", mode)
     said = sk("audit")
     assert (said.code, said.out) == (1, "")
@@ -54,12 +54,12 @@ def test_a_policy_that_others_may_write(sk: Desk, mode: int) -> None:
     assert f"chmod go-w {path}" in said.err
 
 
-def test_the_current_directory_has_no_say(sk: Desk) -> None:
+def test_the_current_directory_has_no_say(sk: CliHarness) -> None:
     (sk.folder / "sparekey.toml").write_text(_exempt("*", TODAY + timedelta(days=30)))
     assert "exempt" not in sk("audit").out
 
 
-def test_a_policy_by_name(sk: Desk) -> None:
+def test_a_policy_by_name(sk: CliHarness) -> None:
     path = sk.folder / "mine.toml"
     said = sk("audit", "--config", path)
     assert (said.code, said.error) == (2, f"there is no policy file {path}")
@@ -71,7 +71,7 @@ def test_a_policy_by_name(sk: Desk) -> None:
     assert sk("audit", "--config", Path("/")).code == 2
 
 
-def test_an_exemption_holds_until_the_end_of_its_day_and_then_says_that_it_is_over(sk: Desk) -> None:
+def test_an_exemption_holds_until_the_end_of_its_day_and_then_says_that_it_is_over(sk: CliHarness) -> None:
     sk.policy(_exempt("web", TODAY) + _exempt("b*", TODAY - timedelta(days=1)))
     said = sk("audit")
     assert said.code == 3

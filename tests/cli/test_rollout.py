@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.cli_harness import Desk
+from support.cli_harness import CliHarness
 
 
 @pytest.mark.parametrize(
@@ -10,7 +10,7 @@ from support.cli_harness import Desk
     [("--green-for", "2h"), ("--waves", "rest,1"), ("--waves", "0"), ("--waves", "1", "--green-for", "soon")],
     ids=" ".join,
 )
-def test_waves_that_make_no_sense_are_refused(sk: Desk, said: tuple[str, ...]) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_waves_that_make_no_sense_are_refused(sk: CliHarness, said: tuple[str, ...]) -> None:
+    sk.make_plan("--user", "web", expect=0)
     assert sk("apply", sk.plan, "--yes", *said).code == 2
     assert sk.inactive == set()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cli_harness import ACCOUNT, ELSEWHERE, Door, desk
+from support.cli_harness import ACCOUNT, ELSEWHERE, AwsFrontend, cli_harness
 
 ROLE = ("--role", "R", "--external-id", "xx-1")
 USERS = "".join(
@@ -31,9 +31,11 @@ allow = ["*"]
 """
 
 
-def test_a_session_is_taken_once(tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: Door) -> None:
-    with desk(tmp_path, capsys, door, COMPANY) as sk:
-        plan = sk.planned("--org", *ROLE, expect=0)
+def test_a_session_is_taken_once(
+    tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: AwsFrontend
+) -> None:
+    with cli_harness(tmp_path, capsys, door, COMPANY) as sk:
+        plan = sk.make_plan("--org", *ROLE, expect=0)
         before = len(sk.aws.state.calls)
         assert sk("apply", plan, "--yes", "--no-watch", "--max-share", "1", *ROLE).code == 0
         calls = [call.action for call in sk.aws.state.calls[before:]]

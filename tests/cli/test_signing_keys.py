@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from sparekey import app
-from sparekey.aws.gateway import Gateway
+from sparekey.aws.gateway import AwsGateway
 from sparekey.ledger.store import StateError
-from sparekey.sandbox.state import Role
-from support.cli_harness import ACCOUNT, ELSEWHERE, Desk
+from sparekey.sandbox.state import SandboxRole
+from support.cli_harness import ACCOUNT, ELSEWHERE, CliHarness
 
 PASSWORD = "hunter2secret"
 
 
-def profile(sk: Desk, name: str, user: str, account: str = ACCOUNT) -> None:
+def profile(sk: CliHarness, name: str, user: str, account: str = ACCOUNT) -> None:
     """A profile with a key of this user: its older one, which IAM shows unused."""
     key = sk.aws.key(user, account=account, number=1)
     with (sk.folder / "config").open("a") as file:
@@ -24,13 +24,13 @@ def profile(sk: Desk, name: str, user: str, account: str = ACCOUNT) -> None:
     sk.patch.setenv("AWS_CONFIG_FILE", str(sk.folder / "config"))
 
 
-def accounts(sk: Desk, text: str) -> Path:
+def accounts(sk: CliHarness, text: str) -> Path:
     path = sk.folder / "accounts.toml"
     path.write_text(text)
     return path
 
 
-def test_the_key_of_a_profile_in_an_accounts_file_stays(sk: Desk) -> None:
+def test_the_key_of_a_profile_in_an_accounts_file_stays(sk: CliHarness) -> None:
     profile(sk, "web", "web")
     file = accounts(sk, f'[[account]]\nid = "{ACCOUNT}"\nprofile = "web"\n')
     old = sk.key("web", 1)
@@ -41,8 +41,8 @@ def test_the_key_of_a_profile_in_an_accounts_file_stays(sk: Desk) -> None:
         assert "[caller]" in said.out
 
 
-def test_a_plan_made_by_others_is_refused_where_its_key_signs_here(sk: Desk) -> None:
-    sk.planned("--user", "web", expect=0)
+def test_a_plan_made_by_others_is_refused_where_its_key_signs_here(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web", expect=0)
     profile(sk, "web", "web")
     file = accounts(sk, f'[[account]]\nid = "{ACCOUNT}"\nprofile = "web"\n')
     said = sk("apply", sk.plan, "--yes", "--accounts", file)
@@ -51,7 +51,7 @@ def test_a_plan_made_by_others_is_refused_where_its_key_signs_here(sk: Desk) -> 
     assert sk.writes == 0
 
 
-def test_the_key_of_a_profile_that_is_not_selected_stays_too(sk: Desk) -> None:
+def test_the_key_of_a_profile_that_is_not_selected_stays_too(sk: CliHarness) -> None:
     """A key of one account stands, by mistake or not, in the profile of another."""
     profile(sk, "web", "web")
     text = f'[[account]]\nid = "{ACCOUNT}"\n[[account]]\nid = "{ELSEWHERE}"\nprofile = "web"\n'
@@ -60,14 +60,14 @@ def test_the_key_of_a_profile_that_is_not_selected_stays_too(sk: Desk) -> None:
     assert "[caller]" in said.out
 
 
-def test_a_session_of_a_role_that_was_passed_in_holds_whom_the_role_lets_in(sk: Desk) -> None:
+def test_a_session_of_a_role_that_was_passed_in_holds_whom_the_role_lets_in(sk: CliHarness) -> None:
     sk.aws.state.accounts[ACCOUNT].roles["Admin"] = role()
     told = (
-        Gateway.connect()
+        AwsGateway.connect()
         .own_account()
-        .ask("sts", "AssumeRole", {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/Admin", "RoleSessionName": "ci"})[
-            "Credentials"
-        ]
+        .call(
+            "sts", "AssumeRole", {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/Admin", "RoleSessionName": "ci"}
+        )["Credentials"]
     )
     for name, field in (
         ("AWS_ACCESS_KEY_ID", "AccessKeyId"),
@@ -81,9 +81,9 @@ def test_a_session_of_a_role_that_was_passed_in_holds_whom_the_role_lets_in(sk: 
     assert "the environment holds a session of the role Admin" in said.out
 
 
-def role() -> Role:
+def role() -> SandboxRole:
     root = f"arn:aws:iam::{ACCOUNT}:root"
-    return Role(
+    return SandboxRole(
         name="Admin",
         path="/",
         id="AROAX",
@@ -94,7 +94,7 @@ def role() -> Role:
     )
 
 
-def test_a_password_in_the_endpoint_is_shown_and_kept_nowhere(sk: Desk) -> None:
+def test_a_password_in_the_endpoint_is_shown_and_kept_nowhere(sk: CliHarness) -> None:
     url = os.environ["AWS_ENDPOINT_URL"].replace("http://", f"http://ann:{PASSWORD}@")
     sk.patch.setenv("AWS_ENDPOINT_URL", url)
     said = [sk("plan", "-o", sk.plan, "--user", "web"), sk("apply", sk.plan, "--yes"), sk("ledger", "export")]
@@ -107,10 +107,10 @@ def test_a_password_in_the_endpoint_is_shown_and_kept_nowhere(sk: Desk) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a session"])
-def test_a_worker_says_that_nothing_renews_its_credentials(sk: Desk, token: str) -> None:
-    sk.patch.setattr(app, "work", lambda *_: None)
+def test_a_worker_says_that_nothing_renews_its_credentials(sk: CliHarness, token: str) -> None:
+    sk.patch.setattr(app, "run_worker", lambda *_: None)
     if token:
-        told = Gateway.connect().own_account().ask("sts", "GetSessionToken", {})["Credentials"]
+        told = AwsGateway.connect().own_account().call("sts", "GetSessionToken", {})["Credentials"]
         sk.patch.setenv("AWS_ACCESS_KEY_ID", told["AccessKeyId"])
         sk.patch.setenv("AWS_SECRET_ACCESS_KEY", told["SecretAccessKey"])
         sk.patch.setenv("AWS_SESSION_TOKEN", told["SessionToken"])
@@ -119,13 +119,15 @@ def test_a_worker_says_that_nothing_renews_its_credentials(sk: Desk, token: str)
     assert ("nothing renews these credentials" in said.err) == bool(token)
 
 
-def test_a_worker_that_ends_by_a_fault_and_one_without_its_state_tell_whom_they_notify(sk: Desk) -> None:
+def test_a_worker_that_ends_by_a_fault_and_one_without_its_state_tell_whom_they_notify(
+    sk: CliHarness,
+) -> None:
     def work(*given: Any) -> None:
         *_, on_emergency = given
-        on_emergency(app.Told("the state cannot be used", (), ("r-1",)))
+        on_emergency(app.OutageMessage("the state cannot be used", (), ("r-1",)))
         raise StateError("the database is away")
 
-    sk.patch.setattr(app, "work", work)
+    sk.patch.setattr(app, "run_worker", work)
     said = sk("worker", "--notify", "webhook:https://127.0.0.1:9/x")
     assert said.code == 1
     assert "the state cannot be used\n" in said.err

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cli_harness import ACCOUNT, Desk, Door, desk
+from support.cli_harness import ACCOUNT, AwsFrontend, CliHarness, cli_harness
 
 _CALLER = f'caller = {{ account = "{ACCOUNT}", user = "ops" }}\n[[account]]\nid = "{ACCOUNT}"\n'
 _OPS = '[[account.user]]\nname = "ops"\nkey = [{ age = "20d" }]\n'
@@ -18,26 +18,26 @@ ALIKE = _CALLER + _OPS + "".join(f'[[account.user]]\nname = "{name}"\n{_PAIR}' f
 
 @pytest.fixture
 def place(
-    request: pytest.FixtureRequest, tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: Door
-) -> Iterator[Desk]:
-    with desk(tmp_path, capsys, door, request.param) as made:
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: AwsFrontend
+) -> Iterator[CliHarness]:
+    with cli_harness(tmp_path, capsys, door, request.param) as made:
         yield made
 
 
 @pytest.mark.parametrize("place", [CROWD], indirect=True, ids=["crowd"])
 @pytest.mark.parametrize("mode", ["list", "report"])
-def test_a_thousand_and_one_users_stand_on_two_pages(place: Desk, mode: str) -> None:
+def test_a_thousand_and_one_users_stand_on_two_pages(place: CliHarness, mode: str) -> None:
     said = place("audit", "--read", mode)
     assert said.code == 3
     assert "1,000 of 1,001 users have at most one active key; 1 has spare keys; 0 could not" in said.out
     assert "FAIL    zz-last" in said.out
     pages = [call for call in place.aws.state.calls if call.action == "iam:ListUsers"]
     assert len(pages) == 2 if mode == "list" else not pages
-    place.planned("--user", "zz-last", "--read", mode, expect=0)
+    place.make_plan("--user", "zz-last", "--read", mode, expect=0)
 
 
 @pytest.mark.parametrize("place", [_CALLER + _OPS], indirect=True, ids=["nobody"])
-def test_nobody_but_the_caller(place: Desk) -> None:
+def test_nobody_but_the_caller(place: CliHarness) -> None:
     said = place("audit")
     assert (said.code, said.err) == (0, "")
     assert "1 of 1 user has at most one active key; 0 have spare keys" in said.out
@@ -49,7 +49,7 @@ def test_nobody_but_the_caller(place: Desk) -> None:
     assert place.writes == 0
 
 
-def test_no_users_at_all(sk: Desk) -> None:
+def test_no_users_at_all(sk: CliHarness) -> None:
     with sk.aws.state.lock:
         sk.aws.state.accounts[ACCOUNT].users.clear()
         sk.aws.state.accounts[ACCOUNT].root_keys.append(sk.aws.operator)
@@ -62,15 +62,15 @@ def test_no_users_at_all(sk: Desk) -> None:
 
 
 @pytest.mark.parametrize("place", [ALIKE], indirect=True, ids=["alike"])
-def test_a_user_whose_name_begins_as_anothers_does(place: Desk) -> None:
-    place.planned("--user", "app", expect=0)
+def test_a_user_whose_name_begins_as_anothers_does(place: CliHarness) -> None:
+    place.make_plan("--user", "app", expect=0)
     assert place("apply", place.plan, "--yes").code == 0
     assert place.inactive == {"app/1"}
 
 
-def test_three_active_keys_of_one_user(sk: Desk) -> None:
+def test_three_active_keys_of_one_user(sk: CliHarness) -> None:
     assert "FAIL    batch" in sk("audit").out
-    sk.planned("--user", "batch", expect=0)
+    sk.make_plan("--user", "batch", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
     assert sk.inactive == {"batch/1", "batch/2"}
     said = sk("plan", "--user", "batch")

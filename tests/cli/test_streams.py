@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from sparekey import app
-from support.cli_harness import Desk, Said
+from support.cli_harness import CliHarness, CommandResult
 
 SPAREKEY = [sys.executable, "-m", "sparekey"]
 
 
-def by_shell(sk: Desk, line: str) -> Said:
+def by_shell(sk: CliHarness, line: str) -> CommandResult:
     """How a shell's line ends, `sk` in it standing for the command."""
     command = f'sk() {{ {SPAREKEY[0]} -m sparekey "$@"; }}; {line}'
     done = subprocess.run(
@@ -23,10 +23,10 @@ def by_shell(sk: Desk, line: str) -> Said:
         env=dict(os.environ),
         cwd=sk.folder,
     )
-    return Said(done.returncode, done.stdout, done.stderr)
+    return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
-def test_the_report_does_not_need_stderr_or_stdin(sk: Desk) -> None:
+def test_the_report_does_not_need_stderr_or_stdin(sk: CliHarness) -> None:
     said = by_shell(sk, "sk audit 2>&- <&-")
     assert said.code == 3
     assert said.out.startswith("two-active-keys: ")
@@ -34,12 +34,12 @@ def test_the_report_does_not_need_stderr_or_stdin(sk: Desk) -> None:
     assert said.err == ""
 
 
-def test_a_closed_stdout_keeps_the_exit_code(sk: Desk) -> None:
-    assert by_shell(sk, "sk iam-policy audit >&-") == Said(0, "", "")
-    assert by_shell(sk, "sk usage >&- 2>&- <&-") == Said(2, "", "")
+def test_a_closed_stdout_keeps_the_exit_code(sk: CliHarness) -> None:
+    assert by_shell(sk, "sk iam-policy audit >&-") == CommandResult(0, "", "")
+    assert by_shell(sk, "sk usage >&- 2>&- <&-") == CommandResult(2, "", "")
 
 
-def test_a_wrong_option_and_an_error_need_no_stderr(sk: Desk) -> None:
+def test_a_wrong_option_and_an_error_need_no_stderr(sk: CliHarness) -> None:
     assert by_shell(sk, "sk audit --nonsense 2>/dev/full").code == 2
     assert by_shell(sk, "sk usage 2>&-; echo $?").out == "2\n"
 
@@ -58,7 +58,7 @@ def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
 # --- plan -o - ---
 
 
-def test_a_plan_goes_to_stdout_by_a_dash(sk: Desk) -> None:
+def test_a_plan_goes_to_stdout_by_a_dash(sk: CliHarness) -> None:
     said = sk("plan", "-o", "-")
     assert said.code == 3
     assert "AKIA" in said.err  # the table
@@ -68,14 +68,14 @@ def test_a_plan_goes_to_stdout_by_a_dash(sk: Desk) -> None:
     assert not (sk.folder / "-").exists()
 
 
-def test_a_plan_on_stdout_is_ascii(sk: Desk) -> None:
+def test_a_plan_on_stdout_is_ascii(sk: CliHarness) -> None:
     said = sk("plan", "-o", "-", "--force", sk.key("busy", 1), "--because", "schön 🔑")
     assert said.out.isascii()
     assert "sch\\u00f6n \\ud83d\\udd11" in said.out
     assert "schön 🔑" in json.dumps(json.loads(said.out), ensure_ascii=False)
 
 
-def test_a_plan_and_another_report_do_not_share_stdout(sk: Desk) -> None:
+def test_a_plan_and_another_report_do_not_share_stdout(sk: CliHarness) -> None:
     said = sk("plan", "-o", "-", "--format", "json")
     assert said.code == 2
     assert "both write to stdout" in said.error

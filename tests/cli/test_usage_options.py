@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.cli_harness import Desk
+from support.cli_harness import CliHarness
 
 KEY = "AKIAIOSFODNN7EXAMPLE"
 
@@ -23,7 +23,7 @@ KEY = "AKIAIOSFODNN7EXAMPLE"
         (("console", "--workgroup", "w"), "--workgroup belongs to --usage athena=TABLE"),
     ],
 )
-def test_it_is_refused(sk: Desk, args: tuple[str, ...], told: str) -> None:
+def test_it_is_refused(sk: CliHarness, args: tuple[str, ...], told: str) -> None:
     said = sk(*args)
     assert said.code == 2
     assert told in said.error
@@ -32,12 +32,12 @@ def test_it_is_refused(sk: Desk, args: tuple[str, ...], told: str) -> None:
     assert not (sk.folder / "plan.json").exists()
 
 
-def test_whoever_means_the_plans_file_is_told(sk: Desk) -> None:
+def test_whoever_means_the_plans_file_is_told(sk: CliHarness) -> None:
     assert "Did you mean -o FILE?" in sk("plan", "--output", "plan.json").err
     assert "Did you mean -o FILE?" in sk("plan", "--usage", "athena=t", "--output", "plan.json").err
     assert "add > FILE" in sk("usage", KEY, "--output", "o.json").err
 
 
-def test_the_options_of_the_source_that_is_asked_for_are_taken(sk: Desk) -> None:
+def test_the_options_of_the_source_that_is_asked_for_are_taken(sk: CliHarness) -> None:
     args = ("--since", "2026-01-01", "--usage-region", "us-east-1", "--max-pages", "3")
     assert sk("usage", sk.key("web", 1), *args).code in (0, 4)

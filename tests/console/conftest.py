@@ -13,13 +13,13 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from sparekey.app import App, Where
+from sparekey.app import AccountChoice, Connection
 from sparekey.app.connection import OWN_ACCOUNT
-from sparekey.aws.gateway import Gateway
-from sparekey.aws.http_pool import Wire
+from sparekey.aws.gateway import AwsGateway
+from sparekey.aws.http_pool import HttpPool
 from sparekey.clock import SystemClock
-from sparekey.console.serve import opened
-from sparekey.console.state import Desk
+from sparekey.console.serve import open_console
+from sparekey.console.state import ConsoleState
 from sparekey.sandbox import Sandbox
 from sparekey.settings import load_policy
 
@@ -71,7 +71,7 @@ class Console:
     """A console that serves from a thread; `address` opens it once."""
 
     address: str
-    desk: Desk
+    state: ConsoleState
     sandbox: Sandbox
     server: uvicorn.Server
 
@@ -83,7 +83,7 @@ class Console:
 
 @contextmanager
 def console_on(
-    sandbox: Sandbox, home: Path, policy: str = POLICY, where: Where = OWN_ACCOUNT
+    sandbox: Sandbox, home: Path, policy: str = POLICY, where: AccountChoice = OWN_ACCOUNT
 ) -> Iterator[Console]:
     """Serve a console that works on a sandbox."""
     home.mkdir(mode=0o700, exist_ok=True)
@@ -94,17 +94,17 @@ def console_on(
             patch.delenv(name)
         for name, value in {**sandbox.env(), "SPAREKEY_HOME": str(home)}.items():
             patch.setenv(name, value)
-        wire = Wire()  # closed below, which a process that ends need not do
-        here = App(Gateway.connect(send=wire.send), load_policy(None), HurriedClock(), where)
-        address, server, listener, desk = opened(here)
+        wire = HttpPool()  # closed below, which a process that ends need not do
+        here = Connection(AwsGateway.connect(send=wire.send), load_policy(None), HurriedClock(), where)
+        address, server, listener, state = open_console(here)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
-            yield Console(address, desk, sandbox, server)
+            yield Console(address, state, sandbox, server)
         finally:
             server.should_exit = True
             thread.join(15)
-            desk.close()
+            state.close()
             listener.close()
             wire.close()
             assert not thread.is_alive()

@@ -283,7 +283,7 @@ def test_no_secret_leaves(
         ("/plans", "x=%FF", 400, "The form cannot be read"),
         ("/plans", "&".join("x=1" for _ in range(60_000)), 400, "The form cannot be read"),
         ("/plans", "x=" + "1" * 3_000_000, 400, "The form is too large"),
-        ("/plans/unknown/apply", "", 400, "not on the desk any more"),
+        ("/plans/unknown/apply", "", 400, "plan is no longer on this page"),
         ("/runs/r-unknown/undo", "", 400, "no run match"),
     ],
     ids=["nobody", "none", "no-such-keys", "no-reason", "not-utf8", "fields", "size", "plan", "run"],
@@ -310,11 +310,11 @@ def test_hostile_names_and_texts_stay_text(browser: Browser, tmp_path: Path) -> 
     with console_on(Sandbox(HOSTILE), tmp_path / "home", POLICY) as console:
         context = let_in(browser, console)
         page = context.new_page()
-        names = [row.name for row in console.desk.seen().rows if row.name != "ops"]
+        names = [row.name for row in console.state.current_view().rows if row.name != "ops"]
         assert len(names) == 5
-        for row in console.desk.seen().rows:
+        for row in console.state.current_view().rows:
             for key in row.keys:
-                console.desk.usages[str(key.id)] = hostile_usage(str(key.id))
+                console.state.usages[str(key.id)] = hostile_usage(str(key.id))
         paths = [
             "/",
             "/users?show=all",

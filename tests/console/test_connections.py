@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext
 from console.conftest import Console, console_on, let_in
 from console.test_attacks import ask, cookie_of, our_own
 from sparekey.console import connections
-from sparekey.console.connections import Connection, Strangers
+from sparekey.console.connections import ConsoleProtocol, UnauthenticatedConnections
 from sparekey.sandbox import Sandbox
 
 
@@ -119,7 +119,7 @@ def test_the_oldest_stranger_goes_first() -> None:
         def __init__(self, name: str) -> None:
             self.transport = Transport(name)
 
-    strangers = Strangers(most=2)
+    strangers = UnauthenticatedConnections(most=2)
     first, second, third, fourth = made = [Stub(name) for name in ("first", "second", "third", "fourth")]
     strangers.add(first)  # type: ignore[arg-type]
     strangers.add(second)  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ def test_the_oldest_stranger_goes_first() -> None:
     strangers.add(fourth)  # type: ignore[arg-type]
     assert aborted == ["second"]
     assert len(made) == 4
-    assert issubclass(connections.connections(2), Connection)
+    assert issubclass(connections.connections(2), ConsoleProtocol)
 
 
 def test_a_form_that_is_cut_off_is_no_failure_of_ours(

@@ -8,8 +8,8 @@ import pytest
 from console.conftest import HurriedClock
 from sparekey import app
 from sparekey.app.connection import OWN_ACCOUNT
-from sparekey.aws.gateway import Gateway
-from sparekey.aws.http_pool import Wire
+from sparekey.aws.gateway import AwsGateway
+from sparekey.aws.http_pool import HttpPool
 from sparekey.policy import Policy
 from sparekey.sandbox import Sandbox
 
@@ -20,9 +20,11 @@ def test_a_key_put_back_while_it_is_read_back_is_told_as_put_back(
     with Sandbox() as sandbox:
         for name, value in {**sandbox.env(), "SPAREKEY_HOME": str(tmp_path)}.items():
             monkeypatch.setenv(name, value)
-        wire = Wire()
-        here = app.App(Gateway.connect(send=wire.send), Policy(), HurriedClock(), OWN_ACCOUNT)
-        plan = app.decide(here, app.study(here).snapshot, wanted=lambda _, name: name == "web-frontend")
+        wire = HttpPool()
+        here = app.Connection(AwsGateway.connect(send=wire.send), Policy(), HurriedClock(), OWN_ACCOUNT)
+        plan = app.plan_again(
+            here, app.audit_for_page(here).snapshot, is_wanted=lambda _, name: name == "web-frontend"
+        )
         written = threading.Event()
 
         def carry_out() -> None:
@@ -32,7 +34,7 @@ def test_a_key_put_back_while_it_is_read_back_is_told_as_put_back(
         applying.start()
         assert written.wait(20)
         (record,) = app.runs()
-        app.undo(here, record.id)
+        app.undo_run(here, record.id)
         applying.join(30)
         assert not applying.is_alive()
         record = app.show(record.id)

@@ -8,7 +8,16 @@ import pytest
 from sparekey import plan, rules
 from sparekey.console.render import RUN_STATES, STATES, STATUSES
 from sparekey.console.timeline import timelines
-from sparekey.console.views import PAGE, Filter, View, paged, parse_filter, select, user_ids, view
+from sparekey.console.views import (
+    PAGE,
+    AuditView,
+    UserFilter,
+    audit_view,
+    filter_rows,
+    paginate,
+    parse_filter,
+    user_ids,
+)
 from sparekey.model import (
     AccessKey,
     Account,
@@ -33,7 +42,7 @@ def key(id_: str, age: int, used: int | None) -> AccessKey:
     return AccessKey(id_, "Active", NOW - timedelta(days=age), last)
 
 
-def company(users: int) -> View:
+def company(users: int) -> AuditView:
     """Two accounts of so many users: each tenth has spare keys, one could not be read."""
     accounts = []
     for account in ("111122223333", "222233334444"):
@@ -48,60 +57,60 @@ def company(users: int) -> View:
         people[3] = User(people[3].name, people[3].arn, Unreadable("iam:ListAccessKeys", "denied"))
         accounts.append(Account(account, "aws", tuple(people), NOW))
     snapshot = Snapshot(NOW, Caller("111122223333", "arn:aws:iam::111122223333:role/ops"), tuple(accounts))
-    return view(rules.assess(snapshot, Policy(), NOW), plan.make(snapshot, Policy(), NOW))
+    return audit_view(rules.assess(snapshot, Policy(), NOW), plan.make_plan(snapshot, Policy(), NOW))
 
 
 @pytest.fixture(scope="module")
-def large() -> View:
+def large() -> AuditView:
     return company(2500)
 
 
 @pytest.mark.parametrize(
     ("by", "count"),
     [
-        (Filter(), 500),
-        (Filter(show="all"), 5000),
-        (Filter(show="may-go"), 250),
-        (Filter(show="held"), 250),
-        (Filter(show="unreadable"), 2),
-        (Filter(show="exempt"), 0),
-        (Filter(account="222233334444"), 250),
-        (Filter(account="333344445555"), 0),
-        (Filter(q="USER-0001"), 2),
-        (Filter(q="akia111100010b"), 1),
-        (Filter(reason="idle"), 250),
-        (Filter(reason="no-usage"), 250),
-        (Filter(age=365), 446),
-        (Filter(age=365, account="111122223333", reason="idle", q="user-0100"), 0),
-        (Filter(age=365, account="111122223333", reason="idle", q="user-010"), 5),
+        (UserFilter(), 500),
+        (UserFilter(show="all"), 5000),
+        (UserFilter(show="may-go"), 250),
+        (UserFilter(show="held"), 250),
+        (UserFilter(show="unreadable"), 2),
+        (UserFilter(show="exempt"), 0),
+        (UserFilter(account="222233334444"), 250),
+        (UserFilter(account="333344445555"), 0),
+        (UserFilter(q="USER-0001"), 2),
+        (UserFilter(q="akia111100010b"), 1),
+        (UserFilter(reason="idle"), 250),
+        (UserFilter(reason="no-usage"), 250),
+        (UserFilter(age=365), 446),
+        (UserFilter(age=365, account="111122223333", reason="idle", q="user-0100"), 0),
+        (UserFilter(age=365, account="111122223333", reason="idle", q="user-010"), 5),
     ],
     ids=str,
 )
-def test_a_filter_lets_through_what_it_says(large: View, by: Filter, count: int) -> None:
-    assert len(select(large.rows, by, NOW)) == count
+def test_a_filter_lets_through_what_it_says(large: AuditView, by: UserFilter, count: int) -> None:
+    assert len(filter_rows(large.rows, by, NOW)) == count
 
 
-def test_pages_hold_fifty_and_cover_everything_once(large: View) -> None:
-    rows = select(large.rows, Filter(), NOW)
-    pages = [paged(rows, number) for number in range(1, 11)]
+def test_pages_hold_fifty_and_cover_everything_once(large: AuditView) -> None:
+    rows = filter_rows(large.rows, UserFilter(), NOW)
+    pages = [paginate(rows, number) for number in range(1, 11)]
     assert [len(page.items) for page in pages] == [PAGE] * 10
     assert [row for page in pages for row in page.items] == rows
-    assert paged(rows, 99).number == 10
-    assert paged([], 5).pages == 1
+    assert paginate(rows, 99).number == 10
+    assert paginate([], 5).pages == 1
 
 
 def test_an_address_and_a_filter_say_the_same() -> None:
-    by = Filter(q="x & y", account="111122223333", show="held", reason="idle", age=90, page=3)
+    by = UserFilter(q="x & y", account="111122223333", show="held", reason="idle", age=90, page=3)
     assert parse_filter(by.query()) == by
     assert parse_filter(by.query(page=4)).page == 4
-    assert Filter().query() == {}
+    assert UserFilter().query() == {}
 
 
 @pytest.mark.parametrize(
     "given", [{"age": "1e9"}, {"page": "-1"}, {"page": "٣"}, {"show": "x"}, {"age": "91"}]
 )
 def test_an_address_that_makes_no_sense_asks_for_everything(given: dict[str, str]) -> None:
-    assert parse_filter(given) == Filter()
+    assert parse_filter(given) == UserFilter()
 
 
 def test_users_are_named_with_their_account() -> None:

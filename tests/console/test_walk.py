@@ -310,7 +310,7 @@ def test_an_unknown_failure_is_a_page_without_details(
     async def broken() -> None:
         raise ZeroDivisionError("the secret inside")
 
-    monkeypatch.setattr(console.desk, "runs", broken)
+    monkeypatch.setattr(console.state, "runs", broken)
     answer = page.goto(f"{console.origin}/runs")
     assert answer
     assert answer.status == 500
@@ -324,7 +324,7 @@ def test_an_unknown_failure_is_a_page_without_details(
 
 
 def test_other_accounts_are_read_and_those_that_are_not_are_named(browser: Browser, tmp_path: Path) -> None:
-    where = app.where(org=True, role="SparekeyAudit", external_id="practice")
+    where = app.account_choice(org=True, role="SparekeyAudit", external_id="practice")
     with console_on(Sandbox(), tmp_path / "home", where=where) as console:
         context = let_in(browser, console)
         page = context.new_page()
@@ -381,7 +381,7 @@ def test_the_end_of_the_console_finishes_the_key_in_hand(browser: Browser, tmp_p
         page.get_by_role("button", name="Deactivate").click()
         page.get_by_role("heading", name="Run r-").wait_for()
         console.server.should_exit = True
-        console.desk.close()
+        console.state.close()
         (record,) = app.runs()
         assert {step.state for step in record.steps} <= {"planned", "unwatched", "confirmed", "settled"}
         assert status_in_aws(console, "web-frontend") in ("Active", "Inactive")

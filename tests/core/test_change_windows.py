@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparekey.errors import BadInputError
-from sparekey.runs.change_windows import check, is_open, next_opening, parse
+from sparekey.runs.change_windows import check_window, is_open, next_opening, parse_window
 
 SPRING = datetime(2027, 3, 27, 20, tzinfo=UTC)
 AUTUMN = datetime(2026, 10, 24, 20, tzinfo=UTC)
@@ -76,7 +76,7 @@ def test_open_is_what_the_clocks_show(zone: str, step: int, start: int, end: int
     if begin != until:
         assert is_open((window,), coming)
         assert not is_open((window,), coming.astimezone(UTC) - timedelta(seconds=1))
-    assert parse(window).zone == zone
+    assert parse_window(window).zone == zone
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_open_is_what_the_clocks_show(zone: str, step: int, start: int, end: int
 )
 def test_a_window_that_is_none_or_lost_is_refused(window: str, why: str) -> None:
     with pytest.raises(BadInputError, match=why) as refused:
-        check(window, date(2026, 10, 1))
+        check_window(window, date(2026, 10, 1))
     assert refused.value.hint
 
 
@@ -116,4 +116,4 @@ def test_a_window_that_is_none_or_lost_is_refused(window: str, why: str) -> None
     ],
 )
 def test_a_window_that_opens_every_time_is_taken(window: str) -> None:
-    check(window, date(2026, 10, 1))
+    check_window(window, date(2026, 10, 1))

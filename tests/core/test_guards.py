@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.guards import GUARDS, Limits, refuse
+from sparekey.guards import GUARDS, Limits, refusals
 from sparekey.model import INACTIVE, AccessKey, Account, Caller, LastUsed, Snapshot, User
-from sparekey.plan import Plan, PlannedAccount, Step, make
+from sparekey.plan import Plan, PlannedAccount, Step, make_plan
 from sparekey.policy import Policy
 from support.strategies import NOW
 
@@ -29,7 +29,7 @@ def honest(per_account: int = 2) -> Plan:
         Account(number, "aws", tuple(user(number, f"u{i:03}") for i in range(per_account)), NOW)
         for number in (A, B)
     )
-    plan = make(Snapshot(NOW, ROLE, accounts), Policy(), NOW)
+    plan = make_plan(Snapshot(NOW, ROLE, accounts), Policy(), NOW)
     assert len(plan.deactivations) == 2 * per_account
     return plan
 
@@ -46,7 +46,7 @@ def status_of_kept(step: Step, status: str) -> object:
 
 
 def test_an_honest_plan_passes() -> None:
-    refuse(honest(), ROLE, Limits())
+    refusals(honest(), ROLE, Limits())
 
 
 @pytest.mark.parametrize("status", [INACTIVE, "Expired", "Suspended"])
@@ -54,13 +54,13 @@ def test_the_kept_key_must_be_active(status: str) -> None:
     plan = honest()
     plan = with_step(plan, 0, preconditions=status_of_kept(plan.steps[0], status))
     with pytest.raises(RefusedError, match="AKIA1u000OLD would go without an active key to stay"):
-        refuse(plan, ROLE, Limits())
+        refusals(plan, ROLE, Limits())
 
 
 @pytest.mark.parametrize("keep", [None, "AKIAELSEWHERE"])
 def test_there_must_be_a_key_of_this_user_to_stay(keep: str | None) -> None:
     with pytest.raises(RefusedError, match="without an active key to stay"):
-        refuse(with_step(honest(), 0, keep=keep), ROLE, Limits())
+        refusals(with_step(honest(), 0, keep=keep), ROLE, Limits())
 
 
 def test_no_key_both_stays_and_goes() -> None:
@@ -69,32 +69,32 @@ def test_no_key_both_stays_and_goes() -> None:
     back = msgspec.structs.replace(first, key=first.keep, keep=first.key)
     plan = msgspec.structs.replace(plan, steps=(*plan.steps, back))
     with pytest.raises(RefusedError, match="AKIA1u000NEW would both stay and go"):
-        refuse(plan, ROLE, Limits())
+        refusals(plan, ROLE, Limits())
 
 
 def test_a_key_that_keeps_itself_is_refused() -> None:
     plan = honest()
     with pytest.raises(RefusedError, match="would both stay and go"):
-        refuse(with_step(plan, 0, keep=plan.steps[0].key), ROLE, Limits())
+        refusals(with_step(plan, 0, keep=plan.steps[0].key), ROLE, Limits())
 
 
 def test_each_key_stands_in_one_step() -> None:
     plan = honest()
     with pytest.raises(RefusedError, match="AKIA1u000OLD stands in 2 steps"):
-        refuse(msgspec.structs.replace(plan, steps=(*plan.steps, plan.steps[0])), ROLE, Limits())
+        refusals(msgspec.structs.replace(plan, steps=(*plan.steps, plan.steps[0])), ROLE, Limits())
 
 
 def test_no_account_that_was_not_read() -> None:
     plan = msgspec.structs.replace(honest(), accounts=(PlannedAccount(A, "aws", "", 4),))
     with pytest.raises(RefusedError, match=f"account {B}: the plan has steps for it"):
-        refuse(plan, ROLE, Limits())
+        refusals(plan, ROLE, Limits())
 
 
 def test_the_limit_that_nobody_named_says_what_it_is_and_how_to_name_another() -> None:
     with pytest.raises(RefusedError, match="deactivates 52 of 104 active keys; at most 50 are allowed") as no:
-        refuse(honest(per_account=26), ROLE, Limits())
+        refusals(honest(per_account=26), ROLE, Limits())
     assert "(50 keys or 20%, whichever is more; --max-keys names another limit)" in no.value.message
-    refuse(honest(per_account=25), ROLE, Limits())
+    refusals(honest(per_account=25), ROLE, Limits())
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_limit_that_nobody_named_says_what_it_is_and_how_to_name_another() -
 )
 def test_never_the_callers_own(caller: Caller) -> None:
     with pytest.raises(RefusedError, match="111111111111/u000: AKIA1u000OLD is behind the credentials") as no:
-        refuse(honest(), caller, Limits())
+        refusals(honest(), caller, Limits())
     assert B not in no.value.message
 
 
@@ -128,10 +128,10 @@ def test_never_the_callers_own(caller: Caller) -> None:
 def test_each_limit_that_is_named_binds(limits: Limits, fine: bool) -> None:
     plan = honest(per_account=3)
     if fine:
-        refuse(plan, ROLE, limits)
+        refusals(plan, ROLE, limits)
         return
     with pytest.raises(RefusedError, match="deactivates 6 of 12 active keys; at most"):
-        refuse(plan, ROLE, limits)
+        refusals(plan, ROLE, limits)
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_each_limit_that_is_named_binds(limits: Limits, fine: bool) -> None:
 def test_a_limit_for_each_account(limits: Limits, fine: bool) -> None:
     plan = honest(per_account=3)
     if fine:
-        refuse(plan, ROLE, limits)
+        refusals(plan, ROLE, limits)
         return
     with pytest.raises(RefusedError) as no:
-        refuse(plan, ROLE, limits)
+        refusals(plan, ROLE, limits)
     assert f"account {A}: 3 of 6 active keys" in no.value.message
     assert f"account {B}: 3 of 6 active keys" in no.value.message
 
@@ -189,7 +189,7 @@ def test_what_is_no_share_is_refused(share: float) -> None:
     ],
 )
 def test_when_the_number_of_active_keys_matters(limits: Limits, going: int, needed: bool) -> None:
-    assert limits.needs_counts(going) is needed
+    assert limits.needs_key_counts(going) is needed
 
 
 @pytest.mark.parametrize(
@@ -207,13 +207,13 @@ def test_each_user_is_one_of_the_account_and_partition(arn: str) -> None:
     plan = honest()
     changed = msgspec.structs.replace(plan.steps[0].preconditions, arn=arn)
     with pytest.raises(RefusedError, match="is not the ARN of this user"):
-        refuse(with_step(plan, 0, preconditions=changed), ROLE, Limits())
+        refusals(with_step(plan, 0, preconditions=changed), ROLE, Limits())
 
 
 def test_an_account_named_twice_counts_no_key_twice() -> None:
     plan = honest()
     with pytest.raises(RefusedError, match=f"account {A}: the plan names it 2 times"):
-        refuse(msgspec.structs.replace(plan, accounts=(*plan.accounts, plan.accounts[0])), ROLE, Limits())
+        refusals(msgspec.structs.replace(plan, accounts=(*plan.accounts, plan.accounts[0])), ROLE, Limits())
 
 
 def test_many_refusals_of_one_guard_stay_one_sentence() -> None:
@@ -221,7 +221,7 @@ def test_many_refusals_of_one_guard_stay_one_sentence() -> None:
     for index in range(40):
         plan = with_step(plan, index, keep=None)
     with pytest.raises(RefusedError) as no:
-        refuse(plan, ROLE, Limits())
+        refusals(plan, ROLE, Limits())
     assert no.value.message.count("without an active key") == 5
     assert no.value.message.endswith("and 35 more like it")
 
@@ -230,7 +230,7 @@ def test_every_refusal_is_said() -> None:
     plan = honest(per_account=3)
     plan = with_step(plan, 0, keep=None)
     with pytest.raises(RefusedError) as no:
-        refuse(plan, ROLE, Limits(max_keys=1))
+        refusals(plan, ROLE, Limits(max_keys=1))
     assert "without an active key" in no.value.message
     assert "at most 1 are allowed" in no.value.message
     assert "Nothing was changed" in no.value.hint
@@ -241,7 +241,7 @@ def test_held_steps_are_not_guarded() -> None:
     plan = honest()
     for index in range(len(plan.steps)):
         plan = with_step(plan, index, action="held", keep=None)
-    refuse(plan, Caller(A, ROLE.arn, frozenset({"u000"})), Limits(max_keys=0, account_keys=0))
+    refusals(plan, Caller(A, ROLE.arn, frozenset({"u000"})), Limits(max_keys=0, account_keys=0))
 
 
 def test_each_guard_says_what_it_guards() -> None:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparekey.patterns import PatternError, compiled, found
+from sparekey.patterns import PatternError, compiled, matches
 
 
 @pytest.mark.parametrize(
-    ("pattern", "text", "matches"),
+    ("pattern", "text", "expected"),
     [
         ("ok$", "ok\n", True),
         ("ok$", "ok\n\n", False),
@@ -37,8 +37,8 @@ from sparekey.patterns import PatternError, compiled, found
         ("x", "\ud800x", True),
     ],
 )
-def test_a_pattern_means_what_it_means_in_python(pattern: str, text: str, matches: bool) -> None:
-    assert found(pattern, text) is matches
+def test_a_pattern_means_what_it_means_in_python(pattern: str, text: str, expected: bool) -> None:
+    assert matches(pattern, text) is expected
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_what_the_engine_lacks_is_refused_by_name(pattern: str, names: str) -> N
 
 @pytest.mark.parametrize("pattern", [r"^(a+)+$", "(a|aa)+$", "(a*)*b", "a*a*a*a*b", "(.*)(.*)(.*)c"])
 def test_a_pattern_that_takes_for_ever_elsewhere_ends(pattern: str) -> None:
-    assert not found(pattern, "a" * (1 << 20) + "!")
+    assert not matches(pattern, "a" * (1 << 20) + "!")
 
 
 def test_others_go_on_while_a_pattern_is_searched() -> None:
@@ -88,7 +88,7 @@ def test_others_go_on_while_a_pattern_is_searched() -> None:
     thread = threading.Thread(target=tick)
     thread.start()
     before = ticks[0]
-    assert not found("[a-h][^z]{250}!", text)
+    assert not matches("[a-h][^z]{250}!", text)
     during = ticks[0] - before
     over.set()
     thread.join()
@@ -113,11 +113,11 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 @settings(max_examples=100, deadline=timedelta(seconds=5))
 @given(st.recursive(_ATOMS, _grown, max_leaves=6), st.text("ab.1-\n", max_size=8))
 def test_patterns_agree_with_re(pattern: str, text: str) -> None:
-    assert found(pattern, text) is (re.search(pattern, text) is not None)
+    assert matches(pattern, text) is (re.search(pattern, text) is not None)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_any_text_is_a_pattern_or_refused(pattern: str, text: str) -> None:
     with suppress(PatternError):
-        found(pattern, text)
+        matches(pattern, text)

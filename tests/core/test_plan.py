@@ -8,9 +8,9 @@ import pytest
 
 from sparekey.errors import RefusedError, SparekeyError
 from sparekey.model import AccessKey, Account, Caller, LastUsed, Snapshot, Unreadable, Usage, User
-from sparekey.plan import LIFETIME, Plan, PlanError, check_usable, decode, encode, make
+from sparekey.plan import LIFETIME, Plan, PlanError, check_usable, decode, encode, make_plan
 from sparekey.policy import Policy, Span
-from sparekey.selection import Asked
+from sparekey.selection import Overrides
 from support.strategies import NOW
 
 ACCOUNT = "111111111111"
@@ -25,7 +25,7 @@ def plan() -> Plan:
         AccessKey("AKIAOFF", "Inactive", NOW - timedelta(days=500)),
     )
     user = User("alice", f"arn:aws:iam::{ACCOUNT}:user/alice", keys)
-    return make(Snapshot(NOW, ROLE, (Account(ACCOUNT, "aws", (user,), NOW),)), Policy(), NOW)
+    return make_plan(Snapshot(NOW, ROLE, (Account(ACCOUNT, "aws", (user,), NOW),)), Policy(), NOW)
 
 
 def signed(made: Plan, **changes: object) -> bytes:
@@ -157,11 +157,11 @@ def test_a_key_of_a_user_who_is_left_out_is_refused() -> None:
     keys = tuple(AccessKey(f"AKIA{n}", "Active", NOW - timedelta(days=9), WORKS) for n in range(2))
     user = User("alice", "arn:aws:iam::111111111111:user/alice", keys)
     snapshot = Snapshot(NOW, ROLE, (Account(ACCOUNT, "aws", (user,), NOW),))
-    asked = Asked(keep=("AKIA0",))
-    assert make(snapshot, Policy(), NOW, asked=asked).steps
-    assert make(snapshot, Policy(), NOW, wanted=lambda _account, name: name != "alice").steps == ()
+    asked = Overrides(keep=("AKIA0",))
+    assert make_plan(snapshot, Policy(), NOW, overrides=asked).steps
+    assert make_plan(snapshot, Policy(), NOW, is_wanted=lambda _account, name: name != "alice").steps == ()
     with pytest.raises(SparekeyError, match="AKIA0 is not an active key"):
-        make(snapshot, Policy(), NOW, asked=asked, wanted=lambda _account, name: name != "alice")
+        make_plan(snapshot, Policy(), NOW, overrides=asked, is_wanted=lambda _account, name: name != "alice")
 
 
 def test_what_a_usage_source_could_not_read_is_unread_in_the_plan() -> None:
@@ -173,4 +173,4 @@ def test_what_a_usage_source_could_not_read_is_unread_in_the_plan() -> None:
     keys = tuple(AccessKey(key, "Active", NOW - timedelta(days=30), WORKS) for key in ("AKIAOLD", "AKIANEW"))
     user = User("alice", f"arn:aws:iam::{ACCOUNT}:user/alice", keys)
     snapshot = Snapshot(NOW, ROLE, (Account(ACCOUNT, "aws", (user,), NOW),))
-    assert make(snapshot, Policy(), NOW, usages=usages).unread == (fault,)
+    assert make_plan(snapshot, Policy(), NOW, usages=usages).unread == (fault,)

@@ -6,16 +6,16 @@ import pytest
 
 from sparekey.errors import BadInputError
 from sparekey.model import ACTIVE, AccessKey, Account, Caller, LastUsed, Snapshot, User
-from sparekey.plan import Plan, decode, encode, make
+from sparekey.plan import Plan, decode, encode, make_plan
 from sparekey.policy import parse_policy
-from sparekey.selection import NOTHING_ASKED, Asked
+from sparekey.selection import NO_OVERRIDES, Overrides
 from support.strategies import NOW
 
 ACCOUNT = "111122223333"
 PROBE = '[[probes]]\nkind = "command"\nname = "web"\nuser = "web-*"\nargv = ["true"]\n'
 
 
-def plan(policy: str, asked: Asked = NOTHING_ASKED, quarantine: tuple[str, ...] = ()) -> Plan:
+def plan(policy: str, asked: Overrides = NO_OVERRIDES, quarantine: tuple[str, ...] = ()) -> Plan:
     users = tuple(
         User(
             name,
@@ -35,7 +35,7 @@ def plan(policy: str, asked: Asked = NOTHING_ASKED, quarantine: tuple[str, ...] 
     )
     account = Account(id=ACCOUNT, partition="aws", users=users, as_of=NOW)
     caller = Caller(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:role/ops")
-    return make(Snapshot(NOW, caller, (account,)), parse_policy(policy), NOW, asked=asked)
+    return make_plan(Snapshot(NOW, caller, (account,)), parse_policy(policy), NOW, overrides=asked)
 
 
 def test_the_plan_says_for_how_many_users_nothing_notices_a_breakage() -> None:
@@ -51,7 +51,7 @@ def test_where_policy_requires_a_probe_a_user_without_one_is_held_whatever_is_fo
         ("web-shop", "deactivate", "idle"),
     ]
     assert told.notes == ()
-    forced = plan("require_probe = true\n" + PROBE, Asked(force={"AKIAbatch-OLD": "gone"}))
+    forced = plan("require_probe = true\n" + PROBE, Overrides(force={"AKIAbatch-OLD": "gone"}))
     assert [(step.user, step.action) for step in forced.steps] == [
         ("batch", "held"),
         ("web-shop", "deactivate"),
@@ -64,9 +64,9 @@ def test_a_forced_key_that_a_probe_could_bring_back_is_pointed_out() -> None:
         f"{key} of web-shop is forced, and an unhealthy probe reactivates it automatically: "
         "if it is compromised, plan with --never-reactivate"
     )
-    assert warning in plan(PROBE, Asked(force=force)).notes
-    assert warning not in plan("", Asked(force=force)).notes
-    barred = plan(PROBE, Asked(force=force, never_reactivate=(key,)))
+    assert warning in plan(PROBE, Overrides(force=force)).notes
+    assert warning not in plan("", Overrides(force=force)).notes
+    barred = plan(PROBE, Overrides(force=force, never_reactivate=(key,)))
     assert warning not in barred.notes
     assert {step.key: step.never_reactivate for step in barred.steps} == {
         "AKIAbatch-OLD": "",
@@ -77,7 +77,7 @@ def test_a_forced_key_that_a_probe_could_bring_back_is_pointed_out() -> None:
 
 def test_a_forced_key_of_a_quarantined_user_stays_inactive_unless_a_person_undoes_it() -> None:
     key = "AKIAweb-shop-OLD"
-    made = plan(PROBE, Asked(force={key: "leaked"}), ("AWSCompromisedKeyQuarantineV3",))
+    made = plan(PROBE, Overrides(force={key: "leaked"}), ("AWSCompromisedKeyQuarantineV3",))
     (step,) = made.deactivations
     assert (step.key, step.never_reactivate) == (
         key,
@@ -95,4 +95,4 @@ def test_policy_says_whose_keys_only_a_person_brings_back() -> None:
 
 def test_only_a_forced_key_can_be_named() -> None:
     with pytest.raises(BadInputError, match="--never-reactivate names AKIAweb-shop-OLD"):
-        plan("", Asked(never_reactivate=("AKIAweb-shop-OLD",)))
+        plan("", Overrides(never_reactivate=("AKIAweb-shop-OLD",)))

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparekey import plan as plans
-from sparekey.guards import Limits, refuse
+from sparekey.guards import Limits, refusals
 from sparekey.model import ACTIVE, INACTIVE, AccessKey, Snapshot, Unreadable
-from sparekey.plan import Plan, PlanError, make
+from sparekey.plan import Plan, PlanError, make_plan
 from sparekey.policy import Policy
-from sparekey.selection import NOTHING_ASKED, Asked
-from support.strategies import NOW, UNREAD, read_uses, situations, snapshots, unread_uses
+from sparekey.selection import NO_OVERRIDES, Overrides
+from support.strategies import NOW, UNREAD, decisions, read_uses, snapshots, unread_uses
 
 settings.register_profile("core", max_examples=150, deadline=None)
 CORE = settings.get_profile("core")
@@ -77,10 +77,10 @@ def going(plan: Plan) -> set[tuple[str, str, str]]:
 
 
 @CORE
-@given(situations())
-def test_no_plan_leaves_a_user_without_an_active_key(situation: tuple[Snapshot, Policy, Asked]) -> None:
+@given(decisions())
+def test_no_plan_leaves_a_user_without_an_active_key(situation: tuple[Snapshot, Policy, Overrides]) -> None:
     snapshot, policy, asked = situation
-    plan = make(snapshot, policy, NOW, asked=asked)
+    plan = make_plan(snapshot, policy, NOW, overrides=asked)
     after = applied(snapshot, plan)
     touched = {(step.account, step.user) for step in plan.deactivations}
     for account, user in after.users():
@@ -91,14 +91,14 @@ def test_no_plan_leaves_a_user_without_an_active_key(situation: tuple[Snapshot, 
         assert step.keep is not None
         assert step.preconditions.statuses[step.keep] == ACTIVE
         assert step.key not in snapshot.caller.keys
-    refuse(plan, snapshot.caller, Limits())
+    refusals(plan, snapshot.caller, Limits())
 
 
 @CORE
-@given(situations())
-def test_every_spare_key_is_kept_or_has_one_step(situation: tuple[Snapshot, Policy, Asked]) -> None:
+@given(decisions())
+def test_every_spare_key_is_kept_or_has_one_step(situation: tuple[Snapshot, Policy, Overrides]) -> None:
     snapshot, policy, asked = situation
-    plan = make(snapshot, policy, NOW, asked=asked)
+    plan = make_plan(snapshot, policy, NOW, overrides=asked)
     said = [(step.account, step.user, step.key) for step in plan.steps]
     assert len(said) == len(set(said))
     assert said == sorted(said)
@@ -116,35 +116,35 @@ def test_every_spare_key_is_kept_or_has_one_step(situation: tuple[Snapshot, Poli
 
 
 @CORE
-@given(situations(), st.booleans())
+@given(decisions(), st.booleans())
 def test_planning_again_after_applying_deactivates_nothing(
-    situation: tuple[Snapshot, Policy, Asked], keep_old: bool
+    situation: tuple[Snapshot, Policy, Overrides], keep_old: bool
 ) -> None:
     snapshot, policy, _ = situation
-    asked = Asked(keep_old=keep_old)
-    first = make(snapshot, policy, NOW, asked=asked)
-    again = make(applied(snapshot, first), policy, NOW, asked=asked)
+    asked = Overrides(keep_old=keep_old)
+    first = make_plan(snapshot, policy, NOW, overrides=asked)
+    again = make_plan(applied(snapshot, first), policy, NOW, overrides=asked)
     assert again.deactivations == ()
     assert len(again.held) == len(first.held)
 
 
 @CORE
-@given(situations(), st.randoms(use_true_random=False))
+@given(decisions(), st.randoms(use_true_random=False))
 def test_the_order_of_reading_does_not_matter(
-    situation: tuple[Snapshot, Policy, Asked], random: Random
+    situation: tuple[Snapshot, Policy, Overrides], random: Random
 ) -> None:
     snapshot, policy, asked = situation
-    plan = make(snapshot, policy, NOW, asked=asked)
-    assert make(shuffled(snapshot, random), policy, NOW, asked=asked) == plan
+    plan = make_plan(snapshot, policy, NOW, overrides=asked)
+    assert make_plan(shuffled(snapshot, random), policy, NOW, overrides=asked) == plan
 
 
 @CORE
-@given(situations())
+@given(decisions())
 def test_nothing_goes_where_a_last_use_is_unread_or_a_key_may_be_leaked(
-    situation: tuple[Snapshot, Policy, Asked],
+    situation: tuple[Snapshot, Policy, Overrides],
 ) -> None:
     snapshot, policy, asked = situation
-    plan = make(snapshot, policy, NOW, asked=asked)
+    plan = make_plan(snapshot, policy, NOW, overrides=asked)
     unread = {
         (account.id, user.name)
         for account, user in snapshot.users()
@@ -155,9 +155,9 @@ def test_nothing_goes_where_a_last_use_is_unread_or_a_key_may_be_leaked(
 
 
 @CORE
-@given(situations(read_uses), st.data())
+@given(decisions(read_uses), st.data())
 def test_absence_of_evidence_never_authorises(
-    situation: tuple[Snapshot, Policy, Asked], data: st.DataObject
+    situation: tuple[Snapshot, Policy, Overrides], data: st.DataObject
 ) -> None:
     snapshot, policy, asked = situation
     ids = [key.id for _, user in snapshot.users() for key in user.active_keys]
@@ -166,16 +166,16 @@ def test_absence_of_evidence_never_authorises(
     def change(_account: str, _user: str, key: AccessKey) -> AccessKey:
         return msgspec.structs.replace(key, last_used=lost[key.id]) if key.id in lost else key
 
-    seen = make(snapshot, policy, NOW, asked=asked)
-    blind = make(with_keys(snapshot, change), policy, NOW, asked=asked)
+    seen = make_plan(snapshot, policy, NOW, overrides=asked)
+    blind = make_plan(with_keys(snapshot, change), policy, NOW, overrides=asked)
     assert going(blind) <= going(seen)
 
 
 @CORE
-@given(situations())
-def test_a_plan_survives_its_file(situation: tuple[Snapshot, Policy, Asked]) -> None:
+@given(decisions())
+def test_a_plan_survives_its_file(situation: tuple[Snapshot, Policy, Overrides]) -> None:
     snapshot, policy, asked = situation
-    plan = make(snapshot, policy, NOW, asked=asked)
+    plan = make_plan(snapshot, policy, NOW, overrides=asked)
     content = plans.encode(plan)
     assert plans.decode(content) == plan
     assert plans.encode(plans.decode(content)) == content
@@ -186,7 +186,7 @@ def test_a_plan_survives_its_file(situation: tuple[Snapshot, Policy, Asked]) -> 
 def test_a_byte_that_was_edited_is_refused_or_changes_nothing(
     snapshot: Snapshot, data: st.DataObject
 ) -> None:
-    plan = make(snapshot, Policy(), NOW, asked=NOTHING_ASKED)
+    plan = make_plan(snapshot, Policy(), NOW, overrides=NO_OVERRIDES)
     content = bytearray(plans.encode(plan))
     content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -199,6 +199,6 @@ def test_a_byte_that_was_edited_is_refused_or_changes_nothing(
 @CORE
 @given(snapshots(), st.data())
 def test_a_plan_that_was_cut_short_is_refused(snapshot: Snapshot, data: st.DataObject) -> None:
-    content = plans.encode(make(snapshot, Policy(), NOW)).rstrip()
+    content = plans.encode(make_plan(snapshot, Policy(), NOW)).rstrip()
     with pytest.raises(PlanError):
         plans.decode(content[: data.draw(st.integers(0, len(content) - 1))])

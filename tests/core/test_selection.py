@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from sparekey import cutover
 from sparekey import selection as room
 from sparekey.model import AccessKey, Caller, Evidence, LastUsed, Snapshot, User
-from sparekey.plan import make
+from sparekey.plan import make_plan
 from sparekey.policy import Policy
-from sparekey.selection import HOLDS, Asked, Deactivate, Held, choose
-from support.strategies import NOW, situations
+from sparekey.selection import HOLD_REASONS, DeactivateKey, HeldKey, Overrides, choose
+from support.strategies import NOW, decisions
 
 ROLE = Caller("111111111111", "arn:aws:sts::111111111111:assumed-role/ops/session")
 SEEN = Evidence("history", "boto3 from 192.0.2.1 (s3): 5 calls", "AKIAOLD")
@@ -37,30 +37,30 @@ def test_the_verdict_of_cutover_decides_on_a_used_key(moved: bool, monkeypatch: 
     def verdict(old: AccessKey, kept: AccessKey, *rest: object) -> object:
         told.append((old.id, kept.id))
         if moved:
-            return cutover.Moved("all moved", (SEEN,))
-        return cutover.NotMoved("no-usage", "not all moved", "move them", (SEEN,))
+            return cutover.ConsumersMoved("all moved", (SEEN,))
+        return cutover.ConsumersNotMoved("no-usage", "not all moved", "move them", (SEEN,))
 
-    monkeypatch.setattr(cutover, "moved", verdict)
-    choice = choose("111111111111", alice(), Policy(), NOW, asked=Asked(), caller=ROLE, usages={})
+    monkeypatch.setattr(cutover, "have_consumers_moved", verdict)
+    choice = choose("111111111111", alice(), Policy(), NOW, overrides=Overrides(), caller=ROLE, usages={})
     assert choice is not None
     assert told == [("AKIAOLD", "AKIANEW")]
     assert choice.keep == "AKIANEW"
     (outcome,) = choice.outcomes
     assert outcome.evidence[-1] == SEEN
     match outcome:
-        case Deactivate(key, reason, why):
+        case DeactivateKey(key, reason, why):
             assert (moved, key, reason, why) == (True, "AKIAOLD", "cutover", "all moved")
-        case Held(key, reason, why, release):
+        case HeldKey(key, reason, why, release):
             assert (moved, key, reason) == (False, "AKIAOLD", "no-usage")
             assert (why, release) == ("not all moved", "move them")
 
 
 @settings(max_examples=150, deadline=None)
-@given(situations())
-def test_every_hold_stands_in_the_table(situation: tuple[Snapshot, Policy, Asked]) -> None:
+@given(decisions())
+def test_every_hold_stands_in_the_table(situation: tuple[Snapshot, Policy, Overrides]) -> None:
     snapshot, policy, asked = situation
-    for step in make(snapshot, policy, NOW, asked=asked).held:
-        if step.reason not in HOLDS:
+    for step in make_plan(snapshot, policy, NOW, overrides=asked).held:
+        if step.reason not in HOLD_REASONS:
             assert step.reason in get_args(cutover.NotMovedReason), "only cutover gives reasons of its own"
         assert "{" not in step.why + step.release
 
@@ -74,7 +74,7 @@ def test_every_hold_in_the_table_is_given_with_what_its_text_needs() -> None:
     }
     needed = {
         reason: {name for text in texts for _, name, _, _ in string.Formatter().parse(text) if name}
-        for reason, texts in HOLDS.items()
+        for reason, texts in HOLD_REASONS.items()
     }
     assert given_names == needed
 
@@ -83,8 +83,8 @@ def test_a_name_full_of_braces_is_only_text() -> None:
     """What a user or a rotator is called is never read as a template."""
     key = AccessKey("AKIA{why}", "{status}", NOW - timedelta(days=9))
     user = User("{key}", "arn:aws:iam::111111111111:user/x", (key, key))
-    choice = choose("111111111111", user, Policy(), NOW, asked=Asked(), caller=ROLE, usages={})
+    choice = choose("111111111111", user, Policy(), NOW, overrides=Overrides(), caller=ROLE, usages={})
     assert choice is not None
     outcome = choice.outcomes[0]
-    assert isinstance(outcome, Held)
+    assert isinstance(outcome, HeldKey)
     assert outcome.why.startswith("AKIA{why} has the status '{status}'")

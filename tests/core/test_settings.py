@@ -8,7 +8,7 @@ import pytest
 
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.policy import Policy, PolicyError
-from sparekey.settings import NoHomeError, home, load_policy
+from sparekey.settings import NoStateDirectoryError, load_policy, state_directory
 
 
 @pytest.fixture
@@ -27,22 +27,24 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("nobody")
 def test_without_a_home_there_is_no_state_and_the_policy_is_the_default() -> None:
     assert load_policy(None) == Policy()
-    with pytest.raises(NoHomeError, match="there is no state directory") as told:
-        home()
+    with pytest.raises(NoStateDirectoryError, match="there is no state directory") as told:
+        state_directory()
     assert "SPAREKEY_HOME" in told.value.hint
 
 
 @pytest.mark.usefixtures("nobody")
 def test_a_named_directory_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPAREKEY_HOME", "~nobody-of-this-name/state")
-    with pytest.raises(NoHomeError, match=r"SPAREKEY_HOME \(~nobody-of-this-name/state\) names no directory"):
+    with pytest.raises(
+        NoStateDirectoryError, match=r"SPAREKEY_HOME \(~nobody-of-this-name/state\) names no directory"
+    ):
         load_policy(None)
 
 
 def test_a_name_that_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPAREKEY_HOME", os.fsdecode(b"/tmp/\xff"))
     with pytest.raises(BadInputError, match="not UTF-8"):
-        home()
+        state_directory()
 
 
 @pytest.mark.parametrize("where", ["none/there", "file/state"])

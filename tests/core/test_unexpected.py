@@ -12,10 +12,10 @@ from botocore.parsers import ResponseParserError
 
 from sparekey.aws.accounts import Target
 from sparekey.aws.client import Principal
-from sparekey.aws.errors import AwsError, BadAnswerError
-from sparekey.aws.http_pool import Response
-from sparekey.cli.options import guarded, thread_failed
-from sparekey.console.state import Desk
+from sparekey.aws.errors import AwsError, MalformedResponseError
+from sparekey.aws.http_pool import HttpResponse
+from sparekey.cli.options import report_thread_failure, run_guarded
+from sparekey.console.state import ConsoleState
 from sparekey.errors import UnexpectedError, kind_and_place, trace
 from support.scripted_aws import ACCOUNT, ScriptedAws, connect, own_account, session
 
@@ -33,7 +33,7 @@ def test_the_command_line_shows_type_and_place(
     capsys: "pytest.CaptureFixture[str]", monkeypatch: pytest.MonkeyPatch, debug: str
 ) -> None:
     monkeypatch.setenv("SPAREKEY_DEBUG", debug)
-    assert guarded(click.Command("x", callback=torn), []) == 1
+    assert run_guarded(click.Command("x", callback=torn), []) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert SECRET[:20] not in err
@@ -61,8 +61,8 @@ def test_it_outlives_a_way_through_a_database() -> None:
 
 
 def test_an_answer_of_ours_that_is_torn_is_not_told() -> None:
-    aws = ScriptedAws(AssumeRole=lambda _: Response(200, {}, TORN))
-    with pytest.raises(BadAnswerError) as caught:
+    aws = ScriptedAws(AssumeRole=lambda _: HttpResponse(200, {}, TORN))
+    with pytest.raises(MalformedResponseError) as caught:
         list(
             connect(aws)
             .enter(Target("222222222222", roles=("arn:aws:iam::222222222222:role/R",)))
@@ -75,13 +75,13 @@ def test_an_answer_of_ours_that_is_torn_is_not_told() -> None:
 @pytest.mark.parametrize("call", ["list", "query"])
 def test_a_listing_that_is_torn_is_not_told(call: str) -> None:
     account = own_account(
-        ScriptedAws(ListUsers=[Response(200, {}, TORN)], ListAccountAliases=[Response(200, {}, TORN)])
+        ScriptedAws(ListUsers=[HttpResponse(200, {}, TORN)], ListAccountAliases=[HttpResponse(200, {}, TORN)])
     )
     calls: dict[str, Callable[[], object]] = {
         "list": lambda: list(account.list_users()),
         "query": account.alias,
     }
-    with pytest.raises(BadAnswerError) as caught:
+    with pytest.raises(MalformedResponseError) as caught:
         calls[call]()
     assert SECRET[:20] not in "".join((caught.value.message, caught.value.hint))
 
@@ -100,7 +100,7 @@ def test_what_fails_in_botocores_own_calls_is_known_by_its_type() -> None:
 def test_a_thread_that_ends_is_told_by_type(
     capsys: "pytest.CaptureFixture[str]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threading, "excepthook", thread_failed)
+    monkeypatch.setattr(threading, "excepthook", report_thread_failure)
     thread = threading.Thread(target=torn)
     thread.start()
     thread.join()
@@ -110,7 +110,7 @@ def test_a_thread_that_ends_is_told_by_type(
 
 
 def test_a_run_of_the_console_that_fails_is_told_by_type() -> None:
-    desk = Desk.__new__(Desk)
+    desk = ConsoleState.__new__(ConsoleState)
     desk._jobs, desk.busy, desk.failures = set(), {"r-1": 1}, {}
 
     async def run() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sparekey.cutover import Moved, NotMoved, moved
+from sparekey.cutover import ConsumersMoved, ConsumersNotMoved, have_consumers_moved
 from sparekey.model import (
     NEVER_USED,
     NOT_READ,
@@ -73,10 +73,12 @@ class Case:
     kept: Usage | None = field(default_factory=lambda: usage(KEPT, app(use(9.9, 0.1))))
     policy: Policy = field(default_factory=Policy)
 
-    def verdict(self) -> Moved | NotMoved:
+    def verdict(self) -> ConsumersMoved | ConsumersNotMoved:
         usages = {entry.key: entry for entry in (self.old, self.kept) if entry is not None}
         old = AccessKey(OLD, "Active", ago(400), self.last)
-        return moved(old, AccessKey(KEPT, "Active", ago(20), last_used(0)), usages, self.policy, NOW)
+        return have_consumers_moved(
+            old, AccessKey(KEPT, "Active", ago(20), last_used(0)), usages, self.policy, NOW
+        )
 
 
 BASE = Case()
@@ -163,7 +165,7 @@ HELD: dict[str, tuple[str, Case]] = {
 @pytest.mark.parametrize(("reason", "case"), HELD.values(), ids=HELD)
 def test_held(reason: str, case: Case) -> None:
     verdict = case.verdict()
-    assert isinstance(verdict, NotMoved)
+    assert isinstance(verdict, ConsumersNotMoved)
     assert verdict.reason == reason
     assert verdict.why
     assert verdict.release
@@ -192,23 +194,25 @@ MOVED: dict[str, Case] = {
 @pytest.mark.parametrize("case", MOVED.values(), ids=MOVED)
 def test_moved(case: Case) -> None:
     verdict = case.verdict()
-    assert isinstance(verdict, Moved), verdict
+    assert isinstance(verdict, ConsumersMoved), verdict
     assert {entry.key for entry in verdict.evidence} == {OLD, KEPT}
 
 
 def test_a_consumer_whose_calls_with_the_kept_key_all_fail_has_not_moved() -> None:
     failing = usage(KEPT, app(use(9.9, 0.1, errors=100)))
     held = Case(kept=failing).verdict()
-    assert isinstance(held, NotMoved)
+    assert isinstance(held, ConsumersNotMoved)
     assert held.reason == "not-moved"
     assert "all its calls there failed" in held.why
-    assert isinstance(Case(old=usage(OLD, app(use(60, 10, errors=100))), kept=failing).verdict(), Moved)
+    assert isinstance(
+        Case(old=usage(OLD, app(use(60, 10, errors=100))), kept=failing).verdict(), ConsumersMoved
+    )
 
 
 def test_a_held_step_names_exactly_those_that_have_not_moved() -> None:
     stayed = app(use(60, 12), agent="terraform", source="10.0.0.2")
     verdict = replace(BASE, old=usage(OLD, app(use(60, 10)), stayed)).verdict()
-    assert isinstance(verdict, NotMoved)
+    assert isinstance(verdict, ConsumersNotMoved)
     assert [entry.fact for entry in verdict.evidence] == [
         "terraform from 10.0.0.2 (dynamodb), last seen 2026-02-17T12:00:00Z"
     ]
@@ -218,7 +222,7 @@ def test_a_held_step_names_exactly_those_that_have_not_moved() -> None:
 def test_many_that_have_not_moved_are_counted() -> None:
     stayed = [app(use(60, 10), source=f"10.0.0.{host}") for host in range(9)]
     verdict = replace(BASE, old=usage(OLD, *stayed), kept=usage(KEPT)).verdict()
-    assert isinstance(verdict, NotMoved)
+    assert isinstance(verdict, ConsumersNotMoved)
     assert verdict.why.endswith("and 4 more")
     assert len(verdict.evidence) == 9
 

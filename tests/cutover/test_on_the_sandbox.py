@@ -10,7 +10,7 @@ import pytest
 from botocore.config import Config
 
 from sparekey import usage
-from sparekey.cutover import Moved, NotMoved, moved
+from sparekey.cutover import ConsumersMoved, ConsumersNotMoved, have_consumers_moved
 from sparekey.model import AccessKey, LastUsed
 from sparekey.policy import Policy
 from sparekey.sandbox import Sandbox, SandboxClock, parse_scenario
@@ -96,11 +96,14 @@ def judge(sandbox: Sandbox, source: str, folder: Path, clock: SandboxClock) -> s
         sandbox.export_archive(folder)
         source = f"archive={folder}"
     ids = [key.id or "" for key in keys]
-    seen = {entry.key: entry for entry in usage.read(source, ids, usage.Request(clock=clock, call=call))}
-    match moved(keys[0], keys[1], seen, POLICY, clock.now()):
-        case Moved():
+    seen = {
+        entry.key: entry
+        for entry in usage.read_usage(source, ids, usage.UsageRequest(clock=clock, call=call))
+    }
+    match have_consumers_moved(keys[0], keys[1], seen, POLICY, clock.now()):
+        case ConsumersMoved():
             return "moved"
-        case NotMoved(reason=reason):
+        case ConsumersNotMoved(reason=reason):
             return reason
 
 

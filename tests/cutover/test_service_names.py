@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cutover.test_cutover import BASE, KEPT, OLD, ago, app, usage, use
-from sparekey.cutover import Moved, NotMoved
+from sparekey.cutover import ConsumersMoved, ConsumersNotMoved
 from sparekey.model import LastUsed
 from sparekey.service_names import is_known, same_service
 
@@ -78,7 +78,7 @@ def test_other_services_are_others(one: str, other: str) -> None:
     assert not same_service(one, other)
 
 
-def moved(last: LastUsed, service: str, region: str) -> Moved | NotMoved:
+def moved(last: LastUsed, service: str, region: str) -> ConsumersMoved | ConsumersNotMoved:
 
     old = usage(OLD, app(use(60, 10, service=service, region=region)))
     kept = usage(KEPT, app(use(9.9, 0.1, service=service, region=region)))
@@ -99,16 +99,16 @@ def moved(last: LastUsed, service: str, region: str) -> Moved | NotMoved:
 def test_a_last_use_without_a_region_is_found_in_any(
     service: str, region: str | None, trail: str, where: str
 ) -> None:
-    assert isinstance(moved(LastUsed("used", ago(10), service, region), trail, where), Moved)
+    assert isinstance(moved(LastUsed("used", ago(10), service, region), trail, where), ConsumersMoved)
 
 
 def test_a_service_that_nobody_knows_stays_blind_and_the_text_says_why() -> None:
     verdict = moved(LastUsed("used", ago(10), "warp", None), "warpdrive", "us-east-1")
-    assert isinstance(verdict, NotMoved)
+    assert isinstance(verdict, ConsumersNotMoved)
     assert verdict.reason == "source-blind"
     assert "last used for warp at" in verdict.why
     assert "a name that sparekey does not know" in verdict.why
     unnamed = moved(LastUsed("used", ago(10), None, None), "s3", "us-east-1")
-    assert isinstance(unnamed, NotMoved)
+    assert isinstance(unnamed, ConsumersNotMoved)
     assert unnamed.reason == "source-blind"
     assert "an unknown service" in unnamed.why

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from sparekey.cli import cli
-from sparekey.cli.options import guarded
+from sparekey.cli.options import run_guarded
 from sparekey.ledger.store import Ledger
 from sparekey.sandbox import Sandbox
 from sparekey.sandbox.scenario import Latency
 from support import postgres_server
-from support.cli_harness import alone
+from support.cli_harness import environment
 
 USERS = 4
 COMPANY = f"""
@@ -67,9 +67,9 @@ class Shell:
 
     def run(self, *args: str, expect: int = 0) -> str:
         """Run a command to its end, in this process: it is not what is tested."""
-        with alone(self.env, self.aws.clock) as patch:
+        with environment(self.env, self.aws.clock) as patch:
             patch.chdir(self.folder)
-            code = guarded(cli, args)
+            code = run_guarded(cli, args)
         out, err = self.capsys.readouterr()
         assert code == expect, err
         return out

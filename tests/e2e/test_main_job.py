@@ -13,10 +13,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from sparekey.cli import cli
-from sparekey.cli.options import guarded
+from sparekey.cli.options import run_guarded
 from sparekey.sandbox import SandboxClock
 from support.aws_servers import Server, ministack, moto, sandbox
-from support.cli_harness import Said, alone
+from support.cli_harness import CommandResult, environment
 
 SERVERS = {"sandbox": sandbox, "moto": moto, "ministack": ministack}
 
@@ -29,7 +29,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def sparekey(server: Server, tmp_path: Path, capsys: "pytest.CaptureFixture[str]") -> Iterator["Sparekey"]:
-    with alone({**server.env, "SPAREKEY_HOME": str(tmp_path / "home")}, SandboxClock()) as patch:
+    with environment({**server.env, "SPAREKEY_HOME": str(tmp_path / "home")}, SandboxClock()) as patch:
         patch.chdir(tmp_path)
         yield Sparekey(capsys)
 
@@ -40,12 +40,12 @@ class Sparekey:
     def __init__(self, capsys: "pytest.CaptureFixture[str]") -> None:
         self._capsys = capsys
 
-    def __call__(self, *args: str, expect: int = 0) -> Said:
-        code = guarded(cli, args)
+    def __call__(self, *args: str, expect: int = 0) -> CommandResult:
+        code = run_guarded(cli, args)
         out, err = self._capsys.readouterr()
         assert code == expect, f"{args} ended with {code}\n{out}\n{err}"
         assert "Traceback" not in out + err
-        return Said(code, out, err)
+        return CommandResult(code, out, err)
 
 
 class Pair:

@@ -21,10 +21,10 @@ def ledger() -> Iterator[Ledger]:
 
 
 def test_a_plan_that_is_made_twice_is_on_record_once(ledger: Ledger) -> None:
-    assert not plan_registry.is_known(ledger, PLAN)
-    plan_registry.remember(ledger, PLAN, NOW)
-    plan_registry.remember(ledger, PLAN, NOW)
+    assert not plan_registry.is_registered(ledger, PLAN)
+    plan_registry.register_plan(ledger, PLAN, NOW)
+    plan_registry.register_plan(ledger, PLAN, NOW)
     assert [entry.kind for entry in ledger.entries(f"p-{PLAN.digest}")] == ["planned"]
-    assert plan_registry.is_known(ledger, PLAN)
-    assert not plan_registry.is_known(ledger, msgspec.structs.replace(PLAN, digest="0" * 64))
-    assert verify_all(ledger).whole
+    assert plan_registry.is_registered(ledger, PLAN)
+    assert not plan_registry.is_registered(ledger, msgspec.structs.replace(PLAN, digest="0" * 64))
+    assert verify_all(ledger).intact

@@ -18,20 +18,20 @@ import sqlalchemy as sa
 from sparekey.ledger import store as ledger_module
 from sparekey.ledger.store import (
     GENESIS,
-    Claim,
+    AccountLease,
     FencedError,
-    Lease,
     Ledger,
-    Observation,
+    ProbeObservation,
     SchemaError,
     StateAwayError,
     StateDamagedError,
     StateError,
     StateFullError,
     StoppedError,
-    WorkerSeen,
+    UserClaim,
+    WorkerRecord,
 )
-from sparekey.runs.worker_leases import Leases
+from sparekey.runs.worker_leases import WorkerLeases
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -165,39 +165,39 @@ def test_appenders_at_the_same_time_lose_nothing(path: Path) -> None:
 def test_a_claim_ends_when_another_is_taken(ledger: Ledger) -> None:
     first = ledger.claim("1", "api")
     second = ledger.claim("1", "api")
-    assert (first, ledger.holds(first)) == (Claim("1", "api", 0), True)
-    ledger.append("r-1", "intent", {}, at=NOW, claim=first, take=True)
-    assert not ledger.holds(second)
+    assert (first, ledger.is_current(first)) == (UserClaim("1", "api", 0), True)
+    ledger.append("r-1", "intent", {}, at=NOW, claim=first, bump_epoch=True)
+    assert not ledger.is_current(second)
     with pytest.raises(FencedError, match="taken over"):
-        ledger.append("r-2", "intent", {}, at=NOW, claim=second, take=True)
-    ledger.append("r-1", "written", {}, at=NOW, claim=Claim("1", "api", 1))
+        ledger.append("r-2", "intent", {}, at=NOW, claim=second, bump_epoch=True)
+    ledger.append("r-1", "written", {}, at=NOW, claim=UserClaim("1", "api", 1))
     assert [entry.kind for entry in ledger.entries("r-1")] == ["intent", "written"]
     assert ledger.entries("r-2") == ()
 
 
 def test_an_entry_may_depend_on_what_was_said_last_and_on_being_first(ledger: Ledger) -> None:
     unless = (("stopped",), ("opened", "resumed"))
-    ledger.append("r-1", "opened", {}, at=NOW, first=True)
-    ledger.append("r-1", "intent", {}, at=NOW, unless=unless)
+    ledger.append("r-1", "opened", {}, at=NOW, must_be_first=True)
+    ledger.append("r-1", "intent", {}, at=NOW, unless_last=unless)
     ledger.append("r-1", "stopped", {}, at=NOW)
     with pytest.raises(StoppedError):
-        ledger.append("r-1", "intent", {}, at=NOW, unless=unless)
+        ledger.append("r-1", "intent", {}, at=NOW, unless_last=unless)
     ledger.append("r-1", "resumed", {}, at=NOW)
-    ledger.append("r-1", "intent", {}, at=NOW, unless=unless)
+    ledger.append("r-1", "intent", {}, at=NOW, unless_last=unless)
     with pytest.raises(FencedError, match="exists"):
-        ledger.append("r-1", "opened", {}, at=NOW, first=True)
+        ledger.append("r-1", "opened", {}, at=NOW, must_be_first=True)
     assert len(ledger.entries("r-1")) == 5
 
 
 def test_observations_and_workers(ledger: Ledger) -> None:
-    ledger.observe("r-1", "web", Observation(NOW, NOW, green=True))
-    ledger.observe("r-1", "web", Observation(NOW, NOW, None))
-    assert ledger.observations("r-1") == {"web": Observation(NOW, NOW, None)}
-    workers = (WorkerSeen("a", "host", NOW), WorkerSeen("b", "host", NOW, NOW + timedelta(hours=1)))
+    ledger.observe("r-1", "web", ProbeObservation(NOW, NOW, healthy=True))
+    ledger.observe("r-1", "web", ProbeObservation(NOW, NOW, None))
+    assert ledger.observations("r-1") == {"web": ProbeObservation(NOW, NOW, None)}
+    workers = (WorkerRecord("a", "host", NOW), WorkerRecord("b", "host", NOW, NOW + timedelta(hours=1)))
     for worker in workers:
-        ledger.sign_on(worker)
+        ledger.register(worker)
     assert ledger.workers() == workers
-    ledger.sign_off("a")
+    ledger.unregister("a")
     assert ledger.workers() == workers[1:]
 
 
@@ -244,24 +244,27 @@ def test_a_run_is_unfinished_until_it_is_said_of_its_last_entry(ledger: Ledger) 
 
 
 def test_an_entry_under_a_lease_that_was_taken_over_is_refused(ledger: Ledger) -> None:
-    first, second = Leases(ledger, ttl=60, now=lambda: 0.0), Leases(ledger, ttl=60, now=lambda: 100.0)
-    first.beat()
+    first, second = (
+        WorkerLeases(ledger, ttl=60, now=lambda: 0.0),
+        WorkerLeases(ledger, ttl=60, now=lambda: 100.0),
+    )
+    first.renew()
     lease = first.acquire("run/r-9")
     assert lease is not None
     assert first.acquire("run/r-9") == lease
     ledger.append("r-9", "opened", {}, at=NOW, lease=lease)
     assert second.acquire("run/r-9", first.alive()) is None
     taken = second.acquire("run/r-9")  # by its clock, the first is silent for too long
-    assert taken == Lease("run/r-9", second.id, 2)
+    assert taken == AccountLease("run/r-9", second.id, 2)
     with pytest.raises(FencedError, match="was taken over by another process"):
         ledger.append("r-9", "stopped", {}, at=NOW, lease=lease)
     with pytest.raises(FencedError):
         ledger.check_lease(lease)
     second.release("run/r-9")
     again = first.acquire("run/r-9")
-    assert again == Lease("run/r-9", first.id, 3)
+    assert again == AccountLease("run/r-9", first.id, 3)
     # A heartbeat of a time that has not come yet is as old as one long past.
-    assert Leases(ledger, ttl=60, now=lambda: -100.0).alive() == {}
+    assert WorkerLeases(ledger, ttl=60, now=lambda: -100.0).alive() == {}
 
 
 def test_what_is_no_database_is_told_in_words(tmp_path: Path) -> None:
@@ -331,7 +334,7 @@ def test_whether_a_run_goes_on_is_answered_without_walking_through_its_chain(led
         lambda _c, _cursor, text, given, *_: asked.append((text, given)),
     )
     ledger.append("r-1", "opened", {}, at=NOW)
-    ledger.check_going("r-1", (("stopped",), ("opened",)))
+    ledger.check_not_stopped("r-1", (("stopped",), ("opened",)))
     with ledger.engine.connect() as connection:
         text, given = asked[-1]
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", given).fetchall()

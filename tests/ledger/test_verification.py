@@ -15,23 +15,23 @@ from sparekey.errors import BadInputError
 from sparekey.formatting import escaped
 from sparekey.ledger import plan_registry
 from sparekey.ledger.events import (
-    Confirmed,
-    Deleting,
-    Held,
-    Intent,
-    Opened,
-    Options,
-    Said,
-    Written,
+    DeletionIntended,
+    RunEvent,
+    RunOpened,
+    RunOptions,
+    StatusConfirmed,
+    StepHeld,
+    WriteAccepted,
+    WriteIntended,
+    event_body,
     kind_of,
-    read,
-    write,
+    read_event,
 )
-from sparekey.ledger.store import GENESIS, Ledger, Observation, StateDamagedError, canonical, entry_hash
-from sparekey.ledger.verification import exported, parse_head, rows_of, verify_all, verify_run
+from sparekey.ledger.store import GENESIS, Ledger, ProbeObservation, StateDamagedError, canonical, entry_hash
+from sparekey.ledger.verification import exported_entry, parse_head, raw_rows, verify_all, verify_run
 from sparekey.plan import encode
 from sparekey.policy import Policy
-from sparekey.runs.projection import as_policy
+from sparekey.runs.projection import policy_of
 from support.fake_aws import CALLER, NOW, VirtualClock, plan_for, small_company
 
 _PLAN = plan_for(small_company(VirtualClock()))
@@ -41,18 +41,18 @@ _KEY = ("1", "api", "AKIAAPIOLD")
 
 def fill(ledger: Ledger) -> None:
     """A run of one key, and what stands beside it."""
-    opened = Opened(encode(_PLAN).decode(), _PLAN.digest, CALLER, as_policy(Policy()), Options(), ())
+    opened = RunOpened(encode(_PLAN).decode(), _PLAN.digest, CALLER, policy_of(Policy()), RunOptions(), ())
     _append(ledger, opened)
-    intent = Intent(*_KEY, "Inactive", "apply", 1, "here", {})
+    intent = WriteIntended(*_KEY, "Inactive", "apply", 1, "here", {})
     claim = ledger.claim("1", "api")
-    ledger.append(RUN, kind_of(intent), write(intent), at=NOW, claim=claim, take=True)
-    _append(ledger, Written(*_KEY, "Inactive", "request-1"))
-    _append(ledger, Confirmed(*_KEY, "Inactive", 3, {"AKIAAPIOLD": "Inactive"}))
-    ledger.observe(RUN, "web", Observation(NOW, NOW, green=True))
+    ledger.append(RUN, kind_of(intent), event_body(intent), at=NOW, claim=claim, bump_epoch=True)
+    _append(ledger, WriteAccepted(*_KEY, "Inactive", "request-1"))
+    _append(ledger, StatusConfirmed(*_KEY, "Inactive", 3, {"AKIAAPIOLD": "Inactive"}))
+    ledger.observe(RUN, "web", ProbeObservation(NOW, NOW, healthy=True))
 
 
-def _append(ledger: Ledger, said: Said, run: str = RUN) -> None:
-    ledger.append(run, kind_of(said), write(said), at=NOW)
+def _append(ledger: Ledger, said: RunEvent, run: str = RUN) -> None:
+    ledger.append(run, kind_of(said), event_body(said), at=NOW)
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +122,9 @@ def add(path: Path, **row: Any) -> None:
 
 def test_a_ledger_that_nobody_touched_is_whole(ledger: Ledger) -> None:
     found = verify_all(ledger)
-    assert found.whole
+    assert found.intact
     assert [(chain.run, chain.entries, chain.head) for chain in found.chains] == [(RUN, 4, ledger.head(RUN))]
-    assert verify_run(ledger, RUN, ledger.head(RUN)).whole
+    assert verify_run(ledger, RUN, ledger.head(RUN)).intact
 
 
 @pytest.mark.parametrize(
@@ -202,14 +202,14 @@ def test_a_row_that_no_run_wrote_is_named(path: Path, row: dict[str, Any], named
     with closing(Ledger.open(f"sqlite:///{path}")) as ledger:
         told = faults(ledger)
         assert any(named in one for one in told), told
-        lines = [json.loads(escaped(exported(one))) for one in rows_of(ledger)]
+        lines = [json.loads(escaped(exported_entry(one))) for one in raw_rows(ledger)]
         assert len(lines) == 5
 
 
 def test_an_opening_of_another_runs_plan_and_an_epoch_used_twice_are_named(ledger: Ledger) -> None:
-    opened = Opened(encode(_PLAN).decode(), _PLAN.digest, CALLER, as_policy(Policy()), Options(), ())
+    opened = RunOpened(encode(_PLAN).decode(), _PLAN.digest, CALLER, policy_of(Policy()), RunOptions(), ())
     _append(ledger, opened, "r-00000000")
-    _append(ledger, Intent(*_KEY, "Inactive", "apply", 1, "here", {}))
+    _append(ledger, WriteIntended(*_KEY, "Inactive", "apply", 1, "here", {}))
     assert faults(ledger) == [
         f"entry 1 opens the run with plan {_PLAN.digest[:12]}, which is another run's",
         "entry 5 has epoch 1 of user api, which another intent has",
@@ -236,7 +236,7 @@ def test_an_opening_of_another_runs_plan_and_an_epoch_used_twice_are_named(ledge
 def test_what_does_not_belong_in_the_chain_of_a_plan_is_named(
     ledger: Ledger, kind: str, body: dict[str, str], named: str
 ) -> None:
-    plan_registry.remember(ledger, _PLAN, NOW)
+    plan_registry.register_plan(ledger, _PLAN, NOW)
     assert faults(ledger) == []
     ledger.append(f"p-{_PLAN.digest}", kind, body, at=NOW)
     told = faults(ledger)
@@ -250,9 +250,9 @@ def test_a_plan_under_another_plans_name_is_named(ledger: Ledger) -> None:
 
 def test_whatever_takes_a_user_counts_against_the_claim(ledger: Ledger) -> None:
     """A deletion and a hold move the epoch as an intent does, and name none."""
-    for said in (Deleting(*_KEY, "here", {}), Held(*_KEY, "used", "why", "")):
+    for said in (DeletionIntended(*_KEY, "here", {}), StepHeld(*_KEY, "used", "why", "")):
         claim = ledger.claim("1", "api")
-        ledger.append(RUN, kind_of(said), write(said), at=NOW, claim=claim, take=True)
+        ledger.append(RUN, kind_of(said), event_body(said), at=NOW, claim=claim, bump_epoch=True)
     assert ledger.claim("1", "api").epoch == 3
     assert faults(ledger) == []
 
@@ -276,14 +276,14 @@ def test_what_sqlite_finds_wrong_with_the_file_is_named(path: Path) -> None:
 def test_an_entry_of_a_kind_that_nobody_knows_is_never_read_as_another(ledger: Ledger) -> None:
     ledger.append(RUN, "invented", {"account": "1", "user": "api"}, at=NOW)
     with pytest.raises(StateDamagedError, match=f"entry 5 of run {RUN} in the ledger is none that") as told:
-        read(ledger.entries(RUN)[-1])
+        read_event(ledger.entries(RUN)[-1])
     assert "`sparekey ledger verify`" in told.value.hint
 
 
 def test_against_a_head_that_was_kept(ledger: Ledger, path: Path) -> None:
     head = ledger.head(RUN)
     tamper(path, "DELETE FROM sparekey_entries WHERE seq > 2")
-    assert verify_run(ledger, RUN).whole
+    assert verify_run(ledger, RUN).intact
     assert verify_run(ledger, RUN, head).chains[0].broken == (
         f"the head {head} is not in the chain: entries after 2 were cut off or replaced",
     )
@@ -302,7 +302,7 @@ def test_a_head_may_be_in_capitals() -> None:
 
 def test_many_faults_are_counted(ledger: Ledger, path: Path) -> None:
     for _ in range(150):
-        _append(ledger, Written(*_KEY, "Inactive", "request-1"))
+        _append(ledger, WriteAccepted(*_KEY, "Inactive", "request-1"))
     tamper(path, "UPDATE sparekey_entries SET hash = 'x' || hash")
     broken = verify_all(ledger).chains[0].broken
     assert (len(broken), broken[-1]) == (101, "and 207 more faults")
@@ -311,7 +311,7 @@ def test_many_faults_are_counted(ledger: Ledger, path: Path) -> None:
 def test_a_damaged_file_is_called_damaged(path: Path) -> None:
     with closing(Ledger.open(f"sqlite:///{path}")) as ledger:
         for number in range(300):
-            _append(ledger, Written(*_KEY, "Inactive", f"request-{number}"))
+            _append(ledger, WriteAccepted(*_KEY, "Inactive", f"request-{number}"))
     content = bytearray(path.read_bytes())
     for at in range(4096 * 4, len(content), 4096):
         content[at : at + 100] = b"\xa5" * 100
@@ -332,8 +332,8 @@ HOSTILE = "\x9b31m\u202e\u200b\u2066\u00ad\x7f\u2028\U000e0041é\n\x1b"
 
 
 def test_an_export_holds_nothing_that_could_move_a_cursor(ledger: Ledger) -> None:
-    _append(ledger, Written("1", HOSTILE, "AKIA", "Inactive", HOSTILE))
-    lines = [escaped(exported(row)) for row in rows_of(ledger)]
+    _append(ledger, WriteAccepted("1", HOSTILE, "AKIA", "Inactive", HOSTILE))
+    lines = [escaped(exported_entry(row)) for row in raw_rows(ledger)]
     assert all(char.isprintable() for line in lines for char in line)
     body = json.loads(lines[-1])["body"]
     assert (body["user"], body["request_id"]) == (HOSTILE, HOSTILE)
@@ -369,4 +369,4 @@ def test_no_single_change_before_the_last_entry_is_passed_over(
     path.write_bytes(template.read_bytes())
     tamper(path, change(seq, text))
     with closing(Ledger.open(f"sqlite:///{path}")) as ledger:
-        assert not verify_all(ledger).whole
+        assert not verify_all(ledger).intact

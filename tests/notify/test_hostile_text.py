@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 
-from sparekey.ledger.events import Probed, Stopped, kind_of, write
-from sparekey.ledger.store import Entry
+from sparekey.ledger.events import ProbeChanged, RunStopped, event_body, kind_of
+from sparekey.ledger.store import LedgerEntry
 from sparekey.model import RunRecord, StepRecord
 from sparekey.notify import of_rollback
 from sparekey.probes import OUTPUT_LIMIT
-from sparekey.runs.projection import RunFold
+from sparekey.runs.projection import RunProjection
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HOSTILE = "a\r\nBcc: b\x1b[2J\u202e" + "x" * 5000
@@ -23,13 +23,13 @@ def test_a_subject_is_one_line() -> None:
 
 
 def test_an_answer_in_an_older_ledger_is_one_short_line_in_a_runs_notes() -> None:
-    fold = RunFold()
-    answers: tuple[Probed | Stopped, ...] = (
-        Probed("web", green=False, output=HOSTILE),
-        Stopped("probe web", HOSTILE),
+    fold = RunProjection()
+    answers: tuple[ProbeChanged | RunStopped, ...] = (
+        ProbeChanged("web", healthy=False, output=HOSTILE),
+        RunStopped("probe web", HOSTILE),
     )
     for seq, said in enumerate(answers, 1):
-        fold.add(Entry("r-1", seq, NOW, kind_of(said), write(said), "", ""))
+        fold.add(LedgerEntry("r-1", seq, NOW, kind_of(said), event_body(said), "", ""))
     notes = fold._flags.notes
     assert len(notes) == 2
     for note in notes:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sparekey import notify
 from sparekey.errors import BadInputError, UnreadError
-from sparekey.notify import Failure, Message, Settings
+from sparekey.notify import DeliveryFailure, Message, NotifySettings
 from support import sample_company as company
 
 MESSAGE = Message("sparekey: two <lines>", "one & only\n日本", "run", True, {"run": "r1", "held": 2})
@@ -115,8 +115,10 @@ def url(web: Web, answer: int = 200, more: str = "", scheme: str = "http") -> st
     return f"{scheme}://127.0.0.1:{web.server_address[1]}/{answer}/{SECRET}{more}?token={SECRET}"
 
 
-def send(target: str, settings: Settings | None = None, message: Message = MESSAGE) -> tuple[Failure, ...]:
-    return notify.send([target], message, settings or Settings(timeout=5))
+def send(
+    target: str, settings: NotifySettings | None = None, message: Message = MESSAGE
+) -> tuple[DeliveryFailure, ...]:
+    return notify.send([target], message, settings or NotifySettings(timeout=5))
 
 
 def test_a_webhook_gets_the_message_and_its_data(web: Web) -> None:
@@ -153,8 +155,8 @@ def test_slack_gets_text_that_it_neither_links_nor_formats(web: Web) -> None:
     ],
 )
 def test_a_failing_webhook_is_told_without_its_secret(web: Web, answer: int, more: str, why: str) -> None:
-    failed = send(f"slack:{url(web, answer, more)}", Settings(timeout=0.2))
-    assert failed == (Failure("slack:127.0.0.1", why),)
+    failed = send(f"slack:{url(web, answer, more)}", NotifySettings(timeout=0.2))
+    assert failed == (DeliveryFailure("slack:127.0.0.1", why),)
     assert len(web.posted) == 1  # no redirect is followed
 
 
@@ -163,7 +165,9 @@ def test_nobody_listening_is_told() -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         (failed,) = send(f"webhook:http://127.0.0.1:{port}/{SECRET}")
-    assert failed == Failure("webhook:127.0.0.1", "127.0.0.1 could not be reached: Connection refused")
+    assert failed == DeliveryFailure(
+        "webhook:127.0.0.1", "127.0.0.1 could not be reached: Connection refused"
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,7 +191,7 @@ def test_nobody_listening_is_told() -> None:
     ],
 )
 def test_a_target_that_cannot_be_told_is_a_failure_and_no_exception(target: str) -> None:
-    (failed,) = send(target, Settings(smtp_host="127.0.0.1", mail_from="a@example.com", timeout=1))
+    (failed,) = send(target, NotifySettings(smtp_host="127.0.0.1", mail_from="a@example.com", timeout=1))
     assert SECRET not in repr(failed)
     assert failed.why
 
@@ -195,12 +199,16 @@ def test_a_target_that_cannot_be_told_is_a_failure_and_no_exception(target: str)
 def test_a_wrong_target_is_refused_before_a_run() -> None:
     for target in ("webhook:http://example.com/x", "pager:1", "mailto:a@example.com", "sns:topic"):
         with pytest.raises(BadInputError):
-            notify.check([target], Settings())
-    notify.check(["slack:https://hooks.slack.com/services/x", "webhook:http://localhost:1/x"], Settings())
+            notify.check([target], NotifySettings())
+    notify.check(
+        ["slack:https://hooks.slack.com/services/x", "webhook:http://localhost:1/x"], NotifySettings()
+    )
 
 
 def test_one_failure_stops_no_other(web: Web) -> None:
-    failed = notify.send([f"slack:{url(web, 500)}", "nonsense", f"webhook:{url(web)}"], MESSAGE, Settings())
+    failed = notify.send(
+        [f"slack:{url(web, 500)}", "nonsense", f"webhook:{url(web)}"], MESSAGE, NotifySettings()
+    )
     assert [failure.target for failure in failed] == ["slack:127.0.0.1", "a target of an unknown kind"]
     assert len(web.posted) == 2
 
@@ -209,7 +217,7 @@ def test_an_unknown_failure_is_told_by_its_kind_alone() -> None:
     def broken(topic: str, subject: str, text: str) -> None:
         raise ZeroDivisionError(SECRET)
 
-    (failed,) = send("sns:arn:aws:sns:eu-west-1:111122223333:ops", Settings(publish=broken))
+    (failed,) = send("sns:arn:aws:sns:eu-west-1:111122223333:ops", NotifySettings(publish=broken))
     assert failed.why == "it failed in an unknown way: ZeroDivisionError"
 
 
@@ -227,7 +235,7 @@ def test_https_is_spoken_and_an_untrusted_certificate_refused(
 
 def test_sns_is_published_in_what_it_takes() -> None:
     published: list[tuple[str, str, str]] = []
-    settings = Settings(publish=lambda topic, subject, text: published.append((topic, subject, text)))
+    settings = NotifySettings(publish=lambda topic, subject, text: published.append((topic, subject, text)))
     message = msgspec.structs.replace(MESSAGE, subject="שלום " * 40, text="ש" * 200_000)
     topic = "arn:aws-us-gov:sns:us-gov-west-1:111122223333:ops"
     assert send(f"sns:{topic}", settings, message) == ()
@@ -240,8 +248,8 @@ def test_sns_is_published_in_what_it_takes() -> None:
     def denied(topic: str, subject: str, text: str) -> None:
         raise UnreadError("AccessDenied: not allowed to call sns:Publish")
 
-    (failed,) = send(f"sns:{topic}", Settings(publish=denied))
-    assert failed == Failure(f"sns:{topic}", "AccessDenied: not allowed to call sns:Publish")
+    (failed,) = send(f"sns:{topic}", NotifySettings(publish=denied))
+    assert failed == DeliveryFailure(f"sns:{topic}", "AccessDenied: not allowed to call sns:Publish")
 
 
 class Mail(socketserver.ThreadingTCPServer):
@@ -312,13 +320,13 @@ class _Session(socketserver.StreamRequestHandler):
         return message_from_bytes(b"".join(lines), policy=policy.default)
 
 
-def settings_for(server: Mail, **more: Any) -> Settings:
+def settings_for(server: Mail, **more: Any) -> NotifySettings:
     told = {
         "smtp_host": "127.0.0.1",
         "smtp_port": server.server_address[1],
         "mail_from": "sparekey@example.com",
     }
-    return Settings(**{**told, "timeout": 2, **more})
+    return NotifySettings(**{**told, "timeout": 2, **more})
 
 
 def test_mail_arrives_whole() -> None:
@@ -344,7 +352,9 @@ def test_a_password_travels_encrypted_only(certificate: Path, monkeypatch: pytes
     more = {"smtp_user": "ops", "smtp_password": SECRET}
     with serving(server := Mail()):  # offers no STARTTLS
         (failed,) = send("mailto:a@example.com", settings_for(server, **more))
-    assert failed == Failure("mailto:a@example.com", "127.0.0.1 did not take the mail: SMTPNotSupportedError")
+    assert failed == DeliveryFailure(
+        "mailto:a@example.com", "127.0.0.1 did not take the mail: SMTPNotSupportedError"
+    )
     assert not [line for line in server.said if line.startswith("AUTH")]
     with serving(server := Mail(certificate)):
         (failed,) = send("mailto:a@example.com", settings_for(server, **more))
@@ -369,7 +379,7 @@ def test_a_server_may_speak_tls_from_the_first_byte(
 def test_no_mail_server_is_told() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        settings = Settings(
+        settings = NotifySettings(
             smtp_host="127.0.0.1", smtp_port=taken.getsockname()[1], mail_from="a@example.com"
         )
         (failed,) = send("mailto:a@example.com", settings)
@@ -391,7 +401,7 @@ def test_a_server_that_refuses_is_told_without_the_password(verb: str, answer: s
         if verb == "EHLO":
             server.answers["EHLO"] = "250-never ending"
         (failed,) = send("mailto:a@example.com", settings)
-    assert failed == Failure("mailto:a@example.com", f"127.0.0.1 did not take the mail: {why}")
+    assert failed == DeliveryFailure("mailto:a@example.com", f"127.0.0.1 did not take the mail: {why}")
 
 
 def test_some_refused_addresses_are_named() -> None:

@@ -14,18 +14,27 @@ import pytest
 
 from sparekey.errors import SparekeyError
 from sparekey.policy import Policy, PolicyError, parse_policy
-from sparekey.probes import OUTPUT_LIMIT, Common, Probes, Reading, Tools, cut, kinds, parse
+from sparekey.probes import (
+    OUTPUT_LIMIT,
+    BaseProbe,
+    Prober,
+    ProbeResult,
+    ProbeTools,
+    kinds,
+    parse,
+    shorten_output,
+)
 
 URL = "http://127.0.0.1/"
 
 
-def probe(**fields: Any) -> Common:
+def probe(**fields: Any) -> BaseProbe:
     return parse(({"name": "p", "user": "*", **fields},))[0]
 
 
-def command(code: str, **fields: Any) -> Reading:
+def command(code: str, **fields: Any) -> ProbeResult:
     found = probe(kind="command", argv=[sys.executable, "-c", code], **fields)
-    return found.ask(Tools({"PATH": os.environ["PATH"], "WANTED": "yes", "SECRET": "no"}))
+    return found.check(ProbeTools({"PATH": os.environ["PATH"], "WANTED": "yes", "SECRET": "no"}))
 
 
 def test_every_module_is_a_kind() -> None:
@@ -33,8 +42,8 @@ def test_every_module_is_a_kind() -> None:
 
 
 def test_a_command_is_green_by_its_exit_status_and_its_output_is_kept() -> None:
-    assert command("print('fine')") == Reading(green=True, output="exit status 0: fine")
-    assert command("raise SystemExit(3)") == Reading(green=False, output="exit status 3")
+    assert command("print('fine')") == ProbeResult(healthy=True, output="exit status 0: fine")
+    assert command("raise SystemExit(3)") == ProbeResult(healthy=False, output="exit status 3")
     assert command("import os; os.kill(os.getpid(), 9)").output == "killed by signal 9"
 
 
@@ -46,7 +55,7 @@ def test_a_command_sees_only_the_variables_that_are_named() -> None:
 def test_a_command_that_does_not_end_is_red_and_its_children_end_with_it() -> None:
     child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
     told = command(f"import subprocess, sys, time; {child}; time.sleep(60)", timeout=0.5)
-    assert told.green is False
+    assert told.healthy is False
     assert told.output.startswith("no end after 0.5 s")
 
 
@@ -60,27 +69,27 @@ def test_a_child_that_left_the_group_and_holds_the_pipe_is_not_waited_for(
     told = command(
         f"import subprocess, sys, time; {child}; print('up', flush=True); {ends}", timeout=30 if green else 1
     )
-    assert told.green is green
+    assert told.healthy is green
     assert told.output.startswith("exit status 0: up" if green else "no end after 1 s")
     until.touch()  # the child has lived all the time
 
 
 def test_a_command_that_closes_its_output_is_waited_for() -> None:
     told = command("import os, time; os.close(1); os.close(2); time.sleep(0.2); os._exit(3)")
-    assert told == Reading(green=False, output="exit status 3")
-    assert command("import os, time; os.close(1); os.close(2); time.sleep(60)", timeout=0.5).green is False
+    assert told == ProbeResult(healthy=False, output="exit status 3")
+    assert command("import os, time; os.close(1); os.close(2); time.sleep(60)", timeout=0.5).healthy is False
 
 
 def test_a_commands_endless_output_is_cut() -> None:
     told = command("import sys\nfor _ in range(3000): sys.stdout.write('x' * 1000)")
-    assert told.green
+    assert told.healthy
     assert len(told.output) == OUTPUT_LIMIT
     assert told.output.endswith("x…")
 
 
 def test_a_command_that_cannot_be_started_says_nothing() -> None:
-    found = probe(kind="command", argv=["/nonexistent/check"]).ask(Tools())
-    assert found.green is None
+    found = probe(kind="command", argv=["/nonexistent/check"]).check(ProbeTools())
+    assert found.healthy is None
     assert "cannot be started" in found.output
 
 
@@ -131,8 +140,8 @@ def site() -> Iterator[str]:
     ],
 )
 def test_http(site: str, path: str, fields: dict[str, Any], green: bool, output: str) -> None:
-    found = probe(kind="http", url=f"{site}{path}", **fields).ask(Tools())
-    assert found.green is green
+    found = probe(kind="http", url=f"{site}{path}", **fields).check(ProbeTools())
+    assert found.healthy is green
     assert output in found.output
 
 
@@ -150,58 +159,58 @@ def test_an_answer_that_comes_drop_by_drop_has_one_deadline_for_all_of_it() -> N
         server = threading.Thread(target=drip, args=(listener,))
         server.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        found = probe(kind="http", url=url, timeout=0.5).ask(Tools())
+        found = probe(kind="http", url=url, timeout=0.5).check(ProbeTools())
         over.set()
         server.join()
-    assert found == Reading(green=False, output="no answer: no end after 0.5 s")
+    assert found == ProbeResult(healthy=False, output="no answer: no end after 0.5 s")
 
 
 def test_no_answer_is_red() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
-        found = probe(kind="http", url=url, timeout=1).ask(Tools())
-    assert found.green is False
+        found = probe(kind="http", url=url, timeout=1).check(ProbeTools())
+    assert found.healthy is False
     assert found.output.startswith("no answer")
 
 
 def test_a_host_that_is_no_name_is_red_where_a_policy_on_file_has_it() -> None:
     table = {"name": "p", "user": "*", "kind": "http", "url": f"http://{'x' * 64}.example/"}
-    found = Probes(Tools()).ask(Policy(probes=(table,)), "p")
-    assert found.green is False
+    found = Prober(ProbeTools()).check(Policy(probes=(table,)), "p")
+    assert found.healthy is False
     assert found.output.startswith("no answer")
 
 
 def test_a_pattern_on_file_that_is_refused_today_tells_nothing_of_the_application(site: str) -> None:
     table = {"name": "p", "user": "*", "kind": "http", "url": f"{site}/ok", "body": "(?=h)"}
-    found = Probes(Tools()).ask(Policy(probes=(table,)), "p")
-    assert found.green is None
+    found = Prober(ProbeTools()).check(Policy(probes=(table,)), "p")
+    assert found.healthy is None
     assert "look-ahead" in found.output
 
 
 @pytest.mark.parametrize("pattern", ["(x+x+)+y", "^(x|xx)+y$", "(x*)*y", "x*x*x*y"])
 def test_no_body_makes_a_pattern_hold_anybody(site: str, pattern: str) -> None:
-    found = probe(kind="http", url=f"{site}/huge", body=pattern, timeout=60).ask(Tools())
-    assert found.green is False
+    found = probe(kind="http", url=f"{site}/huge", body=pattern, timeout=60).check(ProbeTools())
+    assert found.healthy is False
     assert found.output.startswith("HTTP 200, but the body does not match: xxx")
-    assert len(cut(found.output)) == OUTPUT_LIMIT
+    assert len(shorten_output(found.output)) == OUTPUT_LIMIT
 
 
 def test_a_body_is_read_no_further_than_its_first_mebibyte(site: str) -> None:
-    assert probe(kind="http", url=f"{site}/huge", body="^x+$", timeout=60).ask(Tools()).green
-    assert not probe(kind="http", url=f"{site}/huge", body="end", timeout=60).ask(Tools()).green
+    assert probe(kind="http", url=f"{site}/huge", body="^x+$", timeout=60).check(ProbeTools()).healthy
+    assert not probe(kind="http", url=f"{site}/huge", body="end", timeout=60).check(ProbeTools()).healthy
 
 
 def test_the_output_of_a_probe_is_one_short_line() -> None:
     hostile = "a\r\nSubject: b\x1b[2J\u202ec\u200b" + "d" * 10_000
-    told = Probes(Tools(alarm_state=lambda *_: hostile)).ask(
+    told = Prober(ProbeTools(alarm_state=lambda *_: hostile)).check(
         Policy(probes=({"name": "p", "user": "*", "kind": "alarm", "alarm": "a", "region": "r"},)), "p"
     )
     assert told.output.startswith("the alarm is a Subject: b [2J c dddd")
     assert told.output.isprintable()
     assert len(told.output) == OUTPUT_LIMIT
-    assert cut("fine\n") == "fine"
-    assert cut(" " * 5000 + "x") == "…"
+    assert shorten_output("fine\n") == "fine"
+    assert shorten_output(" " * 5000 + "x") == "…"
 
 
 def test_alarm() -> None:
@@ -212,11 +221,13 @@ def test_alarm() -> None:
         return "ALARM"
 
     found = probe(kind="alarm", alarm="errors", region="eu-central-1", in_account="111122223333")
-    assert found.ask(Tools(alarm_state=state)) == Reading(green=False, output="the alarm is ALARM")
+    assert found.check(ProbeTools(alarm_state=state)) == ProbeResult(
+        healthy=False, output="the alarm is ALARM"
+    )
     assert asked == [("111122223333", "eu-central-1", "errors")]
     loose = probe(kind="alarm", alarm="errors", region="eu-central-1", green=["OK", "ALARM"])
-    assert loose.ask(Tools(alarm_state=state)).green
-    assert loose.ask(Tools()).green is None
+    assert loose.check(ProbeTools(alarm_state=state)).healthy
+    assert loose.check(ProbeTools()).healthy is None
 
 
 @pytest.mark.parametrize(
@@ -296,17 +307,17 @@ def test_probes_of_a_policy() -> None:
     def denied(_account: str, _region: str, _name: str) -> str:
         raise SparekeyError("access denied: cloudwatch:DescribeAlarms")
 
-    probes = Probes(Tools(alarm_state=denied))
-    assert probes.speaking_for(policy, "111122223333", "api-1") == ("batch", "web")
-    assert probes.speaking_for(policy, "222233334444", "api-1") == ("web",)
-    assert probes.speaking_for(policy, "222233334444", "other") == ()
-    assert str(probes.cadence(policy, "web")) == "10m"
-    assert probes.ask(policy, "web") == Reading(None, "access denied: cloudwatch:DescribeAlarms")
-    assert probes.speaking_for(Policy(), "1", "x") == ()
+    probes = Prober(ProbeTools(alarm_state=denied))
+    assert probes.probes_for(policy, "111122223333", "api-1") == ("batch", "web")
+    assert probes.probes_for(policy, "222233334444", "api-1") == ("web",)
+    assert probes.probes_for(policy, "222233334444", "other") == ()
+    assert str(probes.interval(policy, "web")) == "10m"
+    assert probes.check(policy, "web") == ProbeResult(None, "access denied: cloudwatch:DescribeAlarms")
+    assert probes.probes_for(Policy(), "1", "x") == ()
     with pytest.raises(PolicyError, match="two probes are called"):
         parse((*policy.probes, policy.probes[0]))
 
 
 def test_a_kind_must_ask_something() -> None:
     with pytest.raises(SparekeyError, match="asks nothing"):
-        Common(name="p", user="*").ask(Tools())
+        BaseProbe(name="p", user="*").check(ProbeTools())

@@ -9,7 +9,7 @@ from sparekey import prowler_mutelist
 from sparekey.model import AccessKey, Account, User
 from sparekey.policy import Policy, PolicyError, decode_policy, parse_policy
 from sparekey.rules import findings
-from sparekey.runs.projection import as_policy
+from sparekey.runs.projection import policy_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UNTIL = date(2026, 6, 30)
@@ -17,7 +17,7 @@ ONE, TWO = "111122223333", "444455556666"
 NAMES = ("ci", "ci-2", "deploy", "etl", "Vault-root", "vault-app")
 
 
-def read(text: str, region: str = "us-east-1") -> prowler_mutelist.Mutelist:
+def read(text: str, region: str = "us-east-1") -> prowler_mutelist.ImportedMutelist:
     return prowler_mutelist.parse(text, until=UNTIL, owner="security", region=region)
 
 
@@ -160,7 +160,7 @@ def test_exemptions_survive_the_ledger() -> None:
         check(TWO_KEYS, resources="['etl']", more="          Exceptions: {Resources: ['ci']}\n")
     ).exempt
     policy = Policy(exempt=told)
-    assert decode_policy(as_policy(policy)) == policy
+    assert decode_policy(policy_of(policy)) == policy
     assert policy.digest != Policy().digest
 
 

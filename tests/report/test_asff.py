@@ -14,7 +14,7 @@ from moto import mock_aws
 
 from sparekey.errors import UnreadError
 from sparekey.model import Account, Audit, Unreadable
-from sparekey.report import Look, asff, render
+from sparekey.report import RenderOptions, asff, render
 from support import sample_company as company
 
 MODEL = botocore.session.Session().get_service_model("securityhub")
@@ -133,7 +133,9 @@ def test_the_rendered_array_is_what_security_hub_takes() -> None:
 def test_what_passes_is_told_on_request_and_an_empty_array_is_one() -> None:
     fine = company.audit(company.account(company.PROD, single("one", 1)), rules=("two-active-keys",))
     assert json.loads("".join(render("audit", fine, "asff"))) == []
-    (told,) = json.loads("".join(render("audit", fine, "asff", Look(show_all=True, region="eu-west-1"))))
+    (told,) = json.loads(
+        "".join(render("audit", fine, "asff", RenderOptions(show_all=True, region="eu-west-1")))
+    )
     judge([told])
     assert told["Compliance"]["Status"] == "PASSED"
     assert told["FindingProviderFields"]["Severity"]["Label"] == "INFORMATIONAL"
@@ -161,7 +163,7 @@ def hub() -> Hub:
     return Hub()
 
 
-def send(audit: Audit, hub: Hub) -> asff.Sent:
+def send(audit: Audit, hub: Hub) -> asff.SecurityHubResult:
     (sent,) = asff.send(audit, lambda account: hub, Clock())
     return sent
 
@@ -169,14 +171,14 @@ def send(audit: Audit, hub: Hub) -> asff.Sent:
 def test_fixed_becomes_passed_gone_archived_and_workflow_stays(hub: Hub) -> None:
     users = [spare("stays", 1), spare("fixed", 3), spare("gone", 5), spare("ignored", 7), single("fine", 9)]
     first = company.audit(company.account(company.PROD, *users))
-    assert send(first, hub) == asff.Sent(company.PROD, imported=4)
+    assert send(first, hub) == asff.SecurityHubResult(company.PROD, imported=4)
     hub.held[f"{UID}ignored"]["Workflow"] = {"Status": "SUPPRESSED"}
     hub.held[f"{UID}ignored"]["ProductFields"] = {"aws/securityhub/CompanyName": "theirs"}
     hub.held[f"{UID}gone"]["ProcessedAt"] = "2026-03-01T12:00:01.000Z"
 
     users = [spare("stays", 1), single("fixed", 3), spare("ignored", 7), single("fine", 9)]
     second = later(first, company.account(company.PROD, *users))
-    assert send(second, hub) == asff.Sent(company.PROD, imported=4, passed=1, archived=1)
+    assert send(second, hub) == asff.SecurityHubResult(company.PROD, imported=4, passed=1, archived=1)
     assert hub.pages == 1 + 2  # four findings, two a page
     told = {
         uid.removeprefix(UID): (f["Compliance"]["Status"], f["RecordState"]) for uid, f in hub.held.items()
@@ -196,9 +198,9 @@ def test_fixed_becomes_passed_gone_archived_and_workflow_stays(hub: Hub) -> None
     # What has passed is not sent again, unless its user goes; what is archived stays so.
     assert send(
         later(second, company.account(company.PROD, spare("stays", 1), single("fixed", 3))), hub
-    ) == asff.Sent(company.PROD, imported=2, archived=1)
+    ) == asff.SecurityHubResult(company.PROD, imported=2, archived=1)
     third = send(later(second, company.account(company.PROD, spare("stays", 1))), hub)
-    assert third == asff.Sent(company.PROD, imported=2, archived=1)
+    assert third == asff.SecurityHubResult(company.PROD, imported=2, archived=1)
     assert hub.held[f"{UID}fixed"]["RecordState"] == "ARCHIVED"
 
     # A user who comes back is open again under the same id.
@@ -218,7 +220,7 @@ def test_nothing_is_concluded_from_what_was_not_read(hub: Hub) -> None:
     first = company.audit(company.account(company.PROD, spare("one", 1), spare("two", 3)))
     send(first, hub)
     shut = Account(company.PROD, "aws", Unreadable("users", "AccessDenied"), company.NOW, root_keys=0)
-    assert send(later(first, shut), hub) == asff.Sent(company.PROD, imported=2)
+    assert send(later(first, shut), hub) == asff.SecurityHubResult(company.PROD, imported=2)
     assert {hub.held[f"{UID}{name}"]["RecordState"] for name in ("one", "two")} == {"ACTIVE"}
     assert hub.held[f"{UID}one"]["Compliance"]["Status"] == "FAILED"
     account = hub.held[f"sparekey/two-active-keys/{company.PROD}/account"]
@@ -237,8 +239,8 @@ def test_findings_go_in_batches_and_refused_ones_again() -> None:
     (sent,) = asff.send(company.audit(company.account(company.PROD, *users)), lambda account: hub, clock)
     assert hub.calls == [100, 1, 1, 100, 1, 5]
     assert sent.imported == 204
-    assert sent.refused == (asff.Refused(stubborn, "InternalError", "try later"),)
-    assert not sent.whole
+    assert sent.refused == (asff.RejectedFinding(stubborn, "InternalError", "try later"),)
+    assert not sent.complete
     assert clock.slept == [2.0, 4.0, 2.0]
     assert moody in hub.held
 
@@ -254,7 +256,7 @@ def test_one_accounts_failure_stops_no_other_and_is_told() -> None:
     asked = company.audit()
     sent = asff.send(asked, hub_of, Clock())
     assert [told.account for told in sent] == [company.PROD, company.DEV, company.SHUT]
-    assert [told.whole for told in sent] == [True, True, False]
+    assert [told.complete for told in sent] == [True, True, False]
     assert sent[2].error == "no credentials for 777788889999"
     assert {told["AwsAccountId"] for told in hub.held.values()} == {company.PROD, company.DEV}
 
@@ -288,10 +290,10 @@ def test_moto_takes_what_is_sent_page_after_page(moto: Moto) -> None:
     users = [spare(f"user-{number:03d}", number * 2) for number in range(130)]
     first = company.audit(company.account(company.PROD, *users))
     (sent,) = asff.send(first, lambda account: moto, Clock())
-    assert (sent.imported, sent.whole) == (130, True)
+    assert (sent.imported, sent.complete) == (130, True)
     fixed = [single(f"user-{number:03d}", number) for number in range(120)]
     (sent,) = asff.send(later(first, company.account(company.PROD, *fixed)), lambda account: moto, Clock())
-    assert (sent.passed, sent.archived, sent.whole) == (120, 10, True)
+    assert (sent.passed, sent.archived, sent.complete) == (120, 10, True)
     pages = moto.client.get_paginator("get_findings").paginate()
     held = {told["Id"]: told for page in pages for told in page["Findings"]}
     assert len(held) == 130
@@ -306,4 +308,4 @@ def test_pages_of_findings_without_an_end_are_an_error() -> None:
 
     account = company.audit().snapshot.accounts[0]
     with pytest.raises(UnreadError, match="have no end"):
-        list(asff.previous(Circle(), account, ["two-active-keys"]))
+        list(asff.previous_findings(Circle(), account, ["two-active-keys"]))

@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 
 from sparekey import notify
 from sparekey.aws.errors import AwsError
-from sparekey.aws.gateway import Gateway
+from sparekey.aws.gateway import AwsGateway
 from sparekey.clock import SystemClock
 from sparekey.report import asff
 from support import sample_company as company
@@ -37,7 +37,7 @@ def client(session: Session, name: str, region: str) -> Any:
 def test_findings_reach_security_hub_and_change_there(session: Session) -> None:
     hub = client(session, "securityhub", "eu-central-1")
     hub.enable_security_hub()
-    account = Gateway.connect(session=session, region="eu-central-1").own_account()
+    account = AwsGateway.connect(session=session, region="eu-central-1").own_account()
     spare = company.user(ACCOUNT, "etl", company.key(1, 3, 1), company.key(2, 4, 1))
     single = company.user(ACCOUNT, "etl", company.key(1, 3, 1))
     for user, status in ((spare, "FAILED"), (single, "PASSED")):
@@ -55,19 +55,19 @@ def test_a_message_reaches_a_topic_in_its_own_region(session: Session) -> None:
     topic = sns.create_topic(Name="ops")["TopicArn"]
     queue = sqs.create_queue(QueueName="inbox")["QueueUrl"]
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:eu-west-1:{ACCOUNT}:inbox")
-    account = Gateway.connect(session=session, region="us-east-1").own_account()
+    account = AwsGateway.connect(session=session, region="us-east-1").own_account()
     message = notify.of_run(company.run())
-    assert notify.send([f"sns:{topic}"], message, notify.Settings(publish=account.publish)) == ()
+    assert notify.send([f"sns:{topic}"], message, notify.NotifySettings(publish=account.publish)) == ()
     (told,) = sqs.receive_message(QueueUrl=queue)["Messages"]
     body = json.loads(told["Body"])
     assert (body["Subject"], body["Message"]) == (message.subject, message.text)
-    (failed,) = notify.send([f"sns:{topic}-none"], message, notify.Settings(publish=account.publish))
+    (failed,) = notify.send([f"sns:{topic}-none"], message, notify.NotifySettings(publish=account.publish))
     assert "sns:Publish" in failed.why
     sns.close()
     sqs.close()
 
 
 def test_an_error_of_security_hub_is_typed(session: Session) -> None:
-    account = Gateway.connect(session=session, region="eu-central-1").own_account()
+    account = AwsGateway.connect(session=session, region="eu-central-1").own_account()
     with pytest.raises(AwsError, match="securityhub:GetFindings"):
         account.security_hub().get_findings({"MaxResults": 1000})

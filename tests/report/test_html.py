@@ -8,7 +8,7 @@ import pytest
 
 from sparekey.formatting import step_state
 from sparekey.model import RunState, StepState
-from sparekey.report import Look, _run_summary, render
+from sparekey.report import RenderOptions, _run_summary, render
 from support import sample_company as company
 
 VOID = {"meta", "col", "rect", "line", "br"}
@@ -45,7 +45,7 @@ class Page(HTMLParser):
             self.text += data
 
 
-def page(subject: Any, value: Any, look: Look = Look()) -> Page:  # noqa: B008  # frozen
+def page(subject: Any, value: Any, look: RenderOptions = RenderOptions()) -> Page:  # noqa: B008  # frozen
     return Page("".join(render(subject, value, "html", look)))
 
 
@@ -65,7 +65,7 @@ def test_nothing_runs_and_nothing_is_loaded(subject: str, value: Any) -> None:
 
 @pytest.mark.parametrize(("subject", "value"), PAGES)
 def test_names_are_text(subject: str, value: Any) -> None:
-    text = "".join(render(subject, value, "html", Look(show_all=True)))  # type: ignore[arg-type]
+    text = "".join(render(subject, value, "html", RenderOptions(show_all=True)))  # type: ignore[arg-type]
     assert company.SCRIPT not in text
     assert f"<bdi>{'&lt;script&gt;alert(1)&lt;/script&gt;'}</bdi>" in text
     assert company.SCRIPT in Page(text).text
@@ -96,7 +96,7 @@ def test_an_audit_leads_with_its_verdict() -> None:
 
 
 def test_who_passes_is_shown_on_request() -> None:
-    text = page("audit", company.audit(), Look(show_all=True)).text
+    text = page("audit", company.audit(), RenderOptions(show_all=True)).text
     assert "Users who pass" in text
     assert "svc-02" in text
 
@@ -157,7 +157,7 @@ def test_every_state_of_a_run_can_be_shown(state: RunState) -> None:
     for name in states:
         assert step_state(name) in told.text
     assert sum(
-        len(part.steps) for part in _run_summary.parts(msgspec.structs.replace(run, steps=steps))
+        len(part.steps) for part in _run_summary.sections(msgspec.structs.replace(run, steps=steps))
     ) == len(states)
 
 

@@ -55,7 +55,7 @@ def the_plan() -> Plan:
         partial=("cut short",),
         unread=(Unreadable("eu-west-3", "AccessDenied"),),
     )
-    return planning.make(snapshot, company.POLICY, company.NOW, usages=[usage])
+    return planning.make_plan(snapshot, company.POLICY, company.NOW, usages=[usage])
 
 
 def the_run() -> RunRecord:

@@ -9,12 +9,12 @@ from py_ocsf_models.events.findings.compliance_finding import ComplianceFinding
 from py_ocsf_models.objects.cloud import Cloud
 
 from sparekey.errors import BadInputError
-from sparekey.report import Look, ocsf, render
+from sparekey.report import RenderOptions, ocsf, render
 from support import sample_company as company
 
 
 def findings(*, show_all: bool = False) -> dict[str, dict[str, Any]]:
-    told = json.loads("".join(render("audit", company.audit(), "ocsf", Look(show_all=show_all))))
+    told = json.loads("".join(render("audit", company.audit(), "ocsf", RenderOptions(show_all=show_all))))
     return {entry["finding_info"]["uid"]: entry for entry in told}
 
 
@@ -68,5 +68,5 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     ocsf._model.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(BadInputError) as caught:
-        list(ocsf.audit(company.audit(), Look()))
+        list(ocsf.audit(company.audit(), RenderOptions()))
     assert "sparekey[ocsf]" in caught.value.hint

@@ -10,12 +10,12 @@ from sparekey import plan as planning
 from sparekey.errors import BadInputError
 from sparekey.model import Audit, RunRecord
 from sparekey.plan import Plan
-from sparekey.report import Look, Subject, render
+from sparekey.report import RenderOptions, Subject, render
 from support import sample_company as company
 
 SUBJECTS: list[tuple[Subject, Audit | Plan | RunRecord]] = [
     ("audit", company.audit()),
-    ("plan", planning.make(company.audit().snapshot, company.POLICY, company.NOW)),
+    ("plan", planning.make_plan(company.audit().snapshot, company.POLICY, company.NOW)),
     ("run", company.run()),
 ]
 
@@ -27,7 +27,7 @@ def rows(subject: Subject, value: Any) -> list[dict[str, str]]:
 @pytest.mark.parametrize(("subject", "value"), SUBJECTS)
 @pytest.mark.parametrize("name", ["table", "csv"])
 def test_no_character_moves_a_cursor(subject: Subject, value: Any, name: str) -> None:
-    text = "".join(render(subject, value, name, Look(show_all=True))).replace("\r\n", "\n")
+    text = "".join(render(subject, value, name, RenderOptions(show_all=True))).replace("\r\n", "\n")
     assert [char for char in text if not char.isprintable() and char != "\n"] == []
 
 
@@ -58,7 +58,7 @@ def test_a_run_has_a_row_for_each_step() -> None:
 
 
 def test_a_run_as_table_has_its_proof() -> None:
-    text = "".join(render("run", company.run(), "table", Look(width=160)))
+    text = "".join(render("run", company.run(), "table", RenderOptions(width=160)))
     assert text.startswith("Run 20260301-1204-7f3a: watching\n")
     for fact in ("requests: 1d2e-bb, 1d2e-cc", "head " + "ab12" * 16, "released by: move it to the new key"):
         assert fact in text

@@ -4,22 +4,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.chaos import KINDS, Lab
+from support.chaos import KINDS, ChaosLab
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with Lab(tmp_path_factory.mktemp("chaos")) as found:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosLab]:
+    with ChaosLab(tmp_path_factory.mktemp("chaos")) as found:
         yield found
 
 
 @pytest.mark.parametrize("tens", range(5))
-def test_seeds(lab: Lab, tens: int) -> None:
+def test_seeds(lab: ChaosLab, tens: int) -> None:
     for seed in range(tens * 10, tens * 10 + 10):
         lab.play(seed)
 
 
-def test_every_fault_strikes_and_a_seed_plays_alike_each_time(lab: Lab) -> None:
+def test_every_fault_strikes_and_a_seed_plays_alike_each_time(lab: ChaosLab) -> None:
     first = lab.play(13)
     faults = [*first.faults, *lab.play(1).faults, *lab.play(2).faults]
     assert lab.play(13) == first

@@ -7,7 +7,7 @@ import pytest
 
 from sparekey.aws.errors import DeniedError, UnreachableError
 from sparekey.errors import RefusedError
-from sparekey.ledger.events import Deleted, Kept, RootFailed, read
+from sparekey.ledger.events import DeletionSkipped, KeyDeleted, RootDeletionFailed, read_event
 from sparekey.ledger.store import FencedError
 from sparekey.model import NEVER_USED, NOT_READ, AccessKey, LastUsed
 from sparekey.runs.deletion import Deletable, deletable, delete, delete_root
@@ -36,8 +36,8 @@ def test_only_what_our_run_retired_long_enough_ago() -> None:
     found = deletable(engine.ledger, (run,), engine.clock.now(), LONG)
     assert [entry.key for entry in found] == ["AKIAAPIOLD", "AKIABATCH1", "AKIABATCH2", "AKIAIDLE1"]
     assert deletable(engine.ledger, (run,), engine.clock.now(), timedelta(days=101)) == ()
-    said = delete(engine.hands, found[0], engine.aws.gateway(ACCOUNT))
-    assert isinstance(said, Deleted)
+    said = delete(engine.context, found[0], engine.aws.gateway(ACCOUNT))
+    assert isinstance(said, KeyDeleted)
     assert said.request_id == "request-5"
     assert list(engine.aws.statuses("api")) == ["AKIAAPINEW"]
     assert engine.kinds(run)[-2:] == ["deleting", "deleted"]
@@ -61,8 +61,8 @@ def test_a_key_that_a_later_run_retired_again_is_as_old_as_that() -> None:
     runs = (run, later)
     young = deletable(engine.ledger, runs, engine.clock.now(), LONG)
     assert "AKIAAPIOLD" not in {entry.key for entry in young}
-    said = delete(engine.hands, first, engine.aws.gateway(ACCOUNT))
-    assert said == Kept(ACCOUNT, "api", "AKIAAPIOLD", f"run {later} has set it since")
+    said = delete(engine.context, first, engine.aws.gateway(ACCOUNT))
+    assert said == DeletionSkipped(ACCOUNT, "api", "AKIAAPIOLD", f"run {later} has set it since")
     engine.clock.sleep(100 * 86400)
     found = [e for e in deletable(engine.ledger, runs, engine.clock.now(), LONG) if e.user == "api"]
     assert [(entry.run, entry.key) for entry in found] == [(later, "AKIAAPIOLD")]
@@ -87,8 +87,8 @@ def test_what_speaks_against_it(change: Callable[[FakeAws], None], why: str) -> 
     engine, run = retired()
     what = of(engine, run)
     change(engine.aws)
-    said = delete(engine.hands, what, engine.aws.gateway(ACCOUNT))
-    assert isinstance(said, Kept)
+    said = delete(engine.context, what, engine.aws.gateway(ACCOUNT))
+    assert isinstance(said, DeletionSkipped)
     assert why in said.why
     assert "deleting" not in engine.kinds(run)
     assert why in engine.record(run).steps[0].why
@@ -105,10 +105,10 @@ def test_a_lost_answer_is_found_out() -> None:
 
         setattr(engine.aws, when, cut)
         with pytest.raises(UnreachableError):
-            delete(engine.hands, what, engine.aws.gateway(ACCOUNT))
+            delete(engine.context, what, engine.aws.gateway(ACCOUNT))
         assert engine.states(run)["AKIAAPIOLD"] == "deleting"
         setattr(engine.aws, when, lambda _call: None)
-        assert isinstance(delete(engine.hands, of(engine, run), engine.aws.gateway(ACCOUNT)), Deleted)
+        assert isinstance(delete(engine.context, of(engine, run), engine.aws.gateway(ACCOUNT)), KeyDeleted)
         assert engine.states(run)["AKIAAPIOLD"] == "deleted"
 
 
@@ -120,7 +120,7 @@ def test_a_key_that_goes_in_the_same_moment_is_deleted_all_the_same() -> None:
             engine.aws.users[ACCOUNT, "api"].pop(0)
 
     engine.aws.before = meanwhile
-    assert delete(engine.hands, of(engine, run), engine.aws.gateway(ACCOUNT)) == Deleted(
+    assert delete(engine.context, of(engine, run), engine.aws.gateway(ACCOUNT)) == KeyDeleted(
         ACCOUNT, "api", "AKIAAPIOLD", ""
     )
 
@@ -135,18 +135,18 @@ def test_denied_or_taken_over_nothing_is_deleted() -> None:
 
     engine.aws.before = denied
     with pytest.raises(DeniedError):
-        delete(engine.hands, what, engine.aws.gateway(ACCOUNT))
+        delete(engine.context, what, engine.aws.gateway(ACCOUNT))
 
     def meanwhile(call: str) -> None:
         if call == "last_used":
             claim = engine.ledger.claim(ACCOUNT, "api")
             engine.ledger.append(
-                run, "stopped", {"who": "x", "why": "y"}, at=engine.clock.now(), claim=claim, take=True
+                run, "stopped", {"who": "x", "why": "y"}, at=engine.clock.now(), claim=claim, bump_epoch=True
             )
 
     engine.aws.before = meanwhile
     with pytest.raises(FencedError):
-        delete(engine.hands, what, engine.aws.gateway(ACCOUNT))
+        delete(engine.context, what, engine.aws.gateway(ACCOUNT))
     assert "AKIAAPIOLD" in engine.aws.statuses("api")
 
 
@@ -167,7 +167,7 @@ def test_a_root_key_goes_only_where_its_last_use_is_known_and_old() -> None:
 
     def ask(created: object, last: LastUsed) -> str:
         key = AccessKey("AKIAROOT", "Active", created, last)  # type: ignore[arg-type]
-        return delete_root(engine.hands, "999988887777", key, deleter, LONG)
+        return delete_root(engine.context, "999988887777", key, deleter, LONG)
 
     for created, last in (
         (old, LastUsed("used", young)),
@@ -195,8 +195,8 @@ def test_a_root_key_that_could_not_be_deleted_is_on_record() -> None:
 
     key = AccessKey("AKIAROOT", "Active", engine.clock.now() - timedelta(days=400), NEVER_USED)
     with pytest.raises(DeniedError):
-        delete_root(engine.hands, "999988887777", key, Refused(), LONG)
+        delete_root(engine.context, "999988887777", key, Refused(), LONG)
     entries = engine.ledger.entries("root-999988887777")
-    assert [read(entry) for entry in entries][1:] == [
-        RootFailed("999988887777", "AKIAROOT", "AccessDenied", "access denied: AKIAROOT", "no-1")
+    assert [read_event(entry) for entry in entries][1:] == [
+        RootDeletionFailed("999988887777", "AKIAROOT", "AccessDenied", "access denied: AKIAROOT", "no-1")
     ]

@@ -10,43 +10,45 @@ from typing import Any
 
 import pytest
 
-from sparekey.ledger.copies import Copies
-from sparekey.ledger.events import Options
-from sparekey.ledger.store import Entry, Observation
+from sparekey.ledger.copies import LedgerCopies
+from sparekey.ledger.events import RunOptions
+from sparekey.ledger.store import LedgerEntry, ProbeObservation
 from sparekey.model import RunRecord
 from sparekey.policy import Policy
-from sparekey.probes import Reading
+from sparekey.probes import ProbeResult
 from sparekey.runs import emergency, supervisor, worker_leases
-from sparekey.runs.context import Hands, Patience
-from sparekey.runs.emergency import Emergency, Told
-from sparekey.runs.service import Runs
-from sparekey.runs.storage import State
+from sparekey.runs.context import RetryPolicy, RunContext
+from sparekey.runs.emergency import EmergencyMonitor, OutageMessage
+from sparekey.runs.service import RunService
+from sparekey.runs.storage import StateDirectory
 from support.fake_aws import CALLER, RunningClock, plan_for, small_company
 from support.virtual_engine import FakeProbes
 
-QUICK = Patience(pause=0.02, give_up=2.0, backoff=(0.02, 0.02, 0.02))
+QUICK = RetryPolicy(pause=0.02, give_up_after=2.0, backoff=(0.02, 0.02, 0.02))
 KEY = "AKIAAPIOLD"
 
 
 class Watch:
     """A run whose key is watched by a probe that a test turns red, and a worker on it."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: StateDirectory) -> None:
         self.state = state
         self.aws = small_company(RunningClock())
         self.probes = FakeProbes({"web": ("api",)})
         self.probes.every = timedelta(seconds=0.2)
         self.red = threading.Event()
-        self.probes.says = lambda _name: Reading(green=not self.red.is_set(), output="")
-        self.runs = Runs(state, self.aws.clock, self.aws.gateway, CALLER, probes=self.probes, patience=QUICK)
-        plan, options = plan_for(self.aws), Options(watch=3600.0)
+        self.probes.result_of = lambda _name: ProbeResult(healthy=not self.red.is_set(), output="")
+        self.runs = RunService(
+            state, self.aws.clock, self.aws.gateway, CALLER, probes=self.probes, retry_policy=QUICK
+        )
+        plan, options = plan_for(self.aws), RunOptions(watch=3600.0)
         self.run = self.runs.apply(plan, Policy(), options=options, detach=True, wait=True).id
-        self.told: list[Told] = []
-        self.events: list[tuple[Entry, RunRecord]] = []
+        self.told: list[OutageMessage] = []
+        self.events: list[tuple[LedgerEntry, RunRecord]] = []
 
     def work(self, until: Callable[[], bool]) -> None:
         end = time.monotonic() + 30
-        self.runs.work(
+        self.runs.run_worker(
             lambda: until() or time.monotonic() > end,
             every=0.05,
             on_emergency=self.told.append,
@@ -66,7 +68,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     monkeypatch.setattr(emergency, "AFTER", 3)
     monkeypatch.setattr(emergency, "_EVERY", 0.05)
     monkeypatch.setattr(emergency, "_AGAIN", 2)
-    state = State(tmp_path / "home")
+    state = StateDirectory(tmp_path / "home")
     found = Watch(state)
     found.work(lambda: found.recorded == "watching")
     yield found
@@ -86,7 +88,7 @@ def test_a_key_comes_back_although_the_file_is_locked(
     monkeypatch.setattr(worker_leases, "TTL", 0.5)
 
     def hold() -> None:
-        _wait(lambda: len(watched.probes.asked) > 3)
+        _wait(lambda: len(watched.probes.checks) > 3)
         other = sqlite3.connect(watched.state.directory / "sparekey.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         watched.red.set()
@@ -114,12 +116,12 @@ class Beside:
     """An emergency watch whose supervision never comes round."""
 
     def __init__(self, watched: Watch, directory: Path, url: str = "") -> None:
-        self.told: list[Told] = []
-        self.seen: dict[str, dict[str, Observation]] = {}
-        hands = Hands(
+        self.told: list[OutageMessage] = []
+        self.seen: dict[str, dict[str, ProbeObservation]] = {}
+        hands = RunContext(
             watched.state.ledger, watched.aws.clock, watched.aws.gateway, CALLER, probes=watched.probes
         )
-        self.watch = Emergency(
+        self.watch = EmergencyMonitor(
             hands,
             directory,
             url,
@@ -171,7 +173,7 @@ def test_runs_of_which_no_key_is_watched_any_more_are_no_emergency(watched: Watc
     watched.runs.undo(watched.run)
     beside = Beside(watched, watched.state.directory)
     beside.watch.start()
-    _wait(lambda: beside.watch._silent > 12)  # it has looked, and waits to look again
+    _wait(lambda: beside.watch._silent_after > 12)  # it has looked, and waits to look again
     beside.watch.stop()
     assert beside.told == []
 
@@ -214,18 +216,18 @@ def test_on_a_shared_state_the_copies_of_one_machine_do_not_say_which_runs_are_w
 def test_one_run_that_fails_is_watched_beside_the_others(
     watched: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look, broken = supervisor._Supervised.look, threading.Event()  # a fault of our own
+    look, broken = supervisor._SupervisedRun.run_round, threading.Event()  # a fault of our own
 
-    def fail(one: supervisor._Supervised, seq: int) -> object:
+    def fail(one: supervisor._SupervisedRun, seq: int) -> object:
         if broken.is_set() and one.lease is not None:
             raise ZeroDivisionError
         return look(one, seq)
 
-    monkeypatch.setattr(supervisor._Supervised, "look", fail)  # see above
+    monkeypatch.setattr(supervisor._SupervisedRun, "run_round", fail)  # see above
     monkeypatch.setattr(supervisor, "_AFTER_FAULT", timedelta(seconds=0.1))
 
     def begin() -> None:
-        _wait(lambda: len(watched.probes.asked) > 3)
+        _wait(lambda: len(watched.probes.checks) > 3)
         broken.set()
         watched.red.set()
 
@@ -238,7 +240,7 @@ def test_one_run_that_fails_is_watched_beside_the_others(
 
 
 def test_a_worker_copies_what_others_have_written(watched: Watch) -> None:
-    copies = Copies(watched.state.copies.path(watched.run).parent)
+    copies = LedgerCopies(watched.state.copies.path(watched.run).parent)
     whole = copies.read(watched.run)
     so_far = len(whole)  # the watch goes on beside this test, and copies what it records
     assert whole == watched.state.ledger.entries(watched.run)[:so_far]
@@ -263,7 +265,7 @@ def test_a_run_that_ended_is_listed_without_its_entries(
     asked: list[str] = []
     entries = watched.state.ledger.entries
 
-    def read(run: str, **more: Any) -> tuple[Entry, ...]:
+    def read(run: str, **more: Any) -> tuple[LedgerEntry, ...]:
         asked.append(run)
         return entries(run, **more)
 

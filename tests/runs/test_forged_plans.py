@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparekey.app.override import described, unconfirmed_error, unrepeated
+from sparekey.app.override import describe_overrides, unconfirmed_error, unrepeated_overrides
 from sparekey.errors import RefusedError, SparekeyError
-from sparekey.guards import Limits, refuse
+from sparekey.guards import Limits, refusals
 from sparekey.model import Caller, Consumer, ServiceUse, Usage
-from sparekey.plan import LIFETIME, Plan, check_usable, decode, encode, make, seal
+from sparekey.plan import LIFETIME, Plan, check_usable, decode, encode, make_plan, seal
 from sparekey.policy import Exemption, Policy, Rotator
-from sparekey.revalidation import rebuild, users_of, with_counts
-from sparekey.selection import NOTHING_ASKED, Asked
+from sparekey.revalidation import rebuild_plan, users_of, with_key_counts
+from sparekey.selection import NO_OVERRIDES, Overrides
 from support.fake_aws import ACCOUNT, NOW, FakeAws, VirtualClock, key, snapshot, used
-from support.virtual_engine import QueueEngine
+from support.virtual_engine import VirtualQueue
 
 ELSEWHERE = "444455556666"
 OPS = Caller(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/ops", frozenset({"ops"}), frozenset({"AKIAOPSNEW"}))
@@ -58,9 +58,9 @@ def usage(name: str, last: float, first: float = 0) -> Usage:
 MOVED = (usage("AKIABUSYOLD", 20), usage("AKIABUSYNEW", 1, first=19.9))
 
 
-def honest(aws: FakeAws, asked: Asked = NOTHING_ASKED) -> Plan:
+def honest(aws: FakeAws, asked: Overrides = NO_OVERRIDES) -> Plan:
     usages = (usage("AKIABUSYOLD", 20), usage("AKIABUSYNEW", 30))  # not seen on the new key since
-    return make(snapshot(aws, OPS), POLICY, aws.clock.now(), asked=asked, usages=usages)
+    return make_plan(snapshot(aws, OPS), POLICY, aws.clock.now(), overrides=asked, usages=usages)
 
 
 def forged(plan: Plan, edit: Callable[[dict[str, Any]], None]) -> Plan:
@@ -70,24 +70,24 @@ def forged(plan: Plan, edit: Callable[[dict[str, Any]], None]) -> Plan:
     return seal(msgspec.convert(document, Plan))
 
 
-def apply(aws: FakeAws, plan: Plan, repeated: Asked = NOTHING_ASKED) -> dict[str, str]:
+def apply(aws: FakeAws, plan: Plan, repeated: Overrides = NO_OVERRIDES) -> dict[str, str]:
     """Apply a plan that this state did not make, as the preflight and a run do; the state of each step."""
     check_usable(plan, OPS, POLICY, aws.clock.now())
-    refuse(plan, OPS, LIMITS)
+    refusals(plan, OPS, LIMITS)
     counts = {
         account: sum(len(keys) for (of, _), keys in aws.users.items() if of == account)
         for account in (ACCOUNT, ELSEWHERE)
     }
-    refuse(with_counts(plan, counts), OPS, LIMITS)
-    again = rebuild(plan, snapshot(aws, OPS), POLICY, aws.clock.now(), counts=counts)
-    refuse(again, OPS, LIMITS)
-    if open_questions := unrepeated(plan.asked, repeated):
+    refusals(with_key_counts(plan, counts), OPS, LIMITS)
+    again = rebuild_plan(plan, snapshot(aws, OPS), POLICY, aws.clock.now(), counts=counts)
+    refusals(again, OPS, LIMITS)
+    if open_questions := unrepeated_overrides(plan.overrides, repeated):
         raise unconfirmed_error(open_questions)
     return carry(aws, again)
 
 
 def carry(aws: FakeAws, plan: Plan) -> dict[str, str]:
-    engine = QueueEngine(aws, caller=OPS)
+    engine = VirtualQueue(aws, caller=OPS)
     run = engine.open(plan, policy=POLICY)
     engine.run()
     return {step.key: f"{step.state}: {step.decided}" for step in engine.record(run).steps}
@@ -164,7 +164,7 @@ def test_users_that_are_gone_or_unknown_are_held() -> None:
     plan = honest(aws)
     del aws.users[ACCOUNT, "idle"]
     aws.users[ACCOUNT, "late"].pop(0)
-    again = rebuild(plan, snapshot(aws, OPS), POLICY, NOW)
+    again = rebuild_plan(plan, snapshot(aws, OPS), POLICY, NOW)
     why = {step.key: (step.action, step.reason, step.why) for step in again.steps}
     assert why["AKIAIDLEOLD"] == ("held", "changed", "the user no longer exists")
     assert why["AKIALATEOLD"] == ("held", "changed", "the user has no such active key")
@@ -183,7 +183,7 @@ def test_the_reasons_shown_are_those_of_now() -> None:
         ]
 
     aws = company()
-    again = rebuild(forged(honest(aws), edit), snapshot(aws, OPS), POLICY, NOW)
+    again = rebuild_plan(forged(honest(aws), edit), snapshot(aws, OPS), POLICY, NOW)
     assert b"LIE" not in encode(again)
     assert [(entry.user, entry.owner) for entry in again.exempt] == [("exempt", "team-a")]
     assert again.accounts[0].active_keys == 16
@@ -196,7 +196,7 @@ def test_usages_in_a_file_release_nothing() -> None:
 
     aws = company()
     plan = forged(honest(aws), edit)
-    released = rebuild(plan, snapshot(aws, OPS), POLICY, NOW, MOVED)
+    released = rebuild_plan(plan, snapshot(aws, OPS), POLICY, NOW, MOVED)
     assert [(step.key, step.reason) for step in released.deactivations] == [("AKIABUSYOLD", "cutover")]
     states = apply(aws, plan)
     assert "[usage-unbound]" in states["AKIABUSYOLD"]
@@ -204,9 +204,9 @@ def test_usages_in_a_file_release_nothing() -> None:
 
 
 def test_overrides_are_named_with_what_aws_says() -> None:
-    asked = Asked(("AKIALATENEW",), {"AKIABUSYOLD": "retired", "AKIAEXEMPTOLD": "too"}, keep_old=True)
+    asked = Overrides(("AKIALATENEW",), {"AKIABUSYOLD": "retired", "AKIAEXEMPTOLD": "too"}, keep_old=True)
     plan = honest(company(), asked)
-    told = described(plan, POLICY, NOW)
+    told = describe_overrides(plan, POLICY, NOW)
     assert told[0].startswith(
         f"--force AKIABUSYOLD (user busy in account {ACCOUNT}; last used 20 d ago for s3"
     )
@@ -216,15 +216,15 @@ def test_overrides_are_named_with_what_aws_says() -> None:
         f"--keep AKIALATENEW (user late in account {ACCOUNT})",
         "--keep-old: a kept key may be older than 90d",
     )
-    assert unrepeated(asked, NOTHING_ASKED) == (
+    assert unrepeated_overrides(asked, NO_OVERRIDES) == (
         "--force AKIABUSYOLD",
         "--force AKIAEXEMPTOLD",
         "--keep AKIALATENEW",
         "--keep-old",
     )
-    assert unrepeated(asked, asked) == ()
+    assert unrepeated_overrides(asked, asked) == ()
     with pytest.raises(SparekeyError, match="--force AKIAONE: the plan has no such override"):
-        unrepeated(asked, Asked(force={"AKIAONE": ""}))
+        unrepeated_overrides(asked, Overrides(force={"AKIAONE": ""}))
 
 
 KEYS = sorted(key.id for keys in company().users.values() for key in keys)
@@ -350,13 +350,15 @@ def test_overrides_that_a_person_confirms_spare_the_caller_and_the_limits(change
     if plan is None:
         return
     try:
-        apply(aws, plan, repeated=plan.asked)
+        apply(aws, plan, repeated=plan.overrides)
     except SparekeyError:
         assert not inactive(aws)
         return
     gone = inactive(aws)
     assert not gone & {"AKIAOPSOLD", "AKIAOPSNEW"}
-    assert not gone & {"AKIABUSYOLD", "AKIABUSYNEW", "AKIAEXEMPTOLD", "AKIAEXEMPTNEW"} - set(plan.asked.force)
+    assert not gone & {"AKIABUSYOLD", "AKIABUSYNEW", "AKIAEXEMPTOLD", "AKIAEXEMPTNEW"} - set(
+        plan.overrides.force
+    )
     assert len(gone) <= 4
     assert all(any(key.status == "Active" for key in keys) for keys in aws.users.values())
 

@@ -9,16 +9,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sparekey.aws.errors import AwsError, FailedServiceError, ThrottledError, UnreachableError
-from sparekey.ledger.events import Opened, Options, Resumed, Stopped, Undoing, kind_of, write
+from sparekey.ledger.events import (
+    RunOpened,
+    RunOptions,
+    RunResumed,
+    RunStopped,
+    UndoRequested,
+    event_body,
+    kind_of,
+)
 from sparekey.ledger.store import Ledger
 from sparekey.plan import encode
 from sparekey.policy import Policy
-from sparekey.runs.context import Hands, Work
-from sparekey.runs.projection import Run, RunFold, as_policy, fold_keys, open_run
-from sparekey.runs.steps import carry_user, reactivate
+from sparekey.runs.context import RunContext, StepCoroutine
+from sparekey.runs.projection import RunHeader, RunProjection, open_run, policy_of, project_keys
+from sparekey.runs.steps import execute_user, reactivate
 from support.fake_aws import CALLER, FakeAws, VirtualClock, key, plan_for, used
 from support.invariants import reasons
-from support.virtual_engine import stepped
+from support.virtual_engine import one_call_at_a_time
 
 USERS = ("api", "batch", "idle")
 KEYS = {
@@ -56,9 +64,9 @@ class Interleavings(RuleBasedStateMachine):
         self.aws.before, self.aws.after = self._before, self._after
         self.faults: list[tuple[str, BaseException]] = []
         self.ledger = Ledger.open("sqlite://")
-        self.hands = Hands(self.ledger, self.clock, self.aws.gateway, CALLER)
-        self.runs: dict[str, Run] = {}
-        self.works: list[tuple[datetime, Work[None]]] = []
+        self.hands = RunContext(self.ledger, self.clock, self.aws.gateway, CALLER)
+        self.runs: dict[str, RunHeader] = {}
+        self.works: list[tuple[datetime, StepCoroutine[None]]] = []
         self.foreign: set[str] = set()
         self.names = {user: user for user in USERS}
 
@@ -80,40 +88,42 @@ class Interleavings(RuleBasedStateMachine):
         name = f"r-{plan.digest[:8]}"
         if len(self.runs) >= 3 or name in self.runs or not plan.deactivations:
             return
-        opened = Opened(
-            encode(plan).decode(), plan.digest, CALLER, as_policy(Policy()), Options(), ()
+        opened = RunOpened(
+            encode(plan).decode(), plan.digest, CALLER, policy_of(Policy()), RunOptions(), ()
         )  # fmt: skip
-        entry = self.ledger.append(name, kind_of(opened), write(opened), at=self.clock.now())
+        entry = self.ledger.append(name, kind_of(opened), event_body(opened), at=self.clock.now())
         self.runs[name] = open_run(entry)
         self._carry(self.runs[name])
 
-    def _carry(self, run: Run) -> None:
+    def _carry(self, run: RunHeader) -> None:
         for user, steps in run.users().items():
-            self.works.append((self.clock.now(), stepped(carry_user(self.hands, run, user, steps))))
+            self.works.append(
+                (self.clock.now(), one_call_at_a_time(execute_user(self.hands, run, user, steps)))
+            )
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data())
     def apply_again(self, data: st.DataObject) -> None:
         run = self.runs[data.draw(st.sampled_from(sorted(self.runs)))]
         if self._fold(run).record().state not in ("settled", "undone", "unwatched", "rolled_back"):
-            self.hands.note(run.id, Resumed("somebody"))
+            self.hands.record(run.id, RunResumed("somebody"))
             self._carry(run)
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data())
     def stop(self, data: st.DataObject) -> None:
-        self.hands.note(data.draw(st.sampled_from(sorted(self.runs))), Stopped("somebody", "asked"))
+        self.hands.record(data.draw(st.sampled_from(sorted(self.runs))), RunStopped("somebody", "asked"))
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), whole=st.booleans())
     def undo(self, data: st.DataObject, whole: bool) -> None:
         run = self.runs[data.draw(st.sampled_from(sorted(self.runs)))]
         if whole:
-            self.hands.note(run.id, Undoing("somebody"))
+            self.hands.record(run.id, UndoRequested("somebody"))
         for step in run.plan.deactivations:
             if whole or data.draw(st.booleans()):
                 user = (step.account, step.user)
-                work = stepped(reactivate(self.hands, run, user, step.key, "undo", "asked"))
+                work = one_call_at_a_time(reactivate(self.hands, run, user, step.key, "undo", "asked"))
                 self.works.append((self.clock.now(), work))
 
     @precondition(lambda self: self.works)
@@ -188,8 +198,8 @@ class Interleavings(RuleBasedStateMachine):
         for (_, name, status), count in Counter(self.aws.writes).items():
             assert count <= intents[name, status]
 
-    def _fold(self, run: Run) -> RunFold:
-        return RunFold(self.ledger.entries(run.id))
+    def _fold(self, run: RunHeader) -> RunProjection:
+        return RunProjection(self.ledger.entries(run.id))
 
     def teardown(self) -> None:
         """Whatever happened: once everything was resumed, all is resolved and repaired."""
@@ -201,7 +211,7 @@ class Interleavings(RuleBasedStateMachine):
             self._carry(run)
         self._finish()
         for run in self.runs.values():
-            facts = fold_keys(self.ledger.entries(run.id))
+            facts = project_keys(self.ledger.entries(run.id))
             for (_, _, name), known in facts.items():
                 assert known.intent is None, f"the intent for {name} is unresolved: {known}"
                 assert known.state != "gone", "nobody deleted a key"
@@ -215,7 +225,7 @@ class Interleavings(RuleBasedStateMachine):
             assert self.ledger.verify(run.id).broken == ()
             fold = self._fold(run)
             left = [step.key for step in fold.record().steps if step.state == "planned"]
-            assert fold.halted or not left, f"nothing was said of {left}"
+            assert fold.is_stopped or not left, f"nothing was said of {left}"
 
     def _finish(self) -> None:
         while self.works:

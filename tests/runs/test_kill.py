@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from support.run_lab import Lane, Stage, prepare
+from support.run_lab import RunLab, SandboxLane, prepare
 
 
 @pytest.fixture(scope="module")
-def lanes() -> Iterator[list[Lane]]:
-    started = [Lane(), Lane()]
+def lanes() -> Iterator[list[SandboxLane]]:
+    started = [SandboxLane(), SandboxLane()]
     yield started
     for lane in started:
         lane.close()
 
 
-def test_killed_at_every_point_of_a_run_on_sqlite(lanes: list[Lane], tmp_path: Path) -> None:
+def test_killed_at_every_point_of_a_run_on_sqlite(lanes: list[SandboxLane], tmp_path: Path) -> None:
     template = prepare(tmp_path / "template")
-    alone = Stage(lanes[0], tmp_path / "alone")
+    alone = RunLab(lanes[0], tmp_path / "alone")
     counted = tmp_path / "points"
     assert alone.run(points=str(counted)) == 0
     names = counted.read_text().splitlines()
@@ -32,7 +32,7 @@ def test_killed_at_every_point_of_a_run_on_sqlite(lanes: list[Lane], tmp_path: P
     def kill(number: int) -> None:
         lane = lanes[number]
         for point in range(1 + number, len(names) + 1, len(lanes)):
-            stage = Stage(lane, tmp_path / f"point{point}", template=template)
+            stage = RunLab(lane, tmp_path / f"point{point}", template=template)
             status = stage.run(kill_at=point)
             # Two ticks may be merged or not, so the last points are not passed in every run.
             assert status == -signal.SIGKILL or (status == 0 and point > len(names) - 4), names[point - 1]

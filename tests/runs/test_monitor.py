@@ -10,20 +10,20 @@ import sqlalchemy as sa
 
 from sparekey.aws.errors import DeniedError, UnreachableError
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.ledger.events import Options, Resumed, Stopped, Undoing
+from sparekey.ledger.events import RunOptions, RunResumed, RunStopped, UndoRequested
 from sparekey.policy import Policy
-from sparekey.probes import Reading
-from sparekey.runs.change_windows import is_open, next_opening, parse
-from sparekey.runs.context import Gateway
+from sparekey.probes import ProbeResult
+from sparekey.runs.change_windows import is_open, next_opening, parse_window
+from sparekey.runs.context import KeyGateway
 from sparekey.runs.steps import reactivate
-from sparekey.runs.worker import Records, load_run
+from sparekey.runs.worker import ProjectionCache, load_header
 from support.fake_aws import NOW, FakeAws, key, plan_for, small_company, used
-from support.virtual_engine import FakeProbes, VirtualEngine, stepped
+from support.virtual_engine import FakeProbes, VirtualEngine, one_call_at_a_time
 
 DAY = 86400.0
-GREEN = Reading(green=True, output="fine")
-RED = Reading(green=False, output="HTTP 500")
-BLIND = Reading(green=None, output="cannot be asked")
+GREEN = ProbeResult(healthy=True, output="fine")
+RED = ProbeResult(healthy=False, output="HTTP 500")
+BLIND = ProbeResult(healthy=None, output="cannot be asked")
 
 
 def watched(
@@ -32,7 +32,7 @@ def watched(
     aws = small_company()
     probes = FakeProbes(users or {"web": ("api", "batch"), "night": ("idle",)})
     engine = VirtualEngine(aws, probes)
-    run = engine.open(plan_for(aws), Options(watch=3 * DAY, **options))  # type: ignore[arg-type]
+    run = engine.open(plan_for(aws), RunOptions(watch=3 * DAY, **options))  # type: ignore[arg-type]
     return engine, probes, run
 
 
@@ -45,14 +45,14 @@ def test_all_green_to_the_end_is_settled() -> None:
     assert record.watch_until is not None
     assert engine.clock.now() >= record.watch_until
     # Three days, two probes once an hour: asked once each time, whoever asked for the next time.
-    assert len(probes.asked) == pytest.approx(2 * 3 * 24, abs=8)
+    assert len(probes.checks) == pytest.approx(2 * 3 * 24, abs=8)
     assert engine.ledger.verify(run).broken == ()
 
 
 def test_a_red_probe_brings_back_what_it_speaks_for_and_stops_the_waves() -> None:
     engine, probes, run = watched()
     broken_at = NOW + timedelta(days=2, minutes=3)
-    probes.says = lambda name: RED if name == "web" and engine.clock.now() >= broken_at else GREEN
+    probes.result_of = lambda name: RED if name == "web" and engine.clock.now() >= broken_at else GREEN
     engine.run(until=broken_at + timedelta(hours=1))
     assert engine.states(run) == {
         "AKIAAPIOLD": "rolled_back",
@@ -82,7 +82,7 @@ def test_a_rollback_that_the_line_is_cut_for_goes_on_by_itself(call: str, hours:
     engine, probes, run = watched({"web": ("api",)})
     broken_at = NOW + timedelta(hours=hours, minutes=-1)  # just before a probe is asked, or the watch ends
     back_at = broken_at + timedelta(minutes=7)
-    probes.says = lambda _name: RED if broken_at <= engine.clock.now() and is_off() else GREEN
+    probes.result_of = lambda _name: RED if broken_at <= engine.clock.now() and is_off() else GREEN
 
     def is_off() -> bool:
         return engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
@@ -114,7 +114,7 @@ def test_a_rollback_that_is_denied_is_tried_again_for_as_long_as_it_is(
             raise DeniedError("access denied", code="AccessDenied")
 
     engine.aws.before = strike
-    probes.says = lambda _name: RED if engine.aws.status("api", "AKIAAPIOLD") == "Inactive" else GREEN
+    probes.result_of = lambda _name: RED if engine.aws.status("api", "AKIAAPIOLD") == "Inactive" else GREEN
     engine.run(until=NOW + timedelta(hours=32))
     assert engine.states(run)["AKIAAPIOLD"] == "rollback_failed"
     assert engine.record(run).state == "rollback_failed"
@@ -130,7 +130,7 @@ def test_a_rollback_that_is_denied_is_tried_again_for_as_long_as_it_is(
 def test_a_single_red_answer_is_asked_again_and_is_on_record() -> None:
     engine, probes, run = watched({"web": ("api",)})
     answers = iter([GREEN, GREEN, RED])
-    probes.says = lambda _name: next(answers, GREEN)
+    probes.result_of = lambda _name: next(answers, GREEN)
     engine.run()
     assert engine.states(run)["AKIAAPIOLD"] == "settled"
     said = [(e.body["green"], e.body["again"]) for e in engine.ledger.entries(run, kinds=("probed",))]
@@ -140,7 +140,7 @@ def test_a_single_red_answer_is_asked_again_and_is_on_record() -> None:
 def test_a_step_does_not_start_while_a_probe_is_not_green() -> None:
     for answer, told in ((RED, "red before anything"), (BLIND, "could not be asked")):
         engine, probes, run = watched({"web": ("api",)})
-        probes.says = lambda _name, answer=answer: answer  # type: ignore[misc]
+        probes.result_of = lambda _name, answer=answer: answer  # type: ignore[misc]
         engine.run()
         step = next(step for step in engine.record(run).steps if step.user == "api")
         assert step.state == "held"
@@ -169,7 +169,9 @@ def test_a_worker_that_comes_back_after_the_end_of_the_watch_settles_nothing() -
 
 def test_a_probe_that_cannot_be_asked_observes_nothing() -> None:
     engine, probes, run = watched({"web": ("api",)})
-    probes.says = lambda _name: BLIND if engine.clock.now() > NOW + timedelta(days=2, hours=23) else GREEN
+    probes.result_of = lambda _name: (
+        BLIND if engine.clock.now() > NOW + timedelta(days=2, hours=23) else GREEN
+    )
     engine.run()
     assert engine.states(run)["AKIAAPIOLD"] == "unwatched"
     assert engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
@@ -178,13 +180,13 @@ def test_a_probe_that_cannot_be_asked_observes_nothing() -> None:
 def test_without_a_probe_it_is_unwatched_at_once_or_held_where_policy_wants_one() -> None:
     aws = small_company()
     engine = VirtualEngine(aws)
-    run = engine.open(plan_for(aws), Options(watch=3 * DAY))
+    run = engine.open(plan_for(aws), RunOptions(watch=3 * DAY))
     engine.run()
     assert engine.record(run).state == "unwatched"
     strict = Policy(require_probe=True, probes=({"user": "api"},))
     aws = small_company()
     engine = VirtualEngine(aws, FakeProbes({"web": ("api",)}))
-    run = engine.open(plan_for(aws, strict), Options(watch=3 * DAY), strict)
+    run = engine.open(plan_for(aws, strict), RunOptions(watch=3 * DAY), strict)
     engine.run()
     assert engine.states(run)["AKIAIDLE1"] == "held"
     assert engine.states(run)["AKIAAPIOLD"] == "settled"
@@ -201,7 +203,7 @@ def test_the_kept_keys_use_shows_and_a_foreign_change_ends_our_part() -> None:
     assert "AKIAAPINEW, which stays, was used" in steps["AKIAAPIOLD"].why
     # Somebody switches it off again: it is theirs, and a red probe does not bring it back.
     engine.aws.set("idle", "AKIAIDLE1", "Inactive")
-    probes.says = lambda _name: RED
+    probes.result_of = lambda _name: RED
     engine.run()
     assert engine.aws.status("idle", "AKIAIDLE1") == "Inactive"
     assert engine.aws.status("api", "AKIAAPIOLD") == "Active"
@@ -246,15 +248,15 @@ def test_waves_may_go_on_after_a_green_time() -> None:
 
 def test_a_rollback_stops_the_waves_until_a_person_resumes() -> None:
     engine, probes, run = watched({"web": ("api",), "other": ("batch", "idle")}, waves=(1, None))
-    probes.says = lambda name: (
+    probes.result_of = lambda name: (
         RED if name == "web" and engine.clock.now() > NOW + timedelta(hours=1) else GREEN
     )
     engine.run()
     assert engine.record(run).state == "stopped"
     assert engine.states(run)["AKIABATCH1"] == "planned"
     engine.clock.sleep(10)
-    engine.hands.note(run, Resumed("a person"))
-    engine.look_after(run, "again")
+    engine.context.record(run, RunResumed("a person"))
+    engine.supervise(run, "again")
     engine.run()
     assert engine.states(run)["AKIABATCH1"] == "settled"
     assert engine.record(run).state == "rolled_back"
@@ -263,7 +265,7 @@ def test_a_rollback_stops_the_waves_until_a_person_resumes() -> None:
 def test_what_cuts_looking_after_a_run_off_is_put_on_record_once() -> None:
     engine, _, run = watched({"web": ("api",)})
     for _ in range(2):
-        engine.work.stumbled(run, "", ZeroDivisionError("by something that must not be told"))
+        engine.work.record_failure(run, "", ZeroDivisionError("by something that must not be told"))
     assert engine.kinds(run).count("stumbled") == 1
     (note,) = (note for note in engine.record(run).notes if "could not" in note)
     assert note.endswith("could not look after the run: unexpected error: ZeroDivisionError")
@@ -273,9 +275,9 @@ def test_of_many_runs_only_the_last_few_are_kept_folded(monkeypatch: pytest.Monk
     monkeypatch.setattr("sparekey.runs.worker._KEPT", 1)
     engine, _, run = watched({"web": ("api", "idle")})
     engine.run(until=NOW + timedelta(hours=1))
-    other = engine.open(plan_for(engine.aws), Options(watch=3 * DAY))
+    other = engine.open(plan_for(engine.aws), RunOptions(watch=3 * DAY))
     engine.run()
-    records = Records()
+    records = ProjectionCache()
     assert [records.get(engine.ledger, name) for name in (run, other, run)] == [
         engine.record(name) for name in (run, other, run)
     ]
@@ -292,13 +294,13 @@ def test_an_account_that_cannot_be_carried_is_tried_again_for_an_hour(refusals: 
     engine.may_be_refused = True
     asked: list[float] = []
 
-    def enter(account: str) -> Gateway:
+    def enter(account: str) -> KeyGateway:
         if len(asked) < refusals:
             asked.append((engine.clock.now() - NOW).total_seconds() / 60)
             raise RefusedError(f"account {account} cannot be reached")
         return engine.aws.gateway(account)
 
-    engine.hands = dataclasses.replace(engine.hands, gateway_for=enter)
+    engine.context = dataclasses.replace(engine.context, gateway_for=enter)
     engine.start()
     engine.may_be_refused = True
     run = engine.open(plan_for(engine.aws))
@@ -308,8 +310,8 @@ def test_an_account_that_cannot_be_carried_is_tried_again_for_an_hour(refusals: 
     assert engine.kinds(run).count("stumbled") == len(asked)
     if end == "planned":
         # Whoever resumes it begins to count anew.
-        engine.hands.note(run, Resumed("a person"))
-        engine.look_after(run, "again")
+        engine.context.record(run, RunResumed("a person"))
+        engine.supervise(run, "again")
         engine.run()
         assert len(asked) == 14
 
@@ -337,7 +339,7 @@ def test_windows_bind_deactivations_only() -> None:
     assert engine.record(run).notes == (note,)
     engine.run(until=NOW + timedelta(hours=26))
     assert set(engine.states(run).values()) == {"watching"}
-    probes.says = lambda _name: RED
+    probes.result_of = lambda _name: RED
     engine.run(until=NOW + timedelta(hours=27, minutes=1))
     assert set(engine.states(run).values()) == {"rolled_back"}
 
@@ -348,7 +350,7 @@ def test_a_window_that_closes_in_the_middle_goes_on_at_the_next() -> None:
         aws.add(f"user{number:03}", key(f"AKIAOLD{number:03}", 80), key(f"AKIANEW{number:03}", 20, used(1)))
     aws.before = lambda _call: aws.clock.sleep(0.5)
     engine = VirtualEngine(aws, FakeProbes({}))
-    run = engine.open(plan_for(aws), Options(windows=("Mon-Tue 08:00-09:01",)))
+    run = engine.open(plan_for(aws), RunOptions(windows=("Mon-Tue 08:00-09:01",)))
     engine.run(until=NOW + timedelta(hours=2))
     first = list(engine.states(run).values())
     assert 0 < first.count("unwatched") < 40
@@ -360,7 +362,7 @@ def test_a_window_that_closes_in_the_middle_goes_on_at_the_next() -> None:
 def test_stop_binds_the_rest_and_the_watch_goes_on() -> None:
     engine, _, run = watched({"all": ("api", "batch", "idle")}, waves=(1, None))
     engine.run(until=NOW + timedelta(days=1))
-    engine.hands.note(run, Stopped("a person", "asked"))
+    engine.context.record(run, RunStopped("a person", "asked"))
     engine.run()
     assert engine.states(run)["AKIAAPIOLD"] == "settled"
     assert engine.states(run)["AKIABATCH1"] == "planned"
@@ -370,10 +372,12 @@ def test_stop_binds_the_rest_and_the_watch_goes_on() -> None:
 def test_an_undo_that_was_cut_off_is_finished_by_the_supervision() -> None:
     engine, _, run = watched({"all": ("api", "batch", "idle")})
     engine.run(until=NOW + timedelta(hours=1))
-    engine.hands.note(run, Undoing("a person"))
+    engine.context.record(run, UndoRequested("a person"))
     for user, name in (("api", "AKIAAPIOLD"), ("idle", "AKIAIDLE1")):
-        opened = load_run(engine.hands, run)
-        cut = stepped(reactivate(engine.hands, opened, ("111122223333", user), name, "undo", "asked"))
+        opened = load_header(engine.context, run)
+        cut = one_call_at_a_time(
+            reactivate(engine.context, opened, ("111122223333", user), name, "undo", "asked")
+        )
         for _ in range(4):
             next(cut)
         cut.close()
@@ -388,7 +392,7 @@ def test_an_undo_that_was_cut_off_is_finished_by_the_supervision() -> None:
 )
 def test_a_window_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(BadInputError, match="is not a change window"):
-        parse(text)
+        parse_window(text)
 
 
 def test_windows_know_zones_nights_and_weeks() -> None:
@@ -402,7 +406,7 @@ def test_windows_know_zones_nights_and_weeks() -> None:
 def test_of_two_probes_that_turn_red_together_the_first_brings_back() -> None:
     engine, probes, run = watched({"jobs": ("api",), "web": ("api",)})
     late = NOW + timedelta(hours=2)
-    probes.says = lambda _name: RED if engine.clock.now() > late else GREEN
+    probes.result_of = lambda _name: RED if engine.clock.now() > late else GREEN
     engine.run()
     # The first one that is confirmed brings the key back; the other need not be waited for.
     assert engine.record(run).steps[0].why == "probe jobs turned red: HTTP 500"
@@ -414,8 +418,8 @@ def test_of_two_probes_that_turn_red_together_the_first_brings_back() -> None:
 def test_a_red_probe_after_a_stop_still_brings_back() -> None:
     engine, probes, run = watched({"web": ("api",)})
     engine.run(until=NOW + timedelta(hours=2))
-    engine.hands.note(run, Stopped("a person", "asked"))
-    probes.says = lambda _name: RED
+    engine.context.record(run, RunStopped("a person", "asked"))
+    probes.result_of = lambda _name: RED
     engine.run()
     assert engine.states(run)["AKIAAPIOLD"] == "rolled_back"
 
@@ -457,7 +461,7 @@ def test_a_probe_that_is_silent_in_the_last_moment_may_answer_a_little_later() -
     end = engine.record(run).watch_until
     assert end is not None
     silent = (end - timedelta(minutes=1), end + timedelta(minutes=30))
-    probes.says = lambda _name: BLIND if silent[0] < engine.clock.now() < silent[1] else GREEN
+    probes.result_of = lambda _name: BLIND if silent[0] < engine.clock.now() < silent[1] else GREEN
     engine.run()
     assert engine.states(run)["AKIAAPIOLD"] == "settled"
 
@@ -465,7 +469,7 @@ def test_a_probe_that_is_silent_in_the_last_moment_may_answer_a_little_later() -
 def test_a_long_silence_is_told_once() -> None:
     engine, probes, run = watched({"web": ("api",)})
     engine.run(until=NOW + timedelta(hours=1))
-    probes.says = lambda _name: BLIND
+    probes.result_of = lambda _name: BLIND
     engine.run()
     assert engine.kinds(run).count("unobserved") == 1
     assert engine.states(run)["AKIAAPIOLD"] == "unwatched"

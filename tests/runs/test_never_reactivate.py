@@ -5,22 +5,22 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from sparekey.cli.commands.undo import _announced
-from sparekey.cli.commands.worker import came_of
-from sparekey.ledger.events import Options, Undoing
+from sparekey.cli.commands.undo import _announcement
+from sparekey.cli.commands.worker import outcome_line
+from sparekey.ledger.events import RunOptions, UndoRequested
 from sparekey.notify import of_rollback, of_run
 from sparekey.policy import NeverReactivate, Policy
-from sparekey.probes import Reading
-from sparekey.runs.projection import _with_reading
+from sparekey.probes import ProbeResult
+from sparekey.runs.projection import _with_probe_note
 from sparekey.runs.reverse_script import reverse_commands
-from sparekey.runs.scheduler import drive
+from sparekey.runs.scheduler import run_all
 from sparekey.runs.steps import never_reactivates, reactivate
-from sparekey.runs.worker import load_run
+from sparekey.runs.worker import load_header
 from support.fake_aws import ACCOUNT, NOW, FakeAws, plan_for, small_company
 from support.virtual_engine import FakeProbes, VirtualEngine
 
 USER, KEY = (ACCOUNT, "api"), "AKIAAPIOLD"
-RED = Reading(green=False, output="HTTP 500")
+RED = ProbeResult(healthy=False, output="HTTP 500")
 BY_POLICY = Policy(never_reactivate=(NeverReactivate(user="api", reason="INC-7"),))
 BARRED = "policy: [[never_reactivate]] 'api': INC-7"
 
@@ -29,13 +29,15 @@ def watched(hours: float = 24.0) -> tuple[VirtualEngine, FakeProbes, str]:
     aws = small_company()
     probes = FakeProbes({"web": ("api", "batch")})
     engine = VirtualEngine(aws, probes)
-    return engine, probes, engine.open(plan_for(aws), Options(watch=hours * 3600), BY_POLICY)
+    return engine, probes, engine.open(plan_for(aws), RunOptions(watch=hours * 3600), BY_POLICY)
 
 
 def test_an_unhealthy_probe_brings_back_all_keys_but_those() -> None:
     engine, probes, run = watched(hours=1.5)
     broken_at = NOW + timedelta(hours=1)
-    probes.says = lambda _name: RED if engine.clock.now() >= broken_at else Reading(green=True, output="")
+    probes.result_of = lambda _name: (
+        RED if engine.clock.now() >= broken_at else ProbeResult(healthy=True, output="")
+    )
     engine.run(until=broken_at + timedelta(minutes=5))
     states = engine.states(run)
     assert (states[KEY], states["AKIABATCH1"]) == ("watching", "rolled_back")
@@ -49,10 +51,10 @@ def test_an_unhealthy_probe_brings_back_all_keys_but_those() -> None:
     # Recorded once, however often the probe is asked, and the waves are stopped.
     assert engine.kinds(run).count("not-reactivated") == 1
     assert engine.kinds(run).count("stopped") == 1
-    assert came_of(step) == "NOT REACTIVATED, only a person may do that"
+    assert outcome_line(step) == "NOT REACTIVATED, only a person may do that"
     back = next(step for step in engine.record(run).steps if step.key == "AKIABATCH1")
-    assert came_of(back) == "rolled back"
-    assert came_of(structs.replace(back, state="rollback_failed")).startswith("ROLLBACK FAILED")
+    assert outcome_line(back) == "rolled back"
+    assert outcome_line(structs.replace(back, state="rollback_failed")).startswith("ROLLBACK FAILED")
     message = of_rollback(engine.record(run), step)
     assert message.subject == f"sparekey did not reactivate {KEY} of api in {ACCOUNT}"
     assert message.urgent
@@ -68,8 +70,8 @@ def test_an_unhealthy_probe_brings_back_all_keys_but_those() -> None:
 def test_a_person_reactivates_it_by_name() -> None:
     engine, _probes, run = watched()
     engine.run(until=NOW + timedelta(hours=1))
-    opened = load_run(engine.hands, run)
-    drive((reactivate(engine.hands, opened, USER, KEY, "undo", "asked"),), engine.clock)
+    opened = load_header(engine.context, run)
+    run_all((reactivate(engine.context, opened, USER, KEY, "undo", "asked"),), engine.clock)
     assert engine.states(run)[KEY] == "undone"
     assert engine.aws.status("api", KEY) == "Active"
 
@@ -77,7 +79,7 @@ def test_a_person_reactivates_it_by_name() -> None:
 def test_an_undo_of_the_whole_run_that_was_cut_off_leaves_it_to_a_person() -> None:
     engine, _probes, run = watched()
     engine.run(until=NOW + timedelta(hours=1))
-    engine.hands.note(run, Undoing("ops"))  # and whoever asked for it died before anything else
+    engine.context.record(run, UndoRequested("ops"))  # and whoever asked for it died before anything else
     engine.run(until=NOW + timedelta(hours=2))
     states = engine.states(run)
     assert (states[KEY], states["AKIABATCH1"]) == ("watching", "undone")
@@ -90,10 +92,10 @@ def test_an_undo_of_the_whole_run_that_was_cut_off_leaves_it_to_a_person() -> No
 def test_nothing_that_happens_after_an_undo_of_the_whole_run_brings_it_back(cause: str) -> None:
     engine, probes, run = watched()
     engine.run(until=NOW + timedelta(hours=1))
-    engine.hands.note(run, Undoing("ops"))
+    engine.context.record(run, UndoRequested("ops"))
     engine.run(until=NOW + timedelta(hours=2))
     if cause == "probe":
-        probes.says = lambda _name: RED
+        probes.result_of = lambda _name: RED
     else:
         for name, status in engine.aws.statuses("api").items():
             if status == "Active":
@@ -122,7 +124,7 @@ def test_a_run_ends_although_a_user_is_left_without_an_active_key() -> None:
     aws = small_company()
     engine = VirtualEngine(aws, FakeProbes({}))
     policy = Policy(never_reactivate=(NeverReactivate(user="batch"),))
-    run = engine.open(plan_for(aws), Options(), policy)
+    run = engine.open(plan_for(aws), RunOptions(), policy)
 
     def strike(_call: str) -> None:
         if aws.status("batch", "AKIABATCH1") == "Inactive":
@@ -140,7 +142,7 @@ def test_a_run_ends_although_a_user_is_left_without_an_active_key() -> None:
 
 def test_what_stays_on_record() -> None:
     engine, _probes, run = watched()
-    opened = load_run(engine.hands, run)
+    opened = load_header(engine.context, run)
     assert never_reactivates(opened, USER, KEY) == BARRED
     assert never_reactivates(opened, (ACCOUNT, "batch"), "AKIABATCH1") == ""
     assert never_reactivates(opened, USER, "AKIANOTHERE") == ""
@@ -164,17 +166,17 @@ def test_undo_announces_what_it_leaves_inactive() -> None:
     engine.run(until=NOW + timedelta(minutes=1))
     record = engine.record(run)
     total = sum(step.state in ("watching", "unwatched") for step in record.steps)
-    assert _announced(record, "").endswith(
+    assert _announcement(record, "").endswith(
         f"reactivates {total - 1} keys: {total - 1} in account {ACCOUNT}; "
         "1 stays Inactive: only --key reactivates it"
     )
-    assert _announced(record, KEY).endswith(f"reactivates 1 key: 1 in account {ACCOUNT}")
+    assert _announcement(record, KEY).endswith(f"reactivates 1 key: 1 in account {ACCOUNT}")
 
 
 def test_a_probe_that_answers_the_same_again_is_shown_once() -> None:
     notes: tuple[str, ...] = ("stopped by x",)
     for said in ("green: fine", "green: fine", "red: HTTP 500", "green: fine"):
-        notes = _with_reading(notes, "probe web is ", said)
+        notes = _with_probe_note(notes, "probe web is ", said)
     assert notes == (
         "stopped by x",
         *(f"probe web is {said}" for said in ("green: fine", "red: HTTP 500", "green: fine")),

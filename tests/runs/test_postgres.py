@@ -10,21 +10,21 @@ import pytest
 import sqlalchemy as sa
 
 from sparekey.clock import SystemClock
-from sparekey.ledger.copies import faults_against
-from sparekey.ledger.events import Opened, Options, kind_of, write
+from sparekey.ledger.copies import differences
+from sparekey.ledger.events import RunOpened, RunOptions, event_body, kind_of
 from sparekey.ledger.store import Ledger, StateError
 from sparekey.ledger.verification import verify_all
 from sparekey.plan import encode
 from sparekey.policy import Policy
-from sparekey.runs.context import Patience
-from sparekey.runs.projection import as_policy
+from sparekey.runs.context import RetryPolicy
+from sparekey.runs.projection import policy_of
 from sparekey.runs.salvage import scratch_state
-from sparekey.runs.service import Runs
-from sparekey.runs.storage import State
+from sparekey.runs.service import RunService
+from sparekey.runs.storage import StateDirectory
 from support import postgres_server
 from support.fake_aws import CALLER, NOW, RunningClock, VirtualClock, plan_for, small_company
 from support.killed_process import TTL
-from support.run_lab import Lane, Stage, prepare
+from support.run_lab import RunLab, SandboxLane, prepare
 
 KINDS = (
     "before entry opened",
@@ -48,17 +48,17 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def lanes() -> Iterator[list[Lane]]:
-    started = [Lane(), Lane()]
+def lanes() -> Iterator[list[SandboxLane]]:
+    started = [SandboxLane(), SandboxLane()]
     yield started
     for lane in started:
         lane.close()
 
 
 def test_apply_undo_and_ledger_by_url(url: str, tmp_path: Path) -> None:
-    state = State(tmp_path / "home", postgres_server.database(url, "plain"))
+    state = StateDirectory(tmp_path / "home", postgres_server.database(url, "plain"))
     aws = small_company(RunningClock())
-    runs = Runs(state, aws.clock, aws.gateway, CALLER, patience=Patience(pause=0.02))
+    runs = RunService(state, aws.clock, aws.gateway, CALLER, retry_policy=RetryPolicy(pause=0.02))
     record = runs.apply(plan_for(aws), Policy())
     assert record.state == "unwatched"
     assert runs.undo(record.id).state == "undone"
@@ -70,7 +70,7 @@ def test_apply_undo_and_ledger_by_url(url: str, tmp_path: Path) -> None:
 
 def test_locks_by_url_exclude_each_other_and_end_with_their_holder(url: str, tmp_path: Path) -> None:
     shared = postgres_server.database(url, "locks")
-    here, there = (State(tmp_path / name, shared) for name in ("here", "there"))
+    here, there = (StateDirectory(tmp_path / name, shared) for name in ("here", "there"))
     with here.held("setup"):
         assert there.try_lock("setup") is None
         assert there.is_held("setup")
@@ -85,15 +85,15 @@ def test_locks_by_url_exclude_each_other_and_end_with_their_holder(url: str, tmp
 def test_a_ledger_by_url_is_verified_against_its_copies_and_undone_from_without(
     url: str, tmp_path: Path
 ) -> None:
-    state = State(tmp_path / "home", postgres_server.database(url, "verified"))
+    state = StateDirectory(tmp_path / "home", postgres_server.database(url, "verified"))
     plan = plan_for(small_company(VirtualClock()))
     run = f"r-{plan.digest[:8]}"
-    opened = Opened(encode(plan).decode(), plan.digest, CALLER, as_policy(Policy()), Options(), ())
-    state.ledger.append(run, kind_of(opened), write(opened), at=NOW, first=True)
+    opened = RunOpened(encode(plan).decode(), plan.digest, CALLER, policy_of(Policy()), RunOptions(), ())
+    state.ledger.append(run, kind_of(opened), event_body(opened), at=NOW, must_be_first=True)
     elsewhere = state.copies.path("r-00000000")
     elsewhere.write_bytes(state.copies.path(run).read_bytes())  # of a run of another database
-    assert verify_all(state.ledger).whole
-    assert list(faults_against(state.ledger, state.copies)) == []
+    assert verify_all(state.ledger).intact
+    assert list(differences(state.ledger, state.copies)) == []
     with scratch_state(tmp_path / "nothing", state.url) as (scratch, sources):
         assert sources == ("the ledger, which can still be read",)
         assert scratch.ledger.entries(run) == state.ledger.entries(run)
@@ -110,16 +110,16 @@ def test_a_ledger_by_url_is_verified_against_its_copies_and_undone_from_without(
     state.close()
 
 
-def test_killed_at_each_kind_of_point(url: str, lanes: list[Lane], tmp_path: Path) -> None:
+def test_killed_at_each_kind_of_point(url: str, lanes: list[SandboxLane], tmp_path: Path) -> None:
     prepare(tmp_path / "template", postgres_server.database(url, "template"))
-    alone = Stage(lanes[0], tmp_path / "alone", postgres_server.database(url, "alone", "template"))
+    alone = RunLab(lanes[0], tmp_path / "alone", postgres_server.database(url, "alone", "template"))
     assert alone.run() == 0
     assert set(alone.end.steps.values()) == {"unwatched"}
 
     def kill(first: int) -> None:
         for number in range(first, len(KINDS), len(lanes)):
             name = f"kind{number}"
-            stage = Stage(lanes[first], tmp_path / name, postgres_server.database(url, name, "template"))
+            stage = RunLab(lanes[first], tmp_path / name, postgres_server.database(url, name, "template"))
             assert stage.run(kind=KINDS[number]) == -signal.SIGKILL, KINDS[number]
             assert stage.run() == 0
             assert stage.end == alone.end, KINDS[number]
@@ -129,15 +129,15 @@ def test_killed_at_each_kind_of_point(url: str, lanes: list[Lane], tmp_path: Pat
 
 
 def test_of_three_workers_one_is_killed(
-    url: str, lanes: list[Lane], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, lanes: list[SandboxLane], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sparekey.runs.worker_leases.TTL", TTL)
     lane = lanes[0]
-    stage = Stage(lane, tmp_path / "three", postgres_server.database(url, "three"))
+    stage = RunLab(lane, tmp_path / "three", postgres_server.database(url, "three"))
     Ledger.open(stage.url).close()
-    state = State(tmp_path / "three" / "home", stage.url)
+    state = StateDirectory(tmp_path / "three" / "home", stage.url)
     own, caller = lane.here.gateway.own_account(), lane.here.gateway.caller()
-    runs = Runs(state, SystemClock(), lambda _account: own, caller)
+    runs = RunService(state, SystemClock(), lambda _account: own, caller)
     # Whoever makes the first write dies right after it.
     killed = tmp_path / "killed"
     job = stage.job(work=True, kind="after set Inactive", once=str(killed))

@@ -11,39 +11,39 @@ from dbos import error as dbos_error
 
 from sparekey.ledger.store import StateError
 from sparekey.runs import queue as engine_module
-from sparekey.runs.queue import QUEUE, Engine
-from sparekey.runs.storage import State
-from sparekey.runs.worker import RunWork
-from sparekey.runs.worker_leases import Leases
+from sparekey.runs.queue import QUEUE, Queue
+from sparekey.runs.storage import StateDirectory
+from sparekey.runs.worker import RunExecutor
+from sparekey.runs.worker_leases import WorkerLeases
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    with closing(State(tmp_path / "home")) as state:
+def state(tmp_path: Path) -> Iterator[StateDirectory]:
+    with closing(StateDirectory(tmp_path / "home")) as state:
         yield state
 
 
 @pytest.fixture
-def engine(state: State) -> Iterator[Engine]:
-    engine = Engine(state, Leases(state.ledger, state), RunWork(None))  # type: ignore[arg-type]  # no work
+def engine(state: StateDirectory) -> Iterator[Queue]:
+    engine = Queue(state, WorkerLeases(state.ledger, state), RunExecutor(None))  # type: ignore[arg-type]  # no work
     yield engine
     engine.stop()
     engine.stop()  # twice does no harm
 
 
-def change(state: State, statement: str, **values: object) -> Any:
+def change(state: StateDirectory, statement: str, **values: object) -> Any:
     with state.ledger.engine.begin() as connection:
         return connection.execute(sa.text(statement), values)
 
 
-def count(state: State) -> int:
+def count(state: StateDirectory) -> int:
     return int(change(state, "SELECT count(*) FROM workflow_status").scalar())
 
 
 def test_whoever_was_replaced_while_frozen_leaves_the_queue_and_may_come_back(
-    state: State, engine: Engine
+    state: StateDirectory, engine: Queue
 ) -> None:
-    other = Leases(state.ledger, state)
+    other = WorkerLeases(state.ledger, state)
     other.start()
     assert engine.listen()
     change(state, "UPDATE sparekey_leases SET holder = :id, epoch = epoch + 1", id=other.id)
@@ -59,7 +59,7 @@ def test_whoever_was_replaced_while_frozen_leaves_the_queue_and_may_come_back(
 
 
 def test_where_more_has_ended_than_is_removed_at_once_the_next_look_goes_on(
-    state: State, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    state: StateDirectory, engine: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_module, "_BATCH", 2)
     monkeypatch.setattr(engine_module, "_SWEEP", 60.0)
@@ -72,21 +72,21 @@ def test_where_more_has_ended_than_is_removed_at_once_the_next_look_goes_on(
         engine.listen()
         left.append(count(state))
     assert left == [2, 0, 0]
-    monkeypatch.setattr(engine, "sweep", lambda: pytest.fail("nothing was left: it was not yet time"))
+    monkeypatch.setattr(engine, "recover", lambda: pytest.fail("nothing was left: it was not yet time"))
     engine.listen()
 
 
-def test_an_error_of_the_engines_tables_names_the_state(state: State, engine: Engine) -> None:
+def test_an_error_of_the_engines_tables_names_the_state(state: StateDirectory, engine: Queue) -> None:
     engine.prepare()
     change(state, "DROP TABLE workflow_status")
-    for call in (lambda: engine.active("r-none"), engine.sweep, lambda: engine.enqueue("r-none", "1")):
+    for call in (lambda: engine.active("r-none"), engine.recover, lambda: engine.enqueue("r-none", "1")):
         with pytest.raises(StateError, match=r"the state file .*sparekey\.db cannot be used: no such table"):
             call()
 
 
 @pytest.mark.parametrize("error", [dbos_error.DBOSException("secret"), sa.exc.TimeoutError("secret")])
 def test_any_other_error_of_the_engine_is_named_without_its_text(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception
+    engine: Queue, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fails(*_: object, **__: object) -> None:
         raise error

@@ -19,35 +19,35 @@ from dbos._serialization import DefaultSerializer
 
 from sparekey.aws.errors import DeniedError
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.ledger.events import Deleted, Failed, Intent, Options, Said, Stopped
-from sparekey.ledger.store import Entry, StateError, StateFullError, WorkerSeen
+from sparekey.ledger.events import KeyDeleted, RunEvent, RunOptions, RunStopped, StepFailed, WriteIntended
+from sparekey.ledger.store import LedgerEntry, StateError, StateFullError, WorkerRecord
 from sparekey.model import NEVER_USED, AccessKey, RunRecord
 from sparekey.plan import Plan
 from sparekey.policy import Policy
-from sparekey.probes import Reading
+from sparekey.probes import ProbeResult
 from sparekey.runs import queue as engine_module
 from sparekey.runs import rollout, supervisor
-from sparekey.runs.context import Patience, Prober
+from sparekey.runs.context import ProbeRunner, RetryPolicy
 from sparekey.runs.reverse_script import reverse_commands
-from sparekey.runs.service import Runs
-from sparekey.runs.steps import carry_user
-from sparekey.runs.storage import State
-from sparekey.runs.worker import load_run
-from sparekey.runs.worker_leases import Leases
+from sparekey.runs.service import RunService
+from sparekey.runs.steps import execute_user
+from sparekey.runs.storage import StateDirectory
+from sparekey.runs.worker import load_header
+from sparekey.runs.worker_leases import WorkerLeases
 from support.fake_aws import ACCOUNT, CALLER, NOW, FakeAws, FakeGateway, RunningClock, plan_for, small_company
-from support.virtual_engine import FakeProbes, stepped
+from support.virtual_engine import FakeProbes, one_call_at_a_time
 
 
 class ParserError(Exception):
     """As botocore's ResponseParserError: an error that is nobody's of ours."""
 
 
-QUICK = Patience(pause=0.02, give_up=2.0, backoff=(0.02, 0.02, 0.02))
+QUICK = RetryPolicy(pause=0.02, give_up_after=2.0, backoff=(0.02, 0.02, 0.02))
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    state = State(tmp_path / "home")
+def state(tmp_path: Path) -> Iterator[StateDirectory]:
+    state = StateDirectory(tmp_path / "home")
     yield state
     state.close()
 
@@ -55,24 +55,24 @@ def state(tmp_path: Path) -> Iterator[State]:
 class World:
     """One fake AWS, its plan, and as many processes' views on one state as a test needs."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: StateDirectory) -> None:
         self.state = state
         self.aws: FakeAws = small_company(RunningClock())
         self.plan: Plan = plan_for(self.aws)
 
-    def runs(self, probes: Prober | None = None) -> Runs:
-        return Runs(
-            self.state, self.aws.clock, self.aws.gateway, CALLER, probes=probes, patience=QUICK
+    def runs(self, probes: ProbeRunner | None = None) -> RunService:
+        return RunService(
+            self.state, self.aws.clock, self.aws.gateway, CALLER, probes=probes, retry_policy=QUICK
         )  # fmt: skip
 
 
 @pytest.fixture
-def world(state: State) -> World:
+def world(state: StateDirectory) -> World:
     return World(state)
 
 
 def test_apply_then_undo_one_key_then_all(world: World) -> None:
-    runs, told = world.runs(), list[Entry]()
+    runs, told = world.runs(), list[LedgerEntry]()
     record = runs.apply(world.plan, Policy(), on_event=told.append, reverse=reverse_commands(world.plan))
     assert record.state == "unwatched"
     assert [entry.seq for entry in told] == list(range(1, record.entries + 1))
@@ -137,7 +137,7 @@ def test_the_state_is_private(world: World) -> None:
 
 
 def test_interrupted_between_steps_it_says_what_was_done_and_goes_on(world: World) -> None:
-    def interrupt(entry: Entry) -> None:
+    def interrupt(entry: LedgerEntry) -> None:
         if entry.kind == "confirmed":
             raise KeyboardInterrupt
 
@@ -156,7 +156,7 @@ def test_interrupted_between_steps_it_says_what_was_done_and_goes_on(world: Worl
 
 
 def test_stop_and_resume(world: World) -> None:
-    def stop(entry: Entry) -> None:
+    def stop(entry: LedgerEntry) -> None:
         if entry.kind == "opened":
             world.runs().stop(entry.run)
 
@@ -171,29 +171,35 @@ def test_stop_and_resume(world: World) -> None:
 def test_an_undo_reaches_what_is_intended_while_it_begins_and_is_for_good(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    halted = Options(windows=("Mon 00:00-00:01",)) if NOW.weekday() else Options(windows=("Tue 00:00-00:01",))
+    halted = (
+        RunOptions(windows=("Mon 00:00-00:01",))
+        if NOW.weekday()
+        else RunOptions(windows=("Tue 00:00-00:01",))
+    )
     record = world.runs().apply(world.plan, Policy(), options=halted)
     assert world.aws.writes == []
     append = world.state.ledger.append
 
-    def late(run: str, kind: str, *args: Any, **more: Any) -> Entry:
+    def late(run: str, kind: str, *args: Any, **more: Any) -> LedgerEntry:
         if kind == "undoing":
-            hands = world.runs()._hands
-            carry = stepped(
-                carry_user(hands, msgspec.structs.replace(load_run(hands, run), options=Options()), *user)
+            hands = world.runs()._context
+            carry = one_call_at_a_time(
+                execute_user(
+                    hands, msgspec.structs.replace(load_header(hands, run), options=RunOptions()), *user
+                )
             )
             while world.aws.writes == []:
                 next(carry)
         return append(run, kind, *args, **more)
 
-    user = next(iter(load_run(world.runs()._hands, record.id).users().items()))
+    user = next(iter(load_header(world.runs()._context, record.id).users().items()))
     monkeypatch.setattr(world.state.ledger, "append", late)
     world.runs().undo(record.id)
     assert world.aws.status("api", "AKIAAPIOLD") == "Active"
     assert [write[2] for write in world.aws.writes] == ["Inactive", "Active"]
-    world.runs()._hands.note(record.id, Stopped("somebody", "later"))
+    world.runs()._context.record(record.id, RunStopped("somebody", "later"))
     with pytest.raises(RefusedError, match=r"undone"):
-        world.runs()._say_resumed(record.id)
+        world.runs()._record_resumed(record.id)
 
 
 def test_one_users_failure_stops_no_other_and_is_tried_again(world: World) -> None:
@@ -226,7 +232,7 @@ def test_a_full_disk_is_refused_before_the_first_write(world: World, monkeypatch
 
 def test_probes_need_somebody_who_asks_them(world: World) -> None:
     probes = FakeProbes({"web": ("api",)})
-    options = Options(watch=1.0)
+    options = RunOptions(watch=1.0)
     with pytest.raises(RefusedError, match="no worker is alive"):
         world.runs(probes).apply(world.plan, Policy(), options=options)
     assert world.runs(probes).list() == ()
@@ -244,19 +250,19 @@ def test_a_worker_watches_and_rolls_back_after_the_command_has_ended(world: Worl
     ended = threading.Event()
     runs = world.runs(probes)
     worker = threading.Thread(
-        target=runs.work, args=(ended.is_set,), kwargs={"every": 0.05, "credentials_until": NOW}
+        target=runs.run_worker, args=(ended.is_set,), kwargs={"every": 0.05, "credentials_until": NOW}
     )  # fmt: skip
     worker.start()
     try:
         _until(lambda: bool(runs.live_workers()))
-        assert "end before the watch does" in runs.warnings(world.plan, Policy(), Options(watch=5.0))[-1]
-        record = runs.apply(world.plan, Policy(), options=Options(watch=60.0), detach=True)
+        assert "end before the watch does" in runs.warnings(world.plan, Policy(), RunOptions(watch=5.0))[-1]
+        record = runs.apply(world.plan, Policy(), options=RunOptions(watch=60.0), detach=True)
         _until(lambda: runs.show(record.id).state == "watching")
         broken = time.monotonic()
-        probes.says = lambda _name: Reading(green=False, output="HTTP 500")
+        probes.result_of = lambda _name: ProbeResult(healthy=False, output="HTTP 500")
         _until(lambda: world.aws.status("api", "AKIAAPIOLD") == "Active")
         assert time.monotonic() - broken < 5.2
-        seen: list[Entry] = []
+        seen: list[LedgerEntry] = []
         final = runs.follow(record.id, seen.append, lambda found: found.state == "rolled_back")
         assert final.steps[0].state == "rolled_back"
         assert "HTTP 500" in final.steps[0].why
@@ -271,7 +277,7 @@ def test_a_worker_watches_and_rolls_back_after_the_command_has_ended(world: Worl
 def test_a_fault_of_our_own_does_not_end_the_watch(
     world: World, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    monkeypatch.setattr(supervisor, "_AGAIN", timedelta(seconds=0.2))
+    monkeypatch.setattr(supervisor, "_RETRY_AFTER", timedelta(seconds=0.2))
     monkeypatch.setattr(rollout, "_SOON", timedelta(seconds=0.2))
     probes = FakeProbes({"web": ("api",)})
     probes.every = timedelta(seconds=0.2)
@@ -283,17 +289,17 @@ def test_a_fault_of_our_own_does_not_end_the_watch(
             faults.append("carry")
             raise fault
 
-    def ask(_name: str) -> Reading:
+    def ask(_name: str) -> ProbeResult:
         if faults and "ask" not in faults:
             faults.append("ask")
             raise ZeroDivisionError
-        return Reading(green="ask" not in faults, output="")
+        return ProbeResult(healthy="ask" not in faults, output="")
 
-    world.aws.before, probes.says = carry, ask
+    world.aws.before, probes.result_of = carry, ask
     runs = world.runs(probes)
-    record = runs.apply(world.plan, Policy(), options=Options(watch=60.0), detach=True, wait=True)
+    record = runs.apply(world.plan, Policy(), options=RunOptions(watch=60.0), detach=True, wait=True)
     limit = time.monotonic() + 20
-    runs.work(
+    runs.run_worker(
         lambda: runs.show(record.id).steps[0].state == "rolled_back" or time.monotonic() > limit, every=0.05
     )
     assert runs.show(record.id).steps[0].state == "rolled_back"
@@ -310,11 +316,11 @@ def test_a_run_begun_by_one_version_is_finished_by_the_next(
     probes.every = NOW.resolution * 200_000  # 0.2 s
 
     def work(until: Callable[[], bool]) -> None:
-        world.runs(probes).work(until, every=0.05)
+        world.runs(probes).run_worker(until, every=0.05)
 
     watching = world.runs(probes)
     record = watching.apply(
-        world.plan, Policy(), options=Options(watch=4.0, windows=()), detach=True, wait=True
+        world.plan, Policy(), options=RunOptions(watch=4.0, windows=()), detach=True, wait=True
     )
     work(lambda: watching.show(record.id).state == "watching")
     # The next version: other code, other workflows beside ours, another number. It knows the same revision.
@@ -330,9 +336,9 @@ def test_a_run_begun_by_one_version_is_finished_by_the_next(
     assert {step.key: step.state for step in final.steps}["AKIAAPIOLD"] == "settled"
 
 
-def held_queue(world: World) -> Leases:
+def held_queue(world: World) -> WorkerLeases:
     """Another process that has the queue."""
-    other = Leases(world.state.ledger, world.state)
+    other = WorkerLeases(world.state.ledger, world.state)
     other.start()
     assert other.acquire("queue") is not None
     return other
@@ -374,20 +380,20 @@ def test_a_worker_that_cannot_enter_an_account_says_so_once(world: World) -> Non
         raise RefusedError(f"account {account} cannot be reached")
 
     world.runs().apply(world.plan, Policy(), detach=True)
-    runs = Runs(world.state, world.aws.clock, closed, CALLER, patience=QUICK)
+    runs = RunService(world.state, world.aws.clock, closed, CALLER, retry_policy=QUICK)
     told: list[tuple[str, str]] = []
     limit, looks = time.monotonic() + 20, iter(range(5))
 
     def over() -> bool:
         return (bool(told) and next(looks, None) is None) or time.monotonic() > limit
 
-    runs.work(over, every=0.05, on_failure=lambda run, why: told.append((run, why)))
+    runs.run_worker(over, every=0.05, on_failure=lambda run, why: told.append((run, why)))
     why = f"account {ACCOUNT} cannot be reached"
     assert told == [(world.runs().run_id(world.plan), why)]
     assert world.aws.writes == []
     record = world.runs().show(told[0][0])
     assert [note for note in record.notes if "could not" in note] == [
-        f"worker {runs._hands.worker} could not carry account {ACCOUNT}: {why}"
+        f"worker {runs._context.worker} could not carry account {ACCOUNT}: {why}"
     ]
     assert {step.state for step in record.steps} == {"planned"}
     # From where the account can be reached, the run goes on.
@@ -395,7 +401,7 @@ def test_a_worker_that_cannot_enter_an_account_says_so_once(world: World) -> Non
 
 
 def test_interrupted_in_the_watch_it_goes_on_watching(world: World) -> None:
-    def interrupt(entry: Entry) -> None:
+    def interrupt(entry: LedgerEntry) -> None:
         if entry.kind == "watching":
             raise KeyboardInterrupt
 
@@ -404,14 +410,14 @@ def test_interrupted_in_the_watch_it_goes_on_watching(world: World) -> None:
     probes = FakeProbes({"web": ("api",)})
     with pytest.raises(KeyboardInterrupt):
         world.runs(probes).apply(
-            world.plan, Policy(), options=Options(watch=60.0), wait=True, on_event=interrupt
+            world.plan, Policy(), options=RunOptions(watch=60.0), wait=True, on_event=interrupt
         )
     record = world.runs(probes).list()[0]
     assert (record.state, record.notes[1:]) == ("watching", ())
-    begun = world.runs(probes).begun(world.plan)
+    begun = world.runs(probes).is_started(world.plan)
     assert begun is not None
     again = world.runs(probes).apply(
-        world.plan, Policy(), options=Options(watch=60.0), wait=False, detach=False
+        world.plan, Policy(), options=RunOptions(watch=60.0), wait=False, detach=False
     )
     assert again.state == "watching"
 
@@ -425,22 +431,22 @@ def test_a_reverse_file_that_cannot_be_written_stops_everything(world: World) ->
 
 def test_following_from_anywhere_ends_with_the_run(world: World) -> None:
     record = world.runs().apply(world.plan, Policy())
-    seen: list[Entry] = []
+    seen: list[LedgerEntry] = []
     assert world.runs().follow(record.id, seen.append, lambda _record: False) == record
     assert len(seen) == record.entries
 
 
 def test_following_ends_with_a_stop_once_the_step_in_hand_is_finished(world: World) -> None:
     world.aws.clock = RunningClock(speed=50)  # it looks once a second
-    runs, seen = world.runs(), list[Entry]()
+    runs, seen = world.runs(), list[LedgerEntry]()
     record = runs.apply(world.plan, Policy(), detach=True)
-    begun = Intent(ACCOUNT, "api", "AKIAAPIOLD", "Inactive", "apply", 1, "w", {})
-    done = Failed(ACCOUNT, "api", "AKIAAPIOLD", "write", "AccessDenied", "denied")
-    said: Iterator[Said] = iter((begun, Stopped("x", "asked"), done))
+    begun = WriteIntended(ACCOUNT, "api", "AKIAAPIOLD", "Inactive", "apply", 1, "w", {})
+    done = StepFailed(ACCOUNT, "api", "AKIAAPIOLD", "write", "AccessDenied", "denied")
+    said: Iterator[RunEvent] = iter((begun, RunStopped("x", "asked"), done))
 
     def until(_record: RunRecord) -> bool:
         for entry in islice(said, 1):
-            runs._hands.note(record.id, entry)
+            runs._context.record(record.id, entry)
         return False
 
     assert runs.follow(record.id, seen.append, until).state == "stopped"
@@ -449,9 +455,9 @@ def test_following_ends_with_a_stop_once_the_step_in_hand_is_finished(world: Wor
 
 def test_a_worker_that_died_is_not_alive_and_is_forgotten(world: World) -> None:
     runs = world.runs()
-    world.state.ledger.sign_on(WorkerSeen("worker-dead", "there", NOW, None))
+    world.state.ledger.register(WorkerRecord("worker-dead", "there", NOW, None))
     assert runs.live_workers() == ()
-    Leases(world.state.ledger, world.state).forget_the_dead()
+    WorkerLeases(world.state.ledger, world.state).forget_the_dead()
     assert world.state.ledger.workers() == ()
 
 
@@ -460,7 +466,7 @@ def test_old_keys_of_ours_are_deleted_through_runs(world: World) -> None:
     record = runs.apply(world.plan, Policy())
     assert runs.deletable(timedelta(days=1)) == ()
     first = runs.deletable(timedelta(0))[0]
-    assert isinstance(runs.delete(first, world.aws.gateway(ACCOUNT)), Deleted)
+    assert isinstance(runs.delete(first, world.aws.gateway(ACCOUNT)), KeyDeleted)
     assert runs.show(record.id).steps[0].state == "deleted"
     key = AccessKey("AKIAROOT", "Active", NOW - timedelta(days=400), NEVER_USED)
     with pytest.raises(AttributeError):
@@ -471,17 +477,17 @@ def test_old_keys_of_ours_are_deleted_through_runs(world: World) -> None:
 def test_a_worker_waits_for_the_queues_on_sqlite(world: World) -> None:
     other = held_queue(world)
     times = iter(range(5))
-    world.runs().work(lambda: next(times, None) is None, every=0.01)
+    world.runs().run_worker(lambda: next(times, None) is None, every=0.01)
     other.stop()
 
 
 def test_work_of_the_dead_and_of_other_versions_is_cancelled_and_what_has_ended_is_removed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leases = Leases(world.state.ledger, world.state)
+    leases = WorkerLeases(world.state.ledger, world.state)
     engine = world.runs()._engine(leases)
     engine.prepare()
-    other = Leases(world.state.ledger, world.state)
+    other = WorkerLeases(world.state.ledger, world.state)
     other.start()
     for account in ("alive", "dead", "old", "ended"):
         engine.enqueue("r-none", account)
@@ -495,13 +501,13 @@ def test_work_of_the_dead_and_of_other_versions_is_cancelled_and_what_has_ended_
         ):
             connection.execute(sa.text(table.format(values, account)))
     assert engine.active("r-none") == {"alive", "dead"}
-    engine.sweep()
+    engine.recover()
     assert engine.active("r-none") == {"alive"}
     other.stop()
-    engine.sweep()
+    engine.recover()
     assert engine.active("r-none") == set()
     monkeypatch.setattr(engine_module, "_KEPT", timedelta(seconds=-60))
-    engine.sweep()
+    engine.recover()
     with world.state.ledger.engine.begin() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM workflow_status")).scalar() == 0
     engine.stop()
@@ -553,11 +559,11 @@ def test_two_plans_with_the_same_beginning_have_runs_of_their_own(world: World) 
     assert runs.run_id(twin) == f"r-{twin.digest[:32]}" != first.id
     with pytest.raises(BadInputError, match="is not the id of a run"):
         runs.show("r-zz")
-    assert runs.warnings(world.plan, Policy(), Options(watch=8 * 86400.0)) == (
+    assert runs.warnings(world.plan, Policy(), RunOptions(watch=8 * 86400.0)) == (
         "nothing will notice a breakage for 3 of 3 users: no probe",
     )
     everybody = world.runs(FakeProbes({"all": ("api", "batch", "idle")}))
-    assert everybody.warnings(world.plan, Policy(), Options(watch=8 * 86400.0)) == ()
+    assert everybody.warnings(world.plan, Policy(), RunOptions(watch=8 * 86400.0)) == ()
 
 
 def _until(what: object) -> None:
@@ -579,7 +585,7 @@ def test_ids_are_unique_and_may_be_cut_short(world: World) -> None:
 
 
 def test_two_engines_in_one_process_are_refused(world: World, tmp_path: Path) -> None:
-    other = State(tmp_path / "other")
+    other = StateDirectory(tmp_path / "other")
     first, second = world.runs()._engine(), World(other).runs()._engine()
     try:
         assert first.listen()
@@ -618,11 +624,11 @@ def test_reversing_by_hand_runs_nothing_that_a_forged_plan_says(world: World) ->
 
 
 def test_a_worker_that_waits_for_another_names_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparekey.runs.service._SILENT", 0.0)
-    other, notices, looks = Leases(world.state.ledger, world.state), list[str](), iter(range(300))
+    monkeypatch.setattr("sparekey.runs.service._REPORT_SILENCE_AFTER", 0.0)
+    other, notices, looks = WorkerLeases(world.state.ledger, world.state), list[str](), iter(range(300))
     other.start()
     assert other.acquire("queue") is not None
-    world.runs().work(
+    world.runs().run_worker(
         lambda: bool(notices) or next(looks, None) is None, every=0.01, on_notice=notices.append
     )
     other.stop()

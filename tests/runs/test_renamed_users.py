@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from sparekey.aws.errors import BadAnswerError, DeniedError, NotFoundError
+from sparekey.aws.errors import DeniedError, MalformedResponseError, NotFoundError
 from sparekey.cli.run_events import run_exit_code
-from sparekey.ledger.events import Deleted, Options
+from sparekey.ledger.events import KeyDeleted, RunOptions
 from sparekey.model import User
-from sparekey.probes import Reading
-from sparekey.runs.context import Turn
+from sparekey.probes import ProbeResult
+from sparekey.runs.context import UserLease
 from sparekey.runs.deletion import deletable, delete
-from sparekey.runs.scheduler import drive, finish
-from sparekey.runs.steps import carry_user, reactivate
-from sparekey.runs.user_lookup import list_user
-from sparekey.runs.worker import load_run
+from sparekey.runs.scheduler import run_all, run_inline
+from sparekey.runs.steps import execute_user, reactivate
+from sparekey.runs.user_lookup import list_current_user
+from sparekey.runs.worker import load_header
 from support.fake_aws import ACCOUNT, NOW, FakeAws, key, plan_for, small_company, used
-from support.virtual_engine import FakeProbes, VirtualEngine, stepped
+from support.virtual_engine import FakeProbes, VirtualEngine, one_call_at_a_time
 
 OLD, NEW = "AKIAAPIOLD", "AKIAAPINEW"
 DAY = 86400.0
@@ -47,8 +47,8 @@ def applied() -> tuple[VirtualEngine, str]:
 
 
 def undo(engine: VirtualEngine, run: str) -> None:
-    opened = load_run(engine.hands, run)
-    drive([reactivate(engine.hands, opened, (ACCOUNT, "api"), OLD, "undo", "asked")], engine.clock)
+    opened = load_header(engine.context, run)
+    run_all([reactivate(engine.context, opened, (ACCOUNT, "api"), OLD, "undo", "asked")], engine.clock)
 
 
 def of(aws: FakeAws, name: str) -> tuple[str, str]:
@@ -94,9 +94,9 @@ def test_a_rename_at_any_point_of_an_apply_or_an_undo_loses_no_key(
 ) -> None:
     engine = VirtualEngine(company())
     run = engine.open(plan_for(engine.aws))
-    opened = load_run(engine.hands, run)
+    opened = load_header(engine.context, run)
     ((user, of_user),) = opened.users().items()
-    work = stepped(carry_user(engine.hands, opened, user, of_user))
+    work = one_call_at_a_time(execute_user(engine.context, opened, user, of_user))
     for _ in range(steps):
         next(work, None)
     engine.aws.rename(*pairs)
@@ -106,7 +106,7 @@ def test_a_rename_at_any_point_of_an_apply_or_an_undo_loses_no_key(
     assert (state, of(engine.aws, OLD)[1]) in (("held", "Active"), ("unwatched", "Inactive"))
     if state == "held":
         return
-    work = stepped(reactivate(engine.hands, opened, user, OLD, "undo", "asked"))
+    work = one_call_at_a_time(reactivate(engine.context, opened, user, OLD, "undo", "asked"))
     for _ in range(steps):
         next(work, None)
     back = {new: old for old, new in pairs}
@@ -121,13 +121,13 @@ def test_a_rename_at_any_point_of_an_apply_or_an_undo_loses_no_key(
 def test_a_rollback_and_a_look_follow_the_user(pairs: tuple[tuple[str, str], ...]) -> None:
     probes = FakeProbes({"app": ("api",)})
     engine = VirtualEngine(company(), probes)
-    run = engine.open(plan_for(engine.aws), Options(watch=3 * DAY))
+    run = engine.open(plan_for(engine.aws), RunOptions(watch=3 * DAY))
     engine.run(until=NOW + timedelta(days=1))
     engine.aws.rename(*pairs)
     engine.run(until=NOW + timedelta(days=1, hours=8))
     assert "unseen" not in engine.kinds(run)
     assert "foreign" not in engine.kinds(run)
-    probes.says = lambda _name: Reading(green=False, output="HTTP 500")
+    probes.result_of = lambda _name: ProbeResult(healthy=False, output="HTTP 500")
     engine.run(until=NOW + timedelta(days=2))
     assert engine.states(run) == {OLD: "rolled_back"}
     assert of(engine.aws, OLD) == (dict(pairs)["api"], "Active")
@@ -135,7 +135,7 @@ def test_a_rollback_and_a_look_follow_the_user(pairs: tuple[tuple[str, str], ...
 
 def test_a_look_sees_that_a_renamed_user_has_no_active_key_although_another_has_its_name() -> None:
     engine = VirtualEngine(company(), FakeProbes({"app": ("api",)}))
-    run = engine.open(plan_for(engine.aws), Options(watch=3 * DAY))
+    run = engine.open(plan_for(engine.aws), RunOptions(watch=3 * DAY))
     engine.run(until=NOW + timedelta(days=1))
     engine.aws.rename(("api", "api2"), ("web", "api"))
     engine.aws.set("api2", NEW, "Inactive")
@@ -150,8 +150,8 @@ def test_a_renamed_users_key_is_deleted_under_its_new_name(pairs: tuple[tuple[st
     engine.clock.sleep(100 * DAY)
     (found,) = deletable(engine.ledger, (run,), engine.clock.now(), timedelta(days=90))
     engine.aws.rename(*pairs)
-    said = delete(engine.hands, found, engine.aws.gateway(ACCOUNT))
-    assert isinstance(said, Deleted)
+    said = delete(engine.context, found, engine.aws.gateway(ACCOUNT))
+    assert isinstance(said, KeyDeleted)
     assert said.request_id
     left = {known.id for keys in engine.aws.users.values() for known in keys}
     assert left == {NEW, "AKIAWEB"}
@@ -169,9 +169,9 @@ def test_a_deletion_that_finds_nobody_under_the_name_is_no_deletion() -> None:
 
     engine.aws.before = rename
     with pytest.raises(NotFoundError):
-        delete(engine.hands, found, engine.aws.gateway(ACCOUNT))
+        delete(engine.context, found, engine.aws.gateway(ACCOUNT))
     assert "deleted" not in engine.kinds(run)
-    assert isinstance(delete(engine.hands, found, engine.aws.gateway(ACCOUNT)), Deleted)
+    assert isinstance(delete(engine.context, found, engine.aws.gateway(ACCOUNT)), KeyDeleted)
 
 
 def denied(call: str) -> None:
@@ -235,14 +235,14 @@ def test_a_key_is_gone_where_aws_answers_for_others_and_not_for_it(change: Calla
     assert run_exit_code(engine.record(run)) == 0
 
 
-def answering(turn: Turn, gateway: Any) -> None:
+def answering(turn: UserLease, gateway: Any) -> None:
     """Let these answers be the account's."""
-    turn.hands = dataclasses.replace(turn.hands, gateway_for=lambda _account: gateway)
+    turn.context = dataclasses.replace(turn.context, gateway_for=lambda _account: gateway)
 
 
 def test_an_aws_that_contradicts_itself_is_not_believed() -> None:
     engine, run = applied()
-    turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
+    turn = UserLease(engine.context, load_header(engine.context, run), (ACCOUNT, "api"))
 
     class Contradicting:
         def __init__(self) -> None:
@@ -256,8 +256,8 @@ def test_an_aws_that_contradicts_itself_is_not_believed() -> None:
 
     answering(turn, Contradicting())
     before = engine.clock.now()
-    with pytest.raises(BadAnswerError, match="belongs to user api, and lists that user without it"):
-        finish(list_user(turn, OLD), engine.clock)
+    with pytest.raises(MalformedResponseError, match="belongs to user api, and lists that user without it"):
+        run_inline(list_current_user(turn, OLD), engine.clock)
     assert engine.clock.now() - before > timedelta(seconds=20)
 
 
@@ -271,13 +271,13 @@ def test_a_user_who_is_deleted_while_the_account_is_searched_is_passed_over() ->
             engine.aws.users.pop((ACCOUNT, "ghost"), None)
             raise DeniedError("access denied: iam:GetAccessKeyLastUsed", code="AccessDenied")
 
-    turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
+    turn = UserLease(engine.context, load_header(engine.context, run), (ACCOUNT, "api"))
     gateway = engine.aws.gateway(ACCOUNT)
     ghosts = [*gateway.list_users()]
     engine.aws.before = strike
     gateway.list_users = lambda: iter(ghosts)  # type: ignore[method-assign]
     answering(turn, gateway)
-    found = finish(list_user(turn, OLD), engine.clock)
+    found = run_inline(list_current_user(turn, OLD), engine.clock)
     assert {known.id for known in found.active_keys} == {NEW}
     assert turn.name == "zulu"
 
@@ -285,19 +285,19 @@ def test_a_user_who_is_deleted_while_the_account_is_searched_is_passed_over() ->
 def test_an_answer_that_names_no_user_is_no_answer() -> None:
     engine, run = applied()
     engine.aws.rename(("api", "zulu"))
-    turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
+    turn = UserLease(engine.context, load_header(engine.context, run), (ACCOUNT, "api"))
     gateway = engine.aws.gateway(ACCOUNT)
     gateway.owner_of = lambda _key: ""  # type: ignore[method-assign, assignment]
     answering(turn, gateway)
-    with pytest.raises(BadAnswerError, match="names no user"):
-        finish(list_user(turn, OLD), engine.clock)
+    with pytest.raises(MalformedResponseError, match="names no user"):
+        run_inline(list_current_user(turn, OLD), engine.clock)
 
 
 def test_where_users_may_not_be_listed_either_the_search_fails() -> None:
     engine, run = applied()
     engine.aws.rename(("api", "zulu"))
     engine.aws.before = denied
-    turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
+    turn = UserLease(engine.context, load_header(engine.context, run), (ACCOUNT, "api"))
     gateway = engine.aws.gateway(ACCOUNT)
 
     def refuse() -> Iterator[User]:
@@ -306,7 +306,7 @@ def test_where_users_may_not_be_listed_either_the_search_fails() -> None:
     gateway.list_users = refuse  # type: ignore[method-assign]
     answering(turn, gateway)
     with pytest.raises(DeniedError, match="does not say whether it was deleted") as caught:
-        finish(list_user(turn, OLD), engine.clock)
+        run_inline(list_current_user(turn, OLD), engine.clock)
     assert caught.value.hint
 
 

@@ -8,15 +8,15 @@ import msgspec
 import pytest
 
 from sparekey.app import plan_refresh
-from sparekey.app.connection import App
-from sparekey.app.override import described
+from sparekey.app.connection import Connection
+from sparekey.app.override import describe_overrides
 from sparekey.aws.errors import DeniedError, NotEnteredError
 from sparekey.errors import RefusedError, SparekeyError
 from sparekey.guards import Limits
 from sparekey.model import Quarantined
 from sparekey.plan import Plan, PlannedAccount, check_usable
 from sparekey.policy import Policy
-from sparekey.selection import Asked
+from sparekey.selection import Overrides
 from support.fake_aws import (
     ACCOUNT,
     CALLER,
@@ -41,11 +41,11 @@ class Gateway(FakeGateway):
     def alias(self) -> str:
         raise DeniedError("not allowed")
 
-    def quarantined(self) -> tuple[Quarantined, ...]:
+    def quarantined_users(self) -> tuple[Quarantined, ...]:
         return self.leaked
 
     def summary(self) -> SimpleNamespace:
-        return SimpleNamespace(users=sum(account == self.account for account, _ in self.aws.users))
+        return SimpleNamespace(user_count=sum(account == self.account for account, _ in self.aws.users))
 
 
 class FakeApp:
@@ -74,7 +74,7 @@ def company() -> tuple[FakeAws, Plan]:
 
 
 def count(app: FakeApp, plan: Plan, limits: Limits) -> dict[str, int]:
-    return plan_refresh.active_keys(cast("App", app), plan, limits)
+    return plan_refresh.active_keys(cast("Connection", app), plan, limits)
 
 
 def test_counting_begins_where_keys_go_and_ends_once_it_is_enough() -> None:
@@ -100,7 +100,7 @@ def test_users_of_an_account_that_cannot_be_entered_are_unread(monkeypatch: pyte
         raise NotEnteredError("the role does not trust us", code="AccessDenied")
 
     monkeypatch.setattr(Gateway, "list_keys", refuse)
-    again = plan_refresh.decide_again(cast("App", FakeApp(aws)), plan, CALLER, {}, "", None)
+    again = plan_refresh.replan(cast("Connection", FakeApp(aws)), plan, CALLER, {}, "", None)
     assert again.deactivations == ()
     assert {step.reason for step in again.held} == {"unread"}
     assert len(again.unread) == 3
@@ -109,7 +109,7 @@ def test_users_of_an_account_that_cannot_be_entered_are_unread(monkeypatch: pyte
 def test_users_whom_aws_has_quarantined_since_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     aws, plan = company()
     monkeypatch.setattr(Gateway, "leaked", (Quarantined("api", "", "AWSCompromisedKeyQuarantineV3"),))
-    again = plan_refresh.decide_again(cast("App", FakeApp(aws)), plan, CALLER, {}, "", None)
+    again = plan_refresh.replan(cast("Connection", FakeApp(aws)), plan, CALLER, {}, "", None)
     assert {(step.user, step.reason) for step in again.held} == {("api", "quarantined")}
     assert len(again.deactivations) == 3
 
@@ -121,9 +121,9 @@ def test_a_forced_key_of_a_quarantined_user_is_brought_back_by_nobody(
     step = next(step for step in plan.deactivations if step.user == "api")
     forced = msgspec.structs.replace(step, reason="forced")
     steps = tuple(forced if one is step else one for one in plan.steps)
-    plan = msgspec.structs.replace(plan, steps=steps, asked=Asked(force={step.key: "leaked"}))
+    plan = msgspec.structs.replace(plan, steps=steps, overrides=Overrides(force={step.key: "leaked"}))
     monkeypatch.setattr(Gateway, "leaked", (Quarantined("api", "", "AWSCompromisedKeyQuarantineV3"),))
-    decided = plan_refresh.decide_again(cast("App", FakeApp(aws)), plan, CALLER, {}, "", None)
+    decided = plan_refresh.replan(cast("Connection", FakeApp(aws)), plan, CALLER, {}, "", None)
     again = next(step for step in decided.deactivations if step.user == "api")
     assert "quarantined" in again.never_reactivate
 
@@ -136,8 +136,8 @@ def test_where_nobody_says_who_is_quarantined_all_are_held_and_unread(
     def deny(_self: Any) -> None:
         raise DeniedError("not allowed")
 
-    monkeypatch.setattr(Gateway, "quarantined", deny)
-    again = plan_refresh.decide_again(cast("App", FakeApp(aws)), plan, CALLER, {}, "", None)
+    monkeypatch.setattr(Gateway, "quarantined_users", deny)
+    again = plan_refresh.replan(cast("Connection", FakeApp(aws)), plan, CALLER, {}, "", None)
     assert {step.reason for step in again.steps} == {"quarantine-unread"}
     assert [entry.what for entry in again.unread] == [
         f"whom AWS has quarantined for a leaked key in account {ACCOUNT}"
@@ -147,15 +147,15 @@ def test_where_nobody_says_who_is_quarantined_all_are_held_and_unread(
 def test_a_user_who_is_gone_is_held() -> None:
     aws, plan = company()
     del aws.users[ACCOUNT, "api"]
-    again = plan_refresh.decide_again(cast("App", FakeApp(aws)), plan, CALLER, {}, "", None)
+    again = plan_refresh.replan(cast("Connection", FakeApp(aws)), plan, CALLER, {}, "", None)
     assert [step.user for step in again.held] == ["api"]
     assert len(again.deactivations) == 3
 
 
 def test_overrides_of_which_the_plan_has_no_step_are_named() -> None:
     _, plan = company()
-    plan = msgspec.structs.replace(plan, asked=Asked(("AKIAX",), {"AKIAY": "x"}))
-    assert described(plan, Policy(), NOW) == (
+    plan = msgspec.structs.replace(plan, overrides=Overrides(("AKIAX",), {"AKIAY": "x"}))
+    assert describe_overrides(plan, Policy(), NOW) == (
         "--force AKIAY: the plan has no step for it",
         "--keep AKIAX: no user of the plan keeps it",
     )

@@ -2,12 +2,12 @@
 
 import pytest
 
-from support.watch_simulation import Watching
+from support.watch_simulation import WatchSimulation
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_key_stays_off_beside_an_unhealthy_probe(seed: int) -> None:
-    world = Watching(seed)
+    world = WatchSimulation(seed)
     worst = world.play(seconds=400, faults=14)
     assert worst > 0  # an application broke, and came back
     assert world.ledger.verify(world.run).broken == ()

@@ -8,29 +8,29 @@ from pathlib import Path
 import pytest
 
 from sparekey.errors import BadInputError
-from sparekey.ledger.events import Opened, Options, kind_of, write
+from sparekey.ledger.events import RunOpened, RunOptions, event_body, kind_of
 from sparekey.ledger.store import StateAwayError, StateError
 from sparekey.plan import encode
 from sparekey.policy import Policy
 from sparekey.runs import salvage
-from sparekey.runs.projection import as_policy
+from sparekey.runs.projection import policy_of
 from sparekey.runs.salvage import scratch_state, unknown_run
-from sparekey.runs.storage import State
+from sparekey.runs.storage import StateDirectory
 from support.fake_aws import CALLER, NOW, VirtualClock, plan_for, small_company
 
 LEDGER = "the ledger, which can still be read"
 PLAN = plan_for(small_company(VirtualClock()))
 FIRST, SECOND = "r-00000001", "r-00000002"
-_OPENED = Opened(encode(PLAN).decode(), PLAN.digest, CALLER, as_policy(Policy()), Options(), ())
+_OPENED = RunOpened(encode(PLAN).decode(), PLAN.digest, CALLER, policy_of(Policy()), RunOptions(), ())
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A state with two runs of two entries; without copies, so that only the database can tell of them."""
     home = tmp_path / "home"
-    with closing(State(home)) as state:
+    with closing(StateDirectory(home)) as state:
         for run in (FIRST, SECOND):
-            state.ledger.append(run, kind_of(_OPENED), write(_OPENED), at=NOW, first=True)
+            state.ledger.append(run, kind_of(_OPENED), event_body(_OPENED), at=NOW, must_be_first=True)
             state.ledger.append(run, "written", {"account": "1", "user": "api"}, at=NOW)
     for copy in (home / "reverse").iterdir():
         copy.unlink()

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from sparekey.aws.errors import UnreachableError
-from sparekey.runs.context import Work, answer
-from sparekey.runs.scheduler import drive
+from sparekey.runs.context import StepCoroutine, perform
+from sparekey.runs.scheduler import run_all
 from support.fake_aws import NOW, RunningClock, VirtualClock
 
 
@@ -25,10 +25,10 @@ def test_calls_overlap_but_no_more_than_asked_for() -> None:
             under_way -= 1
         return 7
 
-    def work() -> Work[None]:
-        assert (yield from answer(call)) == 7
+    def work() -> StepCoroutine[None]:
+        assert (yield from perform(call)) == 7
 
-    drive((work() for _ in range(12)), RunningClock(), at_once=3)
+    run_all((work() for _ in range(12)), RunningClock(), at_once=3)
     assert most == 3
 
 
@@ -36,9 +36,9 @@ def test_calls_overlap_but_no_more_than_asked_for() -> None:
 def test_the_answer_and_the_failure_of_a_call_reach_the_work_that_asked(at_once: int) -> None:
     said: list[str] = []
 
-    def work(number: int) -> Work[None]:
+    def work(number: int) -> StepCoroutine[None]:
         try:
-            said.append((yield from answer(lambda: f"answer {10 // number}")))
+            said.append((yield from perform(lambda: f"answer {10 // number}")))
         except ZeroDivisionError:
             said.append("failed")
             raise
@@ -46,32 +46,32 @@ def test_the_answer_and_the_failure_of_a_call_reach_the_work_that_asked(at_once:
         said.append(f"rested {number}")
 
     with pytest.raises(ZeroDivisionError):
-        drive((work(number) for number in (0, 1, 2)), RunningClock(), at_once=at_once)
+        run_all((work(number) for number in (0, 1, 2)), RunningClock(), at_once=at_once)
     assert sorted(said) == ["answer 10", "answer 5", "failed", "rested 1", "rested 2"]
 
 
 def test_what_is_begun_is_finished_before_more_is_asked() -> None:
     asked: list[tuple[int, str]] = []
 
-    def work(number: int) -> Work[None]:
+    def work(number: int) -> StepCoroutine[None]:
         for what in ("read", "set"):
-            yield from answer(lambda what=what: asked.append((number, what)))  # type: ignore[misc]
+            yield from perform(lambda what=what: asked.append((number, what)))  # type: ignore[misc]
             yield 0
 
-    drive((work(number) for number in range(3)), VirtualClock())
+    run_all((work(number) for number in range(3)), VirtualClock())
     assert asked == [(number, what) for number in range(3) for what in ("read", "set")]
 
 
 def test_waits_overlap_and_a_clock_set_back_holds_up_nobody() -> None:
     clock = VirtualClock()
 
-    def work(number: int) -> Work[None]:
+    def work(number: int) -> StepCoroutine[None]:
         yield 10.0
         if number == 0:
             clock.time -= timedelta(hours=1)
         yield 10.0
 
-    drive((work(number) for number in range(100)), clock, in_flight=100)
+    run_all((work(number) for number in range(100)), clock, in_flight=100)
     assert clock.now() < NOW + timedelta(seconds=200)
 
 
@@ -83,12 +83,12 @@ def test_a_late_answer_reaches_no_call_that_was_made_since() -> None:
         late.wait(20)
         return "late"
 
-    def work() -> Work[None]:
+    def work() -> StepCoroutine[None]:
         with pytest.raises(UnreachableError, match=r"did not answer within 0\.5 s"):
-            yield from answer(first)
+            yield from perform(first)
         late.set()
         yield 0.1
-        answers.append((yield from answer(lambda: "second")))
+        answers.append((yield from perform(lambda: "second")))
 
-    drive([work()], RunningClock(), at_once=2, deadline=0.5)
+    run_all([work()], RunningClock(), at_once=2, deadline=0.5)
     assert answers == ["second"]

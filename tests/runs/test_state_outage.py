@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sparekey.app.state_outage import reporting
+from sparekey.app.state_outage import report_outages
 from sparekey.ledger.store import StateAwayError
 
 
@@ -39,7 +39,7 @@ def _odd() -> None:
 
 def test_away_and_back_are_reported_once_each() -> None:
     state = Checked()
-    with reporting(state, state.tell, every=0.01, no_answer=60):  # type: ignore[arg-type]  # all that is asked
+    with report_outages(state, state.tell, every=0.01, no_answer=60):  # type: ignore[arg-type]  # all that is asked
         for act, told in ((_away, "the database is away"), (_odd, "the state cannot be used: KeyError")):
             state.act = act
             assert state.wait() == f"{told}; runs may stand still until it can be used again"
@@ -55,7 +55,7 @@ def test_no_answer_is_reported() -> None:
         answer.wait(20)
 
     state.act = wait_for_it
-    with reporting(state, state.tell, every=0.01, no_answer=0.05):  # type: ignore[arg-type]  # see above
+    with report_outages(state, state.tell, every=0.01, no_answer=0.05):  # type: ignore[arg-type]  # see above
         assert "the state has not answered for" in state.wait()
         answer.set()
         assert "can be used again" in state.wait()
@@ -63,6 +63,6 @@ def test_no_answer_is_reported() -> None:
 
 def test_nothing_is_reported_of_a_state_that_works() -> None:
     state = Checked()
-    with reporting(state, state.tell, every=0.01, no_answer=60):  # type: ignore[arg-type]  # see above
+    with report_outages(state, state.tell, every=0.01, no_answer=60):  # type: ignore[arg-type]  # see above
         time.sleep(0.05)
     assert state.told == []

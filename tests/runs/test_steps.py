@@ -14,19 +14,27 @@ from sparekey.aws.errors import (
     UnreachableError,
 )
 from sparekey.errors import BadInputError
-from sparekey.ledger.events import Confirmed, Failed, Resumed, Undoing, Verdict, kind_of, write
+from sparekey.ledger.events import (
+    RunResumed,
+    StatusConfirmed,
+    StepFailed,
+    UndoRequested,
+    WatchEnded,
+    event_body,
+    kind_of,
+)
 from sparekey.ledger.store import FencedError, StateFullError
 from sparekey.model import Caller, LastUsed
-from sparekey.plan import make
+from sparekey.plan import make_plan
 from sparekey.policy import Policy
-from sparekey.runs.context import Hands, NoProbes, Turn, Work
-from sparekey.runs.projection import KeyFacts, RunFold, open_run
-from sparekey.runs.scheduler import drive
-from sparekey.runs.steps import carry_user, hold_back, reactivate
-from sparekey.runs.worker import load_run
-from sparekey.selection import Asked
+from sparekey.runs.context import NoProbes, RunContext, StepCoroutine, UserLease
+from sparekey.runs.projection import KeyFacts, RunProjection, open_run
+from sparekey.runs.scheduler import run_all
+from sparekey.runs.steps import execute_user, hold_key, reactivate
+from sparekey.runs.worker import load_header
+from sparekey.selection import Overrides
 from support.fake_aws import ACCOUNT, NOW, FakeAws, VirtualClock, key, plan_for, small_company, snapshot, used
-from support.virtual_engine import VirtualEngine, stepped
+from support.virtual_engine import VirtualEngine, one_call_at_a_time
 
 DENIED = DeniedError("access denied: iam:UpdateAccessKey", code="AccessDenied", request_id="no-1")
 
@@ -102,7 +110,7 @@ def test_a_forced_key_may_be_in_use() -> None:
     aws = pair()
     _last_use(aws, 0, used(0.5))
     engine = VirtualEngine(aws)
-    plan = make(snapshot(aws), Policy(), NOW, asked=Asked(force={"AKIAAPIOLD": "leaked"}))
+    plan = make_plan(snapshot(aws), Policy(), NOW, overrides=Overrides(force={"AKIAAPIOLD": "leaked"}))
     run = engine.open(plan)
     _last_use(aws, 0, used(0.01))
     engine.run()
@@ -115,9 +123,9 @@ def test_the_workers_own_keys_are_not_touched() -> None:
     engine = VirtualEngine(aws)
     run = engine.open(plan_for(aws))
     mine = Caller(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/api", frozenset({"api"}), frozenset({"AKIAAPIOLD"}))
-    hands = Hands(engine.ledger, aws.clock, aws.gateway, mine)
-    opened = load_run(hands, run)
-    drive([carry_user(hands, opened, user, steps) for user, steps in opened.users().items()], aws.clock)
+    hands = RunContext(engine.ledger, aws.clock, aws.gateway, mine)
+    opened = load_header(hands, run)
+    run_all([execute_user(hands, opened, user, steps) for user, steps in opened.users().items()], aws.clock)
     assert outcome(engine, run)[0] == "held"
     assert aws.writes == []
 
@@ -134,9 +142,9 @@ def test_who_signs_is_asked_again_just_before_the_write(reason: str) -> None:
         if reason == "caller"
         else msgspec.structs.replace(before, suspects=own, unknown=("somebody",))
     )
-    hands = Hands(engine.ledger, aws.clock, aws.gateway, before, caller_now=lambda: since)
-    opened = load_run(hands, run)
-    drive([carry_user(hands, opened, user, steps) for user, steps in opened.users().items()], aws.clock)
+    hands = RunContext(engine.ledger, aws.clock, aws.gateway, before, caller_now=lambda: since)
+    opened = load_header(hands, run)
+    run_all([execute_user(hands, opened, user, steps) for user, steps in opened.users().items()], aws.clock)
     assert outcome(engine, run)[0] == "held"
     assert [entry.body["reason"] for entry in engine.ledger.entries(run, kinds=("held",))] == [reason]
     assert aws.writes == []
@@ -150,9 +158,9 @@ def test_nothing_is_written_where_aws_does_not_say_who_signs() -> None:
     def refused() -> Caller:
         raise AwsError("AWS does not say who this is")
 
-    hands = Hands(engine.ledger, aws.clock, aws.gateway, Caller(ACCOUNT, "arn"), caller_now=refused)
-    opened = load_run(hands, run)
-    drive([carry_user(hands, opened, user, steps) for user, steps in opened.users().items()], aws.clock)
+    hands = RunContext(engine.ledger, aws.clock, aws.gateway, Caller(ACCOUNT, "arn"), caller_now=refused)
+    opened = load_header(hands, run)
+    run_all([execute_user(hands, opened, user, steps) for user, steps in opened.users().items()], aws.clock)
     assert outcome(engine, run)[0] == "failed"
     assert aws.writes == []
 
@@ -220,8 +228,8 @@ def test_an_answer_that_is_always_lost_fails_and_is_resolved_by_the_next_attempt
     assert outcome(engine, run) == ("failed", "AWS cannot be reached")
     assert engine.record(run).state == "failed"
     engine.aws.before = lambda _call: None
-    engine.hands.note(run, Resumed("somebody"))
-    engine.look_after(run, "again")
+    engine.context.record(run, RunResumed("somebody"))
+    engine.supervise(run, "again")
     engine.run()
     assert outcome(engine, run)[0] == "unwatched"
 
@@ -232,7 +240,7 @@ def test_an_undo_ends_what_was_to_be_tried_again() -> None:
 
     def strike(call: str) -> None:
         if call == "set_status":
-            engine.hands.note(run, Undoing("somebody"))
+            engine.context.record(run, UndoRequested("somebody"))
             raise THROTTLED
 
     engine.aws.before = strike
@@ -356,9 +364,9 @@ def begun(steps: int) -> tuple[VirtualEngine, str]:
     """A run that was cut off after so many points of its one step."""
     engine = VirtualEngine(pair())
     run = engine.open(plan_for(engine.aws))
-    opened = load_run(engine.hands, run)
+    opened = load_header(engine.context, run)
     ((user, planned),) = opened.users().items()
-    work = stepped(carry_user(engine.hands, opened, user, planned))
+    work = one_call_at_a_time(execute_user(engine.context, opened, user, planned))
     for _ in range(steps):
         next(work)
     work.close()
@@ -387,14 +395,14 @@ def test_a_key_or_user_that_vanished_meanwhile_is_gone(steps: int) -> None:
 
 
 def carry(engine: VirtualEngine, run: str) -> None:
-    opened = load_run(engine.hands, run)
-    works = [carry_user(engine.hands, opened, user, steps) for user, steps in opened.users().items()]
-    drive(works, engine.clock)
+    opened = load_header(engine.context, run)
+    works = [execute_user(engine.context, opened, user, steps) for user, steps in opened.users().items()]
+    run_all(works, engine.clock)
 
 
 def undo(engine: VirtualEngine, run: str, name: str = "AKIAAPIOLD") -> None:
-    opened = load_run(engine.hands, run)
-    drive([reactivate(engine.hands, opened, (ACCOUNT, "api"), name, "undo", "asked")], engine.clock)
+    opened = load_header(engine.context, run)
+    run_all([reactivate(engine.context, opened, (ACCOUNT, "api"), name, "undo", "asked")], engine.clock)
 
 
 def test_undo_leaves_alone_what_is_not_ours() -> None:
@@ -434,8 +442,10 @@ def test_undo_of_what_is_gone_or_denied_or_lost_says_so() -> None:
 def test_an_undo_cut_off_at_any_point_is_finished() -> None:
     for steps in range(1, 9):
         engine, run = after(lambda _aws: None)
-        opened = load_run(engine.hands, run)
-        work = stepped(reactivate(engine.hands, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undo", "asked"))
+        opened = load_header(engine.context, run)
+        work = one_call_at_a_time(
+            reactivate(engine.context, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undo", "asked")
+        )
         for _ in range(steps):
             next(work, None)
         work.close()
@@ -448,15 +458,15 @@ def test_a_worker_thought_dead_does_not_deactivate_after_a_rollback() -> None:
     for steps in range(4, 9):
         engine = VirtualEngine(pair())
         run = engine.open(plan_for(engine.aws))
-        opened = load_run(engine.hands, run)
+        opened = load_header(engine.context, run)
         ((user, planned),) = opened.users().items()
-        late = stepped(carry_user(engine.hands, opened, user, planned))
+        late = one_call_at_a_time(execute_user(engine.context, opened, user, planned))
         for _ in range(steps):
             next(late)
         if "intent" not in engine.kinds(run):
             continue
         undo(engine, run)
-        drive([late], engine.clock)
+        run_all([late], engine.clock)
         assert engine.aws.status("api", "AKIAAPIOLD") == "Active", steps
         assert outcome(engine, run)[0] in ("undone", "rolled_back")
 
@@ -464,7 +474,7 @@ def test_a_worker_thought_dead_does_not_deactivate_after_a_rollback() -> None:
 def test_a_write_that_arrives_after_the_rollback_is_brought_back() -> None:
     engine = VirtualEngine(pair())
     run = engine.open(plan_for(engine.aws))
-    opened = load_run(engine.hands, run)
+    opened = load_header(engine.context, run)
     ((user, planned),) = opened.users().items()
     rolled_back: list[bool] = []
 
@@ -475,7 +485,7 @@ def test_a_write_that_arrives_after_the_rollback_is_brought_back() -> None:
             undo(engine, run)
 
     engine.aws.before = meanwhile
-    drive([carry_user(engine.hands, opened, user, planned)], engine.clock)
+    run_all([execute_user(engine.context, opened, user, planned)], engine.clock)
     assert engine.aws.status("api", "AKIAAPIOLD") == "Active"
     assert engine.aws.writes[-1] == ("api", "AKIAAPIOLD", "Active")
     assert outcome(engine, run)[0] == "rolled_back"
@@ -487,7 +497,9 @@ def test_another_runs_work_on_the_key_to_stay_holds_the_step() -> None:
     aws.users[ACCOUNT, "api"][0].created = NOW - timedelta(days=80)
     engine = VirtualEngine(aws)
     first = engine.open(plan_for(aws))
-    plan = make(snapshot(aws), Policy(), NOW, asked=Asked(keep=("AKIAAPIOLD",), force={"AKIAAPINEW": "no"}))
+    plan = make_plan(
+        snapshot(aws), Policy(), NOW, overrides=Overrides(keep=("AKIAAPIOLD",), force={"AKIAAPINEW": "no"})
+    )
     engine.run()
     assert engine.states(first)["AKIAAPIOLD"] == "unwatched"
     second = engine.open(plan)
@@ -541,7 +553,7 @@ def test_a_full_disk_in_the_middle_stops_before_the_next_write(monkeypatch: pyte
 
 def test_no_entries_no_run() -> None:
     with pytest.raises(BadInputError, match="there is no such run"):
-        RunFold().record()
+        RunProjection().record()
     engine = VirtualEngine(pair())
     engine.ledger.append("r-odd", "stopped", {"who": "x", "why": "y"}, at=NOW)
     with pytest.raises(BadInputError, match="does not begin with its opening"):
@@ -551,18 +563,18 @@ def test_no_entries_no_run() -> None:
 def test_what_an_undo_overtook_says_nothing_new() -> None:
     engine, run = after(lambda _aws: None)
     undo(engine, run)
-    before = RunFold(engine.ledger.entries(run)).facts
+    before = RunProjection(engine.ledger.entries(run)).facts
     of = (ACCOUNT, "api", "AKIAAPIOLD")
-    for late in (Verdict(*of, "settled", "fine"), Confirmed(*of, "Active", 3, {})):
-        engine.ledger.append(run, kind_of(late), write(late), at=engine.clock.now())
-        assert RunFold(engine.ledger.entries(run)).facts == before
+    for late in (WatchEnded(*of, "settled", "fine"), StatusConfirmed(*of, "Active", 3, {})):
+        engine.ledger.append(run, kind_of(late), event_body(late), at=engine.clock.now())
+        assert RunProjection(engine.ledger.entries(run)).facts == before
     assert before[of].state == "undone"
 
 
 def test_without_probes_there_is_nothing_to_ask() -> None:
     probes = NoProbes()
-    assert probes.speaking_for(Policy(), ACCOUNT, "api") == ()
-    for asked in (probes.cadence, probes.deadline, probes.ask):
+    assert probes.probes_for(Policy(), ACCOUNT, "api") == ()
+    for asked in (probes.interval, probes.deadline, probes.check):
         with pytest.raises(KeyError):
             asked(Policy(), "web")
 
@@ -585,7 +597,7 @@ def test_others_at_work_on_a_user_all_the_time() -> None:
     def busy(call: str) -> None:
         if call == "list_keys":
             claim = engine.ledger.claim(ACCOUNT, "api")
-            engine.ledger.append("r-other", "kept", {}, at=engine.clock.now(), claim=claim, take=True)
+            engine.ledger.append("r-other", "kept", {}, at=engine.clock.now(), claim=claim, bump_epoch=True)
 
     engine.aws.before = busy
     engine.run()
@@ -596,16 +608,18 @@ def test_others_at_work_on_a_user_all_the_time() -> None:
 def test_what_is_said_last_is_dropped_where_others_took_over() -> None:
     engine = VirtualEngine(pair())
     run = engine.open(plan_for(engine.aws))
-    turn = Turn(engine.hands, load_run(engine.hands, run), (ACCOUNT, "api"))
-    engine.ledger.append("r-other", "kept", {}, at=NOW, claim=turn.claim, take=True)
-    turn.say_last(Failed(ACCOUNT, "api", "AKIAAPIOLD", "read", "", "late"))
+    turn = UserLease(engine.context, load_header(engine.context, run), (ACCOUNT, "api"))
+    engine.ledger.append("r-other", "kept", {}, at=NOW, claim=turn.claim, bump_epoch=True)
+    turn.try_record(StepFailed(ACCOUNT, "api", "AKIAAPIOLD", "read", "", "late"))
     assert engine.kinds(run) == ["opened"]
 
 
 def test_a_key_that_another_run_took_during_an_undo_is_left_to_it() -> None:
     engine, run = after(lambda _aws: None)
-    opened = load_run(engine.hands, run)
-    work = stepped(reactivate(engine.hands, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undo", "asked"))
+    opened = load_header(engine.context, run)
+    work = one_call_at_a_time(
+        reactivate(engine.context, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undo", "asked")
+    )
     for _ in range(4):
         next(work)
     work.close()
@@ -614,8 +628,8 @@ def test_a_key_that_another_run_took_during_an_undo_is_left_to_it() -> None:
     second = engine.open(plan_for(engine.aws))
     engine.run()
     assert engine.states(second)["AKIAAPIOLD"] == "unwatched"
-    drive(
-        [carry_user(engine.hands, opened, user, steps) for user, steps in opened.users().items()],
+    run_all(
+        [execute_user(engine.context, opened, user, steps) for user, steps in opened.users().items()],
         engine.clock,
     )
     assert outcome(engine, run)[0] == "changed"
@@ -643,17 +657,17 @@ def test_a_foreign_hand_before_the_next_key_of_a_user_brings_the_first_back() ->
 def test_a_peer_that_goes_on_with_our_deactivation_is_not_undone_by_our_late_write() -> None:
     engine = VirtualEngine(pair())
     run = engine.open(plan_for(engine.aws))
-    opened = load_run(engine.hands, run)
+    opened = load_header(engine.context, run)
     ((user, planned),) = opened.users().items()
     peers: list[bool] = []
 
     def meanwhile(call: str) -> None:
         if call == "set_status" and not peers:
             peers.append(True)
-            drive([carry_user(engine.hands, opened, user, planned)], engine.clock)
+            run_all([execute_user(engine.context, opened, user, planned)], engine.clock)
 
     engine.aws.before = meanwhile
-    drive([carry_user(engine.hands, opened, user, planned)], engine.clock)
+    run_all([execute_user(engine.context, opened, user, planned)], engine.clock)
     assert outcome(engine, run)[0] == "unwatched"
     assert engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
 
@@ -661,7 +675,7 @@ def test_a_peer_that_goes_on_with_our_deactivation_is_not_undone_by_our_late_wri
 def bump(engine: VirtualEngine) -> None:
     """Others take the user over."""
     claim = engine.ledger.claim(ACCOUNT, "api")
-    engine.ledger.append("r-other", "kept", {}, at=engine.clock.now(), claim=claim, take=True)
+    engine.ledger.append("r-other", "kept", {}, at=engine.clock.now(), claim=claim, bump_epoch=True)
 
 
 def test_others_that_finish_the_step_in_the_last_moment_leave_nothing_to_say() -> None:
@@ -694,13 +708,13 @@ def test_an_undo_that_others_never_let_through_changes_nothing() -> None:
 def test_an_undo_ends_the_turn_of_a_step_that_is_about_to_be_taken() -> None:
     engine = VirtualEngine(pair())
     run = engine.open(plan_for(engine.aws))
-    opened, user = load_run(engine.hands, run), (ACCOUNT, "api")
-    work = stepped(carry_user(engine.hands, opened, user, opened.users()[user]))
+    opened, user = load_header(engine.context, run), (ACCOUNT, "api")
+    work = one_call_at_a_time(execute_user(engine.context, opened, user, opened.users()[user]))
     asked: list[str] = []
     engine.aws.before = asked.append
     while "last_used" not in asked:
         next(work)
-    list(hold_back(engine.hands, opened, user, "AKIAAPIOLD", "undone"))
+    list(hold_key(engine.context, opened, user, "AKIAAPIOLD", "undone"))
     list(work)
     assert engine.states(run)["AKIAAPIOLD"] == "held"
     assert engine.aws.writes == []
@@ -709,17 +723,17 @@ def test_an_undo_ends_the_turn_of_a_step_that_is_about_to_be_taken() -> None:
 def test_an_undo_that_others_never_let_hold_a_key_back_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = VirtualEngine(pair())
     run = engine.open(plan_for(engine.aws))
-    facts = Turn.facts
+    facts = UserLease.facts
 
-    def meanwhile(turn: Turn, key: str) -> KeyFacts:
+    def meanwhile(turn: UserLease, key: str) -> KeyFacts:
         known = facts(turn, key)
         bump(engine)
         return known
 
-    monkeypatch.setattr(Turn, "facts", meanwhile)
-    opened = load_run(engine.hands, run)
+    monkeypatch.setattr(UserLease, "facts", meanwhile)
+    opened = load_header(engine.context, run)
     with pytest.raises(FencedError, match="not certain that AKIAAPIOLD stays active"):
-        list(hold_back(engine.hands, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undone"))
+        list(hold_key(engine.context, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undone"))
 
 
 def test_an_intent_that_another_run_has_overtaken_is_passed_on() -> None:
@@ -736,24 +750,26 @@ def test_an_intent_that_another_run_has_overtaken_is_passed_on() -> None:
 def test_a_clock_that_is_set_back_holds_nothing_up_for_as_long() -> None:
     clock = VirtualClock()
 
-    def waits() -> Work[None]:
+    def waits() -> StepCoroutine[None]:
         yield 1.0
 
-    def sets_back() -> Work[None]:
+    def sets_back() -> StepCoroutine[None]:
         clock.time -= timedelta(hours=1)
         yield 0
 
-    drive([waits(), sets_back()], clock)
+    run_all([waits(), sets_back()], clock)
     assert clock.now() <= NOW - timedelta(hours=1) + timedelta(minutes=1)
 
 
 def test_a_reactivation_that_was_cut_off_is_finished_before_a_user_is_gone_on_with() -> None:
     engine, run = after(lambda _aws: None)
-    opened = load_run(engine.hands, run)
-    turn = Turn(engine.hands, opened, (ACCOUNT, "api"))
-    turn.take("AKIAAPIOLD", "Active", "undo", {"AKIAAPIOLD": "Inactive"}, "asked")  # and here it was cut off
+    opened = load_header(engine.context, run)
+    turn = UserLease(engine.context, opened, (ACCOUNT, "api"))
+    turn.acquire(
+        "AKIAAPIOLD", "Active", "undo", {"AKIAAPIOLD": "Inactive"}, "asked"
+    )  # and here it was cut off
     assert engine.aws.status("api", "AKIAAPIOLD") == "Inactive"
     steps = opened.users()[ACCOUNT, "api"]
-    drive([carry_user(engine.hands, opened, (ACCOUNT, "api"), steps)], engine.clock)
+    run_all([execute_user(engine.context, opened, (ACCOUNT, "api"), steps)], engine.clock)
     assert engine.aws.status("api", "AKIAAPIOLD") == "Active"
     assert outcome(engine, run)[0] == "undone"

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from sparekey.errors import BadInputError
-from sparekey.ledger.events import Options
-from sparekey.ledger.store import Entry, FencedError, StateAwayError, StateError
+from sparekey.ledger.events import RunOptions
+from sparekey.ledger.store import FencedError, LedgerEntry, StateAwayError, StateError
 from sparekey.policy import Policy
 from sparekey.runs import monitor
-from sparekey.runs.context import Patience
-from sparekey.runs.service import Runs, _Failures, check_run_id
-from sparekey.runs.storage import State
+from sparekey.runs.context import RetryPolicy
+from sparekey.runs.service import RunService, _FailureReporter, check_run_id
+from sparekey.runs.storage import StateDirectory
 from sparekey.runs.supervisor import Supervisor
 from support.fake_aws import ACCOUNT, CALLER, NOW, RunningClock, plan_for, small_company
 from support.virtual_engine import FakeProbes, VirtualEngine
@@ -23,7 +23,7 @@ from support.virtual_engine import FakeProbes, VirtualEngine
 def watching(hours: float = 1) -> tuple[VirtualEngine, str]:
     """A run under watch."""
     engine = VirtualEngine(small_company(), FakeProbes({"web": ("api",)}))
-    run = engine.open(plan_for(engine.aws), Options(watch=10 * 86400.0))
+    run = engine.open(plan_for(engine.aws), RunOptions(watch=10 * 86400.0))
     engine.run(until=NOW + timedelta(hours=hours))
     return engine, run
 
@@ -41,24 +41,24 @@ def test_after_a_fault_a_run_is_left_alone_for_a_while_and_then_looked_at(
     monkeypatch.setattr(monitor, "probes_due", faulty)
     engine.supervisor._runs.clear()  # as a new process has it
     begun = engine.clock.now()
-    due = engine.supervisor.look()
+    due = engine.supervisor.run_round()
     assert due == begun + timedelta(seconds=10)
     engine.clock.sleep(4)
     assert engine.ledger.entries(run)[-1].kind == "stumbled"  # an entry that would else make a look due
-    assert engine.supervisor.look() == due
+    assert engine.supervisor.run_round() == due
     assert len(looked) == 1
     engine.clock.sleep(6)
-    engine.supervisor.look()
+    engine.supervisor.run_round()
     assert len(looked) == 2
     # A clock that is set back by far holds nothing up.
     engine.clock.sleep(-3600)
-    engine.supervisor.look()
+    engine.supervisor.run_round()
     assert len(looked) == 3
 
 
 def test_keys_that_came_back_without_the_state_are_put_on_record() -> None:
     engine, run = watching()
-    engine.supervisor.owe(run, {(ACCOUNT, "api", "AKIAAPIOLD"): "probe web turned red"})
+    engine.supervisor.hand_over(run, {(ACCOUNT, "api", "AKIAAPIOLD"): "probe web turned red"})
     engine.run(until=engine.clock.now() + timedelta(minutes=1))
     step = next(step for step in engine.record(run).steps if step.key == "AKIAAPIOLD")
     assert (step.state, engine.aws.status("api", "AKIAAPIOLD")) == ("rolled_back", "Active")
@@ -76,21 +76,21 @@ def test_a_run_that_another_process_took_over_in_mid_look_is_left_to_it(
     monkeypatch.setattr(monitor, "probes_due", fenced)
     engine.supervisor._runs.clear()
     before = engine.ledger.head(run)
-    assert engine.supervisor.look() is None
+    assert engine.supervisor.run_round() is None
     assert engine.supervisor._runs == {}
     assert engine.ledger.head(run) == before  # it is no failure, and nothing is put on record
     monkeypatch.undo()
-    assert engine.supervisor.look() is not None
+    assert engine.supervisor.run_round() is not None
 
 
 def test_what_ends_after_its_run_concerns_no_other() -> None:
     engine, run = watching()
     before = engine.ledger.head(run)
     engine.tasks.over.append((("probe", "r-00000000", "web"), ZeroDivisionError()))
-    engine.supervisor.look()
+    engine.supervisor.run_round()
     assert engine.ledger.head(run) == before
     engine.tasks.over.append((("probe", run, "web"), ZeroDivisionError()))
-    engine.supervisor.look()
+    engine.supervisor.run_round()
     assert engine.ledger.entries(run)[-1].kind == "stumbled"
 
 
@@ -122,17 +122,17 @@ def test_work_that_was_lost_without_an_entry_is_handed_out_again_a_minute_later(
     engine.enqueue = lose  # type: ignore[method-assign, assignment]
     engine.open(plan_for(engine.aws))
     for _ in range(3):
-        engine.supervisor.look()
+        engine.supervisor.run_round()
         engine.clock.sleep(20)
     assert handed == [0.0]
-    assert engine.supervisor.look() == NOW + timedelta(seconds=65)
+    assert engine.supervisor.run_round() == NOW + timedelta(seconds=65)
     assert handed == [0.0, 60.0]
 
 
 def test_a_worker_that_tells_nobody_goes_on_in_spite_of_a_fault_of_the_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    aws, looks, right = small_company(RunningClock()), iter(range(400)), Supervisor.look
+    aws, looks, right = small_company(RunningClock()), iter(range(400)), Supervisor.run_round
     faults = [StateError("odd"), StateAwayError("away")]
 
     def look(supervisor: Supervisor) -> Any:
@@ -140,17 +140,17 @@ def test_a_worker_that_tells_nobody_goes_on_in_spite_of_a_fault_of_the_state(
             raise faults.pop(0)
         return right(supervisor)
 
-    monkeypatch.setattr(Supervisor, "look", look)
-    with closing(State(tmp_path / "home")) as state:
-        runs = Runs(state, aws.clock, aws.gateway, CALLER, patience=Patience(pause=0.02))
+    monkeypatch.setattr(Supervisor, "run_round", look)
+    with closing(StateDirectory(tmp_path / "home")) as state:
+        runs = RunService(state, aws.clock, aws.gateway, CALLER, retry_policy=RetryPolicy(pause=0.02))
         run = runs.apply(plan_for(aws), Policy(), detach=True).id
-        runs.work(lambda: runs.show(run).state == "unwatched" or next(looks, None) is None, every=0.05)
+        runs.run_worker(lambda: runs.show(run).state == "unwatched" or next(looks, None) is None, every=0.05)
         assert runs.show(run).state == "unwatched"
 
 
 def test_a_failure_is_told_once_for_each_run_and_cause() -> None:
     told = list[tuple[str, str]]()
-    failures = _Failures(lambda run, why: told.append((run, why)))
+    failures = _FailureReporter(lambda run, why: told.append((run, why)))
     for run, kind, why in (
         ("r-1", "stumbled", "cut off"),
         ("r-1", "stumbled", "cut off"),
@@ -158,7 +158,7 @@ def test_a_failure_is_told_once_for_each_run_and_cause() -> None:
         ("r-2", "stumbled", "cut off"),
         ("r-1", "stumbled", "refused"),
     ):
-        failures.tell(Entry(run, 1, NOW, kind, {"why": why}, "", ""))
+        failures.report(LedgerEntry(run, 1, NOW, kind, {"why": why}, "", ""))
     assert told == [("r-1", "cut off"), ("r-2", "cut off"), ("r-1", "refused")]
 
 

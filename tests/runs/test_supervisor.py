@@ -6,51 +6,51 @@ from pathlib import Path
 
 import pytest
 
-from sparekey.app.run_service import _Rollbacks
+from sparekey.app.run_service import _RollbackNotices
 from sparekey.aws.errors import DeniedError, UnreachableError
 from sparekey.errors import RefusedError
-from sparekey.ledger.events import Options, Stumbled
+from sparekey.ledger.events import RunOptions, WorkerFailed
 from sparekey.ledger.store import StateAwayError, StateError
-from sparekey.probes import Reading
-from sparekey.runs.context import Work, answer
-from sparekey.runs.event_feed import Feed
-from sparekey.runs.scheduler import drive
-from sparekey.runs.service import _Faults, _WaitingFor
-from sparekey.runs.storage import State
-from sparekey.runs.tasks import Threads
-from sparekey.runs.worker_leases import Leases
+from sparekey.probes import ProbeResult
+from sparekey.runs.context import StepCoroutine, perform
+from sparekey.runs.event_feed import LedgerFeed
+from sparekey.runs.scheduler import run_all
+from sparekey.runs.service import _RecurringFaults, _WaitNotice
+from sparekey.runs.storage import StateDirectory
+from sparekey.runs.tasks import ThreadTasks
+from sparekey.runs.worker_leases import WorkerLeases
 from support.fake_aws import ACCOUNT, NOW, RunningClock, plan_for, small_company
 from support.virtual_engine import FakeProbes, HangsError, VirtualEngine
 
-RED = Reading(green=False, output="HTTP 500")
-GREEN = Reading(green=True, output="fine")
+RED = ProbeResult(healthy=False, output="HTTP 500")
+GREEN = ProbeResult(healthy=True, output="fine")
 
 
 def test_a_call_that_hangs_is_given_up_and_the_others_go_on() -> None:
     hangs, said = threading.Event(), list[str]()
 
-    def work(name: str) -> Work[None]:
+    def work(name: str) -> StepCoroutine[None]:
         try:
-            yield from answer(hangs.wait if name == "hangs" else lambda: None)
+            yield from perform(hangs.wait if name == "hangs" else lambda: None)
             said.append(f"{name} ended")
         except UnreachableError as error:
             said.append(error.message)
 
-    drive((work(name) for name in ("hangs", "goes")), RunningClock(), at_once=2, deadline=0.2)
+    run_all((work(name) for name in ("hangs", "goes")), RunningClock(), at_once=2, deadline=0.2)
     hangs.set()
     assert said == ["goes ended", "AWS did not answer within 0.2 s"]
 
 
 def test_tasks_are_apart_and_tell_how_they_ended() -> None:
     woken, block = threading.Event(), threading.Event()
-    tasks = Threads(RunningClock(), 1, woken.set)
+    tasks = ThreadTasks(RunningClock(), 1, woken.set)
 
-    def fails() -> Work[None]:
+    def fails() -> StepCoroutine[None]:
         yield 0
         raise ZeroDivisionError
 
-    def waits() -> Work[None]:
-        yield from answer(block.wait)
+    def waits() -> StepCoroutine[None]:
+        yield from perform(block.wait)
 
     tasks.start(("probe", "r-1", "slow"), (waits(),), deadline=60)
     tasks.start(("probe", "r-1", "web"), (fails(),), deadline=60)
@@ -66,14 +66,14 @@ def test_tasks_are_apart_and_tell_how_they_ended() -> None:
 
 
 def test_a_heartbeat_goes_on_by_itself_until_its_loop_stands_still(tmp_path: Path) -> None:
-    state = State(tmp_path / "home")
-    mine, other = Leases(state.ledger, state, ttl=2.0), Leases(state.ledger, state, ttl=2.0)
+    state = StateDirectory(tmp_path / "home")
+    mine, other = WorkerLeases(state.ledger, state, ttl=2.0), WorkerLeases(state.ledger, state, ttl=2.0)
     mine.start()
     mine.start()
     assert mine.acquire("queue") is not None
     assert set(other.alive()) == {mine.id}
     assert other.acquire("queue") is None
-    mine._round -= 1000.0  # its loop has not come round: frozen, as far as anybody can tell
+    mine._renew_round -= 1000.0  # its loop has not come round: frozen, as far as anybody can tell
     for _ in range(100):
         if not other.alive():
             break
@@ -84,8 +84,8 @@ def test_a_heartbeat_goes_on_by_itself_until_its_loop_stands_still(tmp_path: Pat
 
 
 def test_a_process_that_has_ended_is_dead_at_once_on_its_own_machine(tmp_path: Path) -> None:
-    state = State(tmp_path / "home")
-    gone, other = Leases(state.ledger, state), Leases(state.ledger, state)
+    state = StateDirectory(tmp_path / "home")
+    gone, other = WorkerLeases(state.ledger, state), WorkerLeases(state.ledger, state)
     gone.start()
     assert gone._lock is not None
     gone._lock.release()  # as the kernel does
@@ -96,8 +96,8 @@ def test_a_process_that_has_ended_is_dead_at_once_on_its_own_machine(tmp_path: P
 
 
 def test_who_is_waited_for_is_told_once(tmp_path: Path) -> None:
-    state = State(tmp_path / "home")
-    other, mine = Leases(state.ledger, state), Leases(state.ledger, state)
+    state = StateDirectory(tmp_path / "home")
+    other, mine = WorkerLeases(state.ledger, state), WorkerLeases(state.ledger, state)
     other.start()
     assert other.acquire("run/r-1") is not None
     told = list[str]()
@@ -105,17 +105,17 @@ def test_who_is_waited_for_is_told_once(tmp_path: Path) -> None:
     class Process:
         leases = mine
 
-    waiting = _WaitingFor(Process(), "r-1", told.append)  # type: ignore[arg-type]
-    waiting.look()
+    waiting = _WaitNotice(Process(), "r-1", told.append)  # type: ignore[arg-type]
+    waiting.update()
     assert told == []
     for _ in range(2):
         waiting._since -= 10
-        waiting.look()
+        waiting.update()
     assert len(told) == 1
     assert told[0].startswith(
         f"waiting for {other.id} on {other.name}, which supervises run r-1 (last heartbeat"
     )
-    waiting.heard()
+    waiting.progressed()
     other.stop()
     state.close()
 
@@ -125,10 +125,10 @@ def test_a_fault_of_the_state_is_reported_once_and_a_state_that_is_away_by_other
     lasting: float, times: int
 ) -> None:
     reported = list[str]()
-    faults = _Faults(reported.append, lasting)
+    faults = _RecurringFaults(reported.append, lasting)
     odd = (StateError("odd"), StateError("odd"))
     for error in (None, *odd, StateAwayError("away"), None, odd[0], ZeroDivisionError()):
-        with faults.reported():
+        with faults.reporting():
             if error is not None:
                 raise error
     assert reported[:-1] == ["odd; it is tried again"] * times
@@ -138,7 +138,7 @@ def test_a_fault_of_the_state_is_reported_once_and_a_state_that_is_away_by_other
 def broken() -> tuple[VirtualEngine, FakeProbes, str, list[Exception]]:
     """A run under watch, whose application misses its key; what each try to reactivate it meets."""
     engine = VirtualEngine(small_company(), probes := FakeProbes({"web": ("api",)}))
-    run = engine.open(plan_for(engine.aws), Options(watch=10 * 86400.0))
+    run = engine.open(plan_for(engine.aws), RunOptions(watch=10 * 86400.0))
     engine.run(until=NOW + timedelta(hours=1))
     meets: list[Exception] = []
 
@@ -147,7 +147,7 @@ def broken() -> tuple[VirtualEngine, FakeProbes, str, list[Exception]]:
             raise meets[0]
 
     engine.aws.before = strike
-    probes.says = lambda _name: RED if engine.aws.status("api", "AKIAAPIOLD") == "Inactive" else GREEN
+    probes.result_of = lambda _name: RED if engine.aws.status("api", "AKIAAPIOLD") == "Inactive" else GREEN
     return engine, probes, run, meets
 
 
@@ -163,19 +163,19 @@ def test_a_rollback_that_fails_is_told_each_hour_and_ends_told(
     error: Exception, minutes: int, times: int
 ) -> None:
     engine, _, run, meets = broken()
-    feed, told = Feed(engine.ledger), list[tuple[str, str]]()
-    assert list(feed.new()) == []
+    feed, told = LedgerFeed(engine.ledger), list[tuple[str, str]]()
+    assert list(feed.new_events()) == []
 
     class Runs:
         @staticmethod
         def show(name: str) -> object:
             return engine.record(name)
 
-    heard = _Rollbacks(Runs(), engine.clock, lambda _record, step: told.append((step.key, step.state)))  # type: ignore[arg-type]
+    heard = _RollbackNotices(Runs(), engine.clock, lambda _record, step: told.append((step.key, step.state)))  # type: ignore[arg-type]
 
     def hear() -> None:
-        for entry in feed.new():
-            heard.hear(entry)
+        for entry in feed.new_events():
+            heard.handle(entry)
 
     meets.append(error)
     for minute in range(0, minutes + 1, 5):
@@ -192,7 +192,7 @@ def test_a_rollback_that_fails_is_told_each_hour_and_ends_told(
 def test_of_an_account_that_refuses_many_keys_one_is_tried() -> None:
     aws = small_company()
     engine = VirtualEngine(aws, probes := FakeProbes({"web": ("api", "batch", "idle")}))
-    run = engine.open(plan_for(aws), Options(watch=10 * 86400.0))
+    run = engine.open(plan_for(aws), RunOptions(watch=10 * 86400.0))
     engine.run(until=NOW + timedelta(hours=1))
     refuses = [True]
 
@@ -201,7 +201,7 @@ def test_of_an_account_that_refuses_many_keys_one_is_tried() -> None:
             raise DeniedError("no", code="AccessDenied")
 
     aws.before = strike
-    probes.says = lambda _name: RED if "Inactive" in aws.statuses("api").values() else GREEN
+    probes.result_of = lambda _name: RED if "Inactive" in aws.statuses("api").values() else GREEN
     engine.run(until=NOW + timedelta(hours=2, minutes=20))
     failed = engine.ledger.entries(run, kinds=("failed",))
     assert len({entry.body["key"] for entry in failed}) == 4
@@ -215,12 +215,12 @@ def test_a_probe_that_hangs_is_unknown_and_keeps_no_other_from_being_asked() -> 
     engine, probes, run, _ = broken()
     probes.users = {"web": ("api",)}
 
-    def says(_name: str) -> Reading:
+    def says(_name: str) -> ProbeResult:
         raise HangsError(3600)
 
-    probes.says = says
+    probes.result_of = says
     engine.run(until=NOW + timedelta(hours=4))
-    assert engine.ledger.observations(run)["web"].green is None
+    assert engine.ledger.observations(run)["web"].healthy is None
     assert engine.states(run)["AKIAAPIOLD"] == "watching"
 
 
@@ -233,25 +233,25 @@ def test_a_fault_in_one_look_is_on_record_and_looked_at_again(monkeypatch: pytes
             raise faults.pop()
         return now + timedelta(hours=6)
 
-    monkeypatch.setattr("sparekey.runs.monitor.look_due", look_due)
+    monkeypatch.setattr("sparekey.runs.monitor.check_due", look_due)
     engine.supervisor._runs.clear()  # as a new process has it
     engine.run(until=NOW + timedelta(hours=3))
     said = [entry.body for entry in engine.ledger.entries(run, kinds=("stumbled",))]
     assert [body["why"].partition(" (")[0] for body in said] == ["unexpected error: ZeroDivisionError"]
-    assert Stumbled(**said[0]).account == ""
+    assert WorkerFailed(**said[0]).account == ""
     assert engine.states(run)["AKIAAPIOLD"] == "rolled_back"
 
 
 def test_observations_of_a_time_that_has_not_come_count_as_a_gap() -> None:
     engine = VirtualEngine(small_company(), FakeProbes({"web": ("api",)}))
-    run = engine.open(plan_for(engine.aws), Options(watch=2 * 86400.0))
+    run = engine.open(plan_for(engine.aws), RunOptions(watch=2 * 86400.0))
     engine.run(until=NOW + timedelta(hours=5))
     engine.clock.sleep(86400)  # a clock that is a day ahead …
     engine.run(until=engine.clock.now())
     engine.clock.time -= timedelta(days=1)  # … and is right again
-    asked = len(engine.hands.probes.asked)  # type: ignore[attr-defined]
+    asked = len(engine.context.probes.checks)  # type: ignore[attr-defined]
     engine.run(until=NOW + timedelta(hours=5, minutes=1))
-    assert len(engine.hands.probes.asked) == asked + 1  # type: ignore[attr-defined]
+    assert len(engine.context.probes.checks) == asked + 1  # type: ignore[attr-defined]
     engine.run()
     assert engine.states(run)["AKIAAPIOLD"] == "unwatched"
     assert ACCOUNT in {step.account for step in engine.record(run).steps}

@@ -8,28 +8,28 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sparekey.ledger.store import Lease, StateAwayError, StateError, WorkerSeen
-from sparekey.runs.storage import State
-from sparekey.runs.worker_leases import Leases, Process
+from sparekey.ledger.store import AccountLease, StateAwayError, StateError, WorkerRecord
+from sparekey.runs.storage import StateDirectory
+from sparekey.runs.worker_leases import WorkerInfo, WorkerLeases
 from support.fake_aws import NOW
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    with closing(State(tmp_path / "home")) as state:
+def state(tmp_path: Path) -> Iterator[StateDirectory]:
+    with closing(StateDirectory(tmp_path / "home")) as state:
         yield state
 
 
-def test_what_a_process_took_that_never_beat_is_given_back(state: State) -> None:
-    mine, other = Leases(state.ledger, state), Leases(state.ledger, state)
+def test_what_a_process_took_that_never_beat_is_given_back(state: StateDirectory) -> None:
+    mine, other = WorkerLeases(state.ledger, state), WorkerLeases(state.ledger, state)
     assert mine.acquire("queue") is not None
     mine.stop()
     assert mine.held() == {}
-    assert other.acquire("queue") == Lease("queue", other.id, 2)
+    assert other.acquire("queue") == AccountLease("queue", other.id, 2)
 
 
-def test_a_process_ends_and_lets_go_of_its_lock_although_the_database_is_away(state: State) -> None:
-    mine = Leases(state.ledger, state)
+def test_a_process_ends_and_lets_go_of_its_lock_although_the_database_is_away(state: StateDirectory) -> None:
+    mine = WorkerLeases(state.ledger, state)
     mine.start()
     assert state.is_held(mine.id)
     with state.ledger.engine.begin() as connection:
@@ -39,10 +39,10 @@ def test_a_process_ends_and_lets_go_of_its_lock_although_the_database_is_away(st
 
 
 def test_a_heartbeat_that_cannot_be_written_is_tried_again(
-    state: State, monkeypatch: pytest.MonkeyPatch
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = Leases(state.ledger, state, ttl=0.04)
-    right, beaten = mine.beat, threading.Event()
+    mine = WorkerLeases(state.ledger, state, ttl=0.04)
+    right, beaten = mine.renew, threading.Event()
     meets: list[Exception | None] = [None, StateAwayError("away"), StateError("odd")]
 
     def beat() -> None:
@@ -53,36 +53,36 @@ def test_a_heartbeat_that_cannot_be_written_is_tried_again(
         if not meets:
             beaten.set()
 
-    monkeypatch.setattr(mine, "beat", beat)
+    monkeypatch.setattr(mine, "renew", beat)
     mine.start()
     assert beaten.wait(20)
     mine.stop()
 
 
-def test_of_processes_that_take_the_same_lease_at_once_one_has_it(state: State) -> None:
-    mine, other = Leases(state.ledger, state), Leases(state.ledger, state)
+def test_of_processes_that_take_the_same_lease_at_once_one_has_it(state: StateDirectory) -> None:
+    mine, other = WorkerLeases(state.ledger, state), WorkerLeases(state.ledger, state)
 
-    class TakenMeanwhile(dict[str, Process]):
+    class TakenMeanwhile(dict[str, WorkerInfo]):
         """Nobody is alive; and while that is looked up, the other process takes over what the dead one had."""
 
         def __contains__(self, holder: object) -> bool:
             assert other.acquire("queue", {}) is not None
             return False
 
-    Leases(state.ledger, state).acquire("queue")
+    WorkerLeases(state.ledger, state).acquire("queue")
     assert mine.acquire("queue", TakenMeanwhile()) is None
-    assert mine.held() == {"queue": Lease("queue", other.id, 2)}
+    assert mine.held() == {"queue": AccountLease("queue", other.id, 2)}
     # And where both have seen that nobody ever had it:
     assert other.acquire("run/r-1") is not None
     assert mine._take("run/r-1", 0) is None
-    assert mine.held()["run/r-1"] == Lease("run/r-1", other.id, 1)
+    assert mine.held()["run/r-1"] == AccountLease("run/r-1", other.id, 1)
 
 
-def test_the_dead_are_forgotten_and_whoever_beats_is_not(state: State) -> None:
-    mine, dead = Leases(state.ledger, state), Leases(state.ledger, state, now=lambda: 1000.0)
+def test_the_dead_are_forgotten_and_whoever_beats_is_not(state: StateDirectory) -> None:
+    mine, dead = WorkerLeases(state.ledger, state), WorkerLeases(state.ledger, state, now=lambda: 1000.0)
     for leases in (mine, dead):
-        leases.beat()
-        state.ledger.sign_on(WorkerSeen(leases.id, "here", NOW, None))
+        leases.renew()
+        state.ledger.register(WorkerRecord(leases.id, "here", NOW, None))
     mine.forget_the_dead()
     assert [worker.id for worker in state.ledger.workers()] == [mine.id]
     assert set(mine.alive()) == {mine.id}

@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from sparekey.sandbox import Sandbox, SandboxClock
-from sparekey.sandbox.state import Key
+from sparekey.sandbox.state import SandboxKey
 
 Client = Callable[..., Any]
 SESSION = botocore.session.Session()
@@ -65,7 +65,7 @@ def make_client(
     else:
         key = sandbox.key(credentials, account=account) if isinstance(credentials, str) else credentials
         key = key or sandbox.operator
-        assert isinstance(key, Key)
+        assert isinstance(key, SandboxKey)
         id_, secret, token = key.id, key.secret, None
     made = SESSION.create_client(
         service,

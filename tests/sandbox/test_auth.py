@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from sparekey.sandbox import Sandbox, SandboxClock
-from sparekey.sandbox.protocols import Request, Response
+from sparekey.sandbox.protocols import RawRequest, RawResponse
 
 SERVICES = [
     ("iam", "get_account_summary", "InvalidClientTokenId", "SignatureDoesNotMatch"),
@@ -72,7 +72,7 @@ def test_a_deleted_key_and_an_expired_key_are_unknown(company: Sandbox, client: 
     assert refused(client(company, "sts", key).get_caller_identity)[0] == "InvalidClientTokenId"
 
 
-def send(sandbox: Sandbox, *, sign: bool = True, stamp: datetime | None = None, **change: Any) -> Response:
+def send(sandbox: Sandbox, *, sign: bool = True, stamp: datetime | None = None, **change: Any) -> RawResponse:
     """A hand-made GetCallerIdentity, changed after it was signed."""
     url = "http://127.0.0.1:4599/"
     signed = AWSRequest("POST", url, data=b"Action=GetCallerIdentity&Version=2011-06-15")
@@ -91,7 +91,7 @@ def send(sandbox: Sandbox, *, sign: bool = True, stamp: datetime | None = None, 
             )
     headers = {name.lower(): value for name, value in signed.headers.items()} | change.pop("headers", {})
     sent = {"method": "POST", "path": "/", "headers": headers, "body": signed.data} | change
-    return sandbox.handle(Request(**sent))
+    return sandbox.handle(RawRequest(**sent))
 
 
 def test_a_request_changed_after_signing_does_not_match(company: Sandbox) -> None:
@@ -145,8 +145,8 @@ def test_a_signature_in_the_query_counts_too(company: Sandbox, client: Any) -> N
     url = signed.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "a b"})
     parts = urlsplit(url)
     request = {"method": "GET", "path": parts.path, "headers": {"host": parts.netloc}}
-    assert company.handle(Request(query=parts.query, **request)).body == b"content"
-    assert company.handle(Request(query=parts.query + "0", **request)).status == 403
+    assert company.handle(RawRequest(query=parts.query, **request)).body == b"content"
+    assert company.handle(RawRequest(query=parts.query + "0", **request)).status == 403
 
 
 def test_what_the_sandbox_does_not_have(company: Sandbox, client: Any, refused: Any) -> None:

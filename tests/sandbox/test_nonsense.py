@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparekey.sandbox import Sandbox, cloudtrail, iam, organizations, regions, sqs, sts
-from sparekey.sandbox.protocols import Request
+from sparekey.sandbox.protocols import RawRequest
 
 SANDBOX = Sandbox()
 CHUNKED = {"X-Amz-Content-SHA256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}
@@ -40,17 +40,19 @@ VALUES = st.recursive(
 )
 
 
-def signed(service: str, body: bytes, **headers: str) -> Request:
+def signed(service: str, body: bytes, **headers: str) -> RawRequest:
     """A request as a client would sign it."""
     request = AWSRequest("POST", "http://127.0.0.1/" + headers.pop("path", ""), data=body, headers=headers)
     request.headers["Host"] = "127.0.0.1"
     key = SANDBOX.operator
     SigV4Auth(Credentials(key.id, key.secret), service, "us-east-1").add_auth(request)
     found = {name.lower(): value for name, value in request.headers.items()}
-    return Request(method="POST", path=request.url.removeprefix("http://127.0.0.1"), headers=found, body=body)
+    return RawRequest(
+        method="POST", path=request.url.removeprefix("http://127.0.0.1"), headers=found, body=body
+    )
 
 
-def answered(request: Request) -> None:
+def answered(request: RawRequest) -> None:
     """The answer is one that AWS could give."""
     response = SANDBOX.handle(request)
     # Nonsense may have hit upon the operator's own key: the next one shall be let in again.
@@ -111,7 +113,7 @@ def test_s3(method: str, path: str, query: str, headers: dict[str, str], body: b
     auth.payload = lambda _: headers.get("X-Amz-Content-SHA256", "UNSIGNED-PAYLOAD")
     auth.add_auth(request)
     found = {name.lower(): value for name, value in request.headers.items()}
-    sent = Request(method=method, path=path, query=query, headers=found, body=body)
+    sent = RawRequest(method=method, path=path, query=query, headers=found, body=body)
     answer = SANDBOX.handle(sent)
     assert (answer.status, b"SignatureDoesNotMatch" in answer.body) == (status, False)
     assert SANDBOX.state.objects.get(("b", "k"), b"hello") == b"hello"

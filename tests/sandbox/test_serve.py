@@ -149,7 +149,7 @@ def test_it_stops_and_says_where_it_is_only_while_it_serves() -> None:
 def test_another_company_is_served_on_the_same_socket() -> None:
     with Sandbox() as sandbox:
         url = sandbox.url
-        sandbox.begin_anew('[[account]]\nid = "444455556666"\nuser = [{ name = "alone" }]')
+        sandbox.restart('[[account]]\nid = "444455556666"\nuser = [{ name = "alone" }]')
         assert sandbox.url == url
         users = over_socket(sandbox, "iam").list_users()["Users"]
         assert [user["UserName"] for user in users] == ["alone", "operator"]

@@ -16,20 +16,20 @@ from typing import Self
 from unittest.mock import patch
 
 from sparekey.audit import audit
-from sparekey.aws.accounts import Entry
-from sparekey.aws.gateway import AccountGateway, Gateway
-from sparekey.aws.http_pool import Wire
-from sparekey.ledger.events import Options, Resumed, Undoing
-from sparekey.plan import Plan, make
+from sparekey.aws.accounts import AccountAccess
+from sparekey.aws.gateway import AccountGateway, AwsGateway
+from sparekey.aws.http_pool import HttpPool
+from sparekey.ledger.events import RunOptions, RunResumed, UndoRequested
+from sparekey.plan import Plan, make_plan
 from sparekey.policy import Policy
-from sparekey.probes import Reading
-from sparekey.runs.worker import load_fold
+from sparekey.probes import ProbeResult
+from sparekey.runs.worker import load_projection
 from sparekey.sandbox import Sandbox, SandboxClock
 from support.fake_aws import NOW
-from support.fault_proxy import Fate, Kind, Line
-from support.invariants import kept
+from support.fault_proxy import Fault, FaultProxy, Kind
+from support.invariants import assert_invariants
 from support.scripted_aws import session
-from support.virtual_engine import FakeProbes, QueueEngine
+from support.virtual_engine import FakeProbes, VirtualQueue
 
 OWN, MEMBER = "999988887777", "111122223333"
 # A migrated app and a user with three keys in an account that is entered by a role, an idle pair in our own.
@@ -88,7 +88,7 @@ class MachineClock:
         self.world.advance(moment - self.now())
 
 
-class Weather:
+class FaultSchedule:
     """What the line and the people do, by seed; it tires, so that every run ends."""
 
     def __init__(self, seed: int, clock: MachineClock) -> None:
@@ -104,7 +104,7 @@ class Weather:
         self._dark_until = NOW
         self._flaked = False
 
-    def fate(self, _action: str) -> Fate:
+    def next_fault(self, _action: str) -> Fault:
         chance = self.random
         self._perhaps_undo()
         if chance.random() < 0.01:
@@ -112,12 +112,12 @@ class Weather:
         if chance.random() < self.badness / 50:
             self._dark_until = self.clock.world.now() + timedelta(seconds=chance.uniform(10, 600))
         if self.clock.world.now() < self._dark_until:
-            return Fate("cut before")
+            return Fault("cut before")
         slow = chance.random() < self.badness
         there, back = (chance.uniform(0, 3), chance.uniform(0, 3)) if slow else (0.0, 0.0)
         kind: Kind = chance.choice(KINDS) if chance.random() < self.badness else "fine"
         stale = chance.choice([0, 0, chance.uniform(0, 10)]) if self.flapping else self.lag
-        return Fate(kind, there, back, stale)
+        return Fault(kind, there, back, stale)
 
     def _perhaps_undo(self) -> None:
         self.undo_at -= 1
@@ -130,53 +130,53 @@ class Weather:
         else:
             self.clock.off = self.random.choice((-HOUR, HOUR)) if not self.clock.off else 0.0
 
-    def flakes(self) -> bool:
+    def probe_flakes(self) -> bool:
         """A probe may fail for no reason, but not when it is asked a second time."""
         self._flaked = not self._flaked and self.random.random() < 0.02
         return self._flaked
 
 
-class Calm(Weather):
+class NoFaults(FaultSchedule):
     """No weather at all: how a run goes that is left alone."""
 
     def __init__(self, clock: MachineClock, red_after: float | None = None, undo_at: int = 0) -> None:
         super().__init__(0, clock)
         self.red_after, self.undo_at = red_after, undo_at
 
-    def fate(self, _action: str) -> Fate:
+    def next_fault(self, _action: str) -> Fault:
         self._perhaps_undo()
-        return Fate()
+        return Fault()
 
-    def flakes(self) -> bool:
+    def probe_flakes(self) -> bool:
         return False
 
 
 @dataclass(frozen=True)
-class Played:
+class RunResult:
     """How a seed ended: the run's state, the status of every key, the state of every step; and the faults."""
 
     run: str
     keys: Keys
     states: dict[str, str]
-    faults: tuple[tuple[str, Fate], ...]
+    faults: tuple[tuple[str, Fault], ...]
     virtual: timedelta
 
 
-class Lab:
+class ChaosLab:
     """A sandbox, the line to it and our client, for one seed after another."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.sandbox = Sandbox(COMPANY, clock=SandboxClock(NOW))
         self.clock = MachineClock(self.sandbox.clock)
-        self.wire = Wire()
+        self.wire = HttpPool()
 
     def __enter__(self) -> Self:
         self.sandbox.start()
-        self.line = Line(self.sandbox)
+        self.line = FaultProxy(self.sandbox)
         made = session()
         made.set_credentials(self.sandbox.operator.id, self.sandbox.operator.secret)
-        self.gateway = Gateway.connect(
+        self.gateway = AwsGateway.connect(
             session=made, region="us-east-1", clock=self.clock, send=self.wire.send
         )
         with patch.dict(os.environ, {"AWS_ENDPOINT_URL": self.line.url}):
@@ -184,9 +184,9 @@ class Lab:
             self.gateway.client.service("iam")
         self.plan = self._plan()
         self.alone = {
-            "green": self._alone("unwatched", Calm(self.clock)),
-            "red": self._alone("rolled_back", Calm(self.clock, red_after=HOUR)),
-            "undone": self._alone("undone", Calm(self.clock, undo_at=40)),
+            "green": self._finish_undisturbed("unwatched", NoFaults(self.clock)),
+            "red": self._finish_undisturbed("rolled_back", NoFaults(self.clock, red_after=HOUR)),
+            "undone": self._finish_undisturbed("undone", NoFaults(self.clock, undo_at=40)),
         }
         return self
 
@@ -199,43 +199,43 @@ class Lab:
 
     def accounts(self) -> dict[str, AccountGateway]:
         """The two accounts, the member not entered yet."""
-        member = self.gateway.enter(Entry(role="sparekey").target("aws", MEMBER))
+        member = self.gateway.enter(AccountAccess(role="sparekey").target("aws", MEMBER))
         return {OWN: self.gateway.own_account(), MEMBER: member}
 
     def _plan(self) -> Plan:
         accounts = tuple(self.accounts().values())
         snapshot = audit(accounts, self.clock, caller=self.caller, workers=1)
-        return make(snapshot, Policy(), self.clock.now())
+        return make_plan(snapshot, Policy(), self.clock.now())
 
-    def _alone(self, end: str, calm: "Calm") -> Played:
+    def _finish_undisturbed(self, end: str, calm: "NoFaults") -> RunResult:
         played = self._run(f"alone, {end}", calm)
         assert played.run == end, played.states
         return played
 
-    def play(self, seed: int) -> Played:
+    def play(self, seed: int) -> RunResult:
         """Play one seed to its end and hold it against a run left alone; raises AssertionError."""
-        weather = Weather(seed, self.clock)
+        weather = FaultSchedule(seed, self.clock)
         played = self._run(str(seed), weather)
         alone = self.alone["undone" if played.run == "undone" else "red" if weather.red_after else "green"]
         assert played.keys == alone.keys, f"seed {seed}: {played.states}"
         assert played.run == "undone" or played.states == alone.states, f"seed {seed}: {played.states}"
         return played
 
-    def _run(self, name: str, weather: Weather) -> Played:
-        self._begin_anew(weather)
+    def _run(self, name: str, weather: FaultSchedule) -> RunResult:
+        self._restart(weather)
         aws = Accounts(self.clock, self.accounts())
         probes = FakeProbes({"api works": ("api",)})
         probes.every = timedelta(hours=6)
-        probes.says = self._says
+        probes.result_of = self._probe_result
         file = self.directory / f"{name}.db"
-        engine = QueueEngine(aws, probes, f"sqlite:///{file}", self.caller)
+        engine = VirtualQueue(aws, probes, f"sqlite:///{file}", self.caller)
         with _chances(name):
-            run = engine.open(self.plan, Options(watch=WATCH.total_seconds()))
+            run = engine.open(self.plan, RunOptions(watch=WATCH.total_seconds()))
             weather.undo = lambda: self._undo(engine, run)
             self._to_the_end(engine, run, weather)
-        self.line.decide = lambda _action: Fate()
-        kept(engine.ledger, [run], self._writes())
-        played = Played(
+        self.line.decide = lambda _action: Fault()
+        assert_invariants(engine.ledger, [run], self._writes())
+        played = RunResult(
             engine.record(run).state,
             self._statuses(),
             engine.states(run),
@@ -246,19 +246,19 @@ class Lab:
         file.unlink()
         return played
 
-    def _begin_anew(self, weather: Weather) -> None:
-        self.weather = weather
-        self.sandbox.begin_anew(COMPANY, clock=SandboxClock(NOW))
+    def _restart(self, weather: FaultSchedule) -> None:
+        self.schedule = weather
+        self.sandbox.restart(COMPANY, clock=SandboxClock(NOW))
         self.clock.world, self.clock.off = self.sandbox.clock, 0.0
         for account in ("", OWN, MEMBER):
             self.gateway.client.forget(account)
         for aws in self.accounts().values():
-            aws.release()  # this sandbox does not know the sessions of the one before
-        self.line.decide, self.line.acted = weather.fate, self._check_users
+            aws.close()  # this sandbox does not know the sessions of the one before
+        self.line.decide, self.line.acted = weather.next_fault, self._check_users
         self.line.log.clear()
         self.line.broken.clear()
 
-    def _to_the_end(self, engine: QueueEngine, run: str, weather: Weather) -> None:
+    def _to_the_end(self, engine: VirtualQueue, run: str, weather: FaultSchedule) -> None:
         for _ in range(_ATTEMPTS):
             engine.run()
             assert not self.line.broken, self.line.broken
@@ -266,38 +266,38 @@ class Lab:
             if engine.record(run).state in ("unwatched", "rolled_back", "undone"):
                 return
             weather.badness *= 0.8
-            if load_fold(engine.hands, run).undoing:
+            if load_projection(engine.context, run).undoing:
                 self._undo(engine, run)
             else:
-                engine.hands.note(run, Resumed("somebody"))
-                engine.look_after(run, f"again {engine.resumed(run)}")
+                engine.context.record(run, RunResumed("somebody"))
+                engine.supervise(run, f"again {engine.resumed(run)}")
         raise AssertionError(f"no end: {engine.states(run)}")
 
     @staticmethod
-    def _undo(engine: QueueEngine, run: str) -> None:
-        engine.hands.note(run, Undoing("somebody else"))
-        engine.look_after(run, f"undo {engine.record(run).entries}")
+    def _undo(engine: VirtualQueue, run: str) -> None:
+        engine.context.record(run, UndoRequested("somebody else"))
+        engine.supervise(run, f"undo {engine.record(run).entries}")
 
-    def _check_rollback(self, engine: QueueEngine, run: str) -> None:
+    def _check_rollback(self, engine: VirtualQueue, run: str) -> None:
         """What comes back by itself needs nobody: no reactivation is left for whoever resumes the run."""
-        fold = load_fold(engine.hands, run)
+        fold = load_projection(engine.context, run)
         if fold.undoing:
             return
         facts = fold.facts[MEMBER, "api", "AKIAAPIOLD"]
-        assert facts.coming_back is None, f"a rollback was left unfinished: {facts.why}"
+        assert facts.pending_reactivation is None, f"a rollback was left unfinished: {facts.why}"
         if facts.watch is not None:
             assert not self._stands_still(), f"the key is not back although the probe is red: {facts.why}"
 
     def _stands_still(self) -> bool:
         """Whether the application misses its old key."""
-        red = self.weather.red_after
+        red = self.schedule.red_after
         late = red is not None and self.sandbox.clock.now() >= NOW + timedelta(seconds=red)
         return late and self.sandbox.state.keys["AKIAAPIOLD"].status == "Inactive"
 
-    def _says(self, _name: str) -> Reading:
-        if self._stands_still() or self.weather.flakes():
-            return Reading(green=False, output="no answer")
-        return Reading(green=True, output="fine")
+    def _probe_result(self, _name: str) -> ProbeResult:
+        if self._stands_still() or self.schedule.probe_flakes():
+            return ProbeResult(healthy=False, output="no answer")
+        return ProbeResult(healthy=True, output="fine")
 
     def _check_users(self) -> None:
         """No user is ever without an active key."""

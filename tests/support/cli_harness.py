@@ -18,13 +18,13 @@ import msgspec
 import pytest
 
 from sparekey import app
-from sparekey.aws.http_pool import Wire
+from sparekey.aws.http_pool import HttpPool
 from sparekey.cli import cli
-from sparekey.cli.options import guarded
+from sparekey.cli.options import run_guarded
 from sparekey.sandbox import Sandbox, SandboxClock
 from sparekey.sandbox.app import PracticeAws, Receive, Scope, Send
 from sparekey.sandbox.scenario import Deny, Fault
-from sparekey.sandbox.state import Company, Key
+from sparekey.sandbox.state import Company, SandboxKey
 
 ACCOUNT = "111122223333"
 ELSEWHERE = "444455556666"
@@ -81,7 +81,7 @@ class HurriedClock:
         self._clock.advance(seconds - waited)
 
 
-class Said(msgspec.Struct, frozen=True):
+class CommandResult(msgspec.Struct, frozen=True):
     """How a command ended."""
 
     code: int
@@ -96,7 +96,7 @@ class Said(msgspec.Struct, frozen=True):
         return lines[0].removeprefix("error: ")
 
 
-class Door(PracticeAws):
+class AwsFrontend(PracticeAws):
     """One address for many sandboxes, one after the other: opening and closing a socket takes its time."""
 
     def __init__(self, company: Company) -> None:
@@ -108,7 +108,7 @@ class Door(PracticeAws):
         if self.behind:
             await self.behind(scope, receive, send)
 
-    def env(self, key: Key) -> dict[str, str]:
+    def env(self, key: SandboxKey) -> dict[str, str]:
         """What points an AWS client here, with somebody's key."""
         return {
             "AWS_ENDPOINT_URL": self.url,
@@ -119,22 +119,22 @@ class Door(PracticeAws):
 
 
 @contextmanager
-def opened() -> Iterator[Door]:
+def open_frontend() -> Iterator[AwsFrontend]:
     """A door that is open."""
     host = Sandbox(COMPANY)
-    host.app = door = Door(host.state)
+    host.app = door = AwsFrontend(host.state)
     with host:
         door.url = host.url
         yield door
 
 
-class Desk:
+class CliHarness:
     """One person's desk."""
 
     def __init__(
         self,
         aws: Sandbox,
-        door: Door,
+        door: AwsFrontend,
         folder: Path,
         patch: pytest.MonkeyPatch,
         capsys: "pytest.CaptureFixture[str]",
@@ -144,16 +144,16 @@ class Desk:
         self.patch, self._capsys = patch, capsys
         self.plan = folder / "plan.json"
 
-    def __call__(self, *args: str | Path) -> Said:
+    def __call__(self, *args: str | Path) -> CommandResult:
         """Run a command; no traceback may show and no secret."""
-        code = guarded(cli, [str(arg) for arg in args])
+        code = run_guarded(cli, [str(arg) for arg in args])
         out, err = self._capsys.readouterr()
         assert "Traceback" not in out + err, err
         assert "unexpected error" not in err, err
         assert not any(key.secret in out + err for key in self.aws.state.keys.values())
-        return Said(code, out, err)
+        return CommandResult(code, out, err)
 
-    def planned(self, *args: str, expect: int = 3) -> Path:
+    def make_plan(self, *args: str, expect: int = 3) -> Path:
         """Write a plan."""
         said = self("plan", "-o", self.plan, *args)
         assert said.code == expect, said.err
@@ -238,12 +238,12 @@ _LOADER = botocore.loaders.create_loader()
 
 
 @contextmanager
-def alone(env: Mapping[str, str], clock: SandboxClock) -> Iterator[pytest.MonkeyPatch]:
+def environment(env: Mapping[str, str], clock: SandboxClock) -> Iterator[pytest.MonkeyPatch]:
     """Nothing of this machine's own AWS, and no wait that is only a wait; commands run in this process."""
-    wires: list[Wire] = []
+    wires: list[HttpPool] = []
 
-    def wire(*given: Any) -> Wire:
-        wires.append(Wire(*given))
+    def wire(*given: Any) -> HttpPool:
+        wires.append(HttpPool(*given))
         return wires[-1]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -253,7 +253,9 @@ def alone(env: Mapping[str, str], clock: SandboxClock) -> Iterator[pytest.Monkey
             patch.setenv(name, value)
         patch.delenv("COLUMNS", raising=False)
         patch.setattr("botocore.loaders.create_loader", lambda _path=None: _LOADER)
-        patch.setattr("sparekey.aws.client.Wire", wire)  # closed below, which a process that ends need not do
+        patch.setattr(
+            "sparekey.aws.client.HttpPool", wire
+        )  # closed below, which a process that ends need not do
         patch.setattr(app, "connect", partial(app.connect, clock=HurriedClock(clock)))
         try:
             yield patch
@@ -264,15 +266,15 @@ def alone(env: Mapping[str, str], clock: SandboxClock) -> Iterator[pytest.Monkey
 
 
 @contextmanager
-def desk(
-    folder: Path, capsys: "pytest.CaptureFixture[str]", door: Door, scenario: str = COMPANY
-) -> Iterator[Desk]:
+def cli_harness(
+    folder: Path, capsys: "pytest.CaptureFixture[str]", door: AwsFrontend, scenario: str = COMPANY
+) -> Iterator[CliHarness]:
     """A desk beside a sandbox of its own."""
     aws = Sandbox(scenario)
     env = {**door.env(aws.operator), "SPAREKEY_HOME": str(folder / "home")}
-    with alone(env, aws.clock) as patch:
+    with environment(env, aws.clock) as patch:
         patch.chdir(folder)
         # botocore signs by the machine's clock, which stays behind the sandbox's.
         patch.setattr("sparekey.sandbox.auth._SKEW", timedelta(days=3))
         patch.setattr(door, "behind", aws.app)
-        yield Desk(aws, door, folder, patch, capsys)
+        yield CliHarness(aws, door, folder, patch, capsys)

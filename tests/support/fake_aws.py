@@ -16,7 +16,7 @@ from sparekey.model import (
     Snapshot,
     User,
 )
-from sparekey.plan import Plan, make
+from sparekey.plan import Plan, make_plan
 from sparekey.policy import Policy
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -191,7 +191,7 @@ def snapshot(aws: FakeAws, caller: Caller = CALLER) -> Snapshot:
 
 
 def plan_for(aws: FakeAws, policy: Policy | None = None) -> Plan:
-    return make(snapshot(aws), policy or Policy(), aws.clock.now())
+    return make_plan(snapshot(aws), policy or Policy(), aws.clock.now())
 
 
 def small_company(clock: VirtualClock | None = None) -> FakeAws:

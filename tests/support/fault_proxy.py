@@ -18,12 +18,12 @@ Kind = Literal[
 
 
 @dataclass(frozen=True)
-class Fate:
+class Fault:
     """What becomes of a request: the seconds on its way there and back, and how stale a read shall be."""
 
     kind: Kind = "fine"
-    there: float = 0.0
-    back: float = 0.0
+    before_request: float = 0.0
+    before_response: float = 0.0
     stale: float = 0.0
 
 
@@ -42,14 +42,14 @@ _REFUSED: dict[str, tuple[str, str, str]] = {
 _ACTS = frozenset({"fine", "failed after", "cut after", "cut within", "late"})
 
 
-class Line:
+class FaultProxy:
     """The proxy, in a thread of its own; one request at a time, so that a seed decides alike each time."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
-        self.decide: Callable[[str], Fate] = lambda _action: Fate()
+        self.decide: Callable[[str], Fault] = lambda _action: Fault()
         self.acted: Callable[[], None] = lambda: None
-        self.log: list[tuple[str, Fate]] = []
+        self.log: list[tuple[str, Fault]] = []
         self.broken: list[BaseException] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._run, name="line", daemon=True)
@@ -76,30 +76,30 @@ class Line:
             with connection, connection.makefile("rb") as reader:
                 try:
                     while request := _message(reader):
-                        answer, keep = self._carry(request)
+                        answer, keep = self._handle(request)
                         connection.sendall(answer)
                         if not keep:
                             break
                 except Exception as error:  # noqa: BLE001  # the player raises it
                     self.broken.append(error)
 
-    def _carry(self, request: bytes) -> tuple[bytes, bool]:
+    def _handle(self, request: bytes) -> tuple[bytes, bool]:
         """The answer, or as much of it as comes through, and whether the connection is kept."""
         body = request.partition(b"\r\n\r\n")[2].decode()
         action = parse_qs(body).get("Action", [""])[0]
         fate = self.decide(action)
         self.log.append((action, fate))
         clock = self.sandbox.clock
-        clock.advance(fate.there)
+        clock.advance(fate.before_request)
         answer = self._forward(request, fate) if fate.kind in _ACTS else b""
-        clock.advance(TIMEOUT if fate.kind == "late" else fate.back)
+        clock.advance(TIMEOUT if fate.kind == "late" else fate.before_response)
         if fate.kind in _REFUSED:
             return _refusal(*_REFUSED[fate.kind]), True
         if fate.kind == "cut within":
             return answer[: len(answer) // 2], False
         return (answer, True) if fate.kind == "fine" else (b"", False)
 
-    def _forward(self, request: bytes, fate: Fate) -> bytes:
+    def _forward(self, request: bytes, fate: Fault) -> bytes:
         self.sandbox.state.faults = [Stale(seconds=fate.stale)] if fate.stale else []
         url = urlsplit(self.sandbox.url)
         with socket.create_connection((url.hostname, url.port)) as server, server.makefile("rb") as reader:

@@ -3,27 +3,27 @@
 import sys
 from pathlib import Path
 
-from sparekey.runs.queue import Engine
-from sparekey.runs.storage import State
-from sparekey.runs.worker_leases import Leases
+from sparekey.runs.queue import Queue
+from sparekey.runs.storage import StateDirectory
+from sparekey.runs.worker_leases import WorkerLeases
 
 
 class NoWork:
     """Nothing is ever carried."""
 
-    def chunks(self, _run: str, _account: str) -> int:
+    def chunk_count(self, _run: str, _account: str) -> int:
         return 0
 
-    def carry(self, _run: str, _account: str, _chunk: int) -> None:
+    def execute(self, _run: str, _account: str, _chunk: int) -> None:
         return
 
-    def stumbled(self, _run: str, _account: str, _error: Exception) -> None:
+    def record_failure(self, _run: str, _account: str, _error: Exception) -> None:
         return
 
 
 def main(home: str, url: str) -> None:
-    state = State(Path(home), url)
-    engine = Engine(state, Leases(state.ledger, state), NoWork())
+    state = StateDirectory(Path(home), url)
+    engine = Queue(state, WorkerLeases(state.ledger, state), NoWork())
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()

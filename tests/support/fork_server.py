@@ -16,7 +16,7 @@ import msgspec
 ROOT = Path(__file__).parent
 
 
-class Zygote:
+class ForkServer:
     """The process, seen from a test; `env` says where AWS is and who asks."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
@@ -65,7 +65,7 @@ def _answer(number: int) -> None:
 
 def main() -> None:
     """Fork a process for each job."""
-    from support.killed_process import Job, connected, run
+    from support.killed_process import KillJob, connected, run
 
     gateway = connected()
     for line in sys.stdin.buffer:
@@ -74,7 +74,7 @@ def main() -> None:
             pid = os.fork()
             if pid == 0:
                 os.dup2(2, 1)
-                run(msgspec.json.decode(rest, type=Job), gateway)
+                run(msgspec.json.decode(rest, type=KillJob), gateway)
                 sys.stderr.flush()
                 os._exit(0)
             _answer(pid)

@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Iterable
 
 from sparekey.ledger.store import Ledger
-from sparekey.runs.projection import RunFold
+from sparekey.runs.projection import RunProjection
 
 
-def kept(ledger: Ledger, runs: Iterable[str], writes: Iterable[tuple[str, str, str]]) -> None:
+def assert_invariants(ledger: Ledger, runs: Iterable[str], writes: Iterable[tuple[str, str, str]]) -> None:
     """Assert that no key was written twice without a reason, and that no intent is unresolved."""
     intents: Counter[tuple[str, str]] = Counter()
     for run in runs:
         reasons(ledger, run, intents)
-        for key, facts in RunFold(ledger.entries(run)).facts.items():
+        for key, facts in RunProjection(ledger.entries(run)).facts.items():
             assert facts.intent is None, f"the intent for {key} is unresolved: {facts}"
         assert ledger.verify(run).broken == ()
     for (_, name, status), count in Counter(writes).items():

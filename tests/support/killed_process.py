@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from dbos import DBOS
 
-from sparekey.aws.access_keys import Keys
-from sparekey.aws.gateway import Gateway
+from sparekey.aws.access_keys import AccessKeys
+from sparekey.aws.gateway import AwsGateway
 from sparekey.clock import SystemClock
 from sparekey.errors import RefusedError
 from sparekey.ledger.store import Ledger
@@ -22,18 +22,18 @@ from sparekey.plan import decode
 from sparekey.policy import Policy
 from sparekey.runs import queue, worker_leases
 from sparekey.runs import service as runs_module
-from sparekey.runs.context import Patience
-from sparekey.runs.queue import Engine
-from sparekey.runs.service import Runs
-from sparekey.runs.storage import State
+from sparekey.runs.context import RetryPolicy
+from sparekey.runs.queue import Queue
+from sparekey.runs.service import RunService
+from sparekey.runs.storage import StateDirectory
 from support.virtual_engine import FakeProbes
 
 POLL = 0.02  # seconds
 TTL = 1.0  # seconds until a process that was killed counts as dead where no file lock tells
-QUICK = Patience(pause=0.01, give_up=0.1, backoff=(0.05, 0.1, 0.2, 0.4))
+QUICK = RetryPolicy(pause=0.01, give_up_after=0.1, backoff=(0.05, 0.1, 0.2, 0.4))
 
 
-class Job(msgspec.Struct):
+class KillJob(msgspec.Struct):
     """What the process is to do: be killed at point number `kill_at` (0: never), counted into `points`.
 
     With `kind`, at the first point of that name; with `once`, only the first process that creates this file.
@@ -49,10 +49,10 @@ class Job(msgspec.Struct):
     once: str = ""
 
 
-class Points:
+class KillPoints:
     """The points at which a process may be killed, numbered as it passes them."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: KillJob) -> None:
         self.job, self.passed, self.names = job, 0, list[str]()
         self.lock = threading.Lock()
 
@@ -81,34 +81,34 @@ class Points:
         return wrapped
 
 
-def connected() -> Gateway:
+def connected() -> AwsGateway:
     """The way to what AWS_ENDPOINT_URL names, nothing asked yet; made once, and used by every fork."""
-    gateway = Gateway.connect()
+    gateway = AwsGateway.connect()
     for service in ("iam", "sts"):
         gateway.client.service(service)
     return gateway
 
 
-def run(job: Job, gateway: Gateway) -> None:
+def run(job: KillJob, gateway: AwsGateway) -> None:
     """Do the job, in this process."""
-    points = Points(job)
+    points = KillPoints(job)
     original = Ledger.append
     Ledger.append = points.around(lambda _ledger, _run, kind, *_rest: f"entry {kind}", original)  # type: ignore[method-assign]
     DBOS.run_step = points.around(lambda options, *_rest: f"step {options['name']}", DBOS.run_step)  # type: ignore[method-assign]
-    written = points.around(lambda *args: f"set {args[-1]}", Keys.set_status)
-    Keys.set_status = written  # type: ignore[method-assign]
+    written = points.around(lambda *args: f"set {args[-1]}", AccessKeys.set_status)
+    AccessKeys.set_status = written  # type: ignore[method-assign]
     queue._POLL = runs_module._POLL = POLL
     worker_leases.TTL = TTL
     queue._SWEEP = 0.2
-    setattr(Engine, "stop", lambda _engine: None)  # noqa: B010  # the process ends anyway
+    setattr(Queue, "stop", lambda _engine: None)  # noqa: B010  # the process ends anyway
     own, caller = gateway.own_account(), gateway.caller()
-    state = State(Path(job.home), job.url)
+    state = StateDirectory(Path(job.home), job.url)
     probes = FakeProbes({})
-    runs = Runs(state, SystemClock(), lambda _account: own, caller, probes=probes, patience=QUICK)
+    runs = RunService(state, SystemClock(), lambda _account: own, caller, probes=probes, retry_policy=QUICK)
     plan = decode(Path(job.plan).read_bytes())
     try:
         if job.work:
-            runs.work(lambda: Path(job.home, "enough").exists(), every=0.1)
+            runs.run_worker(lambda: Path(job.home, "enough").exists(), every=0.1)
         else:
             runs.apply(plan, Policy())
     except RefusedError as error:

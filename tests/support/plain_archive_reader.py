@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sparekey.model import Consumer, ServiceUse
-from sparekey.usage.agents import family, printable
+from sparekey.usage.agents import agent_family, printable
 
 Seen = dict[str, Any]
 
@@ -90,7 +90,7 @@ def usages(records: list[Any], keys: Collection[str]) -> dict[str, Seen]:
     }
     for record in distinct.values():
         service = short(record.get("eventSource")).removesuffix(".cn").removesuffix(".amazonaws.com")
-        who = family(text(record.get("userAgent"))), short(record.get("sourceIPAddress"))
+        who = agent_family(text(record.get("userAgent"))), short(record.get("sourceIPAddress"))
         key = owner[principal(record) or ""]
         groups[key][who][service, short(record.get("awsRegion"))].append(record)
     return {key: _usage(key, groups[key], owner) for key in keys}

@@ -7,18 +7,18 @@ from pathlib import Path
 from unittest.mock import patch
 
 from sparekey.audit import audit
-from sparekey.plan import encode, make
+from sparekey.plan import encode, make_plan
 from sparekey.policy import Policy
 from sparekey.runs import queue
-from sparekey.runs.projection import RunFold
-from sparekey.runs.service import Runs
-from sparekey.runs.storage import State
-from sparekey.sandbox.cloudtrail_events import Trail
+from sparekey.runs.projection import RunProjection
+from sparekey.runs.service import RunService
+from sparekey.runs.storage import StateDirectory
+from sparekey.sandbox.cloudtrail_events import EventLog
 from support.fake_aws import CALLER, FakeAws, RunningClock
-from support.fork_server import Zygote
-from support.invariants import kept
-from support.killed_process import POLL, Job
-from support.sandbox_gateway import Sandboxed
+from support.fork_server import ForkServer
+from support.invariants import assert_invariants
+from support.killed_process import POLL, KillJob
+from support.sandbox_gateway import SandboxGateway
 
 ACCOUNT = "111122223333"
 _OLD = '{ id = "%s", age = "400d", used = { ago = "80d" } }'
@@ -43,9 +43,9 @@ def company(pairs: int = 0) -> str:
 
 def prepare(home: Path, url: str = "") -> Path:
     """A state with all of its tables in it, to be copied: making them takes longer than a small run."""
-    state = State(home, url)
+    state = StateDirectory(home, url)
     aws = FakeAws(RunningClock())
-    found = Runs(state, aws.clock, aws.gateway, CALLER)._engine()
+    found = RunService(state, aws.clock, aws.gateway, CALLER)._engine()
     with patch.object(queue, "_POLL", POLL):  # the queues keep it
         found.prepare()
     found.stop()
@@ -54,36 +54,36 @@ def prepare(home: Path, url: str = "") -> Path:
 
 
 @dataclass(frozen=True)
-class End:
+class RunEnd:
     """What is compared: the status of every key, the state of every step."""
 
     keys: dict[str, str]
     steps: dict[str, str]
 
 
-class Lane:
+class SandboxLane:
     """A sandbox with a socket and the processes that speak to it: one run after another."""
 
     def __init__(self, pairs: int = 0) -> None:
-        self.here = Sandboxed(company(pairs))
+        self.here = SandboxGateway(company(pairs))
         self.sandbox = self.here.sandbox.start()
-        self.zygote = Zygote(self.sandbox.env())
+        self.zygote = ForkServer(self.sandbox.env())
         read = audit([self.here.gateway.own_account()], self.sandbox.clock, caller=self.here.gateway.caller())
-        self.plan = make(read, Policy(), self.sandbox.clock.now())
+        self.plan = make_plan(read, Policy(), self.sandbox.clock.now())
 
     def close(self) -> None:
         """End the processes and the server."""
         self.zygote.close()
         self.sandbox.stop()
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """All keys active again, and nothing of it in anybody's memory."""
         state = self.sandbox.state
         with state.lock:
             for key in state.keys.values():
                 key.status = "Active"
             state.calls.clear()
-            state.trail = Trail()
+            state.trail = EventLog()
 
     @property
     def writes(self) -> list[tuple[str, str, str]]:
@@ -95,41 +95,43 @@ class Lane:
         ]
 
 
-class Stage:
+class RunLab:
     """One run at a lane's sandbox, in a directory of its own."""
 
-    def __init__(self, lane: Lane, directory: Path, url: str = "", template: Path | None = None) -> None:
+    def __init__(
+        self, lane: SandboxLane, directory: Path, url: str = "", template: Path | None = None
+    ) -> None:
         directory.mkdir()
         if template:
             (directory / "home").mkdir(mode=0o700)
             shutil.copy(template / "sparekey.db", directory / "home")
-        self.lane, self.directory, self.url = lane, directory, url
-        lane.begin_anew()
+        self.sandbox_lane, self.directory, self.url = lane, directory, url
+        lane.restart()
         (directory / "plan.json").write_bytes(encode(lane.plan))
 
     def run(self, **more: object) -> int:
         """A process that applies the plan, to its end; its exit status."""
-        return self.lane.zygote.run(self.job(**more))
+        return self.sandbox_lane.zygote.run(self.job(**more))
 
-    def job(self, **more: object) -> Job:
+    def job(self, **more: object) -> KillJob:
         """A process that applies the plan."""
         home, plan = (str(self.directory / name) for name in ("home", "plan.json"))
-        return Job(home, plan, url=self.url, **more)  # type: ignore[arg-type]
+        return KillJob(home, plan, url=self.url, **more)  # type: ignore[arg-type]
 
     @cached_property
-    def end(self) -> End:
+    def end(self) -> RunEnd:
         """How it ended; asserts what every run promises."""
-        writes, wanted = self.lane.writes, {step.key for step in self.lane.plan.deactivations}
+        writes, wanted = self.sandbox_lane.writes, {step.key for step in self.sandbox_lane.plan.deactivations}
         assert {(key, status) for _, key, status in writes} <= {(key, "Inactive") for key in wanted}
-        state = State(self.directory / "home", self.url)
+        state = StateDirectory(self.directory / "home", self.url)
         try:
-            assert state.ledger.runs() == (f"r-{self.lane.plan.digest[:8]}",)
-            kept(state.ledger, state.ledger.runs(), writes)
-            record = RunFold(state.ledger.entries(state.ledger.runs()[0])).record()
+            assert state.ledger.runs() == (f"r-{self.sandbox_lane.plan.digest[:8]}",)
+            assert_invariants(state.ledger, state.ledger.runs(), writes)
+            record = RunProjection(state.ledger.entries(state.ledger.runs()[0])).record()
         finally:
             state.close()
-        keys = {key.id: key.status for key in self.lane.sandbox.state.keys.values()}
-        return End(keys, {step.key: step.state for step in record.steps})
+        keys = {key.id: key.status for key in self.sandbox_lane.sandbox.state.keys.values()}
+        return RunEnd(keys, {step.key: step.state for step in record.steps})
 
     def close(self) -> None:
         """Remove its directory."""

@@ -4,14 +4,14 @@ from urllib.parse import urlsplit
 
 from botocore.session import Session
 
-from sparekey.aws.gateway import Gateway
-from sparekey.aws.http_pool import Request, Response
+from sparekey.aws.gateway import AwsGateway
+from sparekey.aws.http_pool import HttpRequest, HttpResponse
 from sparekey.sandbox import Sandbox
-from sparekey.sandbox.protocols import Request as SandboxRequest
+from sparekey.sandbox.protocols import RawRequest as SandboxRequest
 from support.scripted_aws import session
 
 
-class Sandboxed:
+class SandboxGateway:
     """A sandbox and a gateway with one user's credentials."""
 
     def __init__(self, scenario: str, user: str = "", *, account: str = "") -> None:
@@ -20,7 +20,7 @@ class Sandboxed:
         self.calls: list[tuple[str, str, str]] = []
         made: Session = session()
         made.set_credentials(key.id, key.secret)
-        self.gateway = Gateway.connect(
+        self.gateway = AwsGateway.connect(
             session=made,
             region="us-east-1",
             clock=self.sandbox.clock,
@@ -29,11 +29,11 @@ class Sandboxed:
         )
 
     @property
-    def asked(self) -> set[str]:
+    def call_names(self) -> set[str]:
         """The actions that were called, as policies write them."""
         return {f"{service}:{action}" for _, service, action in self.calls}
 
-    def _send(self, request: Request) -> Response:
+    def _send(self, request: HttpRequest) -> HttpResponse:
         url = urlsplit(request.url)
         headers = {name.lower(): value for name, value in request.headers.items()}
         answer = self.sandbox.handle(
@@ -47,4 +47,4 @@ class Sandboxed:
             )
         )
         told = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(answer.status, told, answer.body)
+        return HttpResponse(answer.status, told, answer.body)

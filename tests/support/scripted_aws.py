@@ -10,8 +10,8 @@ from botocore.loaders import create_loader
 from botocore.session import Session
 
 from sparekey.aws.client import OnCall
-from sparekey.aws.gateway import AccountGateway, Gateway
-from sparekey.aws.http_pool import Request, Response
+from sparekey.aws.gateway import AccountGateway, AwsGateway
+from sparekey.aws.http_pool import HttpRequest, HttpResponse
 
 _LOADER = create_loader()  # read once: each session would read its models anew
 ACCOUNT = "111122223333"
@@ -33,7 +33,7 @@ class FakeClock:
         self.time += timedelta(seconds=seconds)
 
 
-Answer = Response | Exception
+Answer = HttpResponse | Exception
 Script = Callable[[dict[str, str]], Answer]
 
 
@@ -41,23 +41,23 @@ class ScriptedAws:
     """Answers by action: each a function of the parameters, or answers that are used up in turn."""
 
     def __init__(self, **answers: Script | list[Answer]) -> None:
-        self.requests: list[Request] = []
-        self.asked: list[dict[str, str]] = []
+        self.requests: list[HttpRequest] = []
+        self.call_names: list[dict[str, str]] = []
         self._answers: dict[str, Script] = {"GetCallerIdentity": lambda _: identity()}
         for action, answer in answers.items():
             self._answers[action] = _in_turn(answer) if isinstance(answer, list) else answer
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: HttpRequest) -> HttpResponse:
         self.requests.append(request)
         asked = dict(parse_qsl(request.body.decode()))
-        self.asked.append(asked)
+        self.call_names.append(asked)
         answer = self._answers[asked["Action"]](asked)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     def count(self, action: str) -> int:
-        return sum(asked["Action"] == action for asked in self.asked)
+        return sum(asked["Action"] == action for asked in self.call_names)
 
 
 def _in_turn(answers: list[Answer]) -> Script:
@@ -65,26 +65,26 @@ def _in_turn(answers: list[Answer]) -> Script:
     return lambda _: next(rest)
 
 
-def ok(action: str, inner: str = "") -> Response:
+def ok(action: str, inner: str = "") -> HttpResponse:
     """A good answer of a query service."""
     body = (
         f'<{action}Response xmlns="https://iam.amazonaws.com/doc/2010-05-08/">'
         f"<{action}Result>{inner}</{action}Result>"
         f"<ResponseMetadata><RequestId>req-{action}</RequestId></ResponseMetadata></{action}Response>"
     )
-    return Response(200, {"content-type": "text/xml"}, body.encode())
+    return HttpResponse(200, {"content-type": "text/xml"}, body.encode())
 
 
-def failure(code: str, status: int = 400, message: str = "No.") -> Response:
+def failure(code: str, status: int = 400, message: str = "No.") -> HttpResponse:
     """An error of a query service."""
     body = (
         '<ErrorResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><Error><Type>Sender</Type>'
         f"<Code>{code}</Code><Message>{message}</Message></Error><RequestId>req-1</RequestId></ErrorResponse>"
     )
-    return Response(status, {"content-type": "text/xml"}, body.encode())
+    return HttpResponse(status, {"content-type": "text/xml"}, body.encode())
 
 
-def identity(arn: str = CALLER, account: str = ACCOUNT) -> Response:
+def identity(arn: str = CALLER, account: str = ACCOUNT) -> HttpResponse:
     return ok("GetCallerIdentity", f"<Arn>{arn}</Arn><UserId>AIDA</UserId><Account>{account}</Account>")
 
 
@@ -120,8 +120,8 @@ def session(**variables: Any) -> Session:
     return made
 
 
-def connect(aws: ScriptedAws, clock: FakeClock | None = None, on_call: OnCall | None = None) -> Gateway:
-    return Gateway.connect(
+def connect(aws: ScriptedAws, clock: FakeClock | None = None, on_call: OnCall | None = None) -> AwsGateway:
+    return AwsGateway.connect(
         session=session(), region="eu-central-1", clock=clock or FakeClock(), send=aws.send, on_call=on_call
     )
 
@@ -130,10 +130,10 @@ def own_account(aws: ScriptedAws, clock: FakeClock | None = None) -> AccountGate
     return connect(aws, clock).own_account()
 
 
-def asgi_send(app: Callable[..., Any]) -> Callable[[Request], Response]:
+def asgi_send(app: Callable[..., Any]) -> Callable[[HttpRequest], HttpResponse]:
     """Drive an ASGI application in this process, without a socket."""
 
-    async def exchange(request: Request) -> Response:
+    async def exchange(request: HttpRequest) -> HttpResponse:
         url = urlsplit(request.url)
         sent: dict[str, Any] = {"status": 500, "headers": {}, "body": b""}
 
@@ -162,6 +162,6 @@ def asgi_send(app: Callable[..., Any]) -> Callable[[Request], Response]:
             "server": (url.hostname, url.port or 80),
         }
         await app(scope, receive, send)
-        return Response(sent["status"], sent["headers"], sent["body"])
+        return HttpResponse(sent["status"], sent["headers"], sent["body"])
 
     return lambda request: asyncio.run(exchange(request))

@@ -19,7 +19,7 @@ from sparekey.model import (
     User,
 )
 from sparekey.policy import Policy, Rotator
-from sparekey.selection import Asked
+from sparekey.selection import Overrides
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ACCOUNTS = ("111111111111", "222222222222")
@@ -108,18 +108,18 @@ def spare_keys(snapshot: Snapshot) -> list[str]:
 
 
 @st.composite
-def askings(draw: st.DrawFn, snapshot: Snapshot) -> Asked:
+def overrides(draw: st.DrawFn, snapshot: Snapshot) -> Overrides:
     """What a person may have asked of this snapshot: keys that stay and keys that are forced, never both."""
     spare = spare_keys(snapshot)
     named = draw(st.lists(st.sampled_from(spare), unique=True, max_size=4)) if spare else []
     cut = draw(st.integers(0, len(named)))
-    return Asked(tuple(named[:cut]), dict.fromkeys(named[cut:], "the owner left"), draw(st.booleans()))
+    return Overrides(tuple(named[:cut]), dict.fromkeys(named[cut:], "the owner left"), draw(st.booleans()))
 
 
 @st.composite
-def situations(
+def decisions(
     draw: st.DrawFn, last_uses: st.SearchStrategy[LastUsed] = last_uses
-) -> tuple[Snapshot, Policy, Asked]:
+) -> tuple[Snapshot, Policy, Overrides]:
     """A snapshot, a policy and something asked."""
     snapshot = draw(snapshots(last_uses))
-    return snapshot, draw(policies), draw(askings(snapshot))
+    return snapshot, draw(policies), draw(overrides(snapshot))

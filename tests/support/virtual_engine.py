@@ -9,31 +9,31 @@ from typing import Protocol
 from sparekey.aws.errors import UnreachableError
 from sparekey.clock import Clock
 from sparekey.errors import RefusedError
-from sparekey.ledger.events import Opened, Options, kind_of, write
+from sparekey.ledger.events import RunOpened, RunOptions, event_body, kind_of
 from sparekey.ledger.store import Ledger
 from sparekey.model import Caller, RunRecord
 from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
-from sparekey.probes import Reading
-from sparekey.runs.context import Gateway, Hands, NoProbes, Work
-from sparekey.runs.projection import as_policy
-from sparekey.runs.scheduler import Call, Outcome, made, resume
+from sparekey.probes import ProbeResult
+from sparekey.runs.context import KeyGateway, NoProbes, RunContext, StepCoroutine
+from sparekey.runs.projection import policy_of
+from sparekey.runs.scheduler import Call, Outcome, advance, performed
 from sparekey.runs.supervisor import Supervisor
 from sparekey.runs.tasks import Task
-from sparekey.runs.worker import RunWork, load_fold, load_record
-from sparekey.runs.worker_leases import Leases
+from sparekey.runs.worker import RunExecutor, load_projection, load_record
+from sparekey.runs.worker_leases import WorkerLeases
 from support.fake_aws import CALLER, FakeAws
 
 
-def stepped(work: Work[None]) -> Work[None]:
+def one_call_at_a_time(work: StepCoroutine[None]) -> StepCoroutine[None]:
     """The same work, to be advanced with `next`: each call is made where it is asked for."""
     outcome: Outcome | None = None
     while True:
         try:
-            asked = resume(work, outcome)
+            asked = advance(work, outcome)
         except StopIteration:
             return
-        outcome = made(asked) if callable(asked) else None
+        outcome = performed(asked) if callable(asked) else None
         yield 0 if callable(asked) else asked
 
 
@@ -51,21 +51,21 @@ class FakeProbes:
     def __init__(self, users: Mapping[str, tuple[str, ...]]) -> None:
         self.users = users
         self.every = timedelta(hours=1)
-        self.says: Callable[[str], Reading] = lambda _name: Reading(green=True, output="fine")
-        self.asked: list[str] = []
+        self.result_of: Callable[[str], ProbeResult] = lambda _name: ProbeResult(healthy=True, output="fine")
+        self.checks: list[str] = []
 
-    def speaking_for(self, _policy: Policy, _account: str, user: str) -> tuple[str, ...]:
+    def probes_for(self, _policy: Policy, _account: str, user: str) -> tuple[str, ...]:
         return tuple(sorted(name for name, users in self.users.items() if user in users))
 
-    def cadence(self, _policy: Policy, _name: str) -> timedelta:
+    def interval(self, _policy: Policy, _name: str) -> timedelta:
         return self.every
 
     def deadline(self, _policy: Policy, _name: str) -> float:
         return 15.0
 
-    def ask(self, _policy: Policy, name: str) -> Reading:
-        self.asked.append(name)
-        return self.says(name)
+    def check(self, _policy: Policy, name: str) -> ProbeResult:
+        self.checks.append(name)
+        return self.result_of(name)
 
 
 class MovedClock(Clock, Protocol):
@@ -80,7 +80,7 @@ class Aws(Protocol):
     @property
     def clock(self) -> MovedClock: ...
 
-    def gateway(self, account: str) -> Gateway: ...
+    def gateway(self, account: str) -> KeyGateway: ...
 
 
 class Schedule:
@@ -118,7 +118,7 @@ class VirtualTasks:
         self.dead = False
         self.held: Callable[[], None] = lambda: None  # called when a task has ended
 
-    def start(self, name: Task, works: Iterable[Work[None]], *, deadline: float) -> None:
+    def start(self, name: Task, works: Iterable[StepCoroutine[None]], *, deadline: float) -> None:
         given = list(works)
         self.left[name] = len(given)
         for work in given:
@@ -140,9 +140,9 @@ class VirtualTasks:
         for what in waiting:
             self.later(what)
 
-    def _go_on(self, name: Task, work: Work[None], outcome: Outcome | None, deadline: float) -> None:
+    def _go_on(self, name: Task, work: StepCoroutine[None], outcome: Outcome | None, deadline: float) -> None:
         try:
-            asked = resume(work, outcome)
+            asked = advance(work, outcome)
         except StopIteration:
             asked = None
         except Exception as error:  # noqa: BLE001  # the supervision is given it
@@ -157,8 +157,8 @@ class VirtualTasks:
         else:
             self.later(lambda: self._go_on(name, work, None, deadline), asked)
 
-    def _call(self, name: Task, work: Work[None], call: Call, deadline: float) -> None:
-        outcome = made(call)
+    def _call(self, name: Task, work: StepCoroutine[None], call: Call, deadline: float) -> None:
+        outcome = performed(call)
         error = outcome.exception()
         wait = 0.0
         if isinstance(error, HangsError):
@@ -183,7 +183,7 @@ class VirtualTasks:
         return over
 
 
-class QueueEngine:
+class VirtualQueue:
     """One process: its supervision, and the queue's work beside it."""
 
     def __init__(
@@ -196,7 +196,7 @@ class QueueEngine:
         ledger: Ledger | None = None,
         schedule: Schedule | None = None,
         clock: Clock | None = None,
-        leases: Leases | None = None,
+        leases: WorkerLeases | None = None,
     ) -> None:
         self.caller = caller
         self.ledger = ledger or Ledger.open(url)
@@ -204,74 +204,76 @@ class QueueEngine:
         self.clock = aws.clock
         self.leases = leases
         self.tasks = VirtualTasks(self.schedule)
-        self.hands = Hands(self.ledger, clock or self.clock, aws.gateway, caller, probes=probes or NoProbes())
+        self.context = RunContext(
+            self.ledger, clock or self.clock, aws.gateway, caller, probes=probes or NoProbes()
+        )
         self.start()
 
     def start(self) -> None:
         """Begin as a process does, with nothing in memory."""
-        self.work = RunWork(self.hands)
-        self.supervisor = Supervisor(self.hands, self, self.tasks, self.leases)
+        self.work = RunExecutor(self.context)
+        self.supervisor = Supervisor(self.context, self, self.tasks, self.leases)
         self.may_be_refused = False  # to carry an account: then it is tried again, as the engine does
         self.queued: set[tuple[str, str]] = set()
-        self.looks = True
-        self.tasks.held = self._look_again
+        self.rounds = True
+        self.tasks.held = self._schedule_round
 
-    def _look_again(self) -> None:
-        self.looks = True
+    def _schedule_round(self) -> None:
+        self.rounds = True
 
     # The queue
 
     def enqueue(self, run: str, account: str) -> None:
         self.queued.add((run, account))
-        self.tasks.later(lambda: self._carry(run, account))
+        self.tasks.later(lambda: self._execute(run, account))
 
-    def _carry(self, run: str, account: str) -> None:
+    def _execute(self, run: str, account: str) -> None:
         try:
-            for chunk in range(self.work.chunks(run, account)):
-                self.work.carry(run, account, chunk)
+            for chunk in range(self.work.chunk_count(run, account)):
+                self.work.execute(run, account, chunk)
         except RefusedError as error:
             if not self.may_be_refused:
                 raise
-            self.work.stumbled(run, account, error)
+            self.work.record_failure(run, account, error)
         self.queued.discard((run, account))
-        self.looks = True
+        self.rounds = True
 
     def active(self, run: str) -> set[str]:
         return {account for found, account in self.queued if found == run}
 
     # The run
 
-    def open(self, plan: Plan, options: Options | None = None, policy: Policy | None = None) -> str:
+    def open(self, plan: Plan, options: RunOptions | None = None, policy: Policy | None = None) -> str:
         run = f"r-{plan.digest[:8]}"
-        opened = Opened(
+        opened = RunOpened(
             encode(plan).decode(),
             plan.digest,
             self.caller,
-            as_policy(policy or Policy()),
-            options or Options(),
+            policy_of(policy or Policy()),
+            options or RunOptions(),
             (),
         )
-        self.ledger.append(run, kind_of(opened), write(opened), at=self.clock.now(), first=True)
-        self.looks = True
+        self.ledger.append(run, kind_of(opened), event_body(opened), at=self.clock.now(), must_be_first=True)
+        self.rounds = True
         return run
 
-    def look_after(self, _run: str, _name: str = "") -> None:
+    def supervise(self, _run: str, _name: str = "") -> None:
         """Something was said of the run."""
-        self.looks = True
+        self.rounds = True
 
     def run(self, until: datetime | None = None) -> None:
         """Work until nothing is left, or nothing before `until`."""
         while True:
-            due = self.supervisor.look()
-            self.looks = False
+            due = self.supervisor.run_round()
+            self.rounds = False
             while True:
                 coming = self.schedule.next()
-                if coming is None or self.looks or (due is not None and due < coming):
+                if coming is None or self.rounds or (due is not None and due < coming):
                     break
                 if until is not None and coming > until:
                     break
                 self.schedule.step()
-            if self.looks:
+            if self.rounds:
                 continue
             if due is None or (until is not None and due > until):
                 break
@@ -280,7 +282,7 @@ class QueueEngine:
             self.clock.time = max(self.clock.time, until)
 
     def record(self, run: str) -> RunRecord:
-        return load_record(self.hands, run)
+        return load_record(self.context, run)
 
     def states(self, run: str) -> dict[str, str]:
         return {step.key: step.state for step in self.record(run).steps}
@@ -289,10 +291,10 @@ class QueueEngine:
         return [entry.kind for entry in self.ledger.entries(run)]
 
     def resumed(self, run: str) -> int:
-        return load_fold(self.hands, run).attempt
+        return load_projection(self.context, run).attempt
 
 
-class VirtualEngine(QueueEngine):
+class VirtualEngine(VirtualQueue):
     """The same at the AWS in memory."""
 
     def __init__(self, aws: FakeAws, probes: FakeProbes | None = None, url: str = "sqlite://") -> None:

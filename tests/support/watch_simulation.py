@@ -15,13 +15,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from sparekey.aws.errors import DeniedError
-from sparekey.ledger.events import Options
+from sparekey.ledger.events import RunOptions
 from sparekey.ledger.store import FencedError, Ledger, StateError, connect
 from sparekey.model import AccessKey
-from sparekey.probes import Reading
-from sparekey.runs.worker_leases import TTL, Leases
+from sparekey.probes import ProbeResult
+from sparekey.runs.worker_leases import TTL, WorkerLeases
 from support.fake_aws import NOW, FakeAws, FakeGateway, VirtualClock, key, plan_for, used
-from support.virtual_engine import FakeProbes, HangsError, QueueEngine, Schedule
+from support.virtual_engine import FakeProbes, HangsError, Schedule, VirtualQueue
 
 ACCOUNTS = ("111122223333", "444455556666", "777788889999")
 INTERVAL = timedelta(seconds=30)
@@ -43,7 +43,7 @@ FAULTS: dict[str, tuple[float, float]] = {
 }
 
 
-class WorkersClock:
+class WorkerClock:
     """A worker's clock: the world's, set wrong now and then."""
 
     def __init__(self, world: VirtualClock) -> None:
@@ -56,7 +56,7 @@ class WorkersClock:
         self.world.sleep(seconds)
 
 
-class AwayLedger(Ledger):
+class LosableLedger(Ledger):
     """A ledger whose database may be away for one worker."""
 
     away = False
@@ -80,34 +80,36 @@ class AwayLedger(Ledger):
 class Gateway(FakeGateway):
     """A gateway of the world, whose account may hang or refuse."""
 
-    world: "Watching" = field(kw_only=True)
+    world: "WatchSimulation" = field(kw_only=True)
 
     def list_keys(self, user: str) -> tuple[AccessKey, ...]:
-        self.world.strike(self.account, "list")
+        self.world.inject(self.account, "list")
         return super().list_keys(user)
 
     def set_status(self, user: str, key_id: str, status: str) -> str:
-        self.world.strike(self.account, "set")
+        self.world.inject(self.account, "set")
         return super().set_status(user, key_id, status)
 
 
-class Worker:
+class SimulatedWorker:
     """One process: it looks each second, beats while it lives, and may be frozen, killed or lose its database."""
 
-    def __init__(self, world: "Watching", url: str) -> None:
+    def __init__(self, world: "WatchSimulation", url: str) -> None:
         self.world = world
-        self.ledger = AwayLedger(connect(url)) if url != "sqlite://" else AwayLedger(world.ledger.engine)
-        self.clock = WorkersClock(world.clock)
+        self.ledger = (
+            LosableLedger(connect(url)) if url != "sqlite://" else LosableLedger(world.ledger.engine)
+        )
+        self.clock = WorkerClock(world.clock)
         self.tick: Callable[[], float] = lambda: 1.0
         self.frozen = False
         self.life = 0
-        self.begin()
+        self.start()
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start the process."""
         self.life += 1
-        self.leases = Leases(self.ledger, now=lambda: self.world.clock.now().timestamp())
-        self.process = QueueEngine(
+        self.leases = WorkerLeases(self.ledger, now=lambda: self.world.clock.now().timestamp())
+        self.process = VirtualQueue(
             self.world,
             self.world.probes,
             ledger=self.ledger,
@@ -115,8 +117,8 @@ class Worker:
             clock=self.clock,
             leases=self.leases,
         )
-        self._beat(self.life)
-        self._look(self.life)
+        self._renew(self.life)
+        self._run_round(self.life)
 
     @property
     def alive(self) -> bool:
@@ -134,28 +136,28 @@ class Worker:
         if not self.process.tasks.dead:
             self.process.tasks.thaw()
 
-    def _beat(self, life: int) -> None:
+    def _renew(self, life: int) -> None:
         if life != self.life:
             return
         if self.alive:
-            self.leases.beat()
-        self.world.schedule.soon(lambda: self._beat(life), TTL / 4)
+            self.leases.renew()
+        self.world.schedule.soon(lambda: self._renew(life), TTL / 4)
 
-    def _look(self, life: int) -> None:
+    def _run_round(self, life: int) -> None:
         if life != self.life:
             return
         if self.alive:
-            self.look()
-        self.world.schedule.soon(lambda: self._look(life), self.tick())
+            self.run_round()
+        self.world.schedule.soon(lambda: self._run_round(life), self.tick())
 
-    def look(self) -> None:
+    def run_round(self) -> None:
         try:
-            self.process.supervisor.look()
+            self.process.supervisor.run_round()
         except (StateError, FencedError):
             return
 
 
-class Watching:
+class WatchSimulation:
     """The world: accounts with one user each, one run over all of them, two workers."""
 
     def __init__(self, seed: int, url: str = "sqlite://") -> None:
@@ -168,15 +170,15 @@ class Watching:
             self.aws.add(f"app{account[:4]}", old, key(f"AKIANEW{account[:4]}", 30, used(1)), account=account)
         self.probes = FakeProbes({f"probe{account[:4]}": (f"app{account[:4]}",) for account in ACCOUNTS})
         self.probes.every = INTERVAL
-        self.probes.says = self._says
+        self.probes.result_of = self._says
         # What is wrong, by account, and until when.
         self.hanging: dict[str, datetime] = {}
         self.refusing: dict[str, datetime] = {}
         self.silent: dict[str, datetime] = {}
         self.broken: set[str] = set()
         self.ledger = Ledger.open(url)
-        self.workers = [Worker(self, url) for _ in range(2)]
-        self.run = self.workers[0].process.open(plan_for(self.aws), Options(watch=30 * 86400.0))
+        self.workers = [SimulatedWorker(self, url) for _ in range(2)]
+        self.run = self.workers[0].process.open(plan_for(self.aws), RunOptions(watch=30 * 86400.0))
         self.faults: list[str] = []
         self.worst = 0.0
         self.late: dict[str, float] = {}
@@ -186,19 +188,19 @@ class Watching:
 
     # What is wrong
 
-    def strike(self, account: str, call: str) -> None:
+    def inject(self, account: str, call: str) -> None:
         now = self.clock.now()
         if self.hanging.get(account, now) > now:
             raise HangsError((self.hanging[account] - now).total_seconds())
         if call == "set" and self.refusing.get(account, now) > now:
             raise DeniedError("access denied", code="AccessDenied")
 
-    def _says(self, name: str) -> Reading:
+    def _says(self, name: str) -> ProbeResult:
         account = next(found for found in ACCOUNTS if name.endswith(found[:4]))
         now = self.clock.now()
         if self.silent.get(account, now) > now:
             raise HangsError((self.silent[account] - now).total_seconds())
-        return Reading(not self._misses(account), "HTTP 500" if self._misses(account) else "fine")
+        return ProbeResult(not self._misses(account), "HTTP 500" if self._misses(account) else "fine")
 
     def _misses(self, account: str) -> bool:
         return account in self.broken and self._off(account)
@@ -206,7 +208,7 @@ class Watching:
     def _off(self, account: str) -> bool:
         return self.aws.status(f"app{account[:4]}", f"AKIAOLD{account[:4]}", account) == "Inactive"
 
-    def fault(self, kind: str, seconds: float) -> None:
+    def start_fault(self, kind: str, seconds: float) -> None:
         """Let something happen; after so many seconds it is over."""
         worker = self.random.choice(self.workers)
         account = self.random.choice(ACCOUNTS)
@@ -222,7 +224,7 @@ class Watching:
                 later(worker.thaw)
             case "killed" if worker.alive:
                 worker.kill()
-                later(lambda: worker.begin() if worker.process.tasks.dead else None)
+                later(lambda: worker.start() if worker.process.tasks.dead else None)
             case "database away":
                 worker.ledger.away = True
                 later(lambda: setattr(worker.ledger, "away", False))
@@ -258,20 +260,20 @@ class Watching:
             assert self.late[account] <= ALLOWED, (
                 f"{account}: its key is off for {self.late[account]} s: {self.faults}"
             )
-            self._check_told(account)
+            self._check_reported(account)
         self.schedule.soon(self._measure, 1.0)
 
-    def _check_told(self, account: str) -> None:
+    def _check_reported(self, account: str) -> None:
         """A rollback that AWS refuses is on record, and shown, as soon as it has been refused for a minute."""
-        since = self.untold.get(account)
+        since = self.unreported.get(account)
         stuck = self._misses(account) and self.refusing.get(account, NOW) > self.clock.now()
         stuck = (
             stuck and self.silent.get(account, NOW) <= self.clock.now() and all(w.alive for w in self.workers)
         )
         if not stuck or self.hanging.get(account, NOW) > self.clock.now():
-            self.untold.pop(account, None)
+            self.unreported.pop(account, None)
         elif since is None:
-            self.untold[account] = self.clock.now()
+            self.unreported[account] = self.clock.now()
         elif self.clock.now() - since > timedelta(seconds=ALLOWED):
             said = self.ledger.entries(self.run, account=account, user=f"app{account[:4]}", kinds=("failed",))
             assert said, f"{account}: nobody is told that its key cannot be brought back"
@@ -279,7 +281,7 @@ class Watching:
 
     def play(self, seconds: float, faults: int) -> float:
         """Play so many faults over this time; the worst delay in seconds. Raises AssertionError."""
-        self.untold: dict[str, datetime] = {}
+        self.unreported: dict[str, datetime] = {}
         self._until(NOW + timedelta(seconds=30))
         assert all(self._off(account) for account in ACCOUNTS)
         self.schedule.soon(self._measure)
@@ -289,7 +291,7 @@ class Watching:
             kind = "application breaks" if number in breaks else self.random.choice(list(FAULTS)[:-1])
             length = self.random.uniform(*FAULTS[kind])
             at = begin + timedelta(seconds=self.random.uniform(0, seconds * 0.9))
-            self.schedule.at(at, lambda kind=kind, length=length: self.fault(kind, length))  # type: ignore[misc]
+            self.schedule.at(at, lambda kind=kind, length=length: self.start_fault(kind, length))  # type: ignore[misc]
         self._until(end)
         for worker in self.workers:
             worker.kill()

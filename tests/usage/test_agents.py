@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparekey.usage.agents import UNKNOWN, family
+from sparekey.usage.agents import UNKNOWN, agent_family
 
 SAME = {
     "Boto3": [
@@ -68,13 +68,13 @@ SAME = {
     ("name", "agent"), [(name, agent) for name, agents in SAME.items() for agent in agents]
 )
 def test_family(name: str, agent: str) -> None:
-    assert family(agent) == name
+    assert agent_family(agent) == name
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=3000) | st.lists(st.text("ab1-/.#", max_size=90), max_size=30).map(" ".join))
 def test_a_family_is_short_printable_and_never_empty(agent: str) -> None:
-    name = family(agent)
+    name = agent_family(agent)
     assert name.strip()
     assert len(name) <= 1024
     assert name.isprintable()

@@ -6,21 +6,27 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from sparekey.usage import aggregation as folding
-from sparekey.usage.aggregation import Fold, Once, Part, Seen
-from sparekey.usage.records import Event, Where, digest
+from sparekey.usage.aggregation import Deduplicator, PartialUsage, UsageAggregator, UseTotals
+from sparekey.usage.records import CallOrigin, UseEvent, digest
 
 KEY = "AKIAOLDAAAAAAAAAAAAA"
 HOUR = 3600
 
 
-def event(number: int, at: int, agent: str = "Boto3", failed: bool = False) -> Event:
-    return Event(
-        KEY, digest(str(number)), at, Where(agent, "10.0.0.1", "s3", "us-east-1"), "GetObject", failed, None
+def event(number: int, at: int, agent: str = "Boto3", failed: bool = False) -> UseEvent:
+    return UseEvent(
+        KEY,
+        digest(str(number)),
+        at,
+        CallOrigin(agent, "10.0.0.1", "s3", "us-east-1"),
+        "GetObject",
+        failed,
+        None,
     )
 
 
-def part(*events: Event) -> Part:
-    made = Part()
+def part(*events: UseEvent) -> PartialUsage:
+    made = PartialUsage()
     for one in events:
         made.add(one, KEY)
     return made
@@ -31,18 +37,20 @@ def test_each_digest_is_fresh_once_also_when_most_are_on_disk(limit: int) -> Non
     rng = random.Random(7)
     digests = [digest(str(number)) for number in range(40)]
     draws = [rng.randrange(40) for _ in range(400)]
-    once = Once(limit)
-    fresh = [number for number in draws if once.fresh({digests[number]}, number * HOUR, number * HOUR)]
+    once = Deduplicator(limit)
+    fresh = [
+        number for number in draws if once.first_occurrences({digests[number]}, number * HOUR, number * HOUR)
+    ]
     assert sorted(fresh) == sorted(set(draws))
 
 
 def test_memory_holds_no_more_than_the_limit() -> None:
-    once = Once(limit=100)
+    once = Deduplicator(limit=100)
     for number in range(2000):
-        assert once.fresh({digest(str(number))}, number, number) == 1
+        assert once.first_occurrences({digest(str(number))}, number, number) == 1
     assert len(once._recent) <= 100
-    assert sum(map(len, once._runs)) + len(once._recent) == 2000
-    assert once.fresh({digest("3"), digest("1999"), digest("new")}, 0, 2000) == 1
+    assert sum(map(len, once._sorted_files)) + len(once._recent) == 2000
+    assert once.first_occurrences({digest("3"), digest("1999"), digest("new")}, 0, 2000) == 1
 
 
 def test_the_order_of_parts_changes_nothing() -> None:
@@ -53,7 +61,7 @@ def test_the_order_of_parts_changes_nothing() -> None:
     told = []
     for seed in range(4):
         random.Random(seed).shuffle(parts)
-        fold = Fold(Once(limit=5))
+        fold = UsageAggregator(Deduplicator(limit=5))
         for one in parts:
             fold.merge(one)
         told.append(fold.usages([KEY], "test", None, None))
@@ -64,7 +72,7 @@ def test_the_order_of_parts_changes_nothing() -> None:
 def test_gaps_are_between_hours_with_calls_and_days_are_counted() -> None:
     begin = int(datetime(2026, 1, 1, 22, 10, tzinfo=UTC).timestamp())
     times = [begin, begin + 60, begin + 3 * HOUR, begin + 51 * HOUR]
-    fold = Fold()
+    fold = UsageAggregator()
     fold.merge(part(*[event(number, at) for number, at in enumerate(times)]))
     (use,) = fold.usages([KEY], "test", None, None)[0].consumers[0].uses
     assert use.longest_gap == timedelta(hours=48)
@@ -73,7 +81,7 @@ def test_gaps_are_between_hours_with_calls_and_days_are_counted() -> None:
 
 def test_an_application_too_many_is_counted_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folding, "MOST_CONSUMERS", 3)
-    fold = Fold()
+    fold = UsageAggregator()
     fold.merge(part(*[event(number, number, f"agent{number}") for number in range(10)]))
     (usage,) = fold.usages([KEY], "test", None, None)
     assert usage.calls == 10
@@ -87,10 +95,10 @@ def test_an_application_too_many_is_counted_with_the_others(monkeypatch: pytest.
 
 
 def test_counted_calls_join_those_of_parts() -> None:
-    fold = Fold()
+    fold = UsageAggregator()
     fold.merge(part(event(1, HOUR), event(2, HOUR, failed=True)))
-    where = Where("Boto3", "10.0.0.1", "s3", "us-east-1")
-    fold.count((KEY, where), Seen(0, 5 * HOUR, None, {"PutObject"}), {0: (4, 0b100001)}, 1)
+    where = CallOrigin("Boto3", "10.0.0.1", "s3", "us-east-1")
+    fold.count((KEY, where), UseTotals(0, 5 * HOUR, None, {"PutObject"}), {0: (4, 0b100001)}, 1)
     (use,) = fold.usages([KEY], "test", None, None)[0].consumers[0].uses
     assert (use.calls, use.errors, use.actions) == (6, 2, ("GetObject", "PutObject"))
     assert use.longest_gap == timedelta(hours=4)

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparekey import usage
-from sparekey.usage.aggregation import Part
-from sparekey.usage.archive.search import Needles, scan
+from sparekey.usage.aggregation import PartialUsage
+from sparekey.usage.archive.search import IdMatcher, scan_log
 from support import archive_samples, plain_archive_reader
 from support.archive_samples import NEW, OLD
 
@@ -42,7 +42,7 @@ def test_the_scanner_reads_what_the_plain_reader_reads(files: dict[str, bytes]) 
         for name, data in files.items():
             archive_samples.put_bytes(Path(folder), name, data)
         expected = plain_archive_reader.usages(list(plain_archive_reader.read_records(Path(folder))), KEYS)
-        for entry in usage.read(f"archive={folder}", KEYS, usage.Request(processes=1)):
+        for entry in usage.read_usage(f"archive={folder}", KEYS, usage.UsageRequest(processes=1)):
             assert {name: getattr(entry, name) for name in expected[entry.key]} == expected[entry.key]
             assert (entry.partial, entry.unread) == ((), ())
             usage.document([entry])
@@ -54,7 +54,7 @@ def test_no_file_ends_the_reading(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         archive_samples.put(Path(folder), "good.json", archive_samples.record())
         archive_samples.put_bytes(Path(folder), "odd.json", data)
-        (entry,) = usage.read(f"archive={folder}", [OLD], usage.Request(processes=1))
+        (entry,) = usage.read_usage(f"archive={folder}", [OLD], usage.UsageRequest(processes=1))
     assert entry.calls == 1
     assert {fault.what for fault in entry.unread} <= {"odd.json"}
 
@@ -67,10 +67,10 @@ def test_a_file_cut_short_counts_nothing(records: list[Any], data: st.DataObject
         return
     whole = whole.rstrip(b"\0")
     cut = whole[: data.draw(st.integers(3, len(whole) - 5))]
-    part = Part()
+    part = PartialUsage()
     try:
-        scan(cut, Needles({OLD: OLD}), part)
+        scan_log(cut, IdMatcher({OLD: OLD}), part)
     except ValueError:
-        assert part.cells == {}
+        assert part.uses == {}
     else:
         raise AssertionError("a file that ends in the middle was taken for a whole one")

@@ -15,8 +15,8 @@ import pytest
 from sparekey import usage
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.archive.storage import place
-from sparekey.usage.request import Progress, Request
+from sparekey.usage.archive.storage import open_storage
+from sparekey.usage.request import ReadProgress, UsageRequest
 from sparekey.usage.sources import archive
 from support.archive_samples import (
     ACCOUNT,
@@ -33,7 +33,7 @@ from support.archive_samples import (
 
 
 def read(root: Path, *keys: str, **options: Any) -> Usage:
-    (found, *_) = usage.read(f"archive={root}", keys or [OLD], Request(processes=1, **options))
+    (found, *_) = usage.read_usage(f"archive={root}", keys or [OLD], UsageRequest(processes=1, **options))
     return found
 
 
@@ -135,7 +135,7 @@ def test_a_record_without_a_time_is_named_and_the_rest_is_read(root: Path) -> No
 def test_a_folder_that_may_not_be_listed_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(root, file_name(), record())
     put(root, file_name(region="us-east-1"), record())
-    listing = place(str(root)).children
+    listing = open_storage(str(root)).children
 
     def refuse(folder: str) -> Any:
         if "us-east-1" in folder:
@@ -143,7 +143,7 @@ def test_a_folder_that_may_not_be_listed_is_named(root: Path, monkeypatch: pytes
         return listing(folder)
 
     monkeypatch.setattr(
-        "sparekey.usage.archive.storage.LocalPlace.children", lambda _, folder: refuse(folder)
+        "sparekey.usage.archive.storage.LocalStorage.children", lambda _, folder: refuse(folder)
     )
     found = read(root)
     assert found.calls == 1
@@ -157,8 +157,8 @@ def test_a_file_that_is_gone_is_named(root: Path) -> None:
     (root / "gone.json").symlink_to(root / "nowhere.json")
     (root / "shut.json").mkdir()
     assert [(entry.what, entry.why) for entry in read(root).unread] == [("gone.json", "a link to nothing")]
-    task = archive._Task(place(str(root)), ("nowhere.json",), {}, None, None)
-    assert archive.work(task).part.unread[0].what == "nowhere.json"
+    task = archive._ScanTask(open_storage(str(root)), ("nowhere.json",), {}, None, None)
+    assert archive.scan_chunk(task).part.unread[0].what == "nowhere.json"
 
 
 def test_an_archive_without_a_file_is_refused(root: Path) -> None:
@@ -171,7 +171,7 @@ def test_an_archive_without_a_file_is_refused(root: Path) -> None:
 @pytest.mark.parametrize("source", ["archives=x", "", "=x"])
 def test_an_unknown_source_is_refused(source: str) -> None:
     with pytest.raises(BadInputError, match="no usage source"):
-        usage.read(source, [OLD])
+        usage.read_usage(source, [OLD])
 
 
 def test_a_text_that_is_no_key_is_refused(root: Path) -> None:
@@ -266,17 +266,17 @@ def test_sessions_join_between_the_files_of_tasks_in_flight(
 ) -> None:
     """Each file is a task of its own, and eight are under way before the first is taken in."""
     monkeypatch.setattr(archive, "_CHUNK_FILES", 1)
-    monkeypatch.setattr(archive._Workers, "ahead", 8, raising=False)
-    monkeypatch.setattr(archive._Workers, "__init__", _ahead(8))
+    monkeypatch.setattr(archive._ScanWorkers, "ahead", 8, raising=False)
+    monkeypatch.setattr(archive._ScanWorkers, "__init__", _ahead(8))
     for number, index in enumerate((3, 2, 1, 0)):
         put(root, file_name(f"20260110T100{number}Z"), CHAIN[index])
     assert (read(root).calls, read(root).sessions) == (4, 3)
 
 
 def _ahead(count: int) -> Callable[..., None]:
-    start = archive._Workers.__init__
+    start = archive._ScanWorkers.__init__
 
-    def init(workers: archive._Workers, processes: int | None) -> None:
+    def init(workers: archive._ScanWorkers, processes: int | None) -> None:
         start(workers, processes)
         workers.ahead = count
 
@@ -317,10 +317,12 @@ def _among_many(root: Path) -> None:
 
 def test_two_processes_see_what_one_sees(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_POOL_FROM", {"spawn": 0})
-    monkeypatch.setattr(archive, "_how_to_start", lambda: "spawn")
+    monkeypatch.setattr(archive, "_start_method", lambda: "spawn")
     monkeypatch.setattr(archive, "_CHUNK_FILES", 2)
     _among_many(root)
-    one, two = (usage.read(f"archive={root}", [OLD, NEW], Request(processes=count)) for count in (1, 2))
+    one, two = (
+        usage.read_usage(f"archive={root}", [OLD, NEW], UsageRequest(processes=count)) for count in (1, 2)
+    )
     assert one == two
     assert (two[1].calls, two[1].sessions, two[0].calls) == (4, 3, 12)
 
@@ -333,24 +335,24 @@ from sparekey import usage
 from sparekey.usage.sources import archive
 archive._CHUNK_FILES = 2
 archive._POOL_FROM = {{"fork": 0, "spawn": 1 << 40}}
-how = archive._how_to_start()
-found = usage.read("archive={root}", ["{OLD}", "{NEW}"], usage.Request(processes=3))
+how = archive._start_method()
+found = usage.read_usage("archive={root}", ["{OLD}", "{NEW}"], usage.UsageRequest(processes=3))
 print(how, usage.document(found).decode())
 """
     done = subprocess.run([sys.executable, "-c", read_and_tell], capture_output=True, text=True, check=True)
     how, document = done.stdout.split(" ", 1)
-    alone = usage.read(f"archive={root}", [OLD, NEW], Request(processes=1))
+    alone = usage.read_usage(f"archive={root}", [OLD, NEW], UsageRequest(processes=1))
     assert document.strip() == usage.document(alone).decode()
     assert (how, done.stderr) == ("fork" if sys.platform == "linux" else "spawn", "")
 
 
 def test_a_process_with_threads_does_not_fork() -> None:
     with ThreadPoolExecutor(1) as threads:
-        assert threads.submit(archive._how_to_start).result() == "spawn"
+        assert threads.submit(archive._start_method).result() == "spawn"
 
 
 def test_progress_tells_files_and_bytes(root: Path) -> None:
-    told: list[Progress] = []
+    told: list[ReadProgress] = []
     put(root, file_name(), record())
     put_bytes(root, "bad.json", b"{")
     read(root, progress=told.append)

@@ -18,7 +18,7 @@ from sqlglot import exp
 from sparekey import usage
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.request import Progress, Request
+from sparekey.usage.request import ReadProgress, UsageRequest
 from sparekey.usage.sources import athena
 from support import plain_archive_reader
 from support.archive_samples import ACCOUNT, FOREIGN, NEW, OLD, SESSIONS, mint, put, record
@@ -74,7 +74,7 @@ def in_duckdb(records: list[Any], text: str) -> list[dict[str, Any]]:
 
 
 def asked(records: list[Any], keys: list[str], **options: Any) -> tuple[Usage, ...]:
-    request = Request(clock=FakeClock(), **options)
+    request = UsageRequest(clock=FakeClock(), **options)
     return athena.usages(in_duckdb(records, athena.query("trail", keys, request)), "trail", keys, request)
 
 
@@ -92,7 +92,7 @@ def facts(found: Usage) -> Any:
 
 
 def test_the_query_tells_of_a_real_archive_what_the_scanner_does() -> None:
-    scanned = usage.read(f"archive={ARCHIVE}", KEYS, Request(processes=1))
+    scanned = usage.read_usage(f"archive={ARCHIVE}", KEYS, UsageRequest(processes=1))
     queried = asked(list(plain_archive_reader.read_records(ARCHIVE)), KEYS)
     assert list(map(facts, queried)) == list(map(facts, scanned))
     assert sum(entry.calls for entry in queried) == 1280 + 28 + 19
@@ -127,7 +127,7 @@ def test_the_query_tells_of_sessions_errors_and_windows_what_the_scanner_does(
 ) -> None:
     put(tmp_path, "all.json", *RECORDS)
     keys = [NEW, OLD]
-    scanned = usage.read(f"archive={tmp_path}", keys, Request(processes=1, **window))
+    scanned = usage.read_usage(f"archive={tmp_path}", keys, UsageRequest(processes=1, **window))
     queried = asked(RECORDS, keys, **window)
     assert list(map(facts, queried)) == list(map(facts, scanned))
     assert any(entry.calls for entry in queried)
@@ -144,7 +144,7 @@ def test_what_the_query_covers_is_told() -> None:
 @pytest.mark.parametrize("table", ["a b", 'x"; DROP TABLE y', "a.b.c", "", "1a"])
 def test_a_name_that_is_no_tables_is_refused(table: str) -> None:
     with pytest.raises(BadInputError, match="no table name"):
-        athena.query(table, [OLD], Request())
+        athena.query(table, [OLD], UsageRequest())
 
 
 TABLE: dict[str, dict[str, Any]] = {
@@ -214,13 +214,13 @@ def by_moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[AthenaByMoto]:
 
 
 def test_athena_is_asked_waited_for_and_read(by_moto: AthenaByMoto) -> None:
-    by_moto.hand_out(in_duckdb(RECORDS, athena.query("trail", [OLD], Request())))
-    told: list[Progress] = []
+    by_moto.hand_out(in_duckdb(RECORDS, athena.query("trail", [OLD], UsageRequest())))
+    told: list[ReadProgress] = []
     clock = FakeClock()
-    options = Request(
+    options = UsageRequest(
         call=by_moto, clock=clock, progress=told.append, workgroup="primary", output="s3://results/here"
     )
-    (found,) = usage.read("athena=trail", [OLD], options)
+    (found,) = usage.read_usage("athena=trail", [OLD], options)
     (expected,) = asked(RECORDS, [OLD])
     assert found == expected
     start = by_moto.asked[0][1]
@@ -236,7 +236,7 @@ def test_athena_is_asked_waited_for_and_read(by_moto: AthenaByMoto) -> None:
 
 
 def test_results_are_read_to_the_last_page() -> None:
-    rows = in_duckdb(RECORDS, athena.query("trail", [OLD], Request()))
+    rows = in_duckdb(RECORDS, athena.query("trail", [OLD], UsageRequest()))
     told = _as_athena(rows)
 
     def call(
@@ -252,7 +252,7 @@ def test_results_are_read_to_the_last_page() -> None:
         page = {"ResultSet": {"Rows": [{"Data": told[at]}]}}
         return page | ({"NextToken": str(at + 1)} if at + 1 < len(told) else {})
 
-    (found,) = usage.read("athena=trail", [OLD], Request(call=call, clock=FakeClock()))
+    (found,) = usage.read_usage("athena=trail", [OLD], UsageRequest(call=call, clock=FakeClock()))
     assert [found] == list(asked(RECORDS, [OLD]))
     assert len(rows) > 2
 
@@ -271,7 +271,7 @@ def test_a_query_that_fails_is_an_error(status: dict[str, str], why: str) -> Non
         return {"QueryExecutionId": "q", "QueryExecution": {"Status": status}}
 
     with pytest.raises(UnreadError, match=why):
-        usage.read("athena=trail", [OLD], Request(call=call))
+        usage.read_usage("athena=trail", [OLD], UsageRequest(call=call))
 
 
 class AthenaOfATable:
@@ -301,14 +301,14 @@ class AthenaOfATable:
 
 
 def of_table(table: dict[str, Any], partitions: Collection[str] = (), **options: Any) -> Usage:
-    request = Request(
+    request = UsageRequest(
         call=AthenaOfATable(table, partitions),
         clock=FakeClock(),
         since=NOW - timedelta(days=90),
         owners={OLD: ACCOUNT},
         **options,
     )
-    (found,) = usage.read("athena=audit.trail", [OLD], request)
+    (found,) = usage.read_usage("athena=audit.trail", [OLD], request)
     return found
 
 
@@ -395,8 +395,8 @@ def test_a_table_that_may_not_be_looked_at_makes_a_usage_partial() -> None:
                 raise UnreadError("access denied: athena:GetTableMetadata")
             return super().__call__(service, action, params, region)
 
-    request = Request(call=Denied({}), clock=FakeClock(), workgroup="w")
-    (found,) = usage.read("athena=trail", [OLD], request)
+    request = UsageRequest(call=Denied({}), clock=FakeClock(), workgroup="w")
+    (found,) = usage.read_usage("athena=trail", [OLD], request)
     assert found.partial == (
         "what the table covers could not be read: access denied: athena:GetTableMetadata",
     )
@@ -404,7 +404,7 @@ def test_a_table_that_may_not_be_looked_at_makes_a_usage_partial() -> None:
 
 def test_it_needs_credentials() -> None:
     with pytest.raises(BadInputError, match="needs AWS credentials"):
-        usage.read("athena=trail", [OLD])
+        usage.read_usage("athena=trail", [OLD])
 
 
 def ddl(**changes: Any) -> str:
@@ -415,7 +415,7 @@ def ddl(**changes: Any) -> str:
         "regions": ["us-east-1"],
         "since": date(2025, 1, 1),
     }
-    return athena.ddl(**(options | changes))
+    return athena.table_ddl(**(options | changes))
 
 
 def test_the_table_projects_its_partitions() -> None:
@@ -429,7 +429,9 @@ def test_the_table_projects_its_partitions() -> None:
 def test_the_table_has_every_column_that_the_query_reads() -> None:
     created = sqlglot.parse_one(ddl(), read="athena")
     columns = {column.name.lower() for column in created.find_all(exp.ColumnDef)}
-    bounds = Request(since=NOW, until=NOW, accounts=frozenset({ACCOUNT}), regions=frozenset({"us-east-1"}))
+    bounds = UsageRequest(
+        since=NOW, until=NOW, accounts=frozenset({ACCOUNT}), regions=frozenset({"us-east-1"})
+    )
     (calls, *_) = sqlglot.parse_one(athena.query("audit.trail", [OLD], bounds), read="athena").find_all(
         exp.CTE
     )

@@ -19,15 +19,15 @@ from sparekey import usage
 from sparekey.errors import UnreadError
 from sparekey.model import Usage
 from sparekey.usage.archive import decompression, search, storage
-from sparekey.usage.archive.delivering_services import other_service
-from sparekey.usage.archive.other_files import explained
-from sparekey.usage.archive.storage import place
-from sparekey.usage.request import Request
+from sparekey.usage.archive.delivering_services import delivering_service
+from sparekey.usage.archive.other_files import explain_other_file
+from sparekey.usage.archive.storage import open_storage
+from sparekey.usage.request import UsageRequest
 from support.archive_samples import ACCOUNT, NEW, OLD, SESSIONS, file_name, mint, put, put_bytes, record
 
 
 def read(root: Path, **options: Any) -> Usage:
-    (found,) = usage.read(f"archive={root}", [OLD], Request(processes=1, **options))
+    (found,) = usage.read_usage(f"archive={root}", [OLD], UsageRequest(processes=1, **options))
     return found
 
 
@@ -210,21 +210,21 @@ def test_a_place_that_cannot_be_listed_is_an_error(root: Path, monkeypatch: pyte
     def refuse(*_: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("sparekey.usage.archive.storage.LocalPlace.children", refuse)
+    monkeypatch.setattr("sparekey.usage.archive.storage.LocalStorage.children", refuse)
     with pytest.raises(UnreadError, match=f"^{root} could not be read: Permission denied"):
         read(root)
 
 
 def test_a_file_that_changes_while_it_is_read_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put_bytes(root, "c.json", b" " * 70_000 + log())
-    rest = storage._rest
+    rest = storage._remaining
 
     def slowly(file: int) -> bytes:
         with path.open("ab") as more:
             more.write(b"\n")
         return rest(file)
 
-    monkeypatch.setattr(storage, "_rest", slowly)
+    monkeypatch.setattr(storage, "_remaining", slowly)
     assert [(entry.what, entry.why) for entry in read(root).unread] == [
         ("c.json", "it changed while it was read")
     ]
@@ -322,11 +322,11 @@ def test_what_may_be_part_of_a_log_is_not_explained_away(root: Path, name: str, 
 
 
 def test_services_are_known_by_the_layout_alone() -> None:
-    assert other_service(f"/x/AWSLogs/o-abc/{ACCOUNT}/WAFLogs/eu-central-1")
-    assert not other_service(f"/x/AWSLogs/{ACCOUNT}/CloudTrail/eu-central-1")
-    assert not other_service("/x/Config/2026")
-    assert not other_service(f"/AWSLogs/aws-account-id={ACCOUNT}/aws-service=cloudtrail/x")
-    assert not explained("/x/c.json", b"{" * 10)
+    assert delivering_service(f"/x/AWSLogs/o-abc/{ACCOUNT}/WAFLogs/eu-central-1")
+    assert not delivering_service(f"/x/AWSLogs/{ACCOUNT}/CloudTrail/eu-central-1")
+    assert not delivering_service("/x/Config/2026")
+    assert not delivering_service(f"/AWSLogs/aws-account-id={ACCOUNT}/aws-service=cloudtrail/x")
+    assert not explain_other_file("/x/c.json", b"{" * 10)
 
 
 # Bombs ------------------------------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ def test_a_file_is_unpacked_up_to_a_bound(root: Path, monkeypatch: pytest.Monkey
 
 
 def test_members_are_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decompression, "_MOST_MEMBERS", 3)
+    monkeypatch.setattr(decompression, "_MAX_MEMBERS", 3)
     put_bytes(root, "c.json", gzip.compress(b"") * 5)
     assert [entry.why for entry in read(root).unread] == ["larger than 512 MiB"]
 
@@ -454,7 +454,7 @@ def test_files_without_a_time_cover_what_their_calls_cover(tmp_path: Path) -> No
         datetime(2026, 1, 10, 10, tzinfo=UTC),
         datetime(2026, 2, 10, 10, tzinfo=UTC),
     )
-    (found,) = usage.read(f"archive={tmp_path}", [NEW], Request(processes=1))
+    (found,) = usage.read_usage(f"archive={tmp_path}", [NEW], UsageRequest(processes=1))
     assert found.since == datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -470,5 +470,5 @@ def test_a_folder_without_a_log_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_place_says_what_is_in_a_folder(root: Path) -> None:
-    found = place(str(root)).children("")
+    found = open_storage(str(root)).children("")
     assert (found.folders, found.files, found.unread) == (["AWSLogs"], [], [])

@@ -11,7 +11,7 @@ import pytest
 from sparekey import usage
 from sparekey.errors import BadInputError, SparekeyError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.request import Progress, Request
+from sparekey.usage.request import ReadProgress, UsageRequest
 from sparekey.usage.sources import history
 from support.archive_samples import NEW, OLD, SESSIONS, mint, record
 
@@ -65,7 +65,7 @@ def calls(count: int, key: str = OLD, **changes: Any) -> list[dict[str, Any]]:
 
 def read(trail: FakeTrail, *keys: str, **options: Any) -> tuple[Usage, ...]:
     options = dict[str, Any](clock=FakeClock(), call=trail) | options
-    return usage.read("history", keys or [OLD], Request(**options))
+    return usage.read_usage("history", keys or [OLD], UsageRequest(**options))
 
 
 def test_every_page_of_every_region_is_read() -> None:
@@ -189,7 +189,7 @@ def test_the_window_reaches_back_for_sessions() -> None:
 def test_progress_is_told_by_page() -> None:
     told: list[int] = []
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: ReadProgress) -> None:
         told.append(progress.files)
 
     read(FakeTrail({"eu-central-1": calls(5)}), progress=tell)
@@ -198,4 +198,4 @@ def test_progress_is_told_by_page() -> None:
 
 def test_it_needs_credentials() -> None:
     with pytest.raises(BadInputError, match="needs AWS credentials"):
-        usage.read("history", [OLD])
+        usage.read_usage("history", [OLD])

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparekey import usage
-from sparekey.cutover import Moved, NotMoved, moved
+from sparekey.cutover import ConsumersMoved, ConsumersNotMoved, have_consumers_moved
 from sparekey.model import AccessKey, LastUsed, Usage
 from sparekey.policy import Policy
 from support.archive_samples import ACCOUNT, NEW, OLD, SESSIONS, file_name, mint, put, put_bytes, record
@@ -119,15 +119,15 @@ def files(draw: st.DrawFn, records: list[dict[str, Any]]) -> list[tuple[str, byt
 
 
 def read(root: Path) -> tuple[Usage, Usage]:
-    request = usage.Request(processes=1, since=NOW - timedelta(days=80))
-    new, old = usage.read(f"archive={root}", [OLD, NEW], request)
+    request = usage.UsageRequest(processes=1, since=NOW - timedelta(days=80))
+    new, old = usage.read_usage(f"archive={root}", [OLD, NEW], request)
     return old, new
 
 
-def verdict(old: Usage, new: Usage) -> Moved | NotMoved:
+def verdict(old: Usage, new: Usage) -> ConsumersMoved | ConsumersNotMoved:
     used = LastUsed("used", LAST, "dynamodb", REGION)
     before, kept = (AccessKey(key, "Active", NOW - timedelta(days=99), used) for key in (OLD, NEW))
-    return moved(before, kept, {OLD: old, NEW: new}, Policy(), NOW)
+    return have_consumers_moved(before, kept, {OLD: old, NEW: new}, Policy(), NOW)
 
 
 def lay_out(root: Path, spread: list[tuple[str, bytes]], linked: bool) -> None:
@@ -149,7 +149,7 @@ def test_without_the_others_the_key_is_free() -> None:
         lay_out(Path(folder), _BESIDE, linked=False)
         old, new = read(Path(folder) / "trail")
     assert (old.calls, old.unread, old.partial) == (9, (), ())
-    assert isinstance(verdict(old, new), Moved)
+    assert isinstance(verdict(old, new), ConsumersMoved)
 
 
 @settings(max_examples=80, deadline=None)
@@ -163,5 +163,5 @@ def test_every_call_is_counted_or_the_usage_is_not_whole(
     counted = {one.agent: one.calls for one in old.consumers}
     whole = counted.get("app/ledger", 0) == len(STAYED)
     assert whole or old.unread or old.partial
-    assert isinstance(verdict(old, new), NotMoved)
+    assert isinstance(verdict(old, new), ConsumersNotMoved)
     usage.document([old, new])

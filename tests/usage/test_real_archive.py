@@ -14,7 +14,7 @@ KEYS = ["AKIATFQR7NSC8Q4X20BJ", "AKIATFQR7NSCUXC3DDDP", "AKIATFQZ7NSC8Q4X21BJ", 
 
 @pytest.fixture(scope="module")
 def seen() -> tuple[Usage, ...]:
-    return usage.read(f"archive={ARCHIVE}", KEYS)
+    return usage.read_usage(f"archive={ARCHIVE}", KEYS)
 
 
 def test_it_is_the_archive_that_was_measured() -> None:
@@ -46,4 +46,4 @@ def test_a_key_that_is_only_spoken_of_is_not_used(seen: tuple[Usage, ...]) -> No
 
 @pytest.mark.parametrize("key", KEYS[:2])
 def test_one_key_alone_is_read_as_among_others(seen: tuple[Usage, ...], key: str) -> None:
-    assert usage.read(f"archive={ARCHIVE}", [key]) == tuple(entry for entry in seen if entry.key == key)
+    assert usage.read_usage(f"archive={ARCHIVE}", [key]) == tuple(entry for entry in seen if entry.key == key)

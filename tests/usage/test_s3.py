@@ -15,8 +15,8 @@ from sparekey import usage
 from sparekey.aws.errors import NoCredentialsError
 from sparekey.errors import BadInputError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.archive.s3_storage import S3Place
-from sparekey.usage.request import Request
+from sparekey.usage.archive.s3_storage import S3Storage
+from sparekey.usage.request import UsageRequest
 from support.archive_samples import NEW, OLD, SESSIONS, file_name, mint, record
 
 
@@ -60,7 +60,7 @@ def log(*records: Any) -> bytes:
 
 
 def read(place: str) -> Usage:
-    (found,) = usage.read(f"archive={place}", [OLD], Request(processes=1))
+    (found,) = usage.read_usage(f"archive={place}", [OLD], UsageRequest(processes=1))
     return found
 
 
@@ -82,7 +82,7 @@ def test_a_bucket_is_read_like_a_folder(s3: Any) -> None:
 
 
 def test_a_folder_of_more_than_a_page_is_listed_to_its_end(s3: Any) -> None:
-    place = S3Place(bucket(s3, "pages", {}))
+    place = S3Storage(bucket(s3, "pages", {}))
     kept = s3_backends["123456789012"]["aws"]
     for number in range(1001):
         kept.put_object("pages", f"day/{number:04d}.json", b"{}")
@@ -99,7 +99,7 @@ def test_a_bucket_that_is_not_there_is_unread(s3: Any) -> None:
 
 
 def test_an_object_that_is_gone_is_unread(s3: Any) -> None:
-    place = S3Place(bucket(s3, "gone", {}))
+    place = S3Storage(bucket(s3, "gone", {}))
     ((name, error),) = place.fetch(["missing.json"])
     assert name == "missing.json"
     assert isinstance(error, OSError)
@@ -121,6 +121,6 @@ def test_a_place_without_a_bucket_is_refused() -> None:
 
 
 def test_a_place_tells_no_secret() -> None:
-    assert repr(S3Place("s3://trail", "ops")) == (
-        "S3Place(url='s3://trail', profile='ops', region=None, endpoint=None)"
+    assert repr(S3Storage("s3://trail", "ops")) == (
+        "S3Storage(url='s3://trail', profile='ops', region=None, endpoint=None)"
     )

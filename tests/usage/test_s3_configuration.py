@@ -21,8 +21,8 @@ from cryptography.x509.oid import NameOID
 from sparekey import usage
 from sparekey.errors import BadInputError, SparekeyError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.archive.s3_storage import S3Place
-from sparekey.usage.request import Request
+from sparekey.usage.archive.s3_storage import S3Storage
+from sparekey.usage.request import UsageRequest
 from support.archive_samples import OLD, record
 
 LISTING = (
@@ -131,7 +131,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[S3]:
 
 
 def read(url: str = "s3://trail-bucket/p", **options: Any) -> Usage:
-    (found,) = usage.read(f"archive={url}", [OLD], Request(processes=1, **options))
+    (found,) = usage.read_usage(f"archive={url}", [OLD], UsageRequest(processes=1, **options))
     return found
 
 
@@ -177,7 +177,7 @@ def test_an_endpoint_is_taken_however_it_is_named(
     assert set(s3.regions) == {"eu-central-1"}
     if profile:
         monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
-        found = S3Place("s3://trail-bucket/p", profile, "eu-central-1")
+        found = S3Storage("s3://trail-bucket/p", profile, "eu-central-1")
         monkeypatch.setattr("botocore.client.BaseClient._make_request", _answered)
         assert found._found.endpoint == "https://trail-bucket.s3.eu-central-1.amazonaws.com"
 
@@ -229,7 +229,7 @@ def test_a_bucket_is_where_botocore_says(
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("botocore.client.BaseClient._make_request", _answered)
-    found = S3Place(f"s3://{bucket}/p")._found
+    found = S3Storage(f"s3://{bucket}/p")._found
     assert (found.endpoint, found.region) == (f"https://{host.replace('*', bucket)}", region)
     assert found.virtual == host.startswith("*")
 
@@ -316,8 +316,8 @@ def test_other_processes_read_the_same_bucket(s3: S3, monkeypatch: pytest.Monkey
 
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
     monkeypatch.setattr(archive, "_POOL_FROM", {"spawn": 0})
-    monkeypatch.setattr(archive, "_how_to_start", lambda: "spawn")
-    (found,) = usage.read("archive=s3://trail-bucket/p", [OLD], Request(processes=2))
+    monkeypatch.setattr(archive, "_start_method", lambda: "spawn")
+    (found,) = usage.read_usage("archive=s3://trail-bucket/p", [OLD], UsageRequest(processes=2))
     assert (found.calls, found.unread) == (1, ())
     assert len(s3.asked) == 3  # where it is, what is there, and the file
 
@@ -368,7 +368,7 @@ def test_certificates_are_those_of_the_configuration(
 
 def test_certificates_that_are_not_there_are_an_error(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere.pem")
-    found = S3Place("s3://trail-bucket")
+    found = S3Storage("s3://trail-bucket")
     with pytest.raises(BadInputError, match=r"/nowhere\.pem could not be read"):
         found._transport("https://s3.example.test")
 
@@ -408,7 +408,7 @@ def test_what_a_credential_helper_prints_is_not_shown(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("AWS_PROFILE", "leaky")
     with pytest.raises(SparekeyError) as failed:
-        usage.read("archive=s3://b/p", [OLD], Request())
+        usage.read_usage("archive=s3://b/p", [OLD], UsageRequest())
     assert count.read_text().count("\n") == good + 1
     assert "'leaky' (credential_process) ended with an error" in failed.value.message
     assert "hunter2" not in f"{failed.value.message} {failed.value.hint}"

@@ -4,58 +4,58 @@ import json
 import multiprocessing
 from pathlib import Path
 
-from sparekey.usage.aggregation import Part
-from sparekey.usage.archive.search import Needles, scan
-from sparekey.usage.archive.session_feed import Board
+from sparekey.usage.aggregation import PartialUsage
+from sparekey.usage.archive.search import IdMatcher, scan_log
+from sparekey.usage.archive.session_feed import SessionFeed
 from support.archive_samples import FOREIGN, OLD, SESSIONS, mint, put, record
 
 SPAWN = multiprocessing.get_context("spawn")
 
 
 def test_what_was_told_since_is_read_once() -> None:
-    board = Board(SPAWN)
-    board.tell({SESSIONS[0]: OLD})
+    board = SessionFeed(SPAWN)
+    board.publish({SESSIONS[0]: OLD})
     begin = board.end
-    board.tell({SESSIONS[1]: OLD, SESSIONS[2]: FOREIGN})
-    assert board.since(0) == {SESSIONS[0]: OLD, SESSIONS[1]: OLD, SESSIONS[2]: FOREIGN}
-    assert board.since(begin) == {SESSIONS[1]: OLD, SESSIONS[2]: FOREIGN}
-    assert board.since(board.end) == {}
+    board.publish({SESSIONS[1]: OLD, SESSIONS[2]: FOREIGN})
+    assert board.read_from(0) == {SESSIONS[0]: OLD, SESSIONS[1]: OLD, SESSIONS[2]: FOREIGN}
+    assert board.read_from(begin) == {SESSIONS[1]: OLD, SESSIONS[2]: FOREIGN}
+    assert board.read_from(board.end) == {}
 
 
 def test_a_board_holds_what_was_told_last() -> None:
-    board = Board(SPAWN, room=100)
+    board = SessionFeed(SPAWN, room=100)
     for number in range(40):
         begin = board.end
         told = {SESSIONS[number % 6]: OLD, SESSIONS[(number + 1) % 6]: FOREIGN}
-        board.tell(told)
-        assert board.since(begin) == told
-    assert board.since(0) == {}
+        board.publish(told)
+        assert board.read_from(begin) == told
+    assert board.read_from(0) == {}
 
 
 def test_a_session_that_is_told_of_is_looked_for_at_once(tmp_path: Path) -> None:
-    board = Board(SPAWN)
+    board = SessionFeed(SPAWN)
     put(tmp_path, "mint.json", mint(OLD, SESSIONS[0]))
     put(tmp_path, "use.json", record(SESSIONS[0]), record(SESSIONS[1]))
-    ours, theirs = (Needles({OLD: OLD}, board) for _ in range(2))
-    part = Part()
-    assert scan((tmp_path / "mint.json").read_bytes(), ours, Part()) == set()
-    others = scan((tmp_path / "use.json").read_bytes(), theirs, part)
+    ours, theirs = (IdMatcher({OLD: OLD}, board) for _ in range(2))
+    part = PartialUsage()
+    assert scan_log((tmp_path / "mint.json").read_bytes(), ours, PartialUsage()) == set()
+    others = scan_log((tmp_path / "use.json").read_bytes(), theirs, part)
     assert others == {SESSIONS[1].encode()}
-    assert [key for key, _ in part.cells] == [OLD]
+    assert [key for key, _ in part.uses] == [OLD]
 
 
 def test_what_was_told_before_is_no_news() -> None:
-    board = Board(SPAWN)
-    board.tell({SESSIONS[0]: OLD})
-    needles = Needles({OLD: OLD}, board, board.end)
-    assert needles.news() == set()
-    board.tell({SESSIONS[1]: OLD})
-    assert needles.news() == {SESSIONS[1].encode()}
-    assert needles.news() == set()
+    board = SessionFeed(SPAWN)
+    board.publish({SESSIONS[0]: OLD})
+    needles = IdMatcher({OLD: OLD}, board, board.end)
+    assert needles.read_feed() == set()
+    board.publish({SESSIONS[1]: OLD})
+    assert needles.read_feed() == {SESSIONS[1].encode()}
+    assert needles.read_feed() == set()
     assert needles.keys == {OLD: OLD, SESSIONS[1]: OLD}
 
 
-class Late(Board):
+class Late(SessionFeed):
     """Tells only when it is asked for the second time: the file is being read by then."""
 
     asked = 0
@@ -68,9 +68,9 @@ class Late(Board):
 
 def test_what_is_told_while_a_file_is_read_is_looked_for_in_it() -> None:
     board = Late(SPAWN)
-    board.tell({SESSIONS[0]: OLD})
+    board.publish({SESSIONS[0]: OLD})
     records = [record(), record(SESSIONS[0], eventName="PutItem")]
     written = json.dumps({"Records": records}, separators=(",", ":"))  # as CloudTrail does
-    part = Part()
-    assert scan(written.encode(), Needles({OLD: OLD}, board), part) == set()
-    assert {name for seen in part.cells.values() for name in seen.actions} == {"GetItem", "PutItem"}
+    part = PartialUsage()
+    assert scan_log(written.encode(), IdMatcher({OLD: OLD}, board), part) == set()
+    assert {name for seen in part.uses.values() for name in seen.actions} == {"GetItem", "PutItem"}

@@ -5,25 +5,25 @@ from datetime import date
 import pytest
 
 from sparekey.model import Usage
-from sparekey.usage.aggregation import Fold, Part
-from sparekey.usage.records import Event, Where, digest
-from sparekey.usage.timeline import Timeline, timeline
+from sparekey.usage.aggregation import PartialUsage, UsageAggregator
+from sparekey.usage.records import CallOrigin, UseEvent, digest
+from sparekey.usage.timeline import Timeline, make_timeline
 
 DAY = 86_400
 
 
 def usages(**calls: list[int]) -> tuple[Usage, ...]:
     """Usages of keys: calls on each day from the epoch on."""
-    fold = Fold()
+    fold = UsageAggregator()
     for key, days in calls.items():
-        part = Part()
+        part = PartialUsage()
         for day, count in enumerate(days):
             for number in range(count):
-                use = Event(
+                use = UseEvent(
                     key,
                     digest(f"{key}{day}{number}"),
                     day * DAY,
-                    Where("Boto3", "10.0.0.1", "s3", ""),
+                    CallOrigin("Boto3", "10.0.0.1", "s3", ""),
                     "Get",
                     False,
                     None,
@@ -34,7 +34,7 @@ def usages(**calls: list[int]) -> tuple[Usage, ...]:
 
 
 def test_one_fades_out_and_the_other_fades_in() -> None:
-    shown = timeline(usages(old=[8, 4, 2, 1, 0, 0], new=[0, 0, 1, 4, 8, 8]))
+    shown = make_timeline(usages(old=[8, 4, 2, 1, 0, 0], new=[0, 0, 1, 4, 8, 8]))
     assert [(line.key, line.bar, line.calls) for line in shown.lines] == [
         ("new", "··▁▄██", 21),
         ("old", "█▄▂▁··", 15),
@@ -45,13 +45,13 @@ def test_one_fades_out_and_the_other_fades_in() -> None:
 
 @pytest.mark.parametrize(("width", "bar", "each"), [(3, "█·█", 2), (1, "█", 5), (100, "█···█", 1)])
 def test_many_days_share_a_slice(width: int, bar: str, each: int) -> None:
-    shown = timeline(usages(old=[1, 0, 0, 0, 1]), width)
+    shown = make_timeline(usages(old=[1, 0, 0, 0, 1]), width)
     assert (shown.lines[0].bar, shown.days_each) == (bar, each)
 
 
 def test_nothing_seen_is_an_empty_timeline() -> None:
-    assert timeline(usages(old=[])) == Timeline(None, None, 1, ())
+    assert make_timeline(usages(old=[])) == Timeline(None, None, 1, ())
 
 
 def test_a_single_call_among_many_is_seen() -> None:
-    assert timeline(usages(old=[1, 500])).lines[0].bar == "▁█"
+    assert make_timeline(usages(old=[1, 500])).lines[0].bar == "▁█"

@@ -1,19 +1,19 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
-from sparekey.app.connection import App, OnProgress, Where, connect, where
+from sparekey.app.connection import AccountChoice, Connection, OnProgress, account_choice, connect
 from sparekey.app.deletion import deletable, delete, delete_root, older_than, root_key
 from sparekey.app.delivery import (
     check_targets,
-    report_on,
+    notify_of_audit,
+    notify_of_rollback,
+    notify_of_run,
+    notify_of_state,
+    render_report,
     send_to_security_hub,
-    tell_of_audit,
-    tell_of_rollback,
-    tell_of_run,
-    tell_of_state,
 )
-from sparekey.app.interactive import decide, encode_plan, reread, study
+from sparekey.app.interactive import audit_for_page, encode_plan, plan_again, reread_users
 from sparekey.app.output_files import plan_text, read_plan, write_plan, write_private
-from sparekey.app.planning import audit, exit_code, iam_policy, plan, read, root_keys
+from sparekey.app.planning import audit, exit_code, iam_policy, plan, read_snapshot, root_keys
 from sparekey.app.practice_account import demo, practice_company, sandbox
 from sparekey.app.run_service import (
     OnEvent,
@@ -21,63 +21,64 @@ from sparekey.app.run_service import (
     apply,
     export_ledger,
     follow,
-    options,
     preflight,
-    remember,
+    register_plan,
     resume,
+    run_options,
+    run_worker,
     runs,
     show,
     stop,
     verify_ledger,
-    work,
 )
-from sparekey.app.undo_run import undo
+from sparekey.app.undo_run import undo_run
 from sparekey.app.usage_reading import (
     athena_ddl,
     keys_of_plan,
     keys_of_user,
-    request,
-    usage,
-    usage_of_accounts,
+    read_usage,
+    read_usage_of_accounts,
+    usage_request,
 )
 from sparekey.audit import ReadMode
 from sparekey.guards import Limits
-from sparekey.ledger.events import Options
-from sparekey.ledger.store import Entry
-from sparekey.ledger.verification import Verification
+from sparekey.ledger.events import RunOptions
+from sparekey.ledger.store import LedgerEntry
+from sparekey.ledger.verification import VerificationResult
 from sparekey.plan import Plan, Step
-from sparekey.report.asff import Sent
-from sparekey.runs.emergency import Told
-from sparekey.selection import NOTHING_ASKED, Asked
+from sparekey.report.asff import SecurityHubResult
+from sparekey.runs.emergency import OutageMessage
+from sparekey.selection import NO_OVERRIDES, Overrides
 from sparekey.settings import Setting, load_policy, policy_file, settings
-from sparekey.usage import Progress, Request
+from sparekey.usage import ReadProgress, UsageRequest
 
 __all__ = [
-    "NOTHING_ASKED",
-    "App",
-    "Asked",
-    "Entry",
+    "NO_OVERRIDES",
+    "AccountChoice",
+    "Connection",
+    "LedgerEntry",
     "Limits",
     "OnEvent",
     "OnProgress",
-    "Options",
+    "OutageMessage",
+    "Overrides",
     "Plan",
     "Preflight",
-    "Progress",
     "ReadMode",
-    "Request",
-    "Sent",
+    "ReadProgress",
+    "RunOptions",
+    "SecurityHubResult",
     "Setting",
     "Step",
-    "Told",
-    "Verification",
-    "Where",
+    "UsageRequest",
+    "VerificationResult",
+    "account_choice",
     "apply",
     "athena_ddl",
     "audit",
+    "audit_for_page",
     "check_targets",
     "connect",
-    "decide",
     "deletable",
     "delete",
     "delete_root",
@@ -90,39 +91,38 @@ __all__ = [
     "keys_of_plan",
     "keys_of_user",
     "load_policy",
+    "notify_of_audit",
+    "notify_of_rollback",
+    "notify_of_run",
+    "notify_of_state",
     "older_than",
-    "options",
     "plan",
+    "plan_again",
     "plan_text",
     "policy_file",
     "practice_company",
     "preflight",
-    "read",
     "read_plan",
-    "remember",
-    "report_on",
-    "request",
-    "reread",
+    "read_snapshot",
+    "read_usage",
+    "read_usage_of_accounts",
+    "register_plan",
+    "render_report",
+    "reread_users",
     "resume",
     "root_key",
     "root_keys",
+    "run_options",
+    "run_worker",
     "runs",
     "sandbox",
     "send_to_security_hub",
     "settings",
     "show",
     "stop",
-    "study",
-    "tell_of_audit",
-    "tell_of_rollback",
-    "tell_of_run",
-    "tell_of_state",
-    "undo",
-    "usage",
-    "usage_of_accounts",
+    "undo_run",
+    "usage_request",
     "verify_ledger",
-    "where",
-    "work",
     "write_plan",
     "write_private",
 ]

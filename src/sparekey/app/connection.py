@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from sparekey.aws.accounts import Entry as RoleEntry
-from sparekey.aws.accounts import Selection, Target
-from sparekey.aws.gateway import AccountGateway, Gateway
+from sparekey.aws.accounts import AccountAccess as RoleEntry
+from sparekey.aws.accounts import SelectedAccounts, Target
+from sparekey.aws.gateway import AccountGateway, AwsGateway
 from sparekey.clock import Clock, SystemClock
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.model import Caller, Value
@@ -16,11 +16,11 @@ from sparekey.settings import load_policy
 OnProgress = Callable[[int, int | None], None]
 
 
-def silent(_done: int, _total: int | None) -> None:
+def ignore_progress(_done: int, _total: int | None) -> None:
     """Nobody watches."""
 
 
-class Where(Value, frozen=True, kw_only=True):
+class AccountChoice(Value, frozen=True, kw_only=True):
     """Which accounts are meant, and how other accounts than the caller's own are entered."""
 
     org: bool = False
@@ -31,15 +31,15 @@ class Where(Value, frozen=True, kw_only=True):
     entry: RoleEntry = RoleEntry()
 
 
-class App:
+class Connection:
     """What every verb needs: whom to ask, by which policy, at what time."""
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: AwsGateway,
         policy: Policy,
         clock: Clock,
-        where: Where,
+        where: AccountChoice,
         *,
         profile: str = "",
         region: str = "",
@@ -47,13 +47,13 @@ class App:
         self.gateway = gateway
         self.policy = policy
         self.clock = clock
-        self.where = where
+        self.account_choice = where
         self.profile = profile
         self.region = region
 
-    def selection(self) -> Selection:
+    def selected_accounts(self) -> SelectedAccounts:
         """The accounts that are meant; raises AwsError, and BadInputError where one cannot be entered."""
-        where = self.where
+        where = self.account_choice
         if where.accounts_file:
             return self.gateway.accounts_file(
                 where.accounts_file, include=where.include, exclude=where.exclude
@@ -62,7 +62,7 @@ class App:
             return self.gateway.organization(
                 units=where.units, include=where.include, exclude=where.exclude, entry=where.entry
             )
-        return Selection((Target(self.gateway.account),))
+        return SelectedAccounts((Target(self.gateway.account),))
 
     def caller(self, accounts: Collection[str] | None = None) -> Caller:
         """Who is asking, and every user and key that signs for us; raises AwsError and BadInputError.
@@ -70,28 +70,30 @@ class App:
         Of an accounts file, the profiles of the accounts that are meant are asked who they are, or of those in
         `accounts` alone; the static keys of all the others are protected by their id.
         """
-        if self.where.accounts_file:
-            targets = self.selection().targets if accounts is None else self._all_targets()
-            self.gateway.identify([one for one in targets if accounts is None or one.id in accounts])
+        if self.account_choice.accounts_file:
+            targets = self.selected_accounts().targets if accounts is None else self._all_targets()
+            self.gateway.identify([target for target in targets if accounts is None or target.id in accounts])
         self._protect_probes()
         return self.gateway.caller()
 
     def _protect_probes(self) -> None:
         """A key that policy passes on to a probe's command tells whether applications work: it stays, too."""
         passed_on = {name for probe in self.policy.probes for name in probe.get("env", ())}
-        found = {
+        probe_accounts = {
             name: os.environ[name]
             for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
             if name in passed_on & set(os.environ)
         }
-        self.gateway.protect(key=found.get("AWS_ACCESS_KEY_ID", ""), profile=found.get("AWS_PROFILE", ""))
+        self.gateway.protect_signing_key(
+            key=probe_accounts.get("AWS_ACCESS_KEY_ID", ""), profile=probe_accounts.get("AWS_PROFILE", "")
+        )
 
     def caller_now(self) -> Caller:
         """The same, asked again for whatever is in use here: just before a write. Raises AwsError."""
         return self.gateway.caller(again=True)
 
     def _all_targets(self) -> tuple[Target, ...]:
-        file = self.where.accounts_file
+        file = self.account_choice.accounts_file
         return self.gateway.accounts_file(file).targets if file else ()
 
     def account(self, account: str) -> AccountGateway:
@@ -99,22 +101,22 @@ class App:
         own = self.gateway.account
         if account == own:
             return self.gateway.own_account()
-        if self.where.accounts_file:
-            known = {target.id: target for target in self.selection().targets}
+        if self.account_choice.accounts_file:
+            known = {target.id: target for target in self.selected_accounts().targets}
             if account in known:
                 return self.gateway.enter(known[account])
-        elif self.where.entry.role:
-            return self.gateway.enter(self.where.entry.target(self.gateway.partition, account))
+        elif self.account_choice.entry.role:
+            return self.gateway.enter(self.account_choice.entry.target(self.gateway.partition, account))
         raise RefusedError(
             f"account {account} cannot be reached with credentials of account {own}",
             "Name the role to enter it by (--role), or the file that does (--accounts).",
         )
 
 
-OWN_ACCOUNT = Where()
+OWN_ACCOUNT = AccountChoice()
 
 
-def where(
+def account_choice(
     *,
     org: bool = False,
     accounts_file: Path | None = None,
@@ -124,7 +126,7 @@ def where(
     role: str = "",
     external_id: str = "",
     session_duration: str = "",
-) -> Where:
+) -> AccountChoice:
     """Which accounts a person means; raises BadInputError for what does not go together."""
     if org and accounts_file:
         raise BadInputError("--org and --accounts both say which accounts", "Name one of them.")
@@ -140,7 +142,7 @@ def where(
     except ValueError as error:
         raise BadInputError(f"--session-duration: {error}", 'Such as "1h".') from None
     entry = RoleEntry(role=role, external_id=external_id, session_duration=seconds)
-    return Where(
+    return AccountChoice(
         org=org, accounts_file=accounts_file, units=units, include=include, exclude=exclude, entry=entry
     )
 
@@ -150,11 +152,11 @@ def connect(
     profile: str | None = None,
     region: str | None = None,
     config: Path | None = None,
-    where: Where = OWN_ACCOUNT,
+    where: AccountChoice = OWN_ACCOUNT,
     clock: Clock | None = None,
-) -> App:
+) -> Connection:
     """Read the policy and find the credentials; nothing is asked of AWS yet."""
     policy = load_policy(config)
     clock = clock or SystemClock()
-    gateway = Gateway.connect(profile=profile, region=region, clock=clock)
-    return App(gateway, policy, clock, where, profile=profile or "", region=region or "")
+    gateway = AwsGateway.connect(profile=profile, region=region, clock=clock)
+    return Connection(gateway, policy, clock, where, profile=profile or "", region=region or "")

@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
-from sparekey.app.connection import App
+from sparekey.app.connection import Connection
 from sparekey.app.run_service import runs_of
-from sparekey.aws.key_deletion import Deleter
+from sparekey.aws.key_deletion import AccessKeyDeleter
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.ledger.events import Deleted, Kept, SaidOfKey
+from sparekey.ledger.events import DeletionSkipped, KeyDeleted, KeyEvent
 from sparekey.model import AccessKey
 from sparekey.policy import Span
 from sparekey.runs.deletion import Deletable
@@ -20,52 +20,52 @@ def older_than(text: str) -> timedelta:
         raise BadInputError(f"--older-than: {error}") from None
 
 
-def deletable(app: App, age: timedelta) -> tuple[Deletable, ...]:
+def deletable(connection: Connection, age: timedelta) -> tuple[Deletable, ...]:
     """The keys that our runs deactivated at least that long ago, sorted; AWS is not asked yet."""
-    with runs_of(app) as runs:
+    with runs_of(connection) as runs:
         return runs.deletable(age)
 
 
-def delete(app: App, what: Deletable) -> str:
+def delete(connection: Connection, what: Deletable) -> str:
     """Delete one of them if AWS still says the same; returns why it was kept, empty where it is gone.
 
     Raises AwsError.
     """
-    with runs_of(app) as runs:
-        return _why_kept(runs.delete(what, Deleter.of_account(app.account(what.account))))
+    with runs_of(connection) as runs:
+        return _reason_kept(runs.delete(what, AccessKeyDeleter.of_account(connection.account(what.account))))
 
 
-def _why_kept(said: SaidOfKey) -> str:
-    match said:
-        case Deleted():
+def _reason_kept(event: KeyEvent) -> str:
+    match event:
+        case KeyDeleted():
             return ""
-        case Kept(why=why):
+        case DeletionSkipped(why=why):
             return why
         case _:
-            raise AssertionError(f"deleting ends in Deleted or Kept, not in {said!r}")
+            raise AssertionError(f"deleting ends in Deleted or Kept, not in {event!r}")
 
 
-def root_key(app: App, account: str, key: str) -> AccessKey:
+def root_key(connection: Connection, account: str, key: str) -> AccessKey:
     """A member account's root key with its last use; raises AwsError, and BadInputError where there is none."""
-    for found in app.gateway.list_root_keys(account):
-        if found.id == key:
-            return found
+    for listed in connection.gateway.list_root_keys(account):
+        if listed.id == key:
+            return listed
     raise BadInputError(
         f"the root user of account {account} has no access key {key}",
         "`sparekey root-keys --org` lists them.",
     )
 
 
-def delete_root(app: App, account: str, key: AccessKey, age: timedelta) -> str:
+def delete_root(connection: Connection, account: str, key: AccessKey, age: timedelta) -> str:
     """Delete a member account's root key whose last use could be read and is old enough.
 
     Returns the request id; raises RefusedError and AwsError.
     """
-    if key.id in app.caller(()).keys:
+    if key.id in connection.caller(()).keys:
         raise RefusedError(
             f"root key {key.id} of account {account} is the one that sparekey runs with: nothing was deleted",
             "Run it with credentials of another identity.",
         )
-    with runs_of(app) as runs:
-        now = root_key(app, account, key.id or "")  # it may have been used while the person typed
-        return runs.delete_root(account, now, app.gateway.root_deleter(account), age)
+    with runs_of(connection) as runs:
+        now = root_key(connection, account, key.id or "")  # it may have been used while the person typed
+        return runs.delete_root(account, now, connection.gateway.root_deleter(account), age)

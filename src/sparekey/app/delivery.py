@@ -5,16 +5,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sparekey import notify, report
-from sparekey.app.connection import App
+from sparekey.app.connection import Connection
 from sparekey.app.run_service import show
 from sparekey.errors import BadInputError
 from sparekey.model import Audit, RunRecord, StepRecord
-from sparekey.report.asff import Sent, send
+from sparekey.report.asff import SecurityHubResult, send
 from sparekey.report.json import read_audit
-from sparekey.runs.emergency import Told
+from sparekey.runs.emergency import OutageMessage
 
 
-def report_on(what: str, name: str, look: report.Look = report.PLAIN) -> Iterator[str]:
+def render_report(what: str, name: str, look: report.RenderOptions = report.DEFAULT_OPTIONS) -> Iterator[str]:
     """Report on a run, by its id, or on an audit, by the file its JSON was written to."""
     path = Path(what)
     if not path.is_file():
@@ -27,27 +27,31 @@ def report_on(what: str, name: str, look: report.Look = report.PLAIN) -> Iterato
     yield from report.render("audit", read_audit(content), name, look)
 
 
-def send_to_security_hub(app: App, audit: Audit) -> tuple[Sent, ...]:
+def send_to_security_hub(connection: Connection, audit: Audit) -> tuple[SecurityHubResult, ...]:
     """Bring Security Hub in every account to what the audit shows, each with its own credentials."""
-    return send(audit, lambda account: app.account(account.id).security_hub(), app.clock)
+    return send(audit, lambda account: connection.account(account.id).security_hub(), connection.clock)
 
 
-def check_targets(app: App, targets: Sequence[str]) -> None:
+def check_targets(connection: Connection, targets: Sequence[str]) -> None:
     """Raise BadInputError for a notification target that could never be told."""
     if targets:
-        notify.check(targets, _settings(app))
+        notify.check(targets, _settings(connection))
 
 
-def tell_of_audit(app: App, audit: Audit, targets: Sequence[str]) -> tuple[notify.Failure, ...]:
+def notify_of_audit(
+    connection: Connection, audit: Audit, targets: Sequence[str]
+) -> tuple[notify.DeliveryFailure, ...]:
     """Tell of an audit; what fails is returned, never raised."""
-    return notify.send(targets, notify.of_audit(audit), _settings(app)) if targets else ()
+    return notify.send(targets, notify.of_audit(audit), _settings(connection)) if targets else ()
 
 
-def tell_of_run(app: App, record: RunRecord, targets: Sequence[str]) -> tuple[notify.Failure, ...]:
+def notify_of_run(
+    connection: Connection, record: RunRecord, targets: Sequence[str]
+) -> tuple[notify.DeliveryFailure, ...]:
     """Tell of a run, and of each automatic rollback in it; what fails is returned, never raised."""
     if not targets:
         return ()
-    settings = _settings(app)
+    settings = _settings(connection)
     messages = [notify.of_run(record)]
     back = [
         step
@@ -59,20 +63,22 @@ def tell_of_run(app: App, record: RunRecord, targets: Sequence[str]) -> tuple[no
     return tuple(failure for message in messages for failure in notify.send(targets, message, settings))
 
 
-def tell_of_rollback(
-    app: App, record: RunRecord, step: StepRecord, targets: Sequence[str]
-) -> tuple[notify.Failure, ...]:
+def notify_of_rollback(
+    connection: Connection, record: RunRecord, step: StepRecord, targets: Sequence[str]
+) -> tuple[notify.DeliveryFailure, ...]:
     """Tell that a key came back by itself; what fails is returned, never raised."""
-    return notify.send(targets, notify.of_rollback(record, step), _settings(app))
+    return notify.send(targets, notify.of_rollback(record, step), _settings(connection))
 
 
-def tell_of_state(app: App, told: Told, targets: Sequence[str]) -> tuple[notify.Failure, ...]:
+def notify_of_state(
+    connection: Connection, outage: OutageMessage, targets: Sequence[str]
+) -> tuple[notify.DeliveryFailure, ...]:
     """Tell that the state cannot be used, or can again; what fails is returned, never raised."""
     if not targets:
         return ()
-    message = notify.of_state(os.uname().nodename, told.text, told.watched, told.unwatched)
-    return notify.send(targets, message, _settings(app))
+    message = notify.of_state(os.uname().nodename, outage.text, outage.watched, outage.unwatched)
+    return notify.send(targets, message, _settings(connection))
 
 
-def _settings(app: App) -> notify.Settings:
-    return notify.settings_from(os.environ, publish=app.gateway.own_account().publish)
+def _settings(connection: Connection) -> notify.NotifySettings:
+    return notify.settings_from(os.environ, publish=connection.gateway.own_account().publish)

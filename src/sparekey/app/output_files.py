@@ -18,13 +18,13 @@ def write_plan(plan: Plan, path: Path) -> None:
 
 def plan_text(plan: Plan) -> str:
     """The plan's file as ASCII text, for a stdout of any encoding."""
-    return re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], planning.encode(plan).decode())
+    return re.sub(r"[^\x00-\x7f]", lambda match: json.dumps(match[0])[1:-1], planning.encode(plan).decode())
 
 
 def read_plan(path: Path) -> Plan:
     """Read a plan's file; raises BadInputError or PlanError."""
     try:
-        content = _content(path)
+        content = _read_limited(path)
     except OSError as error:
         raise BadInputError(
             f"the plan {path} cannot be read: {error.strerror}", "Make one: sparekey plan -o plan.json"
@@ -39,7 +39,7 @@ def read_plan(path: Path) -> Plan:
 _LARGEST_PLAN = 256 << 20
 
 
-def _content(path: Path) -> bytes:
+def _read_limited(path: Path) -> bytes:
     """All of a file, or of a pipe that a shell made; raises BadInputError for what is too large, or no file."""
     mode = path.stat().st_mode
     if stat.S_ISFIFO(mode) and not path.is_relative_to("/dev"):

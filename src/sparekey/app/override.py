@@ -6,19 +6,19 @@ from datetime import datetime
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.plan import Plan, Step
 from sparekey.policy import Policy
-from sparekey.selection import Asked
+from sparekey.selection import Overrides
 
 _LAST_USE = "iam:GetAccessKeyLastUsed"
 
 
-def described(plan: Plan, policy: Policy, now: datetime) -> tuple[str, ...]:
+def describe_overrides(plan: Plan, policy: Policy, now: datetime) -> tuple[str, ...]:
     """Each override of a plan in a sentence, with what AWS says of the key."""
-    return tuple(_described(plan, policy, now))
+    return tuple(_describe(plan, policy, now))
 
 
-def _described(plan: Plan, policy: Policy, now: datetime) -> Iterator[str]:
+def _describe(plan: Plan, policy: Policy, now: datetime) -> Iterator[str]:
     steps = {step.key: step for step in plan.steps}
-    for key, because in sorted(plan.asked.force.items()):
+    for key, because in sorted(plan.overrides.force.items()):
         step = steps.get(key)
         if step is None:
             yield f"--force {key}: the plan has no step for it"
@@ -28,11 +28,11 @@ def _described(plan: Plan, policy: Policy, now: datetime) -> Iterator[str]:
             f"--force {key} (user {step.user} in account {step.account}; {_last_use(step)}): {because}"
             + (f"; policy exempts this user until {exempt.expires} ({exempt.owner})" if exempt else "")
         )
-    for key in plan.asked.keep:
+    for key in plan.overrides.keep:
         kept = next((step for step in plan.steps if step.keep == key), None)
-        of = f" (user {kept.user} in account {kept.account})" if kept else ": no user of the plan keeps it"
-        yield f"--keep {key}{of}"
-    if plan.asked.keep_old:
+        whose = f" (user {kept.user} in account {kept.account})" if kept else ": no user of the plan keeps it"
+        yield f"--keep {key}{whose}"
+    if plan.overrides.keep_old:
         yield f"--keep-old: a kept key may be older than {policy.max_key_age}"
 
 
@@ -41,9 +41,9 @@ def _last_use(step: Step) -> str:
     return next(facts, "last use not read")
 
 
-def unrepeated(asked: Asked, repeated: Asked) -> tuple[str, ...]:
+def unrepeated_overrides(overrides: Overrides, repeated: Overrides) -> tuple[str, ...]:
     """The overrides, as options, that the person did not name again; BadInputError for one not in the plan."""
-    mine, theirs = _options(repeated), _options(asked)
+    mine, theirs = _as_options(repeated), _as_options(overrides)
     for option in mine:
         if option not in theirs:
             raise BadInputError(
@@ -53,11 +53,11 @@ def unrepeated(asked: Asked, repeated: Asked) -> tuple[str, ...]:
     return tuple(option for option in theirs if option not in mine)
 
 
-def _options(asked: Asked) -> tuple[str, ...]:
+def _as_options(overrides: Overrides) -> tuple[str, ...]:
     return (
-        *(f"--force {key}" for key in sorted(asked.force)),
-        *(f"--keep {key}" for key in sorted(asked.keep)),
-        *(("--keep-old",) if asked.keep_old else ()),
+        *(f"--force {key}" for key in sorted(overrides.force)),
+        *(f"--keep {key}" for key in sorted(overrides.keep)),
+        *(("--keep-old",) if overrides.keep_old else ()),
     )
 
 

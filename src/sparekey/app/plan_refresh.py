@@ -6,49 +6,54 @@ from contextlib import suppress
 from itertools import islice
 
 from sparekey import audit as reading
-from sparekey.app.connection import App
-from sparekey.app.usage_reading import contested_keys, usage_of_accounts
+from sparekey.app.connection import Connection
+from sparekey.app.usage_reading import contested_keys, read_usage_of_accounts
 from sparekey.aws.errors import AwsError, NotEnteredError, NotFoundError
 from sparekey.aws.gateway import AccountGateway
 from sparekey.errors import RefusedError
 from sparekey.guards import Limits
 from sparekey.model import Account, Caller, Snapshot, Unreadable, Usage, User
 from sparekey.plan import Plan
-from sparekey.revalidation import UserId, overrides_in, rebuild, users_of
-from sparekey.usage import Request
+from sparekey.revalidation import UserId, overrides_for, rebuild_plan, users_of
+from sparekey.usage import UsageRequest
 
 # Users, and accounts, that are asked about at once.
-_AT_ONCE = 16
+_PARALLEL_READS = 16
 # Of a larger account the credential report tells in three calls what listing tells in one for each user.
-_SMALL = 20
+_READ_ALONE_UP_TO = 20
 
 
-def decide_again(
-    app: App, plan: Plan, caller: Caller, counts: Mapping[str, int], usage: str, wanted: Request | None
+def replan(
+    connection: Connection,
+    plan: Plan,
+    caller: Caller,
+    counts: Mapping[str, int],
+    usage: str,
+    usage_request: UsageRequest | None,
 ) -> Plan:
     """The plan decided on anew by what AWS says of its users now; `usage` names a source to read again.
 
     `counts` are active keys by account, where they were counted. Raises AwsError where the credentials do not
     work, BadInputError, RefusedError.
     """
-    snapshot = _read(app, plan, caller)
+    snapshot = _read_users(connection, plan, caller)
     usages: tuple[Usage, ...] = ()
     if usage:
-        asked = overrides_in(plan.asked, snapshot)
-        keys = contested_keys(app, snapshot, asked, users_of(plan))
-        usages = usage_of_accounts(usage, keys, wanted or Request(), app)
-    return rebuild(plan, snapshot, app.policy, app.clock.now(), usages, counts)
+        overrides = overrides_for(plan.overrides, snapshot)
+        keys = contested_keys(connection, snapshot, overrides, users_of(plan))
+        usages = read_usage_of_accounts(usage, keys, usage_request or UsageRequest(), connection)
+    return rebuild_plan(plan, snapshot, connection.policy, connection.clock.now(), usages, counts)
 
 
-def _read(app: App, plan: Plan, caller: Caller) -> Snapshot:
+def _read_users(connection: Connection, plan: Plan, caller: Caller) -> Snapshot:
     """Every user of whom the plan has a step, as AWS says now; who is gone is left out."""
-    now, arns = app.clock.now(), {(s.account, s.user): s.preconditions.arn for s in plan.steps}
-    gateways = {account: app.account(account) for account in sorted({account for account, _ in arns})}
+    now, arns = connection.clock.now(), {(s.account, s.user): s.preconditions.arn for s in plan.steps}
+    gateways = {account: connection.account(account) for account in sorted({account for account, _ in arns})}
 
     def read(who: UserId) -> User | None:
         return _read_user(gateways[who[0]], who[1], arns[who])
 
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="recheck") as pool:
+    with ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="recheck") as pool:
         users = dict(zip(sorted(arns), pool.map(read, sorted(arns)), strict=True))
         aliases = dict(zip(gateways, pool.map(_alias, gateways.values()), strict=True))
         leaked = dict(zip(gateways, pool.map(_quarantine, gateways.values()), strict=True))
@@ -56,15 +61,15 @@ def _read(app: App, plan: Plan, caller: Caller) -> Snapshot:
     accounts = tuple(
         Account(
             account,
-            partitions.get(account, app.gateway.partition),
+            partitions.get(account, connection.gateway.partition),
             tuple(
-                reading.marked(user, leaked[account])
-                for (of, _), user in users.items()
-                if of == account and user
+                reading.mark_quarantined(user, leaked[account])
+                for (account_id, _), user in users.items()
+                if account_id == account and user
             ),
             now,
             aliases[account],
-            quarantine=told if isinstance(told := leaked[account], Unreadable) else True,
+            quarantine=quarantine if isinstance(quarantine := leaked[account], Unreadable) else True,
         )
         for account in gateways
     )
@@ -94,7 +99,7 @@ def _alias(gateway: AccountGateway) -> str:
         return ""  # it is only shown
 
 
-def active_keys(app: App, plan: Plan, limits: Limits) -> dict[str, int]:
+def active_keys(connection: Connection, plan: Plan, limits: Limits) -> dict[str, int]:
     """How many active keys accounts of the plan have, as far as the limits need to know.
 
     Accounts with steps come first; it ends once the number allows what the plan deactivates. What could not be
@@ -110,30 +115,32 @@ def active_keys(app: App, plan: Plan, limits: Limits) -> dict[str, int]:
 
     accounts = {account.id for account in plan.accounts}
     rest = iter(sorted(accounts, key=lambda account: (account not in own, account)))
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="count") as pool:
-        while not enough() and (part := tuple(islice(rest, _AT_ONCE))):
-            counts.update(zip(part, pool.map(lambda account: _count(app, account), part), strict=True))
+    with ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="count") as pool:
+        while not enough() and (part := tuple(islice(rest, _PARALLEL_READS))):
+            counts.update(
+                zip(part, pool.map(lambda account: _count_active(connection, account), part), strict=True)
+            )
     return counts
 
 
-def _count(app: App, account: str) -> int:
+def _count_active(connection: Connection, account: str) -> int:
     try:
-        gateway = app.account(account)
+        gateway = connection.account(account)
     except RefusedError:
         return 0
     try:
-        if gateway.summary().users > _SMALL:
+        if gateway.summary().user_count > _READ_ALONE_UP_TO:
             return sum(row.active for row in gateway.credential_report().rows)
     except AwsError:
-        return _listed(gateway)  # it may be allowed where summary and report are not
-    return _listed(gateway)
+        return _count_by_listing(gateway)  # it may be allowed where summary and report are not
+    return _count_by_listing(gateway)
 
 
-def _listed(gateway: AccountGateway) -> int:
+def _count_by_listing(gateway: AccountGateway) -> int:
     """The active keys of every user; of a user who cannot be read, none."""
-    found = 0
+    active = 0
     with suppress(AwsError):
         for user in gateway.list_users():
             with suppress(AwsError):
-                found += sum(key.active for key in gateway.list_keys(user.name))
-    return found
+                active += sum(key.active for key in gateway.list_keys(user.name))
+    return active

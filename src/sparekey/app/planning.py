@@ -7,8 +7,8 @@ from typing import Any, Literal
 from sparekey import audit as reading
 from sparekey import plan as planning
 from sparekey import rules as judging
-from sparekey.app.connection import App, OnProgress, silent
-from sparekey.app.usage_reading import contested_keys, usage_of_accounts
+from sparekey.app.connection import Connection, OnProgress, ignore_progress
+from sparekey.app.usage_reading import contested_keys, read_usage_of_accounts
 from sparekey.audit import ReadMode
 from sparekey.aws import iam_policies
 from sparekey.aws.accounts import Target
@@ -16,19 +16,19 @@ from sparekey.aws.errors import AwsError
 from sparekey.errors import BadInputError
 from sparekey.model import Audit, RootKeys, Snapshot, Unreadable, Usage
 from sparekey.plan import Plan
-from sparekey.selection import NOTHING_ASKED, Asked
-from sparekey.usage import Request
+from sparekey.selection import NO_OVERRIDES, Overrides
+from sparekey.usage import UsageRequest
 
 
-def read(
-    app: App,
+def read_snapshot(
+    connection: Connection,
     *,
     mode: ReadMode = "auto",
     every_last_use: bool = False,
     fresh: bool = True,
     quarantine: bool = True,
     root: bool = False,
-    on_progress: OnProgress = silent,
+    on_progress: OnProgress = ignore_progress,
 ) -> Snapshot:
     """Read every user and key; the last use of the keys of users with spare keys, or of all users.
 
@@ -37,22 +37,22 @@ def read(
     last use. `quarantine` asks whom AWS has quarantined for a leaked key, `root` the credential report for
     the root user's keys.
     """
-    selection = app.selection()
+    selection = connection.selected_accounts()
     return reading.audit(
-        [app.gateway.enter(target) for target in selection.targets],
-        app.clock,
-        caller=app.caller(),
+        [connection.gateway.enter(target) for target in selection.targets],
+        connection.clock,
+        caller=connection.caller(),
         read=mode,
         need_last_use="all" if every_last_use else "spare",
         fresh=fresh,
         quarantine=quarantine,
         root=root,
         skipped=selection.skipped,
-        on_event=_Counter(on_progress),
+        on_event=_ProgressCounter(on_progress),
     )
 
 
-class _Counter:
+class _ProgressCounter:
     """Turns the events of a reading into "so many users of so many"."""
 
     def __init__(self, tell: OnProgress) -> None:
@@ -60,7 +60,7 @@ class _Counter:
         self._done = 0
         self._known: dict[str, tuple[int, bool]] = {}
 
-    def __call__(self, event: reading.Event) -> None:
+    def __call__(self, event: reading.AuditEvent) -> None:
         if isinstance(event, reading.UsersListed):
             self._known[event.account] = (event.users, event.whole)
         elif isinstance(event, reading.UserRead):
@@ -70,24 +70,24 @@ class _Counter:
 
 
 def audit(
-    app: App,
+    connection: Connection,
     *,
     mode: ReadMode = "auto",
     rules: Collection[str] = (),
     cis: str = "",
-    on_progress: OnProgress = silent,
+    on_progress: OnProgress = ignore_progress,
 ) -> Audit:
     """Ask the rules (the control itself where none is named) of all that can be read."""
     names = tuple(rules) or (judging.DEFAULT_RULE,)
-    asked = [judging.rule(name)[0] for name in names]
+    overrides = [judging.rule(name)[0] for name in names]
     if cis:
-        for rule in asked:
+        for rule in overrides:
             rule.cis_number(cis)
-    if mode == "auto" and any(rule.needs == "age" for rule in asked):
+    if mode == "auto" and any(rule.needs == "age" for rule in overrides):
         mode = "list"  # the credential report proves no age
-    needs = {rule.needs for rule in asked}
-    snapshot = read(
-        app,
+    needs = {rule.needs for rule in overrides}
+    snapshot = read_snapshot(
+        connection,
         mode=mode,
         every_last_use="last_use" in needs,
         fresh=False,
@@ -95,7 +95,7 @@ def audit(
         root="summary" in needs,
         on_progress=on_progress,
     )
-    return judging.assess(snapshot, app.policy, app.clock.now(), names, cis)
+    return judging.assess(snapshot, connection.policy, connection.clock.now(), names, cis)
 
 
 def exit_code(audit: Audit) -> int:
@@ -104,45 +104,45 @@ def exit_code(audit: Audit) -> int:
 
 
 def plan(
-    app: App,
+    connection: Connection,
     *,
     mode: ReadMode = "auto",
-    asked: Asked = NOTHING_ASKED,
+    overrides: Overrides = NO_OVERRIDES,
     users: Collection[str] = (),
     exclude: Collection[str] = (),
     usage: str = "",
-    wanted_usage: Request | None = None,
-    on_progress: OnProgress = silent,
+    usage_request: UsageRequest | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Plan:
     """Decide on every user, or on those named; raises BadInputError for a name that no user has.
 
     `usage` is the usage source that contested keys are looked up in: history, archive=PLACE, athena=TABLE.
     """
-    snapshot = read(app, mode=mode, on_progress=on_progress)
-    named = _named(snapshot, users, exclude)
+    snapshot = read_snapshot(connection, mode=mode, on_progress=on_progress)
+    named = _only_users(snapshot, users, exclude)
     usages: tuple[Usage, ...] = ()
     if usage:
-        keys = contested_keys(app, snapshot, asked, named)
-        usages = usage_of_accounts(usage, keys, wanted_usage or Request(), app)
-    return planning.make(
+        keys = contested_keys(connection, snapshot, overrides, named)
+        usages = read_usage_of_accounts(usage, keys, usage_request or UsageRequest(), connection)
+    return planning.make_plan(
         snapshot,
-        app.policy,
-        app.clock.now(),
-        asked=asked,
+        connection.policy,
+        connection.clock.now(),
+        overrides=overrides,
         usages=usages,
-        wanted=lambda account, name: (account, name) in named,
+        is_wanted=lambda account, name: (account, name) in named,
     )
 
 
-def _named(
+def _only_users(
     snapshot: Snapshot, users: Collection[str], exclude: Collection[str]
 ) -> frozenset[tuple[str, str]]:
     """Who is meant, as (account, name), by NAME or ACCOUNT/NAME; raises BadInputError for who is nobody."""
     known = [(account.id, user.name) for account, user in snapshot.users()]
     unread = any(isinstance(account.users, Unreadable) for account in snapshot.accounts)
-    said = {name for _, name in known} | {f"{account}/{name}" for account, name in known}
+    labels = {name for _, name in known} | {f"{account}/{name}" for account, name in known}
     for name in (*users, *exclude):
-        if name not in said and not unread:
+        if name not in labels and not unread:
             raise BadInputError(
                 f"there is no IAM user {name!r}",
                 "Names are case-sensitive, without a path; NAME or ACCOUNT/NAME.",
@@ -151,27 +151,31 @@ def _named(
     def among(names: Collection[str], account: str, name: str) -> bool:
         return name in names or f"{account}/{name}" in names
 
-    return frozenset(one for one in known if (not users or among(users, *one)) and not among(exclude, *one))
+    return frozenset(
+        candidate
+        for candidate in known
+        if (not users or among(users, *candidate)) and not among(exclude, *candidate)
+    )
 
 
-def root_keys(app: App) -> tuple[RootKeys, ...]:
+def root_keys(connection: Connection) -> tuple[RootKeys, ...]:
     """Ask every account for its root user's keys; with centralized root access, which keys they are.
 
     Elsewhere the credential report tells their number, age and last use, and no id.
 
     Sorted by account. One account's failure stops no other.
     """
-    selection = app.selection()
-    own = app.gateway.account
+    selection = connection.selected_accounts()
+    own = connection.gateway.account
     with ThreadPoolExecutor(_ROOT_WORKERS, thread_name_prefix="root-keys") as crew:
-        return tuple(crew.map(lambda target: _root_keys(app, target, own), selection.targets))
+        return tuple(crew.map(lambda target: _root_keys(connection, target, own), selection.targets))
 
 
 _ROOT_WORKERS = 16
 
 
-def _root_keys(app: App, target: Target, own: str) -> RootKeys:
-    account = app.gateway.enter(target)
+def _root_keys(connection: Connection, target: Target, own: str) -> RootKeys:
+    account = connection.gateway.enter(target)
     try:
         present = account.root_keys()
     except AwsError as error:
@@ -181,14 +185,14 @@ def _root_keys(app: App, target: Target, own: str) -> RootKeys:
     unread = Unreadable("root keys", "AWS lets nobody but the root user itself list the keys of this account")
     if target.id != own:
         try:
-            return RootKeys(target.id, target.name, present, app.gateway.list_root_keys(target.id))
+            return RootKeys(target.id, target.name, present, connection.gateway.list_root_keys(target.id))
         except AwsError as error:
             unread = Unreadable("root keys", error.message, error.code)
     try:
-        told = account.credential_report().root_keys
+        report_count = account.credential_report().root_keys
     except AwsError:
         return RootKeys(target.id, target.name, present, unread)
-    return RootKeys(target.id, target.name, present, told or unread)
+    return RootKeys(target.id, target.name, present, report_count or unread)
 
 
 def iam_policy(

@@ -33,7 +33,7 @@ def demo() -> Iterator[str]:
 @contextmanager
 def practice_company() -> Iterator[None]:
     """Point this process at the practice company, with a state directory that lasts as long."""
-    from sparekey.demo import practice as served  # noqa: PLC0415  # needs the sandbox's extra
+    from sparekey.demo import practice_console as served  # noqa: PLC0415  # needs the sandbox's extra
 
     before = dict(os.environ)
     with served() as (_folder, env):

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 from xml.etree.ElementTree import Element
 
-from sparekey.aws.client import Client, Principal
-from sparekey.aws.errors import BadAnswerError, NotFoundError
-from sparekey.aws.paging import Pages
+from sparekey.aws.client import AwsClient, Principal
+from sparekey.aws.errors import MalformedResponseError, NotFoundError
+from sparekey.aws.paging import PageTokens
 from sparekey.model import NEVER_USED, AccessKey, LastUsed, User
 
 # The most that one page may carry; AWS may still send fewer and go on.
@@ -43,10 +43,10 @@ class KeyWriter(Protocol):
         ...
 
 
-class Keys:
+class AccessKeys:
     """`KeyReader` and `KeyWriter` of one account, spoken over the wire."""
 
-    def __init__(self, client: Client, principal: Principal) -> None:
+    def __init__(self, client: AwsClient, principal: Principal) -> None:
         self._client = client
         self._principal = principal
 
@@ -77,33 +77,36 @@ class Keys:
         return self._keys({})
 
     def _keys(self, params: Mapping[str, Any]) -> tuple[AccessKey, ...]:
-        found = []
+        keys = []
         for member in self._pages("ListAccessKeys", params, "AccessKeyMetadata"):
             asked, name = params.get("UserName", ""), member.findtext("UserName", "")
             if name != asked and name.casefold() == asked.casefold():
                 raise NotFoundError(f"no user is called {asked}: AWS lists the keys of {name}")
-            found.append(
+            keys.append(
                 AccessKey(
                     id=_text(member, "AccessKeyId"),
                     status=sys.intern(_text(member, "Status")),
                     created=_time(member, "CreateDate"),
                 )
             )
-        return tuple(found)
+        return tuple(keys)
 
     def last_used(self, key_id: str) -> LastUsed:
         """IAM's own last use of a key; a key never used has no date.
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccessKeyLastUsed.html
         """
-        told = self._last_used(key_id).find("AccessKeyLastUsed")
-        if told is None:
-            raise BadAnswerError("the answer to iam:GetAccessKeyLastUsed names no last use")
-        service, region = _known(told.findtext("ServiceName")), _known(told.findtext("Region"))
-        if told.findtext("LastUsedDate") is not None:
-            return LastUsed("used", at=_time(told, "LastUsedDate"), service=service, region=region)
+        element = self._last_used(key_id).find("AccessKeyLastUsed")
+        if element is None:
+            raise MalformedResponseError("the answer to iam:GetAccessKeyLastUsed names no last use")
+        service, region = (
+            _known_status(element.findtext("ServiceName")),
+            _known_status(element.findtext("Region")),
+        )
+        if element.findtext("LastUsedDate") is not None:
+            return LastUsed("used", at=_time(element, "LastUsedDate"), service=service, region=region)
         if service or region:
-            raise BadAnswerError("the answer to iam:GetAccessKeyLastUsed names a service but no time")
+            raise MalformedResponseError("the answer to iam:GetAccessKeyLastUsed names a service but no time")
         return NEVER_USED
 
     def owner_of(self, key_id: str) -> str:
@@ -123,35 +126,35 @@ class Keys:
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateAccessKey.html
         """
         params = {"UserName": user, "AccessKeyId": key_id, "Status": status}
-        answer = self._client.call(self._principal, "iam", "UpdateAccessKey", params, attempts=1)
-        return str(answer["ResponseMetadata"].get("RequestId", ""))
+        response = self._client.call(self._principal, "iam", "UpdateAccessKey", params, attempts=1)
+        return str(response["ResponseMetadata"].get("RequestId", ""))
 
     def _pages(self, action: str, params: Mapping[str, Any], items: str) -> Iterator[Element]:
         """Every member of every page; a page that promises more and does not say where is an error."""
         marker: dict[str, str] = {}
-        pages = Pages(f"iam:{action}")
+        pages = PageTokens(f"iam:{action}")
         while True:
             result = self._client.query(
                 self._principal, "iam", action, {**params, "MaxItems": _PAGE, **marker}
             )
-            found = result.find(items)
-            if found is None:
-                raise BadAnswerError(f"the answer to iam:{action} has no {items}")
-            yield from found
+            container = result.find(items)
+            if container is None:
+                raise MalformedResponseError(f"the answer to iam:{action} has no {items}")
+            yield from container
             if result.findtext("IsTruncated", "false").strip().lower() != "true":
                 return
             following = result.findtext("Marker", "")
             if not following:
-                raise BadAnswerError(
+                raise MalformedResponseError(
                     f"the answer to iam:{action} is cut short and does not say where it goes on"
                 )
-            marker = {"Marker": pages.following(following)}
+            marker = {"Marker": pages.next_params(following)}
 
 
 def _text(element: Element, name: str) -> str:
     text = element.findtext(name)
     if not text:
-        raise BadAnswerError(f"AWS's answer names no {name}")
+        raise MalformedResponseError(f"AWS's answer names no {name}")
     return text
 
 
@@ -160,9 +163,9 @@ def _time(element: Element, name: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise BadAnswerError(f"AWS's answer holds no time in {name}: {text[:40]!r}") from error
+        raise MalformedResponseError(f"AWS's answer holds no time in {name}: {text[:40]!r}") from error
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _known(text: str | None) -> str | None:
+def _known_status(text: str | None) -> str | None:
     return sys.intern(text) if text and text != "N/A" else None

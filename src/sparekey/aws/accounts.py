@@ -15,19 +15,19 @@ from typing import Any
 import msgspec
 from botocore.credentials import ReadOnlyCredentials
 
-from sparekey.aws.client import Client, Credentials, Principal
-from sparekey.aws.credential_chain import Profiles
+from sparekey.aws.client import AwsClient, Credentials, Principal
+from sparekey.aws.credential_chain import ProfileStore
 from sparekey.aws.errors import (
     AwsError,
-    BadAnswerError,
     DeniedError,
     FailedServiceError,
+    MalformedResponseError,
     NotEnteredError,
     ThrottledError,
     UnreachableError,
 )
-from sparekey.aws.paging import Pages
-from sparekey.aws.signers import Signers
+from sparekey.aws.paging import PageTokens
+from sparekey.aws.signers import SigningIdentities
 from sparekey.clock import Clock
 from sparekey.documents import DocumentError, parse_toml, parse_yaml, read_text
 from sparekey.errors import BadInputError
@@ -35,9 +35,9 @@ from sparekey.model import SkippedAccount, Value
 
 _ACTIVE = "ACTIVE"
 _SESSION = "sparekey"
-_EARLY = timedelta(minutes=5)  # before a session ends, another is taken
-_AGAIN = timedelta(minutes=1)
-_PASSING = (BadAnswerError, FailedServiceError, ThrottledError, UnreachableError)
+_RENEW_BEFORE = timedelta(minutes=5)  # before a session ends, another is taken
+_RETRY_AFTER = timedelta(minutes=1)
+_TEMPORARY_ERRORS = (MalformedResponseError, FailedServiceError, ThrottledError, UnreachableError)
 
 _FORMS = "Write it as TOML, or name a c7n-org accounts.yml."
 
@@ -60,14 +60,14 @@ class Target(Value, frozen=True):
     profile: str = ""
 
 
-class Selection(Value, frozen=True):
+class SelectedAccounts(Value, frozen=True):
     """The accounts to be read, and those that are not, each sorted by id."""
 
     targets: tuple[Target, ...]
     skipped: tuple[SkippedAccount, ...] = ()
 
 
-class Entry(Value, frozen=True, kw_only=True):
+class AccountAccess(Value, frozen=True, kw_only=True):
     """How other accounts are entered; there is no default role, since the usual one may do everything."""
 
     role: str = ""
@@ -80,12 +80,12 @@ class Entry(Value, frozen=True, kw_only=True):
 
     def target(self, partition: str, account: str) -> Target:
         """One account, entered by the role."""
-        check(self)
+        check_access(self)
         roles = (self.arn(partition, account),)
         return Target(account, "", (), roles, self.external_id, self.session_duration)
 
 
-def check(entry: Entry) -> Entry:
+def check_access(entry: AccountAccess) -> AccountAccess:
     """Raise BadInputError for what AWS would refuse in every account."""
     if entry.role and not re.fullmatch(r"[\w+=,.@-]+(/[\w+=,.@-]+)*", entry.role, re.ASCII):
         raise BadInputError(
@@ -103,7 +103,7 @@ def check(entry: Entry) -> Entry:
 # --- AWS Organizations ---
 
 
-def organization(
+def organization_accounts(
     call: Call,
     own: str,
     partition: str,
@@ -111,33 +111,33 @@ def organization(
     units: Sequence[str] = (),
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    entry: Entry,
-) -> Selection:
+    entry: AccountAccess,
+) -> SelectedAccounts:
     """The organization's accounts, or those in the named units and below; raises AwsError and BadInputError.
 
     `include` and `exclude` name accounts by id, name (`*` matches anything) or `tag:KEY=VALUE`.
     Source: https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccounts.html
     """
-    check(entry)
+    check_access(entry)
     listed = _in_units(call, units) if units else _pages(call, "ListAccounts", {}, "Accounts")
-    found = {str(account["Id"]): account for account in listed}
+    by_id = {str(account["Id"]): account for account in listed}
     by_tag = any(pattern.startswith("tag:") for pattern in (*include, *exclude))
     targets, skipped = [], []
-    for account_id, account in found.items():
+    for account_id, account in by_id.items():
         name, state = str(account.get("Name", "")), _state(account)
         if state != _ACTIVE:
             skipped.append(SkippedAccount(account_id, name, state))
             continue
         tags = _tags(call, account_id) if by_tag else ()
         targets.append(Target(account_id, name, tags))
-    chosen = choose(targets, include, exclude)
-    return Selection(
-        tuple(_enter_by(entry, target, own, partition) for target in chosen),
+    chosen = select_accounts(targets, include, exclude)
+    return SelectedAccounts(
+        tuple(_with_access(entry, target, own, partition) for target in chosen),
         tuple(sorted(skipped, key=lambda account: account.id)),
     )
 
 
-def _enter_by(entry: Entry, target: Target, own: str, partition: str) -> Target:
+def _with_access(entry: AccountAccess, target: Target, own: str, partition: str) -> Target:
     if target.id == own:
         return target
     if not entry.role:
@@ -178,20 +178,22 @@ def _tags(call: Call, account: str) -> tuple[tuple[str, str], ...]:
 def _pages(call: Call, action: str, params: Mapping[str, Any], items: str) -> Iterator[Mapping[str, Any]]:
     """Every page, of at most 20; an empty one may go on."""
     token: dict[str, str] = {}
-    pages = Pages(f"organizations:{action}")
+    pages = PageTokens(f"organizations:{action}")
     while True:
         page = call(action, {**params, **token})
         yield from page.get(items, ())
         if not page.get("NextToken"):
             return
-        token = {"NextToken": pages.following(str(page["NextToken"]))}
+        token = {"NextToken": pages.next_params(str(page["NextToken"]))}
 
 
-def choose(targets: Iterable[Target], include: Sequence[str], exclude: Sequence[str]) -> tuple[Target, ...]:
+def select_accounts(
+    targets: Iterable[Target], include: Sequence[str], exclude: Sequence[str]
+) -> tuple[Target, ...]:
     """The accounts that are included and not excluded, sorted; raises BadInputError for a pattern of none."""
     targets = sorted(targets, key=lambda target: target.id)
     for pattern in (*include, *exclude):
-        if not any(_fits(pattern, target) for target in targets):
+        if not any(_matches(pattern, target) for target in targets):
             raise BadInputError(
                 f"no account fits {pattern!r}",
                 "Name accounts by id, by name (* matches anything), or as tag:KEY=VALUE.",
@@ -199,22 +201,24 @@ def choose(targets: Iterable[Target], include: Sequence[str], exclude: Sequence[
     return tuple(
         target
         for target in targets
-        if (not include or any(_fits(pattern, target) for pattern in include))
-        and not any(_fits(pattern, target) for pattern in exclude)
+        if (not include or any(_matches(pattern, target) for pattern in include))
+        and not any(_matches(pattern, target) for pattern in exclude)
     )
 
 
-def _fits(pattern: str, target: Target) -> bool:
+def _matches(pattern: str, target: Target) -> bool:
     if pattern.startswith("tag:"):
         key, _, value = pattern[4:].partition("=")
-        return any(key == has and fnmatchcase(told, value or "*") for has, told in target.tags)
+        return any(
+            key == has and fnmatchcase(value_pattern, value or "*") for has, value_pattern in target.tags
+        )
     return pattern == target.id or fnmatchcase(target.name, pattern)
 
 
 # --- a file ---
 
 
-class _Entry(Value, frozen=True, kw_only=True):
+class _AccountEntry(Value, frozen=True, kw_only=True):
     """`[[account]]` in our TOML."""
 
     id: str
@@ -226,8 +230,8 @@ class _Entry(Value, frozen=True, kw_only=True):
     tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-class _File(Value, frozen=True, kw_only=True):
-    account: tuple[_Entry, ...]
+class _AccountsFile(Value, frozen=True, kw_only=True):
+    account: tuple[_AccountEntry, ...]
 
 
 class _CustodianAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,33 +269,39 @@ def read_file(path: Path, own: str, partition: str) -> tuple[Target, ...]:
     for target in targets:
         _check_target(target, own)
     counts = Counter(target.id for target in targets)
-    if twice := sorted(one for one, count in counts.items() if count > 1):
+    if twice := sorted(account for account, count in counts.items() if count > 1):
         raise BadInputError(f"the accounts file {path} names {twice[0]} twice")
     return tuple(sorted(targets, key=lambda target: target.id))
 
 
 def _from_toml(text: str, partition: str) -> list[Target]:
-    found = []
-    for one in msgspec.convert(parse_toml(text), _File).account:
-        entry = check(
-            Entry(role=one.role, external_id=one.external_id, session_duration=one.session_duration)
+    targets = []
+    for table in msgspec.convert(parse_toml(text), _AccountsFile).account:
+        entry = check_access(
+            AccountAccess(
+                role=table.role, external_id=table.external_id, session_duration=table.session_duration
+            )
         )
-        roles = (entry.arn(partition, one.id),) if one.role else ()
-        tags = tuple(sorted(one.tags.items()))
-        found.append(
-            Target(one.id, one.name, tags, roles, one.external_id, one.session_duration, one.profile)
+        roles = (entry.arn(partition, table.id),) if table.role else ()
+        tags = tuple(sorted(table.tags.items()))
+        targets.append(
+            Target(
+                table.id, table.name, tags, roles, table.external_id, table.session_duration, table.profile
+            )
         )
-    return found
+    return targets
 
 
 def _from_yaml(text: str, _partition: str) -> list[Target]:
-    found = []
-    for one in msgspec.convert(parse_yaml(text), _CustodianFile).accounts:
-        roles = (one.role,) if isinstance(one.role, str) else one.role
-        pairs = (tag.partition(":") for tag in one.tags)
+    targets = []
+    for entry in msgspec.convert(parse_yaml(text), _CustodianFile).accounts:
+        roles = (entry.role,) if isinstance(entry.role, str) else entry.role
+        pairs = (tag.partition(":") for tag in entry.tags)
         tags = tuple(sorted((key, value) for key, _, value in pairs))
-        found.append(Target(one.account_id, one.name, tags, roles, one.external_id, profile=one.profile))
-    return found
+        targets.append(
+            Target(entry.account_id, entry.name, tags, roles, entry.external_id, profile=entry.profile)
+        )
+    return targets
 
 
 def _check_target(target: Target, own: str) -> None:
@@ -323,35 +333,37 @@ class SessionCredentials:
 
     def __init__(self, clock: Clock, take: Callable[[], Mapping[str, Any]]) -> None:
         self._clock = clock
-        self._take = take
+        self._request_session = take
         self._lock = threading.Lock()
-        self._held: tuple[ReadOnlyCredentials, datetime] | None = None
-        self._failed: tuple[NotEnteredError, datetime] | None = None
+        self._current: tuple[ReadOnlyCredentials, datetime] | None = None
+        self._refusal: tuple[NotEnteredError, datetime] | None = None
 
-    def drop(self, used: str = "") -> None:
+    def discard(self, used: str = "") -> None:
         """Forget the session; where a key is named, only if it is the session's: a newer one is good."""
         with self._lock:
-            if self._held and used in ("", self._held[0].access_key):
-                self._held = None
+            if self._current and used in ("", self._current[0].access_key):
+                self._current = None
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
         """The credentials of this moment; raises AwsError."""
         with self._lock:
-            if self._failed and self._clock.now() < self._failed[1] + _AGAIN:
-                raise self._failed[0]
-            if self._held is None or self._clock.now() >= self._held[1] - _EARLY:
+            if self._refusal and self._clock.now() < self._refusal[1] + _RETRY_AFTER:
+                raise self._refusal[0]
+            if self._current is None or self._clock.now() >= self._current[1] - _RENEW_BEFORE:
                 try:
-                    told = self._take()["Credentials"]
+                    response = self._request_session()["Credentials"]
                 except NotEnteredError as error:
-                    self._failed = error, self._clock.now()
+                    self._refusal = error, self._clock.now()
                     raise
-                keys = ReadOnlyCredentials(told["AccessKeyId"], told["SecretAccessKey"], told["SessionToken"])
-                self._held = keys, told["Expiration"]
-            return self._held[0]
+                keys = ReadOnlyCredentials(
+                    response["AccessKeyId"], response["SecretAccessKey"], response["SessionToken"]
+                )
+                self._current = keys, response["Expiration"]
+            return self._current[0]
 
 
 def by_role(
-    client: Client, base: Principal, target: Target, role: str, *, shared: bool = False
+    client: AwsClient, base: Principal, target: Target, role: str, *, shared: bool = False
 ) -> SessionCredentials:
     """The credentials of a role, assumed by the base; one that is `shared` is on the way to several accounts."""
     params: dict[str, Any] = {"RoleArn": role, "RoleSessionName": _SESSION}
@@ -366,14 +378,14 @@ def by_role(
         except AwsError as error:
             place = "the role" if shared else f"account {target.id} cannot be entered by"
             why = f"{place} {role}{' cannot be assumed' if shared else ''}: {error.message}"
-            raise _not_entered(error, why, "sts:AssumeRole") from error
+            raise _not_entered_error(error, why, "sts:AssumeRole") from error
 
     return SessionCredentials(client.clock, take)
 
 
-def _not_entered(error: AwsError, why: str, action: str) -> AwsError:
+def _not_entered_error(error: AwsError, why: str, action: str) -> AwsError:
     """What may pass stays what it is, so that it is tried again like any other call."""
-    kind = type(error) if isinstance(error, _PASSING) else NotEnteredError
+    kind = type(error) if isinstance(error, _TEMPORARY_ERRORS) else NotEnteredError
     # A wrong clock or a policy of the organization is no matter of the role and its trust.
     plain = isinstance(error, DeniedError) and error.hint == DeniedError.default_hint
     hint = "" if plain else error.hint
@@ -383,7 +395,7 @@ def _not_entered(error: AwsError, why: str, action: str) -> AwsError:
 class ProfileCredentials:
     """A profile's credentials, of which it is made sure once that they are the account's."""
 
-    def __init__(self, target: Target, profiles: Profiles, signers: Signers) -> None:
+    def __init__(self, target: Target, profiles: ProfileStore, signers: SigningIdentities) -> None:
         self._target = target
         self._profiles = profiles
         self._signers = signers
@@ -394,51 +406,51 @@ class ProfileCredentials:
         """The credentials of this moment; raises AwsError."""
         with self._lock:
             if self._checked is None:
-                self._checked = self._find()
+                self._checked = self._resolve()
             return self._checked.get_frozen_credentials()
 
-    def _find(self) -> Credentials:
+    def _resolve(self) -> Credentials:
         profile, account = self._target.profile, self._target.id
         try:
-            found = self._profiles.find(profile)
-            told = self._signers.identity(found.get_frozen_credentials()).account
+            credentials = self._profiles.credentials(profile)
+            owner = self._signers.identity(credentials.get_frozen_credentials()).account
         except AwsError as error:
             why = f"account {account} cannot be entered by the profile {profile}: {error.message}"
-            raise _not_entered(error, why, "sts:GetCallerIdentity") from error
-        if told != account and not self._target.roles:
-            raise NotEnteredError(f"the profile {profile} is of account {told}, not of {account}")
-        return found
+            raise _not_entered_error(error, why, "sts:GetCallerIdentity") from error
+        if owner != account and not self._target.roles:
+            raise NotEnteredError(f"the profile {profile} is of account {owner}, not of {account}")
+        return credentials
 
 
-class Sessions:
+class AccountSessions:
     """The credentials that sign in each account, kept for as long as the process: a session is taken once.
 
     Thread-safe. Accounts that are entered through the same role share its session.
     """
 
-    def __init__(self, client: Client, profiles: Profiles, signers: Signers) -> None:
+    def __init__(self, client: AwsClient, profiles: ProfileStore, signers: SigningIdentities) -> None:
         self._client = client
         self._profiles = profiles
         self._signers = signers
         self._lock = threading.Lock()
-        self._last: dict[Target, Credentials] = {}
-        self._between: dict[tuple[tuple[str, ...], str, int], Credentials] = {}
+        self._current: dict[Target, Credentials] = {}
+        self._intermediate: dict[tuple[tuple[str, ...], str, int], Credentials] = {}
 
-    def of(self, base: Principal, target: Target) -> Credentials:
+    def credentials_for(self, base: Principal, target: Target) -> Credentials:
         """Whose credentials sign in an account: nothing is asked of AWS yet."""
         with self._lock:
-            if target not in self._last:
-                self._last[target] = self._for(base, target)
-            return self._last[target]
+            if target not in self._current:
+                self._current[target] = self._role_credentials(base, target)
+            return self._current[target]
 
     def forget(self, target: Target) -> None:
         """Drop the session of an account that is done with; the next use takes another."""
         with self._lock:
-            kept = self._last.pop(target, None)
+            kept = self._current.pop(target, None)
         if isinstance(kept, SessionCredentials):
-            kept.drop()
+            kept.discard()
 
-    def _for(self, base: Principal, target: Target) -> Credentials:
+    def _role_credentials(self, base: Principal, target: Target) -> Credentials:
         credentials: Credentials = base.credentials
         if target.profile:
             credentials = ProfileCredentials(target, self._profiles, self._signers)
@@ -448,7 +460,7 @@ class Sessions:
                 credentials = by_role(self._client, by, target, role)
                 continue
             key = (target.roles[:at], target.external_id, target.session_duration)
-            if key not in self._between:
-                self._between[key] = by_role(self._client, by, target, role, shared=True)
-            credentials = self._between[key]
+            if key not in self._intermediate:
+                self._intermediate[key] = by_role(self._client, by, target, role, shared=True)
+            credentials = self._intermediate[key]
         return credentials

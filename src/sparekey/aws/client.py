@@ -24,19 +24,19 @@ from botocore.utils import parse_timestamp
 from sparekey.aws.credential_errors import bad_setting
 from sparekey.aws.errors import (
     TRANSIENT,
-    Answer,
     AwsError,
-    BadAnswerError,
+    ErrorResponse,
     ExpiredCredentialsError,
+    MalformedResponseError,
     RejectedCredentialsError,
     SessionEndedError,
     ThrottledError,
     UnreachableError,
-    from_answer,
-    from_botocore,
+    error_from_botocore,
+    error_from_response,
 )
-from sparekey.aws.http_pool import CutError, Request, Response, Send, Wire
-from sparekey.aws.rate_limiter import Pace
+from sparekey.aws.http_pool import ConnectionLostError, HttpPool, HttpRequest, HttpResponse, Send
+from sparekey.aws.rate_limiter import RateLimiter
 from sparekey.clock import Clock
 from sparekey.errors import SparekeyError, without_password
 
@@ -61,10 +61,10 @@ class Credentials(Protocol):
 
 
 @runtime_checkable
-class Renewable(Protocol):
+class RenewableCredentials(Protocol):
     """Credentials of a session, of which another can be taken."""
 
-    def drop(self, used: str = "") -> None:
+    def discard(self, used: str = "") -> None:
         """Forget the session, if its key is the one that was used; another is taken when it is needed."""
         ...
 
@@ -76,7 +76,7 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     credentials: Credentials
 
 
-class Service:
+class ServiceModel:
     """One AWS service at one endpoint, as botocore would call it."""
 
     def __init__(self, session: Session, name: str, region: str | None) -> None:
@@ -91,31 +91,31 @@ class Service:
         factory = parsers.ResponseParserFactory()
         factory.set_parser_defaults(timestamp_parser=_timestamp)
         self.parser = factory.create_parser(self.model.resolved_protocol)
-        asked = _ask_botocore(client, name)
+        asked = _botocore_request(client, name)
         # SigV4 fills the header that a password would need, so one in the address is of no use: it goes no further.
         self.url, self.signing_name, self.region = (
             without_password(asked.url),
             asked.signing_name,
             asked.region,
         )
-        self._base = self.url.removesuffix(self._path_of(client, _PLAIN_CALLS[name]))
+        self._base = self.url.removesuffix(self._request_path(client, _DIRECT_CALLS[name]))
         self._host = urlsplit(self.url).netloc
         self._agent = asked.agent
 
-    def _path_of(self, client: Any, method: str) -> str:
+    def _request_path(self, client: Any, method: str) -> str:
         action = client.meta.method_to_api_mapping[method]
         # Some protocols have a path of their own for each operation, whatever the model's `requestUri`.
         return str(self.serializer.serialize_to_request({}, self.model.operation_model(action))["url_path"])
 
-    def request(self, action: str, params: Mapping[str, Any]) -> "_Unsigned":
+    def request(self, action: str, params: Mapping[str, Any]) -> "_UnsignedRequest":
         """The request for an action, not yet signed."""
         parts = self.serializer.serialize_to_request(params, self.model.operation_model(action))
         body = parts["body"]
         raw = body if isinstance(body, bytes) else urlencode(body, doseq=True).encode()
         headers = {"Host": self._host, "User-Agent": self._agent, **parts["headers"]}
-        return _Unsigned(self._base + parts["url_path"], headers, raw)
+        return _UnsignedRequest(self._base + parts["url_path"], headers, raw)
 
-    def parse(self, action: str, response: Response) -> dict[str, Any]:
+    def parse(self, action: str, response: HttpResponse) -> dict[str, Any]:
         """The answer in botocore's shape: the output, or `Error`."""
         shape = self.model.operation_model(action).output_shape
         content = {
@@ -128,7 +128,7 @@ class Service:
         return parsed
 
 
-def _is_of_a_role_made_anew(service: Service, error: AwsError) -> bool:
+def _is_new_role_not_visible(service: ServiceModel, error: AwsError) -> bool:
     """True where AWS knows the session no more: its role was deleted, and may be there again, with another id.
 
     Of other services the same answer may mean that a region is not enabled.
@@ -150,7 +150,7 @@ def _timestamp(value: Any) -> datetime:
     return parsed
 
 
-class _AskedError(Exception):
+class _BotocoreRequestError(Exception):
     """Carries out of botocore what it was about to sign."""
 
     def __init__(self, url: str, signing_name: str, region: str, agent: str) -> None:
@@ -159,7 +159,7 @@ class _AskedError(Exception):
 
 
 # A call of each service that needs no parameters.
-_PLAIN_CALLS = {
+_DIRECT_CALLS = {
     "athena": "list_work_groups",
     "cloudtrail": "lookup_events",
     "cloudwatch": "describe_alarms",
@@ -172,7 +172,7 @@ _PLAIN_CALLS = {
 }
 
 
-def _ask_botocore(client: Any, name: str) -> _AskedError:
+def _botocore_request(client: Any, name: str) -> _BotocoreRequestError:
     """Where botocore sends and for which region it signs: it is let prepare one call that never leaves."""
 
     def stop(request: Any, signing_name: str, region_name: str | None, **_: Any) -> None:
@@ -181,17 +181,17 @@ def _ask_botocore(client: Any, name: str) -> _AskedError:
         if not signing_region:
             raise NoRegionError()
         name = context.get("signing_name") or signing_name
-        raise _AskedError(request.url, name, signing_region, request.headers["User-Agent"])
+        raise _BotocoreRequestError(request.url, name, signing_region, request.headers["User-Agent"])
 
     client.meta.events.register("before-sign", stop)
     try:
-        getattr(client, _PLAIN_CALLS[name])()
-    except _AskedError as asked:
+        getattr(client, _DIRECT_CALLS[name])()
+    except _BotocoreRequestError as asked:
         return asked
     raise AssertionError("botocore sent a call without signing it")
 
 
-class _Signed(dict[str, str]):
+class _SignedHeaders(dict[str, str]):
     """The headers that are signed, each of them once."""
 
     def get_all(self, name: str) -> tuple[str]:
@@ -202,15 +202,17 @@ class _Signed(dict[str, str]):
 class _Signer(SigV4Auth):  # type: ignore[misc]  # botocore ships no types
     """botocore's signer; its own way to collect the headers costs as much as all the rest."""
 
-    def headers_to_sign(self, request: "_Unsigned") -> _Signed:
+    def headers_to_sign(self, request: "_UnsignedRequest") -> _SignedHeaders:
         """Every header but those that somebody on the way may change."""
-        return _Signed({name.lower(): value for name, value in request.headers.items() if name in _SIGNED})
+        return _SignedHeaders(
+            {name.lower(): value for name, value in request.headers.items() if name in _SIGNED_HEADERS}
+        )
 
 
-_SIGNED = frozenset({"Content-Type", "Host", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Target"})
+_SIGNED_HEADERS = frozenset({"Content-Type", "Host", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Target"})
 
 
-class _Unsigned:
+class _UnsignedRequest:
     """What botocore's signer reads and writes of a request; its own AWSRequest costs twice as much."""
 
     method = "POST"
@@ -223,7 +225,7 @@ class _Unsigned:
         self.context: dict[str, Any] = {}
 
 
-class Client:
+class AwsClient:
     """Calls AWS for any principal; thread-safe.
 
     `send` replaces the network; `on_call` is told of every request as (account, service, action).
@@ -242,10 +244,10 @@ class Client:
         self.region = region
         self._session = session
         self._lock = threading.RLock()
-        self._services: dict[tuple[str, str | None], Service] = {}
-        self._paces: dict[str, _Paces] = {}
+        self._services: dict[tuple[str, str | None], ServiceModel] = {}
+        self._rate_limiters: dict[str, _AccountRateLimiters] = {}
         self._on_call = on_call
-        self._send = send or Wire(session.get_config_variable("ca_bundle")).send
+        self._send = send or HttpPool(session.get_config_variable("ca_bundle")).send
         self._attempts: int = session.get_config_variable("max_attempts") or _ATTEMPTS
 
     def call(
@@ -264,74 +266,74 @@ class Client:
         At most `attempts` requests are sent, whatever they come to; 0 leaves it to the usual rules.
         """
         asked = self.service(service, region)
-        response = self._answer(principal, asked, action, params or {}, idempotent, attempts)
+        response = self._call_with_retries(principal, asked, action, params or {}, idempotent, attempts)
         return _parse(self.service(service, region), action, response)
 
     def query(
         self, principal: Principal, service: str, action: str, params: Mapping[str, Any]
     ) -> ElementTree.Element:
         """Call an XML service and return the bare `…Result`: a seventh of the cost of `call`."""
-        response = self._answer(principal, self.service(service), action, params, idempotent=True)
+        response = self._call_with_retries(principal, self.service(service), action, params, idempotent=True)
         try:
             root = ElementTree.fromstring(response.body)  # noqa: S314  # AWS's own answer, parsed as botocore does
         except ElementTree.ParseError as error:
             where = "line {}, column {}".format(*error.position)
-            raise BadAnswerError(f"the answer to {service}:{action} is no XML ({where})") from None
+            raise MalformedResponseError(f"the answer to {service}:{action} is no XML ({where})") from None
         for element in root.iter():  # the default namespace says nothing here
             element.tag = element.tag.rpartition("}")[2]
         result = root.find(f"{action}Result")
         if result is None:
-            raise BadAnswerError(f"the answer to {service}:{action} has no {action}Result")
+            raise MalformedResponseError(f"the answer to {service}:{action} has no {action}Result")
         return result
 
-    def service(self, name: str, region: str | None = None) -> Service:
+    def service(self, name: str, region: str | None = None) -> ServiceModel:
         """A service's endpoint, made once; raises AwsError."""
         key = (name, region or self.region)
         with self._lock:
             if key not in self._services:
                 try:
-                    self._services[key] = Service(self._session, *key)
+                    self._services[key] = ServiceModel(self._session, *key)
                 except (BotoCoreError, ClientError, ValueError) as error:
-                    told = from_botocore(error, name, self._session.profile or "")
-                    raise bad_setting(self._session, error) or told from error
+                    translated = error_from_botocore(error, name, self._session.profile or "")
+                    raise bad_setting(self._session, error) or translated from error
             return self._services[key]
 
-    def width(self, account: str) -> int:
+    def max_in_flight(self, account: str) -> int:
         """How many calls are useful in flight for one account, by the action that was asked last."""
-        paces = self._paces.get(account)
-        return paces.latest.width if paces else Pace().width
+        paces = self._rate_limiters.get(account)
+        return paces.latest.max_in_flight if paces else RateLimiter().max_in_flight
 
     def forget(self, account: str) -> None:
         """Drop what is kept for an account that is done with: ten thousand of them add up."""
         with self._lock:
-            self._paces.pop(account, None)
+            self._rate_limiters.pop(account, None)
 
-    def _pace(self, account: str, call: str) -> Pace:
+    def _rate_limiter(self, account: str, call: str) -> RateLimiter:
         with self._lock:
-            paces = self._paces.setdefault(account, _Paces())
+            paces = self._rate_limiters.setdefault(account, _AccountRateLimiters())
             if call not in paces.by_call:
-                paces.by_call[call] = Pace()
+                paces.by_call[call] = RateLimiter()
             paces.latest = paces.by_call[call]
             return paces.latest
 
-    def _answer(
+    def _call_with_retries(
         self,
         principal: Principal,
-        service: Service,
+        service: ServiceModel,
         action: str,
         params: Mapping[str, Any],
         idempotent: bool,
         attempts: int = 0,
-    ) -> Response:
+    ) -> HttpResponse:
         """Send until an answer is good, an error is final, or the attempts are used up."""
-        pace = self._pace(principal.account, f"{service.name}:{action}")
+        pace = self._rate_limiter(principal.account, f"{service.name}:{action}")
         failures = throttles = 0
         while True:
-            while pause := pace.turn(self._now()):
+            while pause := pace.reserve(self._now()):
                 self._wait(pause)
             sent = self._now()
             outcome = self._attempt(principal, service, action, params)
-            if isinstance(outcome, Response):
+            if isinstance(outcome, HttpResponse):
                 pace.granted(self._now(), self._now() - sent)
                 return outcome
             if isinstance(outcome.error, ThrottledError):
@@ -341,50 +343,56 @@ class Client:
             else:
                 failures += 1
                 again, pause = failures < self._attempts and outcome.may_repeat, 2.0 ** (failures - 1)
-            if failures + throttles == attempts or not (again and (idempotent or not outcome.acted)):
+            if failures + throttles == attempts or not (again and (idempotent or not outcome.may_have_acted)):
                 raise outcome.error
             self._wait(min(_LONGEST_BACKOFF, random.random() * pause))
 
     def _attempt(
-        self, principal: Principal, service: Service, action: str, params: Mapping[str, Any]
-    ) -> "Response | _Failure":
+        self, principal: Principal, service: ServiceModel, action: str, params: Mapping[str, Any]
+    ) -> "HttpResponse | _FailedAttempt":
         request, used = self._sign(principal, service, service.request(action, params), action)
         if self._on_call:
             self._on_call(principal.account, service.name, action)
         try:
             response = self._send(request)
-        except CutError as cut:
+        except ConnectionLostError as cut:
             call = f"{service.name}:{action}"
             unreached = UnreachableError(f"no answer to {call}: {cut}", action=call)
-            return _Failure(unreached, may_repeat=True, acted=cut.sent)
+            return _FailedAttempt(unreached, may_repeat=True, may_have_acted=cut.sent)
         if response.status < 300:
             return response
-        error = _error(principal, service, action, response, self.clock.now())
+        error = _answer_error(principal, service, action, response, self.clock.now())
         transient = response.status in _TRANSIENT_STATUS or error.code in TRANSIENT
-        if isinstance(error, ExpiredCredentialsError) and isinstance(principal.credentials, Renewable):
+        if isinstance(error, ExpiredCredentialsError) and isinstance(
+            principal.credentials, RenewableCredentials
+        ):
             # AWS's clock counts: by ours, which may have been set, the session would go on.
-            principal.credentials.drop(used)
+            principal.credentials.discard(used)
             ended = SessionEndedError(
                 error.message, code=error.code, action=error.action, request_id=error.request_id
             )
-            return _Failure(ended, may_repeat=True, acted=False)
-        if _is_of_a_role_made_anew(service, error) and isinstance(principal.credentials, Renewable):
-            principal.credentials.drop(used)
-            return _Failure(error, may_repeat=True, acted=False)
-        return _Failure(error, may_repeat=transient, acted=not isinstance(error, ThrottledError))
+            return _FailedAttempt(ended, may_repeat=True, may_have_acted=False)
+        if _is_new_role_not_visible(service, error) and isinstance(
+            principal.credentials, RenewableCredentials
+        ):
+            principal.credentials.discard(used)
+            return _FailedAttempt(error, may_repeat=True, may_have_acted=False)
+        return _FailedAttempt(
+            error, may_repeat=transient, may_have_acted=not isinstance(error, ThrottledError)
+        )
 
     def _sign(
-        self, principal: Principal, service: Service, request: _Unsigned, action: str
-    ) -> tuple[Request, str]:
+        self, principal: Principal, service: ServiceModel, request: _UnsignedRequest, action: str
+    ) -> tuple[HttpRequest, str]:
         """The signed request, and the access key that signed it."""
         try:
             credentials = principal.credentials.get_frozen_credentials()
         except SparekeyError:
             raise
         except Exception as error:  # botocore asks other services here, and raises more than its own errors
-            raise from_botocore(error, f"{service.name}:{action}") from error
+            raise error_from_botocore(error, f"{service.name}:{action}") from error
         _Signer(credentials, service.signing_name, service.region).add_auth(request)
-        signed = Request(request.method, request.url, request.headers, request.body)
+        signed = HttpRequest(request.method, request.url, request.headers, request.body)
         return signed, str(credentials.access_key)
 
     def _now(self) -> float:
@@ -395,37 +403,37 @@ class Client:
             self.clock.sleep(seconds)
 
 
-class _Paces:
+class _AccountRateLimiters:
     """The paces of one account; `latest` is that of the action asked last."""
 
     def __init__(self) -> None:
-        self.by_call: dict[str, Pace] = {}
-        self.latest = Pace()
+        self.by_call: dict[str, RateLimiter] = {}
+        self.latest = RateLimiter()
 
 
-class _Failure(msgspec.Struct, frozen=True):
+class _FailedAttempt(msgspec.Struct, frozen=True):
     """One attempt's failure: may the same be tried again, and may AWS have acted on it?"""
 
     error: AwsError
     may_repeat: bool
-    acted: bool
+    may_have_acted: bool
 
 
-def _parse(service: Service, action: str, response: Response) -> dict[str, Any]:
+def _parse(service: ServiceModel, action: str, response: HttpResponse) -> dict[str, Any]:
     try:
         parsed = service.parse(action, response)
     except Exception as error:  # noqa: BLE001  # whatever an answer does to botocore's parser: it is no answer
         # Not from this error: its text is the whole answer, which may hold the credentials of a session.
-        raise BadAnswerError(
+        raise MalformedResponseError(
             f"the answer to {service.name}:{action} cannot be understood (HTTP {response.status}, "
             f"{type(error).__name__})",
             action=f"{service.name}:{action}",
         ) from None
-    output: dict[str, Any] = _Output.of(parsed, f"{service.name}:{action}")
+    output: dict[str, Any] = _Response.of(parsed, f"{service.name}:{action}")
     return output
 
 
-class _Output(dict[str, Any]):
+class _Response(dict[str, Any]):
     """An answer, or a part of one: what should be in it and is not makes it a bad answer."""
 
     def __init__(self, parsed: Mapping[str, Any], call: str) -> None:
@@ -440,26 +448,26 @@ class _Output(dict[str, Any]):
         return [cls.of(part, call) for part in parsed] if isinstance(parsed, list) else parsed
 
     def __missing__(self, name: str) -> Any:
-        raise BadAnswerError(f"the answer to {self._call} has no {name}", action=self._call)
+        raise MalformedResponseError(f"the answer to {self._call} has no {name}", action=self._call)
 
 
-def _error(
-    principal: Principal, service: Service, action: str, response: Response, received: datetime
+def _answer_error(
+    principal: Principal, service: ServiceModel, action: str, response: HttpResponse, received: datetime
 ) -> AwsError:
     try:
         parsed = _parse(service, action, response)
-    except BadAnswerError:
+    except MalformedResponseError:
         parsed = {}  # such as a gateway's page in HTML: the status alone tells
-    told = parsed.get("Error", {})
-    return from_answer(
-        Answer(
+    error = parsed.get("Error", {})
+    return error_from_response(
+        ErrorResponse(
             service=service.name,
             action=action,
             account=principal.account,
             region=service.region,
             status=response.status,
-            code=str(told.get("Code", "")),
-            message=str(told.get("Message", "")),
+            code=str(error.get("Code", "")),
+            message=str(error.get("Message", "")),
             request_id=str(parsed.get("ResponseMetadata", {}).get("RequestId", "")),
             date=response.headers.get("date", ""),
             received=received,

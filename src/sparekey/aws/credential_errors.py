@@ -19,8 +19,8 @@ from sparekey.aws.errors import (
     AwsError,
     ExpiredCredentialsError,
     NoCredentialsError,
-    from_botocore,
-    plain,
+    error_from_botocore,
+    plain_error,
 )
 
 _NONE = "no usable AWS credentials"
@@ -31,7 +31,7 @@ _PROCESS_KEYS = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
 _ENV_HINT = "Set the AWS_* variables again, or unset them and use a profile."
 
 
-class Link(msgspec.Struct, frozen=True):
+class ChainLink(msgspec.Struct, frozen=True):
     """One profile on the way to the credentials."""
 
     profile: str
@@ -60,14 +60,14 @@ class Link(msgspec.Struct, frozen=True):
             return False
 
 
-class Setup(msgspec.Struct, frozen=True):
+class CredentialSetup(msgspec.Struct, frozen=True):
     """Where credentials come from: the profile named (empty for none), its chain of profiles, the environment.
 
     `method` is botocore's word for the provider that had them, where that is known.
     """
 
     named: str
-    links: tuple[Link, ...]
+    links: tuple[ChainLink, ...]
     environ: Mapping[str, str]
     method: str = ""
 
@@ -80,13 +80,15 @@ class Setup(msgspec.Struct, frozen=True):
             return f"the profile {self.named!r}"
         return "the default profile" if self.links else "the environment"
 
-    def having(self, *settings: str) -> Link | None:
+    def description(self, *settings: str) -> ChainLink | None:
         """The first profile of the chain that has one of the settings."""
         return next((link for link in self.links if any(name in link.config for name in settings)), None)
 
-    def ends(self) -> bool:
+    def expires_at(self) -> bool:
         """True where a profile of the chain lasts until somebody signs in or types a code again."""
-        return self.having("sso_account_id", "login_session", "aws_session_token", "mfa_serial") is not None
+        return (
+            self.description("sso_account_id", "login_session", "aws_session_token", "mfa_serial") is not None
+        )
 
     def static_keys(self) -> Iterable[str]:
         """The access key ids that stand in the chain of profiles."""
@@ -100,20 +102,20 @@ class Setup(msgspec.Struct, frozen=True):
             "AWS_SESSION_TOKEN": "session token",
         }[name]
         text = value if isinstance(value, str) else ""
-        held = "a line break" if "\n" in text or "\r" in text else _unfit(text)
+        held = "a line break" if "\n" in text or "\r" in text else _unusable_in(text)
         where, hint = (
             f"of {self.subject}",
             "Write it again without it; an editor for text shows such characters.",
         )
-        process = self.having("credential_process")
+        process = self.description("credential_process")
         if method == "env":
             where, hint = f"in {name}", f"Set {name} again, without what follows the value."
         elif method == "custom-process" and process:
-            where, hint = _of_helper(process), _HELPER_HINT
+            where, hint = _helper_text(process), _HELPER_HINT
         return f"the {what} {where} holds {held}: nothing was sent", hint
 
 
-def _unfit(text: str) -> str:
+def _unusable_in(text: str) -> str:
     if not text:
         return "something that is not text"
     if not text.isascii():
@@ -121,119 +123,119 @@ def _unfit(text: str) -> str:
     return "white space" if text.isprintable() else "a control character"
 
 
-def _of_helper(link: Link) -> str:
+def _helper_text(link: ChainLink) -> str:
     return f"of the credential helper {link.helper} (profile {link.profile!r})"
 
 
-def explain(error: Exception, setup: Setup, session: Session | None = None) -> AwsError:
+def explain(error: Exception, setup: CredentialSetup, session: Session | None = None) -> AwsError:
     """The typed error for what a credential provider raised."""
     if isinstance(error, AwsError):
         return error
     if isinstance(error, EOFError):
         return _no_terminal(setup)
-    for kinds, sentence in _SENTENCES:
+    for kinds, sentence in _EXPLANATIONS:
         if isinstance(error, kinds):
             return sentence(error, setup)
-    return (bad_setting(session, error) if session is not None else None) or _unknown(error, setup)
+    return (bad_setting(session, error) if session is not None else None) or _unknown_error(error, setup)
 
 
-def _no_terminal(setup: Setup) -> AwsError:
-    link = setup.having("mfa_serial")
-    of = f" ({link.get('mfa_serial')} of the profile {link.profile!r})" if link else ""
+def _no_terminal(setup: CredentialSetup) -> AwsError:
+    link = setup.description("mfa_serial")
+    device = f" ({link.get('mfa_serial')} of the profile {link.profile!r})" if link else ""
     return NoCredentialsError(
-        f"{_NONE}: {setup.subject} asks for an MFA code{of}, and there is no terminal to ask at",
+        f"{_NONE}: {setup.subject} asks for an MFA code{device}, and there is no terminal to ask at",
         "Run it at a terminal, or take a session beforehand and name its profile.",
     )
 
 
-def _profile_missing(error: Exception, _setup: Setup) -> AwsError:
+def _profile_missing(error: Exception, _setup: CredentialSetup) -> AwsError:
     return NoCredentialsError(
-        f"{_NONE}: {plain(error)}", "`aws configure list-profiles` lists those there are."
+        f"{_NONE}: {plain_error(error)}", "`aws configure list-profiles` lists those there are."
     )
 
 
-def _half(error: Exception, setup: Setup) -> AwsError:
-    told: Mapping[str, object] = getattr(error, "kwargs", {})
-    if told.get("provider") == "env":
-        return NoCredentialsError(f"{_NONE}: {told.get('cred_var')} is not set", _ENV_HINT)
+def _partial_credentials(error: Exception, setup: CredentialSetup) -> AwsError:
+    details: Mapping[str, object] = getattr(error, "kwargs", {})
+    if details.get("provider") == "env":
+        return NoCredentialsError(f"{_NONE}: {details.get('cred_var')} is not set", _ENV_HINT)
     return NoCredentialsError(
-        f"{_NONE}: {told.get('cred_var')} is missing in {setup.subject}{_leaning(setup)}",
+        f"{_NONE}: {details.get('cred_var')} is missing in {setup.subject}{_relies_on(setup)}",
         "Add it there, or name another profile (`--profile NAME`).",
     )
 
 
-def _leaning(setup: Setup) -> str:
+def _relies_on(setup: CredentialSetup) -> str:
     below = [repr(link.profile) for link in setup.links[1:]]
     return f" or a profile that it leans on ({', '.join(below)})" if below else ""
 
 
-def _retrieval(error: Exception, setup: Setup) -> AwsError:
-    told: Mapping[str, object] = getattr(error, "kwargs", {})
-    provider, why = str(told.get("provider", "")), str(told.get("error_msg", ""))
+def _retrieval_error(error: Exception, setup: CredentialSetup) -> AwsError:
+    details: Mapping[str, object] = getattr(error, "kwargs", {})
+    provider, why = str(details.get("provider", "")), str(details.get("error_msg", ""))
     if provider == "custom-process":
         return _helper_failed(why, setup)
     if provider == "container-role":
         status = re.search(r"Received non 200 response (\d{3})", why)
-        return _container(
+        return _container_error(
             f"it answered {status[1]}" if status else "it gave no answer that can be used", setup
         )
     return NoCredentialsError(f"{_NONE}: {setup.subject}: {provider} gave none")
 
 
-def _container(how: str, setup: Setup) -> AwsError:
+def _container_error(problem: str, setup: CredentialSetup) -> AwsError:
     name = _container_variable(setup)
     return NoCredentialsError(
-        f"{_NONE}: the container's endpoint ({name}) was asked in vain: {how}",
+        f"{_NONE}: the container's endpoint ({name}) was asked in vain: {problem}",
         f"Check {name}, and AWS_CONTAINER_AUTHORIZATION_TOKEN where it asks for one.",
     )
 
 
-def _container_variable(setup: Setup) -> str:
+def _container_variable(setup: CredentialSetup) -> str:
     """The variable that names the container's endpoint; empty where neither does."""
     names = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
     return next((name for name in names if name in setup.environ), "")
 
 
-def _helper_failed(why: str, setup: Setup) -> AwsError:
+def _helper_failed(why: str, setup: CredentialSetup) -> AwsError:
     missing = re.search(r"^Missing required key in response: '(\w+)'$", why)
-    how = "ended with an error (what it printed is not shown: it may hold a secret)"
+    problem = "ended with an error (what it printed is not shown: it may hold a secret)"
     if why.startswith("Unsupported version"):
-        how = "printed no `Version` 1"
+        problem = "printed no `Version` 1"
     elif missing and missing[1] in _PROCESS_KEYS:
-        how = f"printed no {missing[1]}"
-    return _helper(how, setup)
+        problem = f"printed no {missing[1]}"
+    return _helper_error(problem, setup)
 
 
-def _helper(how: str, setup: Setup) -> AwsError:
-    link = setup.having("credential_process")
-    of = (
+def _helper_error(problem: str, setup: CredentialSetup) -> AwsError:
+    link = setup.description("credential_process")
+    helper = (
         f"the helper {link.helper or 'without a name'} of the profile {link.profile!r}"
         if link
         else "a helper"
     )
-    return NoCredentialsError(f"{_NONE}: {of} (credential_process) {how}", _HELPER_HINT)
+    return NoCredentialsError(f"{_NONE}: {helper} (credential_process) {problem}", _HELPER_HINT)
 
 
-def _file(error: Exception, setup: Setup) -> AwsError:
+def _file_error(error: Exception, setup: CredentialSetup) -> AwsError:
     """A program or a file on the way is not there, or may not be read."""
     why = getattr(error, "strerror", None) or type(error).__name__
     name = getattr(error, "filename", None)
     name = os.fsdecode(name) if isinstance(name, str | bytes) else ""
     for link in setup.links:
         if name and name == link.helper:
-            return _helper(f"cannot be run: {why}", setup)
+            return _helper_error(f"cannot be run: {why}", setup)
         if name and name == link.get("web_identity_token_file"):
-            of = f"the web identity token file {name} of the profile {link.profile!r}"
+            file = f"the web identity token file {name} of the profile {link.profile!r}"
             return NoCredentialsError(
-                f"{_NONE}: {of} cannot be read: {why}", "Check web_identity_token_file."
+                f"{_NONE}: {file} cannot be read: {why}", "Check web_identity_token_file."
             )
     for variable, what in _FILES.items():
         if name and setup.environ.get(variable) == name:
             return NoCredentialsError(
                 f"{_NONE}: {what} {name} ({variable}) cannot be read: {why}", f"Check {variable}."
             )
-    of = name or setup.subject
-    return NoCredentialsError(f"{_NONE}: {of} cannot be read: {why}")
+    file = name or setup.subject
+    return NoCredentialsError(f"{_NONE}: {file} cannot be read: {why}")
 
 
 _FILES = {
@@ -245,70 +247,78 @@ _FILES = {
 }
 
 
-def _not_found(error: Exception, setup: Setup) -> AwsError:
+def _not_found(error: Exception, setup: CredentialSetup) -> AwsError:
     path = str(getattr(error, "kwargs", {}).get("path", ""))
     missing = FileNotFoundError(2, "No such file or directory", str(Path(path).expanduser()))
     files = {name: str(Path(setup.environ[name]).expanduser()) for name in _FILES if name in setup.environ}
     environ = {**setup.environ, **files}
-    return _file(missing, msgspec.structs.replace(setup, environ=environ))
+    return _file_error(missing, msgspec.structs.replace(setup, environ=environ))
 
 
-def _sso(error: Exception, setup: Setup) -> AwsError:
-    link = setup.having("sso_session", "sso_start_url", "sso_account_id")
+def _sso_error(error: Exception, setup: CredentialSetup) -> AwsError:
+    link = setup.description("sso_session", "sso_start_url", "sso_account_id")
     name = link.profile if link else setup.named
-    why = plain(error)
+    why = plain_error(error)
     return ExpiredCredentialsError(
         f"the sign-in has ended ({setup.subject}): {why}",
         f"Sign in again: `aws sso login{_with_profile(name)}`, then repeat the command.",
     )
 
 
-def _login(error: Exception, setup: Setup) -> AwsError:
-    link = setup.having("login_session")
+def _login_error(error: Exception, setup: CredentialSetup) -> AwsError:
+    link = setup.description("login_session")
     name = link.profile if link else setup.named
     hint = f"Sign in again: `aws login{_with_profile(name)}`, then repeat the command."
     if isinstance(error, boto.LoginInsufficientPermissions):
         return NoCredentialsError(
-            f"{_NONE}: {setup.subject} may not sign in: {plain(error)}",
+            f"{_NONE}: {setup.subject} may not sign in: {plain_error(error)}",
             "The identity needs the managed policy SignInLocalDevelopmentAccess; then `aws login` again.",
         )
-    return ExpiredCredentialsError(f"the sign-in has ended ({setup.subject}): {plain(error)}", hint)
+    return ExpiredCredentialsError(f"the sign-in has ended ({setup.subject}): {plain_error(error)}", hint)
 
 
 def _with_profile(name: str) -> str:
     return "" if name in ("", "default") else f" --profile {name}"
 
 
-def _dependency(_error: Exception, setup: Setup) -> AwsError:
-    what = "was made by `aws login`, which" if setup.having("login_session") else "leans on something that"
+def _missing_dependency(_error: Exception, setup: CredentialSetup) -> AwsError:
+    what = (
+        "was made by `aws login`, which" if setup.description("login_session") else "leans on something that"
+    )
     return NoCredentialsError(
         f"{_NONE}: {setup.subject} {what} needs a package that is not installed (botocore[crt])",
         "pip install 'sparekey[crt]'",
     )
 
 
-def _refused(error: Exception, setup: Setup) -> AwsError:
+def _refused_error(error: Exception, setup: CredentialSetup) -> AwsError:
     """AWS refused what botocore asked by itself, such as the AssumeRole of a profile."""
-    told = from_botocore(error)
-    message = f"{setup.subject} cannot be used: {told.message}"
-    return type(told)(message, told.hint, code=told.code, action=told.action, request_id=told.request_id)
+    translated = error_from_botocore(error)
+    message = f"{setup.subject} cannot be used: {translated.message}"
+    return type(translated)(
+        message,
+        translated.hint,
+        code=translated.code,
+        action=translated.action,
+        request_id=translated.request_id,
+    )
 
 
-def _once(_error: Exception, setup: Setup) -> AwsError:
+def _single_use(_error: Exception, setup: CredentialSetup) -> AwsError:
     return NoCredentialsError(
         f"{_NONE}: the session of {setup.subject} has ended, and an MFA code is asked for once only",
         "Start again and type a new code.",
     )
 
 
-def _setting(error: Exception, setup: Setup) -> AwsError:
+def _setting_error(error: Exception, setup: CredentialSetup) -> AwsError:
     return NoCredentialsError(
-        f"{_NONE}: {setup.subject}: {plain(error)}",
+        f"{_NONE}: {setup.subject}: {plain_error(error)}",
         "Mend it in the profile, or in the variable of that name.",
     )
 
 
-def _parse(error: Exception, _setup: Setup) -> AwsError:
+def _parse_error(error: Exception, _setup: CredentialSetup) -> AwsError:
     path = getattr(error, "kwargs", {}).get("path", "")
     return NoCredentialsError(
         f"{_NONE}: the file {path} cannot be parsed",
@@ -316,26 +326,27 @@ def _parse(error: Exception, _setup: Setup) -> AwsError:
     )
 
 
-def _botocore(error: Exception, _setup: Setup) -> AwsError:
-    return from_botocore(error)
+def _botocore_error(error: Exception, _setup: CredentialSetup) -> AwsError:
+    return error_from_botocore(error)
 
 
-_SENTENCES: tuple[
-    tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Exception, Setup], AwsError]], ...
+_EXPLANATIONS: tuple[
+    tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Exception, CredentialSetup], AwsError]],
+    ...,
 ] = (
-    (boto.ClientError, _refused),
+    (boto.ClientError, _refused_error),
     (boto.ProfileNotFound, _profile_missing),
-    (boto.PartialCredentialsError, _half),
-    (boto.CredentialRetrievalError, _retrieval),
-    (boto.RefreshWithMFAUnsupportedError, _once),
-    (boto.MissingDependencyException, _dependency),
-    (boto.LoginError, _login),
-    ((boto.SSOError, boto.TokenRetrievalError), _sso),
-    (boto.ConfigParseError, _parse),
+    (boto.PartialCredentialsError, _partial_credentials),
+    (boto.CredentialRetrievalError, _retrieval_error),
+    (boto.RefreshWithMFAUnsupportedError, _single_use),
+    (boto.MissingDependencyException, _missing_dependency),
+    (boto.LoginError, _login_error),
+    ((boto.SSOError, boto.TokenRetrievalError), _sso_error),
+    (boto.ConfigParseError, _parse_error),
     (boto.ConfigNotFound, _not_found),
-    ((boto.NoRegionError, boto.HTTPClientError, boto.ConnectionError), _botocore),
-    (boto.BotoCoreError, _setting),
-    (OSError, _file),
+    ((boto.NoRegionError, boto.HTTPClientError, boto.ConnectionError), _botocore_error),
+    (boto.BotoCoreError, _setting_error),
+    (OSError, _file_error),
 )
 
 
@@ -348,7 +359,10 @@ def bad_setting(session: Session, error: Exception) -> AwsError | None:
             session.get_config_variable(name)
         except ValueError:
             named = variables if isinstance(variables, list | tuple) else (variables,)
-            variable = next((one for one in named if one and one in os.environ), "")
+            variable = next(
+                (variable_name for variable_name in named if variable_name and variable_name in os.environ),
+                "",
+            )
             profile = f"{option} of the profile {session.profile or 'default'!r}"
             return NoCredentialsError(
                 f"{_NONE}: {variable or profile} is no number",
@@ -359,21 +373,21 @@ def bad_setting(session: Session, error: Exception) -> AwsError | None:
     return None
 
 
-def _unknown(error: Exception, setup: Setup) -> AwsError:
+def _unknown_error(error: Exception, setup: CredentialSetup) -> AwsError:
     """Whatever else a provider stumbled over: named by its provider, never quoted."""
     stale = isinstance(error, RuntimeError) and "still expired" in str(error)
-    if setup.having("credential_process"):
-        return _of_process(error, setup, stale=stale)
-    if setup.having("login_session"):
-        return _login(boto.LoginTokenLoadError(error_msg=_CACHED), setup)
-    if setup.having("sso_session", "sso_start_url"):
-        return _sso(boto.SSOTokenLoadError(error_msg=_CACHED), setup)
+    if setup.description("credential_process"):
+        return _process_error(error, setup, stale=stale)
+    if setup.description("login_session"):
+        return _login_error(boto.LoginTokenLoadError(error_msg=_CACHED_SESSION), setup)
+    if setup.description("sso_session", "sso_start_url"):
+        return _sso_error(boto.SSOTokenLoadError(error_msg=_CACHED_SESSION), setup)
     if setup.environ.get("AWS_CREDENTIAL_EXPIRATION") and (
         stale or isinstance(error, ValueError | TypeError)
     ):
-        how = "has passed" if stale else "is no time with a zone"
+        problem = "has passed" if stale else "is no time with a zone"
         kind: type[AwsError] = ExpiredCredentialsError if stale else NoCredentialsError
-        return kind(f"{_NONE}: AWS_CREDENTIAL_EXPIRATION {how}", _ENV_HINT)
+        return kind(f"{_NONE}: AWS_CREDENTIAL_EXPIRATION {problem}", _ENV_HINT)
     if stale:
         return ExpiredCredentialsError(
             f"the credentials of {setup.subject} have ended, although they were taken anew"
@@ -381,22 +395,22 @@ def _unknown(error: Exception, setup: Setup) -> AwsError:
     if _container_variable(setup):
         refused = "its host, or the token for it, is none that may be used"
         odd = "what it answered is no credentials"
-        return _container(refused if isinstance(error, ValueError) else odd, setup)
+        return _container_error(refused if isinstance(error, ValueError) else odd, setup)
     return NoCredentialsError(
         f"{_NONE}: those of {setup.subject} cannot be understood ({type(error).__name__})",
         "`aws sts get-caller-identity` with the same profile shows the same.",
     )
 
 
-_CACHED = "what is kept of it cannot be understood"
+_CACHED_SESSION = "what is kept of it cannot be understood"
 
 
-def _of_process(error: Exception, setup: Setup, *, stale: bool) -> AwsError:
-    link = setup.having("credential_process")
+def _process_error(error: Exception, setup: CredentialSetup, *, stale: bool) -> AwsError:
+    link = setup.description("credential_process")
     if link and not link.runs:
-        return _helper("is not written as a command", setup)
+        return _helper_error("is not written as a command", setup)
     if stale:
-        return _helper("printed credentials that have ended", setup)
+        return _helper_error("printed credentials that have ended", setup)
     if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-        return _helper("printed an Expiration that is no time", setup)
-    return _helper("does not print JSON as it should", setup)
+        return _helper_error("printed an Expiration that is no time", setup)
+    return _helper_error("does not print JSON as it should", setup)

@@ -13,27 +13,27 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sparekey.aws.errors import AwsError, BadAnswerError, DeniedError
+from sparekey.aws.errors import AwsError, DeniedError, MalformedResponseError
 from sparekey.clock import Clock
 from sparekey.model import NEVER_USED, AccessKey, LastUsed, Value
 
 _SLOTS = (1, 2)
 _ROOT = "<root_account>"
 # What stands where there is no value; `no_information` and `not_supported` are no "never".
-_NOTHING = frozenset({"", "N/A"})
-_UNTOLD = frozenset({"no_information", "not_supported"})
-_NO_FURTHER = _NOTHING | {"0", "false", "none"}
+_NO_VALUE = frozenset({"", "N/A"})
+_NOT_REPORTED = frozenset({"no_information", "not_supported"})
+_NO_MORE_COLUMNS = _NO_VALUE | {"0", "false", "none"}
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetCredentialReport.html
 _MISSING = frozenset({"ReportNotPresent", "ReportExpired"})
 _IN_PROGRESS = "ReportInProgress"
 _LIMIT = "LimitExceeded"  # too many report jobs at once
-_LOOKS = 60
-_PAUSE = 2.0
+_MAX_POLLS = 60
+_POLL_SECONDS = 2.0
 
 Call = Callable[[str], Mapping[str, Any]]
 
 
-class Slot(Value, frozen=True):
+class ReportSlot(Value, frozen=True):
     """One key as the report shows it; `rotated`, its creation or last change, proves no age."""
 
     active: bool
@@ -41,14 +41,14 @@ class Slot(Value, frozen=True):
     last_used: LastUsed
 
 
-class Row(Value, frozen=True):
+class ReportRow(Value, frozen=True):
     """One user in the report; not `whole` where the user may have keys that the report does not show."""
 
     name: str
     arn: str
     created: datetime | None
-    slots: tuple[Slot, ...]
-    whole: bool
+    slots: tuple[ReportSlot, ...]
+    complete: bool
 
     @property
     def active(self) -> int:
@@ -60,8 +60,8 @@ class CredentialReport(Value, frozen=True):
     """Every user as of `generated`, blind to later changes; `root` is the root user, where the report has it."""
 
     generated: datetime
-    rows: tuple[Row, ...]
-    root: Row | None = None
+    rows: tuple[ReportRow, ...]
+    root: ReportRow | None = None
 
     @property
     def root_keys(self) -> tuple[AccessKey, ...]:
@@ -72,7 +72,7 @@ class CredentialReport(Value, frozen=True):
         )
 
 
-def fetch(call: Call, clock: Clock) -> CredentialReport:
+def fetch_report(call: Call, clock: Clock) -> CredentialReport:
     """The stored report, or a new one where there is none; raises AwsError, also when none comes.
 
     AWS is asked to make one first: where the stored one will do it answers COMPLETE, at the price of one call.
@@ -83,21 +83,21 @@ def fetch(call: Call, clock: Clock) -> CredentialReport:
     asked_again = 0
     while True:
         try:
-            answer = call("GetCredentialReport")
-            rows = _rows(answer["Content"])
+            response = call("GetCredentialReport")
+            rows = _rows(response["Content"])
             return CredentialReport(
-                answer["GeneratedTime"].astimezone(UTC),
+                response["GeneratedTime"].astimezone(UTC),
                 tuple(row for row in rows if row.name != _ROOT),
                 next((row for row in rows if row.name == _ROOT), None),
             )
         except AwsError as error:
             missing = error.code in _MISSING
             asked_again += 1
-            if asked_again >= _LOOKS or not (missing or error.code == _IN_PROGRESS):
+            if asked_again >= _MAX_POLLS or not (missing or error.code == _IN_PROGRESS):
                 raise
         if missing:
             _generate(call)
-        clock.sleep(_PAUSE)
+        clock.sleep(_POLL_SECONDS)
 
 
 def _generate(call: Call) -> None:
@@ -108,33 +108,33 @@ def _generate(call: Call) -> None:
             raise
 
 
-def parse(content: bytes) -> tuple[Row, ...]:
+def parse_report(content: bytes) -> tuple[ReportRow, ...]:
     """The users of a report, the root user left out; raises BadAnswerError."""
     return tuple(row for row in _rows(content) if row.name != _ROOT)
 
 
-def _rows(content: bytes) -> tuple[Row, ...]:
+def _rows(content: bytes) -> tuple[ReportRow, ...]:
     try:
         lines = csv.reader(io.StringIO(content.decode(), newline=""))
         head = next(lines)
         column = {name: place for place, name in enumerate(head)}
         return tuple(_row(line, column) for line in lines if line)
     except (UnicodeDecodeError, StopIteration, KeyError, IndexError, ValueError, csv.Error) as error:
-        raise BadAnswerError(f"the credential report cannot be understood: {error!r}") from error
+        raise MalformedResponseError(f"the credential report cannot be understood: {error!r}") from error
 
 
-def _row(line: Sequence[str], column: Mapping[str, int]) -> Row:
+def _row(line: Sequence[str], column: Mapping[str, int]) -> ReportRow:
     shown = [slot for number in _SLOTS if (slot := _slot(line, column, f"access_key_{number}_"))]
     further = "additional_credentials_info"
     if further in column:
-        whole = line[column[further]].strip().lower() in {text.lower() for text in _NO_FURTHER}
+        whole = line[column[further]].strip().lower() in {text.lower() for text in _NO_MORE_COLUMNS}
     else:
         whole = len(shown) < len(_SLOTS)  # racing creates have made third keys, and there is no room for them
     created = _time(line[column["user_creation_time"]])
-    return Row(line[column["user"]], line[column["arn"]], created, tuple(shown), whole)
+    return ReportRow(line[column["user"]], line[column["arn"]], created, tuple(shown), whole)
 
 
-def _slot(line: Sequence[str], column: Mapping[str, int], prefix: str) -> Slot | None:
+def _slot(line: Sequence[str], column: Mapping[str, int], prefix: str) -> ReportSlot | None:
     def cell(name: str) -> str:
         return line[column[prefix + name]].strip()
 
@@ -146,33 +146,33 @@ def _slot(line: Sequence[str], column: Mapping[str, int], prefix: str) -> Slot |
         return None
     if active not in {"true", "false"}:
         raise ValueError(f"{prefix}active is {active!r}")
-    return Slot(active == "true", rotated, _last_used(cell))
+    return ReportSlot(active == "true", rotated, _last_used(cell))
 
 
 def _last_used(cell: Callable[[str], str]) -> LastUsed:
-    told = cell("last_used_date")
-    if told in _UNTOLD:
-        return LastUsed("unreadable", why=f"the credential report says {told}")
-    at = _time(told)
+    date = cell("last_used_date")
+    if date in _NOT_REPORTED:
+        return LastUsed("unreadable", why=f"the credential report says {date}")
+    at = _time(date)
     if at is None:
         return NEVER_USED
     service, region = cell("last_used_service"), cell("last_used_region")
-    return LastUsed("used", at, _told(service), _told(region))
+    return LastUsed("used", at, _reported(service), _reported(region))
 
 
-def _told(text: str) -> str | None:
-    return None if text in _NOTHING or text in _UNTOLD else sys.intern(text)
+def _reported(text: str) -> str | None:
+    return None if text in _NO_VALUE or text in _NOT_REPORTED else sys.intern(text)
 
 
 def _time(text: str) -> datetime | None:
     """A time ending in `Z` or `+00:00`; None where there is none."""
-    if text in _NOTHING or text in _UNTOLD:
+    if text in _NO_VALUE or text in _NOT_REPORTED:
         return None
     moment = datetime.fromisoformat(text)
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def last_uses(row: Row, keys: Sequence[AccessKey]) -> dict[str, LastUsed]:
+def last_uses(row: ReportRow, keys: Sequence[AccessKey]) -> dict[str, LastUsed]:
     """The report's last use by key id, for the keys whose slot is beyond doubt.
 
     A slot is a key's where `last_rotated` is the key's creation to the second, and no other key or slot has

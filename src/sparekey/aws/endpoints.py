@@ -20,12 +20,12 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 _CONNECT_SECONDS = 10.0  # for one address, and for one TLS handshake
-_ALL_SECONDS = 30.0  # for all addresses of a host
+_TOTAL_SECONDS = 30.0  # for all addresses of a host
 _HEAD = 1 << 13  # bytes: the longest answer of a proxy to CONNECT
 _CHUNK = 1 << 16
 
 
-class Stream(Protocol):
+class ByteStream(Protocol):
     """What an exchange needs of a socket."""
 
     def recv(self, size: int, /) -> bytes:
@@ -64,32 +64,32 @@ class Route(msgspec.Struct, frozen=True):
 DIRECT = Route()
 
 
-class Routes:
+class RouteTable:
     """Opens sockets; thread-safe. The TLS context is loaded once, the proxy is looked up once for a host."""
 
     def __init__(self, ca_bundle: str | None = None) -> None:
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
         self._ca_bundle = ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE")  # as botocore does
-        self._known: dict[tuple[str, str], Route] = {}
+        self._routes: dict[tuple[str, str], Route] = {}
 
     def route(self, url: SplitResult) -> Route:
         """How this endpoint is reached; raises ValueError for a proxy of a kind that is not known."""
         key = (url.scheme, url.netloc)
-        if key not in self._known:
+        if key not in self._routes:
             proxies = get_environ_proxies(f"{url.scheme}://{url.netloc}/")
-            self._known[key] = _by_proxy(url, proxies[url.scheme]) if url.scheme in proxies else DIRECT
-        return self._known[key]
+            self._routes[key] = _proxy_route(url, proxies[url.scheme]) if url.scheme in proxies else DIRECT
+        return self._routes[key]
 
-    def open(self, url: SplitResult, seconds: float) -> Stream:
+    def open(self, url: SplitResult, seconds: float) -> ByteStream:
         """A connected socket, through the proxy and with TLS where they are wanted; raises OSError, ValueError."""
         route, host = self.route(url), url.hostname or ""
         first = route.proxy or url
         what = "the proxy cannot be reached: " if route.proxy else ""
-        with _told(what):
+        with _without_password(what):
             sock = _connect(first.hostname or "", first.port or port_of(first.scheme))
         try:
-            stream = self._secured(sock, first, url, route, host)
+            stream = self._with_tls(sock, first, url, route, host)
         except BaseException:
             sock.close()
             raise
@@ -104,16 +104,16 @@ class Routes:
                 self._tls.set_alpn_protocols(["http/1.1"])
             return self._tls
 
-    def _secured(
+    def _with_tls(
         self, sock: socket.socket, first: SplitResult, url: SplitResult, route: Route, host: str
-    ) -> Stream:
+    ) -> ByteStream:
         stream: socket.socket = sock
         if first.scheme == "https":
-            with _told("the proxy cannot be reached: " if route.proxy else ""):
+            with _without_password("the proxy cannot be reached: " if route.proxy else ""):
                 stream = self._wrap(sock, first.hostname or "")
         if not route.proxy or route.prefix:
             return stream
-        _ask_for_tunnel(stream, route.proxy, url)
+        _open_tunnel(stream, route.proxy, url)
         if isinstance(stream, ssl.SSLSocket):
             return _TlsInTls(stream, self.context(), host)
         return self._wrap(stream, host)
@@ -128,7 +128,7 @@ def port_of(scheme: str) -> int:
     return http.client.HTTPS_PORT if scheme == "https" else http.client.HTTP_PORT
 
 
-def _by_proxy(url: SplitResult, named: str) -> Route:
+def _proxy_route(url: SplitResult, named: str) -> Route:
     proxy = urlsplit(named if "://" in named else f"http://{named.removeprefix('//')}")
     if proxy.scheme not in ("http", "https") or not proxy.hostname:
         raise ValueError(f"the proxy that the environment names for {url.scheme} is no http(s) URL")
@@ -143,21 +143,21 @@ def _authorization(proxy: SplitResult) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
+def _without_password(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(f"{what}{why(error)}") from error
+        raise OSError(f"{what}{reason(error)}") from error
 
 
-def why(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The system's own words for a failure of a socket."""
     return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
 def _connect(host: str, port: int) -> socket.socket:
     """Try each address of the host in turn; raises OSError."""
-    end, failed = time.monotonic() + _ALL_SECONDS, OSError("no address")
+    end, failed = time.monotonic() + _TOTAL_SECONDS, OSError("no address")
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         left = end - time.monotonic()
         if left <= 0:
@@ -176,7 +176,7 @@ def _connect(host: str, port: int) -> socket.socket:
     raise failed
 
 
-def _ask_for_tunnel(stream: Stream, proxy: SplitResult, url: SplitResult) -> None:
+def _open_tunnel(stream: ByteStream, proxy: SplitResult, url: SplitResult) -> None:
     """CONNECT (RFC 9110, 9.3.6); raises OSError where the proxy refuses or says nothing in time."""
     host = f"{url.hostname}" if ":" not in (url.hostname or "") else f"[{url.hostname}]"
     target = f"{host}:{url.port or port_of(url.scheme)}"
@@ -202,9 +202,9 @@ class _TlsInTls:
     def __init__(self, outer: ssl.SSLSocket, context: ssl.SSLContext, host: str) -> None:
         self._outer = outer
         self._seconds = _CONNECT_SECONDS
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out, server_hostname=host)
-        self._end = time.monotonic() + self._seconds
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._close_outer = time.monotonic() + self._seconds
         while True:
             try:
                 self._tls.do_handshake()
@@ -216,7 +216,7 @@ class _TlsInTls:
 
     def recv(self, size: int, /) -> bytes:
         """As a socket does."""
-        self._end = time.monotonic() + self._seconds
+        self._close_outer = time.monotonic() + self._seconds
         while True:
             try:
                 return self._tls.read(size)
@@ -246,18 +246,18 @@ class _TlsInTls:
 
     def pending(self) -> int:
         """Bytes that are decrypted, or wait in the outer layer."""
-        return self._tls.pending() + self._in.pending + self._outer.pending()
+        return self._tls.pending() + self._incoming.pending + self._outer.pending()
 
     def _flush(self) -> None:
-        if data := self._out.read():
+        if data := self._outgoing.read():
             self._outer.sendall(data)
 
     def _fill(self) -> None:
-        left = self._end - time.monotonic()
+        left = self._close_outer - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
         self._outer.settimeout(left)
         if data := self._outer.recv(_CHUNK):
-            self._in.write(data)
+            self._incoming.write(data)
         else:
             raise ConnectionResetError("the connection was closed in the middle of an answer")

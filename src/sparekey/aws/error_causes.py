@@ -52,7 +52,7 @@ _EXPLICIT_HINT = (
 
 # Every account has these regions; one that came after 20 March 2019 must be enabled first.
 # https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html
-_EVERYBODYS = frozenset(
+_NO_SECRETS = frozenset(
     {
         *("ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-southeast-1"),
         *("ap-southeast-2", "ca-central-1", "eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2"),
@@ -81,8 +81,8 @@ def denial(message: str) -> Denial:
     else:
         why = implicit[1] if implicit else ""
         hint = _hint(why)
-    if found := _AUTHORIZATION.search(message):
-        why = f"{why}; authorization id {found[1]}".removeprefix("; ")
+    if match := _AUTHORIZATION.search(message):
+        why = f"{why}; authorization id {match[1]}".removeprefix("; ")
     if console := _CONSOLE.search(message):
         hint = f"{hint} AWS shows the details at {console[0]}".strip()
     return Denial(without_secrets(why), hint)
@@ -92,7 +92,7 @@ def _hint(kind: str) -> str:
     return next((hint for word, hint in _POLICIES if word in kind.lower()), "")
 
 
-def speaks_of_the_clock(message: str) -> bool:
+def is_clock_error(message: str) -> bool:
     """True where AWS refused a signature for its time."""
     return _SIGNED_AT.search(message) is not None
 
@@ -102,10 +102,10 @@ def clock_offset(message: str, date: str = "", now: datetime | None = None) -> t
 
     AWS's time stands in some messages, and in the header `Date` of the answer that came at `now`.
     """
-    found = _SIGNED_AT.search(message)
+    match = _SIGNED_AT.search(message)
     try:
-        if found and found[1]:
-            ours, theirs = (datetime.strptime(found[n], "%Y%m%dT%H%M%S%z") for n in (1, 2))
+        if match and match[1]:
+            ours, theirs = (datetime.strptime(match[n], "%Y%m%dT%H%M%S%z") for n in (1, 2))
             return ours - theirs
         sent = parsedate_to_datetime(date)
     except ValueError:
@@ -113,7 +113,7 @@ def clock_offset(message: str, date: str = "", now: datetime | None = None) -> t
     return None if now is None else now - (sent if sent.tzinfo else sent.replace(tzinfo=UTC))
 
 
-def clock_told(offset: timedelta | None) -> str:
+def clock_difference(offset: timedelta | None) -> str:
     """How far the clock is off, where that is far enough to matter; else empty."""
     if offset is None or abs(offset) < _SKEW:
         return ""
@@ -128,21 +128,21 @@ def clock_told(offset: timedelta | None) -> str:
     return f"this machine's clock is {far} {'ahead of' if offset > timedelta(0) else 'behind'} AWS's"
 
 
-def must_be_enabled(region: str) -> bool:
+def region_must_be_enabled(region: str) -> bool:
     """True for a region of the partition aws that an account has only after it was enabled."""
     return (
         re.fullmatch(r"[a-z]{2}-[a-z]+-\d", region) is not None
         and not region.startswith("cn-")
-        and region not in _EVERYBODYS
+        and region not in _NO_SECRETS
     )
 
 
 def without_secrets(text: str) -> str:
     """The text with everything left out that could be a secret access key, a token or an encoded message."""
-    return _SECRET.sub(lambda found: found[0] if _is_plain(found[0]) else "[…]", text)
+    return _SECRET.sub(lambda match: match[0] if _is_ordinary_word(match[0]) else "[…]", text)
 
 
-def _is_plain(run: str) -> bool:
+def _is_ordinary_word(run: str) -> bool:
     """True for 40 characters that are no secret key: a path or a digest is not of capitals, small and digits."""
     kinds = (any(c.isupper() for c in run), any(c.islower() for c in run), any(c.isdigit() for c in run))
     return len(run) < 100 and not all(kinds)

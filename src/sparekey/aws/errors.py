@@ -154,13 +154,13 @@ class FailedServiceError(AwsError):
     default_hint: ClassVar[str] = "Try again later; https://health.aws.amazon.com shows AWS's own view."
 
 
-class BadAnswerError(AwsError):
+class MalformedResponseError(AwsError):
     """The answer cannot be understood, or is not whole."""
 
     default_hint: ClassVar[str] = "Is something between here and AWS rewriting the answer?"
 
 
-class Answer(Value, frozen=True, kw_only=True):
+class ErrorResponse(Value, frozen=True, kw_only=True):
     """One error answer of AWS: its code and message, where it came from, and the header `Date` with our time."""
 
     service: str
@@ -187,45 +187,47 @@ class Answer(Value, frozen=True, kw_only=True):
     @property
     def clock(self) -> str:
         """How far our clock is off, if it is."""
-        return error_causes.clock_told(error_causes.clock_offset(self.message, self.date, self.received))
+        return error_causes.clock_difference(
+            error_causes.clock_offset(self.message, self.date, self.received)
+        )
 
 
-def from_answer(answer: Answer) -> AwsError:
+def error_from_response(response: ErrorResponse) -> AwsError:
     """The typed error for one error answer of AWS: message and hint speak of the cause."""
-    code, request_id = _word(answer.code), _word(answer.request_id)
-    kind, message, hint = _read(msgspec.structs.replace(answer, code=code))
-    return kind(message, hint, code=code, action=answer.call, request_id=request_id)
+    code, request_id = _plain_word(response.code), _plain_word(response.request_id)
+    kind, message, hint = _error_kind(msgspec.structs.replace(response, code=code))
+    return kind(message, hint, code=code, action=response.call, request_id=request_id)
 
 
-def _word(text: str) -> str:
+def _plain_word(text: str) -> str:
     """A code or an id as AWS writes them; whoever answers for AWS may write anything."""
     return "".join(
         char for char in error_causes.without_secrets(text)[:80] if char.isascii() and char.isprintable()
     )
 
 
-def _read(answer: Answer) -> tuple[type[AwsError], str, str]:
-    code, status, where = answer.code, answer.status, answer.where
+def _error_kind(response: ErrorResponse) -> tuple[type[AwsError], str, str]:
+    code, status, where = response.code, response.status, response.where
     kind: type[AwsError] = AwsError
-    message, hint = f"{where} failed: {code or f'HTTP {status}'}{_said(answer)}", ""
-    if code in _SKEWED or (code in _REJECTED and error_causes.speaks_of_the_clock(answer.message)):
-        return _late(answer)
+    message, hint = f"{where} failed: {code or f'HTTP {status}'}{_message(response)}", ""
+    if code in _SKEWED or (code in _REJECTED and error_causes.is_clock_error(response.message)):
+        return _clock_error(response)
     if code in _DENIED:
-        return _denied(answer)
+        return _denied_error(response)
     if code in _EXPIRED:
         kind, message = ExpiredCredentialsError, f"the credentials have expired ({where})"
-        hint = _if_clock(answer, ExpiredCredentialsError)
+        hint = _clock_kind(response, ExpiredCredentialsError)
     elif code in _REJECTED:
         # AWS quotes the canonical request here, and with it the session token: only the code is told.
         kind, message = RejectedCredentialsError, f"AWS rejects the credentials: {code} ({where})"
-        hint = _if_clock(answer, RejectedCredentialsError) or _if_region(answer)
+        hint = _clock_kind(response, RejectedCredentialsError) or _region_kind(response)
     elif code in _REGION_OFF:
-        message = f"{where} failed: region {answer.region} is not enabled for the account ({code})"
+        message = f"{where} failed: region {response.region} is not enabled for the account ({code})"
         hint = "Enable it in the account's settings, or name another: `--region NAME`."
     elif code in THROTTLED or status == 429:
         kind, message = ThrottledError, f"too many requests: {where}"
     elif code == "NoSuchEntity" or code.endswith("NotFoundException"):
-        kind, message = NotFoundError, f"not found: {where}{_said(answer)}"
+        kind, message = NotFoundError, f"not found: {where}{_message(response)}"
     elif code == "AWSOrganizationsNotInUseException":
         hint = "Use credentials of the organization's management account, or leave out --org."
     elif status >= 500:
@@ -238,40 +240,42 @@ def _read(answer: Answer) -> tuple[type[AwsError], str, str]:
     return kind, message, hint
 
 
-def _late(answer: Answer) -> tuple[type[AwsError], str, str]:
+def _clock_error(response: ErrorResponse) -> tuple[type[AwsError], str, str]:
     """Too old or too new; on EC2 `RequestExpired` is also said of a session that has ended."""
-    if answer.code == "RequestExpired" and answer.service == "ec2" and not answer.clock:
-        hint = "" if answer.date else f"{ExpiredCredentialsError.default_hint} Is this machine's clock right?"
-        return ExpiredCredentialsError, f"the credentials have expired ({answer.where})", hint
-    told = answer.clock or "this machine's clock is wrong"
-    return ClockError, f"AWS refuses the request for its time: {told} ({answer.where})", ""
+    if response.code == "RequestExpired" and response.service == "ec2" and not response.clock:
+        hint = (
+            "" if response.date else f"{ExpiredCredentialsError.default_hint} Is this machine's clock right?"
+        )
+        return ExpiredCredentialsError, f"the credentials have expired ({response.where})", hint
+    difference = response.clock or "this machine's clock is wrong"
+    return ClockError, f"AWS refuses the request for its time: {difference} ({response.where})", ""
 
 
-def _denied(answer: Answer) -> tuple[type[AwsError], str, str]:
-    denial = error_causes.denial(answer.message)
+def _denied_error(response: ErrorResponse) -> tuple[type[AwsError], str, str]:
+    denial = error_causes.denial(response.message)
     why = denial.why
-    if answer.call == "iam:GetAccessKeyLastUsed" and "policy" not in why and "boundary" not in why:
+    if response.call == "iam:GetAccessKeyLastUsed" and "policy" not in why and "boundary" not in why:
         # https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccessKeyLastUsed.html
         why = f"{why}; AWS answers the same for a key that no longer exists".removeprefix("; ")
-    return DeniedError, f"access denied: {answer.where}{why and f' ({why})'}", denial.hint
+    return DeniedError, f"access denied: {response.where}{why and f' ({why})'}", denial.hint
 
 
-def _if_clock(answer: Answer, kind: type[AwsError]) -> str:
-    told = answer.clock
-    return f"{told[0].upper()}{told[1:]}: set it. {kind.default_hint}" if told else ""
+def _clock_kind(response: ErrorResponse, kind: type[AwsError]) -> str:
+    difference = response.clock
+    return f"{difference[0].upper()}{difference[1:]}: set it. {kind.default_hint}" if difference else ""
 
 
-def _if_region(answer: Answer) -> str:
-    if not error_causes.must_be_enabled(answer.region):
+def _region_kind(response: ErrorResponse) -> str:
+    if not error_causes.region_must_be_enabled(response.region):
         return ""
     return (
-        f"AWS answers the same where region {answer.region} is not enabled for the account: "
+        f"AWS answers the same where region {response.region} is not enabled for the account: "
         f"enable it, or name another with --region. {RejectedCredentialsError.default_hint}"
     )
 
 
-def _said(answer: Answer) -> str:
-    lines = error_causes.without_secrets(answer.message).strip().splitlines()
+def _message(response: ErrorResponse) -> str:
+    lines = error_causes.without_secrets(response.message).strip().splitlines()
     return f" ({lines[0][:300]})" if lines else ""
 
 
@@ -303,7 +307,7 @@ _SETTINGS = (
 _EXPIRED_SESSION = (boto.SSOError, boto.LoginError, boto.TokenRetrievalError)
 
 
-def from_botocore(error: Exception, action: str = "", profile: str = "") -> AwsError:
+def error_from_botocore(error: Exception, action: str = "", profile: str = "") -> AwsError:
     """The typed error for what botocore's endpoint rules or HTTP session raised; credentials: chain_errors.
 
     `profile` is the one whose settings are used.
@@ -318,24 +322,24 @@ def from_botocore(error: Exception, action: str = "", profile: str = "") -> AwsE
         (_SETTINGS, SettingError, f"the AWS configuration cannot be used (profile {profile or 'default'!r})"),
         ((ValueError,), UnreachableError, "AWS cannot be reached"),  # an endpoint that is no URL
     )
-    for errors, kind, told in kinds:
+    for errors, kind, translated in kinds:
         if isinstance(error, errors):
-            return kind(f"{told}: {plain(error)}", action=action)
+            return kind(f"{translated}: {plain_error(error)}", action=action)
     # Known by its type alone: the text of botocore's ResponseParserError is the answer, credentials and all.
     return AwsError(f"{action or 'the AWS client'} failed in an unexpected way ({type(error).__name__})")
 
 
 def _from_client_error(error: boto.ClientError) -> AwsError:
     """A call that botocore made by itself, such as the AssumeRole of a profile."""
-    answer: Mapping[str, Mapping[str, object]] = error.response
-    told, meta = answer.get("Error", {}), answer.get("ResponseMetadata", {})
-    return from_answer(
-        Answer(
+    response: Mapping[str, Mapping[str, object]] = error.response
+    error_block, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
+    return error_from_response(
+        ErrorResponse(
             service=_SERVICES.get(str(error.operation_name), "sts"),
             action=str(error.operation_name),
             status=int(str(meta.get("HTTPStatusCode", 400))),
-            code=str(told.get("Code", "")),
-            message=str(told.get("Message", "")),
+            code=str(error_block.get("Code", "")),
+            message=str(error_block.get("Message", "")),
             request_id=str(meta.get("RequestId", "")),
         )
     )
@@ -345,6 +349,6 @@ def _from_client_error(error: boto.ClientError) -> AwsError:
 _SERVICES = {"GetRoleCredentials": "sso", "CreateToken": "sso-oidc", "CreateOAuth2Token": "signin"}
 
 
-def plain(error: Exception) -> str:
+def plain_error(error: Exception) -> str:
     """An error's own words on one line, without the password of an address."""
     return without_password(" ".join(str(error).split()).rstrip(".")[:300])

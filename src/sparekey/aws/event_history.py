@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sparekey.aws.errors import BadAnswerError
-from sparekey.aws.paging import Pages
+from sparekey.aws.errors import MalformedResponseError
+from sparekey.aws.paging import PageTokens
 from sparekey.model import Value
 
 # Events mostly show within five minutes and sometimes late; nothing guarantees it.
@@ -23,15 +23,15 @@ _RENAMED = "UpdateUser"
 Call = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
 
-class Changes(Value, frozen=True):
+class KeyChanges(Value, frozen=True):
     """The users whose keys changed; `untold` counts changes that do not say whose, `renamed` new names and paths."""
 
     users: frozenset[str]
-    untold: int = 0
+    incomplete: int = 0
     renamed: int = 0
 
 
-def changes(call: Call, since: datetime) -> Changes:
+def key_changes(call: Call, since: datetime) -> KeyChanges:
     """Every change since a time, all pages; raises AwsError."""
     users: set[str] = set()
     untold = renamed = 0
@@ -46,7 +46,7 @@ def changes(call: Call, since: datetime) -> Changes:
             untold += 1
         elif user:
             users.add(user)
-    return Changes(frozenset(users), untold, renamed)
+    return KeyChanges(frozenset(users), untold, renamed)
 
 
 def _events(call: Call, since: datetime) -> Iterator[Mapping[str, Any]]:
@@ -57,7 +57,7 @@ def _events(call: Call, since: datetime) -> Iterator[Mapping[str, Any]]:
             "MaxResults": 50,
         }
         token: dict[str, str] = {}
-        pages = Pages("cloudtrail:LookupEvents")
+        pages = PageTokens("cloudtrail:LookupEvents")
         while True:
             page = call("LookupEvents", {**asked, **token})
             for event in page.get("Events", ()):
@@ -65,14 +65,14 @@ def _events(call: Call, since: datetime) -> Iterator[Mapping[str, Any]]:
             following = page.get("NextToken")
             if not following:
                 break
-            token = {"NextToken": pages.following(str(following))}
+            token = {"NextToken": pages.next_params(str(following))}
 
 
 def _record(event: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         record = json.loads(event["CloudTrailEvent"])
     except (KeyError, ValueError) as error:
-        raise BadAnswerError("an event of the event history cannot be understood") from error
+        raise MalformedResponseError("an event of the event history cannot be understood") from error
     return record if isinstance(record, dict) else {}
 
 

@@ -11,27 +11,27 @@ from typing import Any
 from botocore.session import Session
 
 from sparekey.aws import accounts, credential_report, event_history, root_access
-from sparekey.aws.access_keys import Keys
-from sparekey.aws.accounts import Entry, Selection, Target
-from sparekey.aws.client import Client, OnCall, Principal
-from sparekey.aws.credential_chain import ChainCredentials, Profiles, resolve, setup_of
+from sparekey.aws.access_keys import AccessKeys
+from sparekey.aws.accounts import AccountAccess, SelectedAccounts, Target
+from sparekey.aws.client import AwsClient, OnCall, Principal
+from sparekey.aws.credential_chain import ChainCredentials, ProfileStore, resolve, setup_of
 from sparekey.aws.credential_errors import explain
 from sparekey.aws.errors import (
     AwsError,
-    BadAnswerError,
     DeniedError,
+    MalformedResponseError,
     NotFoundError,
 )
 from sparekey.aws.http_pool import Send
-from sparekey.aws.key_deletion import Deleter
-from sparekey.aws.paging import Pages
+from sparekey.aws.key_deletion import AccessKeyDeleter
+from sparekey.aws.paging import PageTokens
 from sparekey.aws.security_hub import SecurityHub
-from sparekey.aws.signers import Identity, Signers
+from sparekey.aws.signers import Identity, SigningIdentities
 from sparekey.clock import Clock, SystemClock
 from sparekey.model import AccessKey, Caller, Quarantined, Unreadable, Value
 
 # Users asked about in one simulation: a request has room for many names, but not for ten thousand.
-_SIMULATED = 100
+_SIMULATED_AT_ONCE = 100
 # What AWS attaches to a user whose key it has found in public: of 2020, 2021 and 2024.
 # https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSCompromisedKeyQuarantineV3.html
 _QUARANTINES = (
@@ -43,19 +43,19 @@ _QUARANTINES = (
 _IDENTIFIED_AT_ONCE = 16
 
 
-class Summary(Value, frozen=True):
+class IamSummary(Value, frozen=True):
     """What IAM counts in an account."""
 
-    users: int
+    user_count: int
     root_keys: int
 
 
-class AccountGateway(Keys):
+class AccountGateway(AccessKeys):
     """One account: its keys (`KeyReader`, `KeyWriter`) and what else is asked of it."""
 
     def __init__(
         self,
-        client: Client,
+        client: AwsClient,
         principal: Principal,
         partition: str,
         arn: str,
@@ -75,16 +75,16 @@ class AccountGateway(Keys):
         return self._arn
 
     @property
-    def width(self) -> int:
+    def max_in_flight(self) -> int:
         """How many calls are useful in flight at once: fewer while AWS throttles this account."""
-        return self._client.width(self.account_id)
+        return self._client.max_in_flight(self.account_id)
 
     def alias(self) -> str:
         """The account's alias, empty where it has none; raises AwsError."""
         result = self._client.query(self._principal, "iam", "ListAccountAliases", {})
         return result.findtext("AccountAliases/member", "")
 
-    def summary(self) -> Summary:
+    def summary(self) -> IamSummary:
         """How many users the account has, and how many access keys its root user; raises AwsError.
 
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccountSummary.html
@@ -92,9 +92,9 @@ class AccountGateway(Keys):
         result = self._client.query(self._principal, "iam", "GetAccountSummary", {})
         counts = {entry.findtext("key"): entry.findtext("value", "") for entry in result.iterfind("*/entry")}
         try:
-            return Summary(int(counts["Users"]), int(counts["AccountAccessKeysPresent"]))
+            return IamSummary(int(counts["Users"]), int(counts["AccountAccessKeysPresent"]))
         except (KeyError, ValueError) as error:
-            raise BadAnswerError(f"the answer to iam:GetAccountSummary has no {error}") from error
+            raise MalformedResponseError(f"the answer to iam:GetAccountSummary has no {error}") from error
 
     def root_keys(self) -> int:
         """How many access keys the root user has, 0 or 1; raises AwsError."""
@@ -102,40 +102,40 @@ class AccountGateway(Keys):
 
     def credential_report(self) -> credential_report.CredentialReport:
         """The credential report, made if there is none; raises AwsError."""
-        return credential_report.fetch(self._call, self._client.clock)
+        return credential_report.fetch_report(self._call, self._client.clock)
 
-    def key_changes(self, since: datetime) -> event_history.Changes:
+    def key_changes(self, since: datetime) -> event_history.KeyChanges:
         """Whose keys changed since, by the event history of IAM's own region; raises AwsError."""
         region = self._client.service("iam").region
 
         def call(action: str, params: Mapping[str, Any]) -> dict[str, Any]:
             return self._client.call(self._principal, "cloudtrail", action, params, region=region)
 
-        return event_history.changes(call, since)
+        return event_history.key_changes(call, since)
 
-    def quarantined(self) -> tuple[Quarantined, ...]:
+    def quarantined_users(self) -> tuple[Quarantined, ...]:
         """The users whom AWS has quarantined for a leaked key; raises AwsError.
 
         A policy that a partition does not have is attached to nobody.
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListEntitiesForPolicy.html
         """
-        found: list[Quarantined] = []
+        users: list[Quarantined] = []
         for name in _QUARANTINES:
             params = {"PolicyArn": f"arn:{self.partition}:iam::aws:policy/{name}", "EntityFilter": "User"}
             try:
-                found += [
+                users += [
                     Quarantined(member.findtext("UserName", ""), member.findtext("UserId", ""), name)
                     for member in self._pages("ListEntitiesForPolicy", params, "PolicyUsers")
                 ]
             except NotFoundError:
                 continue
-        return tuple(found)
+        return tuple(users)
 
     def security_hub(self) -> SecurityHub:
         """Security Hub in this account and the client's region; raises AwsError where no region is named."""
         return SecurityHub(self._client, self._principal)
 
-    def ask(
+    def call(
         self, service: str, action: str, params: Mapping[str, Any], region: str | None = None
     ) -> dict[str, Any]:
         """One call that reads, in this account; raises AwsError."""
@@ -150,7 +150,7 @@ class AccountGateway(Keys):
         region = topic.split(":")[3]
         self._client.call(self._principal, "sns", "Publish", params, region=region, idempotent=False)
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Drop what is kept for speed: the pace, and a role's session, which is taken again when needed."""
         self._client.forget(self.account_id)
         self._forget()
@@ -164,7 +164,9 @@ class AccountGateway(Keys):
             if self.arn.endswith(":root"):
                 return ()  # only the organization limits the root user, and nothing simulates that
             source, asked = self._policy_source(), list(resources)
-            parts = [asked[at : at + _SIMULATED] for at in range(0, len(asked), _SIMULATED)] or [asked]
+            parts = [
+                asked[at : at + _SIMULATED_AT_ONCE] for at in range(0, len(asked), _SIMULATED_AT_ONCE)
+            ] or [asked]
             return tuple(sorted({no for part in parts for no in self._simulate(source, actions, part)}))
         except AwsError as error:
             return Unreadable("iam:SimulatePrincipalPolicy", error.message, error.code)
@@ -173,18 +175,21 @@ class AccountGateway(Keys):
         params = {"PolicySourceArn": source, "ActionNames": list(actions), "ResourceArns": list(resources)}
         decided: dict[str, bool] = {}
         marker: dict[str, str] = {}
-        pages = Pages("iam:SimulatePrincipalPolicy")
+        pages = PageTokens("iam:SimulatePrincipalPolicy")
         while True:
-            answer = self._call("SimulatePrincipalPolicy", {**params, **marker})
-            for result in answer["EvaluationResults"]:
+            response = self._call("SimulatePrincipalPolicy", {**params, **marker})
+            for result in response["EvaluationResults"]:
                 name = result["EvalActionName"].lower()
                 each = result.get("ResourceSpecificResults", ())
-                decisions = {result["EvalDecision"], *(one["EvalResourceDecision"] for one in each)}
+                decisions = {
+                    result["EvalDecision"],
+                    *(resource_result["EvalResourceDecision"] for resource_result in each),
+                }
                 decided[name] = decided.get(name, True) and decisions == {"allowed"}
-            if not answer.get("IsTruncated"):
+            if not response.get("IsTruncated"):
                 # An action that was not decided is not allowed.
                 return tuple(sorted(name for name in actions if not decided.get(name.lower(), False)))
-            marker = {"Marker": pages.following(str(answer["Marker"]))}
+            marker = {"Marker": pages.next_params(str(response["Marker"]))}
 
     def _policy_source(self) -> str:
         """The ARN whose policies decide: for a session its role, whose path the session's ARN lacks."""
@@ -201,15 +206,15 @@ class AccountGateway(Keys):
         return self._client.call(self._principal, "iam", action, params)
 
 
-class Gateway:
+class AwsGateway:
     """AWS by one set of base credentials."""
 
-    def __init__(self, client: Client, credentials: ChainCredentials, profiles: Profiles) -> None:
+    def __init__(self, client: AwsClient, credentials: ChainCredentials, profiles: ProfileStore) -> None:
         self.client = client
         self._credentials = credentials
         self._profiles = profiles
-        self._signers = Signers(client)
-        self._sessions = accounts.Sessions(client, profiles, self._signers)
+        self._signers = SigningIdentities(client)
+        self._sessions = accounts.AccountSessions(client, profiles, self._signers)
         self._caller: tuple[int, Caller] | None = None
 
     @classmethod
@@ -222,7 +227,7 @@ class Gateway:
         *,
         send: Send | None = None,
         on_call: OnCall | None = None,
-    ) -> "Gateway":
+    ) -> "AwsGateway":
         """Find the credentials by botocore's chain; asks AWS nothing. Raises AwsError."""
         session = session or Session(profile=profile)
         # The AWS CLI reads AWS_REGION first; botocore does not read it at all.
@@ -233,7 +238,7 @@ class Gateway:
                 # A profile's role is assumed in this region: each partition has its own STS.
                 session.set_config_variable("region", region)
             credentials = resolve(session)
-            client = Client(session, region, clock or SystemClock(), send=send, on_call=on_call)
+            client = AwsClient(session, region, clock or SystemClock(), send=send, on_call=on_call)
         except Exception as error:  # noqa: BLE001  # a setting that is no number, among others
             raise explain(error, setup_of(session), session) from None
 
@@ -243,7 +248,7 @@ class Gateway:
                 of_profile.set_config_variable("region", here)
             return of_profile
 
-        return cls(client, credentials, Profiles(open_session, session))
+        return cls(client, credentials, ProfileStore(open_session, session))
 
     def caller(self, *, again: bool = False) -> Caller:
         """Who is asking, and every IAM user and long-term key that signs for us; raises AwsError.
@@ -254,11 +259,11 @@ class Gateway:
         used = self._profiles.used()
         if self._caller is None or again or self._caller[0] != len(used):
             static = self._profiles.static_keys()
-            found = self._signers.caller(self._credentials, used, static, again=again)
-            self._caller = len(used), found
+            signing = self._signers.caller(self._credentials, used, static, again=again)
+            self._caller = len(used), signing
         return self._caller[1]
 
-    def protect(self, *, key: str = "", profile: str = "") -> None:
+    def protect_signing_key(self, *, key: str = "", profile: str = "") -> None:
         """Protect a key by its id, and the keys that stand in a profile, as if we signed with them."""
         self._profiles.name(frozenset({profile} - {""}), frozenset({key} - {""}))
 
@@ -274,7 +279,7 @@ class Gateway:
 
     def _identify(self, profile: str) -> None:
         with suppress(AwsError):
-            self._signers.identity(self._profiles.find(profile).get_frozen_credentials())
+            self._signers.identity(self._profiles.credentials(profile).get_frozen_credentials())
 
     def own_account(self) -> AccountGateway:
         """The account of the base credentials; raises AwsError."""
@@ -288,8 +293,8 @@ class Gateway:
         units: Sequence[str] = (),
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
-        entry: Entry,
-    ) -> Selection:
+        entry: AccountAccess,
+    ) -> SelectedAccounts:
         """The organization's accounts; raises AwsError, and BadInputError where a role is not named."""
         own = self.account
         base = Principal(own, self._credentials)
@@ -297,7 +302,7 @@ class Gateway:
         def call(action: str, params: Mapping[str, Any]) -> dict[str, Any]:
             return self.client.call(base, "organizations", action, params)
 
-        return accounts.organization(
+        return accounts.organization_accounts(
             call,
             own,
             self.partition,
@@ -309,17 +314,17 @@ class Gateway:
 
     def accounts_file(
         self, path: Path, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
-    ) -> Selection:
+    ) -> SelectedAccounts:
         """The accounts of a file; raises AwsError and BadInputError."""
         targets = accounts.read_file(path, self.account, self.partition)
         self._profiles.name(frozenset(target.profile for target in targets if target.profile))
-        return Selection(accounts.choose(targets, include, exclude))
+        return SelectedAccounts(accounts.select_accounts(targets, include, exclude))
 
     def enter(self, target: Target) -> AccountGateway:
         """One account; its role is assumed when it is first asked for something, and the session is kept."""
         own = self._identity()
         base = Principal(own.account, self._credentials)
-        principal = Principal(target.id, self._sessions.of(base, target))
+        principal = Principal(target.id, self._sessions.credentials_for(base, target))
         arn = target.roles[-1] if target.roles else "" if target.profile else own.arn
         return AccountGateway(
             self.client, principal, self.partition, arn, lambda: self._sessions.forget(target)
@@ -330,17 +335,19 @@ class Gateway:
         base = Principal(self.account, self._credentials)
         return root_access.list_root_keys(self.client, base, self.partition, account)
 
-    def root_deleter(self, account: str) -> Deleter:
+    def root_deleter(self, account: str) -> AccessKeyDeleter:
         """The door through which a member account's root keys are deleted."""
         base = Principal(self.account, self._credentials)
-        return Deleter.of_root(self.client, base, self.partition, account)
+        return AccessKeyDeleter.of_root(self.client, base, self.partition, account)
 
-    def credentials_end(self) -> datetime | None:
+    def credentials_expire_at(self) -> datetime | None:
         """When the credentials may end for good; None where they are long-term or renew themselves.
 
         Nothing says how long a session lasts that was passed in, or a sign-in: it may be over at any moment.
         """
-        return self.client.clock.now() if self._credentials.ends() or self._profiles.end() else None
+        return (
+            self.client.clock.now() if self._credentials.expires_at() or self._profiles.expires_at() else None
+        )
 
     def alarm_state(self, account: str, region: str, name: str) -> str:
         """The state of a CloudWatch alarm: OK, ALARM or INSUFFICIENT_DATA; raises AwsError.
@@ -350,14 +357,14 @@ class Gateway:
         own = self.account
         if account not in ("", own):
             raise AwsError(f"the alarm {name} is in account {account}, the credentials are of account {own}")
-        answer = self.client.call(
+        response = self.client.call(
             Principal(own, self._credentials),
             "cloudwatch",
             "DescribeAlarms",
             {"AlarmNames": [name], "AlarmTypes": ["MetricAlarm", "CompositeAlarm"]},
             region=region or None,
         )
-        for alarm in (*answer.get("MetricAlarms", ()), *answer.get("CompositeAlarms", ())):
+        for alarm in (*response.get("MetricAlarms", ()), *response.get("CompositeAlarms", ())):
             return str(alarm["StateValue"])
         raise NotFoundError(f"there is no alarm {name} in {region}", action="cloudwatch:DescribeAlarms")
 

@@ -14,14 +14,14 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from sparekey.aws.endpoints import Route, Routes, Stream, why
+from sparekey.aws.endpoints import ByteStream, Route, RouteTable, reason
 
 # botocore's read time-out, here of the whole answer.
 # https://docs.aws.amazon.com/cli/latest/topic/config-vars.html
 _SECONDS = 60.0
 # A credential report of 5,000 users, IAM's quota, is about 2.5 MB in base64; a page of 1,000 users 0.5 MB.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
-_LARGEST = 16 << 20
+_MAX_BODY = 16 << 20
 _HEAD = 1 << 16  # bytes: the longest head, chunk line or trailer
 _INTERIM = 16  # answers such as 100 Continue before the answer itself
 _CHUNK = 1 << 16
@@ -34,10 +34,10 @@ _ENDED = "the connection was closed before the end of the answer"
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?")
 _FRAMING = frozenset({"content-length", "transfer-encoding", "content-encoding"})
 _NO_BODY = frozenset({204, 304})
-_SWITCHED = 101
+_SWITCHING_PROTOCOLS = 101
 
 
-class Request(msgspec.Struct, frozen=True, gc=False):
+class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     """One signed request."""
 
     method: str
@@ -46,7 +46,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
-class Response(msgspec.Struct, frozen=True, gc=False):
+class HttpResponse(msgspec.Struct, frozen=True, gc=False):
     """One whole answer; header names are lower case."""
 
     status: int
@@ -54,10 +54,10 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
-Send = Callable[[Request], Response]
+Send = Callable[[HttpRequest], HttpResponse]
 
 
-class CutError(Exception):
+class ConnectionLostError(Exception):
     """No whole answer came; `sent` says whether AWS may have acted on the request."""
 
     def __init__(self, why: str, *, sent: bool) -> None:
@@ -65,34 +65,34 @@ class CutError(Exception):
         self.sent = sent
 
 
-class Wire:
+class HttpPool:
     """Sends requests; thread-safe. An answer may take `seconds` and have a body of `largest` bytes."""
 
     def __init__(
-        self, ca_bundle: str | None = None, *, seconds: float = _SECONDS, largest: int = _LARGEST
+        self, ca_bundle: str | None = None, *, seconds: float = _SECONDS, largest: int = _MAX_BODY
     ) -> None:
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, str], list[_Connection]] = {}
-        self._routes = Routes(ca_bundle)
+        self._routes = RouteTable(ca_bundle)
         self._seconds = seconds
         self._largest = largest
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: HttpRequest) -> HttpResponse:
         """Send and wait for the whole answer; raises CutError."""
         url = urlsplit(request.url)
         try:
             route = self._routes.route(url)
-            message = _message(request, url, route)
+            message = _request_bytes(request, url, route)
             connection = self._connection(url)
         except (OSError, ValueError) as error:
-            raise CutError(f"{_place(url)}: {why(error)}", sent=False) from error
+            raise ConnectionLostError(f"{_host_and_path(url)}: {reason(error)}", sent=False) from error
         try:
             response = connection.exchange(message)
         except (OSError, ValueError) as error:
             connection.close()
             late = isinstance(error, TimeoutError)
-            told = f"no whole answer within {self._seconds:g} seconds" if late else why(error)
-            raise CutError(f"{_place(url)}: {told}", sent=True) from error
+            why_failed = f"no whole answer within {self._seconds:g} seconds" if late else reason(error)
+            raise ConnectionLostError(f"{_host_and_path(url)}: {why_failed}", sent=True) from error
         if connection.reusable:
             with self._lock:
                 self._idle.setdefault((url.scheme, url.netloc), []).append(connection)
@@ -124,13 +124,13 @@ class Wire:
 class _Connection:
     """One kept connection, used by one thread at a time."""
 
-    def __init__(self, stream: Stream, seconds: float, largest: int) -> None:
+    def __init__(self, stream: ByteStream, seconds: float, largest: int) -> None:
         self._stream = stream
         self._seconds = seconds
         self._largest = largest
-        self._buffer, self._at = b"", 0  # what was received, and how far it is read
-        self._end = 0.0
-        self._hurried = False
+        self._buffer, self._position = b"", 0  # what was received, and how far it is read
+        self._close_time = 0.0
+        self._deadline_set = False
         self._poll = select.poll()
         self._poll.register(stream.fileno(), select.POLLIN)
         self.reusable = False
@@ -144,32 +144,32 @@ class _Connection:
         """Close it."""
         self._stream.close()
 
-    def exchange(self, message: bytes) -> Response:
+    def exchange(self, message: bytes) -> HttpResponse:
         """Send one request and read its answer; raises OSError or ValueError."""
         self.reusable = False
-        self._end = time.monotonic() + self._seconds
+        self._close_time = time.monotonic() + self._seconds
         self._stream.sendall(message)
         for _ in range(_INTERIM):
             kept, status, headers = self._read_head()
-            if status >= 200 or status == _SWITCHED:
+            if status >= 200 or status == _SWITCHING_PROTOCOLS:
                 break
         else:
             raise ValueError("interim answers without an end")
-        if status == _SWITCHED:
+        if status == _SWITCHING_PROTOCOLS:
             raise ValueError("the other side wants to speak something else than HTTP")
         bare = status in _NO_BODY and "transfer-encoding" not in headers
         framed = bare or "content-length" in headers or "transfer-encoding" in headers
         body = b"" if bare else self._read_body(headers)
-        if self._hurried:
+        if self._deadline_set:
             self._stream.settimeout(self._seconds)
-            self._hurried = False
+            self._deadline_set = False
         closes = "connection" in headers and bool(_CLOSE.search(headers["connection"]))
-        self.reusable = self._at == len(self._buffer) and kept and framed and not closes
-        return Response(status, headers, body)
+        self.reusable = self._position == len(self._buffer) and kept and framed and not closes
+        return HttpResponse(status, headers, body)
 
     def _read_head(self) -> tuple[bool, int, dict[str, str]]:
         """Whether the other side speaks HTTP/1.1, and so keeps connections; the status; the headers."""
-        head = self._until(b"\r\n\r\n").decode("latin-1")
+        head = self._read_until(b"\r\n\r\n").decode("latin-1")
         match = _STATUS.match(head)
         if not match:
             raise ValueError("the answer is not HTTP/1.1")
@@ -198,9 +198,9 @@ class _Connection:
             length = headers["content-length"]
             if not (length.isascii() and length.isdigit() and len(length) <= 20):
                 raise ValueError("the answer has a length that is none")
-            return self._take(self._allowed(int(length)))
-        parts = [self._buffer[self._at :]]
-        self._at, size = len(self._buffer), len(parts[0])
+            return self._read_exactly(self._allowed(int(length)))
+        parts = [self._buffer[self._position :]]
+        self._position, size = len(self._buffer), len(parts[0])
         while part := self._receive(_CHUNK):
             parts.append(part)
             size = self._allowed(size + len(part))
@@ -209,18 +209,18 @@ class _Connection:
     def _read_chunks(self) -> bytes:
         body = bytearray()
         while True:
-            match = _SIZE.fullmatch(self._until(b"\r\n"))
+            match = _SIZE.fullmatch(self._read_until(b"\r\n"))
             if not match:
                 raise ValueError("the answer's chunks do not fit")
             size = int(match[1], 16)
             if not size:
                 break
             self._allowed(len(body) + size)
-            body += self._take(size)
-            if self._take(2) != b"\r\n":
+            body += self._read_exactly(size)
+            if self._read_exactly(2) != b"\r\n":
                 raise ValueError("the answer's chunks do not fit")
         left = _HEAD
-        while line := self._until(b"\r\n"):  # trailers
+        while line := self._read_until(b"\r\n"):  # trailers
             left -= len(line) + 2
             if left < 0:
                 raise ValueError("the answer's trailers are too long")
@@ -231,25 +231,25 @@ class _Connection:
             raise ValueError(f"the answer is larger than {self._largest:,} bytes")
         return size
 
-    def _until(self, end: bytes) -> bytes:
+    def _read_until(self, end: bytes) -> bytes:
         """What comes before `end`, which is passed over, too."""
-        seen = self._at
-        while (found := self._buffer.find(end, seen)) < 0:
-            unseen = len(self._buffer) - self._at
+        seen = self._position
+        while (at := self._buffer.find(end, seen)) < 0:
+            unseen = len(self._buffer) - self._position
             if unseen > _HEAD:
                 raise ValueError("the answer's head is too long")
-            self._more()
+            self._receive_more()
             seen = max(0, unseen - len(end))
-        if found - self._at > _HEAD:
+        if at - self._position > _HEAD:
             raise ValueError("the answer's head is too long")
-        part = self._buffer[self._at : found]
-        self._at = found + len(end)
+        part = self._buffer[self._position : at]
+        self._position = at + len(end)
         return part
 
-    def _take(self, size: int) -> bytes:
+    def _read_exactly(self, size: int) -> bytes:
         """So many bytes."""
-        have = self._buffer[self._at : self._at + size]
-        self._at += len(have)
+        have = self._buffer[self._position : self._position + size]
+        self._position += len(have)
         if len(have) == size:
             return have
         parts, missing = [have], size - len(have)
@@ -261,25 +261,25 @@ class _Connection:
             missing -= len(part)
         return b"".join(parts)
 
-    def _more(self) -> None:
+    def _receive_more(self) -> None:
         part = self._receive(_CHUNK)
         if not part:
             raise ConnectionResetError(_ENDED)
-        self._buffer = self._buffer[self._at :] + part
-        self._at = 0
+        self._buffer = self._buffer[self._position :] + part
+        self._position = 0
 
     def _receive(self, size: int) -> bytes:
         """What has come, before the time for the whole answer is up; raises TimeoutError after it."""
-        left = self._end - time.monotonic()
+        left = self._close_time - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
         if left < 0.9 * self._seconds:  # most answers are here long before, and need no such call
             self._stream.settimeout(left)
-            self._hurried = True
+            self._deadline_set = True
         return self._stream.recv(size)
 
 
-def _message(request: Request, url: SplitResult, route: Route) -> bytes:
+def _request_bytes(request: HttpRequest, url: SplitResult, route: Route) -> bytes:
     """The request as it is sent; raises ValueError where a header would become another one."""
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     headers = {**request.headers, **route.headers} if route.prefix else request.headers
@@ -293,6 +293,6 @@ def _message(request: Request, url: SplitResult, route: Route) -> bytes:
     return text.encode() + b"\r\n\r\n" + request.body
 
 
-def _place(url: SplitResult) -> str:
+def _host_and_path(url: SplitResult) -> str:
     """Host and port, without the name and password that a URL may hold."""
     return url.netloc.rpartition("@")[2]

@@ -31,24 +31,42 @@ APPLY_ROLE = "SparekeyApply"
 
 def audit_policy(*, organization: bool = False) -> Document:
     """What reading needs: in one account, or in the account from which an organization is read."""
-    own = _allow("ReadOwnRole", ("iam:GetRole",))  # whose keys may have taken a session that was passed in
+    own = _allow_statement(
+        "ReadOwnRole", ("iam:GetRole",)
+    )  # whose keys may have taken a session that was passed in
     if not organization:
-        return _policy(_reading(), own)
-    return _policy(_reading(), own, *_entering(AUDIT_ROLE), _as_root("IAMAuditRootUserCredentials"))
+        return _policy(_read_statements(), own)
+    return _policy(
+        _read_statements(),
+        own,
+        *_assume_role_statement(AUDIT_ROLE),
+        _assume_root_statement("IAMAuditRootUserCredentials"),
+    )
 
 
 def apply_policy(*, organization: bool = False) -> Document:
     """What reading, switching keys off and on, and asking the alarms that are probes needs."""
-    alarms = _allow("AskAlarms", ("cloudwatch:DescribeAlarms",))  # with the base credentials, so in no role
-    return _policy(_reading(), *_writing("*"), alarms, *(_entering(APPLY_ROLE) if organization else ()))
+    alarms = _allow_statement(
+        "AskAlarms", ("cloudwatch:DescribeAlarms",)
+    )  # with the base credentials, so in no role
+    return _policy(
+        _read_statements(),
+        *_write_statements("*"),
+        alarms,
+        *(_assume_role_statement(APPLY_ROLE) if organization else ()),
+    )
 
 
 def delete_policy(*, organization: bool = False) -> Document:
     """What `sparekey delete` needs: to read a user's keys, to delete them, and a member account's root keys."""
     return _policy(
-        _allow("ReadKeys", ("iam:GetAccessKeyLastUsed", "iam:ListAccessKeys", "iam:ListUsers")),
-        _allow("DeleteKeys", ("iam:DeleteAccessKey",), "arn:*:iam::*:user/*"),
-        *((_as_root("IAMAuditRootUserCredentials", "IAMDeleteRootUserCredentials"),) if organization else ()),
+        _allow_statement("ReadKeys", ("iam:GetAccessKeyLastUsed", "iam:ListAccessKeys", "iam:ListUsers")),
+        _allow_statement("DeleteKeys", ("iam:DeleteAccessKey",), "arn:*:iam::*:user/*"),
+        *(
+            (_assume_root_statement("IAMAuditRootUserCredentials", "IAMDeleteRootUserCredentials"),)
+            if organization
+            else ()
+        ),
     )
 
 
@@ -80,8 +98,8 @@ def stackset_template() -> Document:
             },
         },
         "Resources": {
-            AUDIT_ROLE: _role(AUDIT_ROLE, [_reading()]),
-            APPLY_ROLE: _role(APPLY_ROLE, [_reading(), *_writing("${AWS::AccountId}")]),
+            AUDIT_ROLE: _role(AUDIT_ROLE, [_read_statements()]),
+            APPLY_ROLE: _role(APPLY_ROLE, [_read_statements(), *_write_statements("${AWS::AccountId}")]),
         },
         "Outputs": {
             name: {"Description": f"ARN of {name}", "Value": {"Fn::GetAtt": [name, "Arn"]}}
@@ -94,35 +112,35 @@ def _policy(*statements: Document) -> Document:
     return {"Version": "2012-10-17", "Statement": list(statements)}
 
 
-def _allow(sid: str, actions: tuple[str, ...], resource: Any = "*") -> Document:
+def _allow_statement(sid: str, actions: tuple[str, ...], resource: Any = "*") -> Document:
     return {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": resource}
 
 
-def _reading() -> Document:
+def _read_statements() -> Document:
     # Most of these actions know no resource, and of users nobody can say beforehand which.
-    return _allow("ReadKeys", _READS)
+    return _allow_statement("ReadKeys", _READS)
 
 
-def _writing(account: str) -> tuple[Document, Document]:
+def _write_statements(account: str) -> tuple[Document, Document]:
     template = account.startswith("$")
     users = f"arn:{'${AWS::Partition}' if template else '*'}:iam::{account}:user/*"
     return (
-        _allow("SwitchKeys", _WRITES, {"Fn::Sub": users} if template else users),
-        _allow("CheckOwnPermissions", _PREFLIGHT),
+        _allow_statement("SwitchKeys", _WRITES, {"Fn::Sub": users} if template else users),
+        _allow_statement("CheckOwnPermissions", _PREFLIGHT),
     )
 
 
-def _entering(role: str) -> tuple[Document, Document]:
+def _assume_role_statement(role: str) -> tuple[Document, Document]:
     return (
-        _allow("ListAccounts", _ORGANIZATION),
-        _allow("EnterAccounts", ("sts:AssumeRole",), f"arn:*:iam::*:role/{role}"),
+        _allow_statement("ListAccounts", _ORGANIZATION),
+        _allow_statement("EnterAccounts", ("sts:AssumeRole",), f"arn:*:iam::*:role/{role}"),
     )
 
 
-def _as_root(*tasks: str) -> Document:
+def _assume_root_statement(*tasks: str) -> Document:
     """Root access to members for these tasks alone: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_root-user-privileged-task.html"""
     policies = [f"arn:*:iam::aws:policy/root-task/{task}" for task in tasks]
-    statement = _allow("EnterAsRoot", ("sts:AssumeRoot",), "arn:*:iam::*:root")
+    statement = _allow_statement("EnterAsRoot", ("sts:AssumeRoot",), "arn:*:iam::*:root")
     return {**statement, "Condition": {"StringLike": {"sts:TaskPolicyArn": policies}}}
 
 

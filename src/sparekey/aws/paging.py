@@ -1,24 +1,26 @@
 """Pages without an end: whoever answers for AWS may name a further page for ever, or send us in a circle."""
 
-from sparekey.aws.errors import BadAnswerError
+from sparekey.aws.errors import MalformedResponseError
 
 # An account has 5,000 users at most, an organization some ten thousand accounts of 20 a page; pages may be short.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
-_MOST = 20_000
+_MAX_PAGES = 20_000
 
 
-class Pages:
+class PageTokens:
     """The pages of one listing that were asked for."""
 
     def __init__(self, call: str) -> None:
         self._call = call
         self._seen: set[str] = set()
 
-    def following(self, token: str) -> str:
+    def next_params(self, token: str) -> str:
         """The token of a page that was not asked for yet; raises BadAnswerError."""
         if token in self._seen:
-            raise BadAnswerError(f"the pages of {self._call} lead in a circle", action=self._call)
-        if len(self._seen) >= _MOST:
-            raise BadAnswerError(f"{self._call} goes on after {_MOST:,} pages", action=self._call)
+            raise MalformedResponseError(f"the pages of {self._call} lead in a circle", action=self._call)
+        if len(self._seen) >= _MAX_PAGES:
+            raise MalformedResponseError(
+                f"{self._call} goes on after {_MAX_PAGES:,} pages", action=self._call
+            )
         self._seen.add(token)
         return token

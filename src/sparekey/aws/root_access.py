@@ -7,9 +7,9 @@ Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_root-user-access-man
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from sparekey.aws.access_keys import Keys
+from sparekey.aws.access_keys import AccessKeys
 from sparekey.aws.accounts import SessionCredentials
-from sparekey.aws.client import Client, Principal
+from sparekey.aws.client import AwsClient, Principal
 from sparekey.aws.errors import AwsError, DeniedError, NotEnteredError
 from sparekey.model import AccessKey, LastUsed
 
@@ -18,7 +18,7 @@ Task = Literal["IAMAuditRootUserCredentials", "IAMDeleteRootUserCredentials"]
 _LONGEST = 900  # seconds; AWS gives no more
 
 
-def enter_as_root(client: Client, base: Principal, partition: str, account: str, task: Task) -> Principal:
+def assume_root(client: AwsClient, base: Principal, partition: str, account: str, task: Task) -> Principal:
     """A session of a member account's root user that may do one task; taken when it is first used.
 
     Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoot.html
@@ -43,13 +43,13 @@ def enter_as_root(client: Client, base: Principal, partition: str, account: str,
     return Principal(account, SessionCredentials(client.clock, take))
 
 
-def list_root_keys(client: Client, base: Principal, partition: str, account: str) -> tuple[AccessKey, ...]:
+def list_root_keys(client: AwsClient, base: Principal, partition: str, account: str) -> tuple[AccessKey, ...]:
     """The root user's keys in a member account, each with its last use; raises AwsError."""
-    keys = Keys(client, enter_as_root(client, base, partition, account, "IAMAuditRootUserCredentials"))
+    keys = AccessKeys(client, assume_root(client, base, partition, account, "IAMAuditRootUserCredentials"))
     return tuple(_with_last_use(keys, key) for key in keys.list_own_keys())
 
 
-def _with_last_use(keys: Keys, key: AccessKey) -> AccessKey:
+def _with_last_use(keys: AccessKeys, key: AccessKey) -> AccessKey:
     try:
         used = keys.last_used(key.id or "")
     except AwsError as error:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sparekey.aws.client import Client, Principal
+from sparekey.aws.client import AwsClient, Principal
 
 
 class SecurityHub:
     """One account's Security Hub with that account's own credentials, as `report.asff` asks for it."""
 
-    def __init__(self, client: Client, principal: Principal) -> None:
+    def __init__(self, client: AwsClient, principal: Principal) -> None:
         self._client = client
         self._principal = principal
         self.region = client.service("securityhub").region

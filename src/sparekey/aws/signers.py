@@ -14,13 +14,13 @@ from urllib.parse import unquote
 
 import msgspec
 
-from sparekey.aws.client import Client, Principal
-from sparekey.aws.credential_chain import ChainCredentials, Frozen
+from sparekey.aws.client import AwsClient, Principal
+from sparekey.aws.credential_chain import ChainCredentials, FrozenCredentials
 from sparekey.aws.errors import AwsError
 from sparekey.model import ANY, Caller
 
 # An identity is asked for again before a write if it was asked for longer ago.
-_FRESH = timedelta(minutes=1)
+_FRESH_FOR = timedelta(minutes=1)
 # Only IAM Identity Center gets into these: https://docs.aws.amazon.com/singlesignon/latest/userguide/using-service-linked-roles.html
 _RESERVED = "AWSReservedSSO_"
 UserId = tuple[str, str]
@@ -50,22 +50,22 @@ class Identity(msgspec.Struct, frozen=True):
         return ":federated-user/" in self.arn
 
 
-class _Asked(msgspec.Struct, frozen=True):
+class _KnownIdentity(msgspec.Struct, frozen=True):
     identity: Identity
     at: datetime
 
 
-class Signers:
+class SigningIdentities:
     """Asks AWS who the credential sources are; thread-safe."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: AwsClient) -> None:
         self._client = client
         self._lock = threading.Lock()
-        self._known: dict[str, _Asked] = {}
-        self._bottoms: dict[int, Identity] = {}
-        self._minters: dict[str, tuple[frozenset[UserId], str]] = {}
+        self._known: dict[str, _KnownIdentity] = {}
+        self._source_credentials: dict[int, Identity] = {}
+        self._session_issuers: dict[str, tuple[frozenset[UserId], str]] = {}
 
-    def identity(self, frozen: Frozen, *, again: bool = False) -> Identity:
+    def identity(self, frozen: FrozenCredentials, *, again: bool = False) -> Identity:
         """Who somebody is: of a key that was asked about before, what AWS said then. Raises AwsError.
 
         With `again` AWS is asked anew after a minute. No permission is needed.
@@ -73,17 +73,17 @@ class Signers:
         """
         known = self._known.get(frozen.access_key)
         now = self._client.clock.now()
-        if known and not (again and abs(now - known.at) > _FRESH):
+        if known and not (again and abs(now - known.at) > _FRESH_FOR):
             return known.identity
         try:
-            told = self._client.call(Principal("", frozen), "sts", "GetCallerIdentity")
+            response = self._client.call(Principal("", frozen), "sts", "GetCallerIdentity")
         except AwsError:
             if known:
                 return known.identity  # a session that has ended meanwhile was this identity's all the same
             raise
-        identity = Identity(str(told["Arn"]), str(told["Account"]))
+        identity = Identity(str(response["Arn"]), str(response["Account"]))
         with self._lock:
-            self._known[frozen.access_key] = _Asked(identity, now)
+            self._known[frozen.access_key] = _KnownIdentity(identity, now)
         return identity
 
     def caller(
@@ -99,54 +99,54 @@ class Signers:
         `static` are keys that are protected by their id alone.
         """
         top = self.identity(base.get_frozen_credentials(), again=again)
-        found = _Found()
-        found.keys |= set(static)
+        keys = _SigningKeys()
+        keys.keys |= set(static)
         for credentials in (base, *others):
-            self._behind(credentials, found, again=again)
+            self._collect_behind(credentials, keys, again=again)
         return Caller(
             account=top.account,
             arn=top.arn,
-            users=frozenset(found.users),
-            keys=frozenset(found.keys),
-            suspects=frozenset(found.suspects),
-            unknown=tuple(sorted(found.unknown)),
+            users=frozenset(keys.users),
+            keys=frozenset(keys.keys),
+            suspects=frozenset(keys.suspects),
+            unknown=tuple(sorted(keys.unknown)),
         )
 
-    def _behind(self, credentials: ChainCredentials, found: "_Found", *, again: bool) -> None:
+    def _collect_behind(self, credentials: ChainCredentials, keys: "_SigningKeys", *, again: bool) -> None:
         """Note the user and the keys behind one set of credentials: whoever is at the bottom of the chain."""
         subject = credentials.setup.subject
-        found.keys |= set(credentials.setup.static_keys())
-        if not credentials.whole:
-            found.suspect(f"the credentials by which {subject} takes its role are not known", {(ANY, ANY)})
+        keys.keys |= set(credentials.setup.static_keys())
+        if not credentials.complete:
+            keys.suspect(f"the credentials by which {subject} takes its role are not known", {(ANY, ANY)})
             return
         bottom = credentials.links[-1]
         try:
             frozen = credentials.frozen(bottom)
         except AwsError as error:
-            known = self._bottoms.get(id(bottom))
-            found.unknown.add(f"the credentials behind {subject} could not be asked: {error.message}")
+            known = self._source_credentials.get(id(bottom))
+            keys.unknown.add(f"the credentials behind {subject} could not be asked: {error.message}")
             if known and known.user:
-                found.users.add((known.account, known.user))
+                keys.users.add((known.account, known.user))
             elif not credentials.given_by_aws():
-                found.suspects.add((ANY, ANY))  # a role's session says nothing of whose key took it
+                keys.suspects.add((ANY, ANY))  # a role's session says nothing of whose key took it
             return
         long_term = not frozen.token
         if long_term:
-            found.keys.add(frozen.access_key)
+            keys.keys.add(frozen.access_key)
         try:
             identity = self.identity(frozen, again=again)
         except AwsError as error:
             why = f"AWS did not say who signs for {subject}: {error.message}"
             if long_term or credentials.given_by_aws():
-                found.unknown.add(why)  # the key is protected by its id, whoever has it
+                keys.unknown.add(why)  # the key is protected by its id, whoever has it
             else:
-                found.suspect(why, {(self._account_of(credentials, frozen.access_key), ANY)})
+                keys.suspect(why, {(self._account_of(credentials, frozen.access_key), ANY)})
             return
-        self._bottoms[id(bottom)] = identity
+        self._source_credentials[id(bottom)] = identity
         if identity.user:
-            found.users.add((identity.account, identity.user))
+            keys.users.add((identity.account, identity.user))
         elif not credentials.given_by_aws():
-            self._passed_in(subject, identity, frozen, found)
+            self._passed_session(subject, identity, frozen, keys)
 
     def _account_of(self, credentials: ChainCredentials, key: str) -> str:
         """The account of a key, which AWS tells of sessions that have ended, too; any where it does not.
@@ -155,41 +155,45 @@ class Signers:
         """
         try:
             asks = credentials.get_frozen_credentials()
-            told = self._client.call(Principal("", asks), "sts", "GetAccessKeyInfo", {"AccessKeyId": key})
+            response = self._client.call(Principal("", asks), "sts", "GetAccessKeyInfo", {"AccessKeyId": key})
         except AwsError:
             return ANY
-        return str(told["Account"])
+        return str(response["Account"])
 
-    def _passed_in(self, subject: str, identity: Identity, frozen: Frozen, found: "_Found") -> None:
+    def _passed_session(
+        self, subject: str, identity: Identity, frozen: FrozenCredentials, keys: "_SigningKeys"
+    ) -> None:
         """Where a session of a role was passed in: whoever the role lets in may have taken it."""
         if identity.federated:
             why = f"{subject} holds a session of {identity.arn}, which some user's key has taken"
-            found.suspect(why, {(identity.account, ANY)})
+            keys.suspect(why, {(identity.account, ANY)})
         elif identity.role and not identity.role.startswith(_RESERVED):
-            users, why = self._who_may_take(identity, frozen)
+            users, why = self._users_trusted_by(identity, frozen)
             if users:
-                found.suspect(
+                keys.suspect(
                     f"{subject} holds a session of the role {identity.role} in account {identity.account}, and "
                     f"nothing says whose key took it{why}",
                     users,
                 )
 
-    def _who_may_take(self, identity: Identity, frozen: Frozen) -> tuple[frozenset[UserId], str]:
+    def _users_trusted_by(
+        self, identity: Identity, frozen: FrozenCredentials
+    ) -> tuple[frozenset[UserId], str]:
         """The users that may have taken a role's session, and why they are many where the role was not read."""
         role = f"{identity.account}/{identity.role}"
-        if role not in self._minters:
+        if role not in self._session_issuers:
             try:
-                users, why = self._trusted(identity, frozen), ""
+                users, why = self._trusted_users(identity, frozen), ""
             except (AwsError, KeyError, ValueError, TypeError, AttributeError) as error:
-                told = (
+                trusted = (
                     error.message if isinstance(error, AwsError) else "its trust policy cannot be understood"
                 )
-                return frozenset({(ANY, ANY)}), f" ({told})"
+                return frozenset({(ANY, ANY)}), f" ({trusted})"
             with self._lock:
-                self._minters[role] = users, why
-        return self._minters[role]
+                self._session_issuers[role] = users, why
+        return self._session_issuers[role]
 
-    def _trusted(self, identity: Identity, frozen: Frozen) -> frozenset[UserId]:
+    def _trusted_users(self, identity: Identity, frozen: FrozenCredentials) -> frozenset[UserId]:
         """Who gets into a role by a key, through other roles of its account, too; raises AwsError.
 
         Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
@@ -200,10 +204,10 @@ class Signers:
             if role in seen:
                 continue
             seen.add(role)
-            told = self._client.call(
+            response = self._client.call(
                 Principal(identity.account, frozen), "iam", "GetRole", {"RoleName": role}
             )
-            document = json.loads(unquote(str(told["Role"]["AssumeRolePolicyDocument"])))
+            document = json.loads(unquote(str(response["Role"]["AssumeRolePolicyDocument"])))
             for principal in _principals(document):
                 account, kind, name = _parts(principal)
                 if kind == "role" and name.startswith(_RESERVED):
@@ -250,7 +254,7 @@ def _parts(principal: str) -> tuple[str, str, str]:
     return ANY, "user", ANY
 
 
-class _Found:
+class _SigningKeys:
     """What was learned so far."""
 
     def __init__(self) -> None:

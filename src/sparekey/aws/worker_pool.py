@@ -14,30 +14,30 @@ _TICK = 0.01
 Event = TypeVar("Event")
 
 
-class Bearing(Protocol):
+class HasMaxInFlight(Protocol):
     """Something that bears only so many tasks at once."""
 
     @property
-    def width(self) -> int:
+    def max_in_flight(self) -> int:
         """How many tasks are useful at once."""
         ...
 
 
-class Lane:
+class AccountQueue:
     """One account's waiting tasks; no more run at once than the account can bear."""
 
-    def __init__(self, account: Bearing) -> None:
+    def __init__(self, account: HasMaxInFlight) -> None:
         self.account = account
         self.tasks: deque[Callable[[], None]] = deque()
         self.running = 0
-        self.ready = False  # it stands in the crew's queue
+        self.not_before = False  # it stands in the crew's queue
 
     def can_run(self) -> bool:
         """True while a task waits and the account's width is not used up."""
-        return bool(self.tasks) and self.running < self.account.width
+        return bool(self.tasks) and self.running < self.account.max_in_flight
 
 
-class Crew(Generic[Event]):
+class WorkerPool(Generic[Event]):
     """So many threads; events go back to the thread that made the crew.
 
     The threads are daemons: on Ctrl-C nobody waits for an answer that is on its way.
@@ -45,7 +45,7 @@ class Crew(Generic[Event]):
 
     def __init__(self, workers: int) -> None:
         self._changed = threading.Condition()
-        self._lanes: deque[Lane] = deque()
+        self._queues: deque[AccountQueue] = deque()
         self._stopped = False
         self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
@@ -63,13 +63,13 @@ class Crew(Generic[Event]):
             for thread in self._threads:
                 thread.join()
 
-    def put(self, lane: Lane, task: Callable[[], None]) -> None:
+    def put(self, queue: AccountQueue, task: Callable[[], None]) -> None:
         """Add a task to a lane."""
         with self._changed:
-            lane.tasks.append(task)
-            self._offer(lane)
+            queue.tasks.append(task)
+            self._enqueue(queue)
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Pass an event to the calling thread."""
         self._events.put(event)
 
@@ -83,34 +83,34 @@ class Crew(Generic[Event]):
                 return event
             time.sleep(_TICK)
 
-    def _offer(self, lane: Lane) -> None:
-        if not lane.ready and lane.can_run():
-            lane.ready = True
-            self._lanes.append(lane)
+    def _enqueue(self, queue: AccountQueue) -> None:
+        if not queue.not_before and queue.can_run():
+            queue.not_before = True
+            self._queues.append(queue)
             self._changed.notify()
 
     def _work(self) -> None:
-        while taken := self._take():
-            lane, task = taken
+        while taken := self._next_task():
+            queue, task = taken
             try:
                 task()
             except BaseException as error:  # noqa: BLE001  # raised again where the caller waits
                 self._events.put(error)
             with self._changed:
-                lane.running -= 1
-                self._offer(lane)
+                queue.running -= 1
+                self._enqueue(queue)
 
-    def _take(self) -> tuple[Lane, Callable[[], None]] | None:
+    def _next_task(self) -> tuple[AccountQueue, Callable[[], None]] | None:
         with self._changed:
             while not self._stopped:
-                if not self._lanes:
+                if not self._queues:
                     self._changed.wait()
                     continue
-                lane = self._lanes.popleft()
-                lane.ready = False
-                if lane.can_run():
-                    lane.running += 1
-                    task = lane.tasks.popleft()
-                    self._offer(lane)
-                    return lane, task
+                queue = self._queues.popleft()
+                queue.not_before = False
+                if queue.can_run():
+                    queue.running += 1
+                    task = queue.tasks.popleft()
+                    self._enqueue(queue)
+                    return queue, task
             return None

@@ -10,17 +10,17 @@ import click
 
 from sparekey import __version__
 from sparekey.cli import commands
-from sparekey.cli.options import guarded, thread_failed
+from sparekey.cli.options import report_thread_failure, run_guarded
 
 
-class _Verbs(click.Group):
+class _Commands(click.Group):
     """All verbs; none of them sees an empty argument."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse what is given and empty: for a verb it would mean "not given", which is mostly "all"."""
         for before, arg in pairwise(["", *args]):
-            name, given, value = arg.partition("=") if arg.startswith("--") else (before, "=", arg)
-            if given and not value:
+            name, sign, value = arg.partition("=") if arg.startswith("--") else (before, "=", arg)
+            if sign and not value:
                 from sparekey.errors import BadInputError  # late: `--help` answers at once
 
                 raise BadInputError(
@@ -31,7 +31,9 @@ class _Verbs(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="sparekey")
 def cli() -> None:
     """One working access key per AWS IAM user.
@@ -62,10 +64,10 @@ def _open_standard_streams() -> None:
 def main() -> None:
     """The console script: every failure ends in one sentence, a hint and an exit code."""
     _open_standard_streams()
-    threading.excepthook = thread_failed
+    threading.excepthook = report_thread_failure
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(
                 errors="backslashreplace"
             )  # a name that the terminal cannot show is no failure
-    sys.exit(guarded(cli))
+    sys.exit(run_guarded(cli))

@@ -13,8 +13,8 @@ import click
 if TYPE_CHECKING:
     import threading
 
-    from sparekey.app import App, Request
-    from sparekey.report import Look, Subject
+    from sparekey.app import Connection, UsageRequest
+    from sparekey.report import RenderOptions, Subject
 
 INTERRUPTED = 130
 # What is installed only where it is asked for, and by which name.
@@ -26,11 +26,11 @@ _EXTRAS = {
     "uvicorn": "sandbox",
 }
 # Whoever reads from a pipe wants whole lines.
-_UNBROKEN = 1000
+_LONGEST_MESSAGE = 1000
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def guarded(command: click.Command, args: Sequence[str] | None = None) -> int:
+def run_guarded(command: click.Command, args: Sequence[str] | None = None) -> int:
     """Run a command, with the process's arguments unless told others; returns its exit code.
 
     No traceback reaches the person.
@@ -46,11 +46,11 @@ def guarded(command: click.Command, args: Sequence[str] | None = None) -> int:
             error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        tell("interrupted")
+        message("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read us has gone: nothing is left to say.
-        _drop(sys.stdout)
+        _discard(sys.stdout)
         return 1
     except Exception as error:  # noqa: BLE001  # the last door: told, with an exit code, never swallowed
         return _explain(error)
@@ -61,29 +61,29 @@ def _explain(error: Exception) -> int:
     from sparekey.errors import SparekeyError, UnexpectedError, trace
 
     if os.environ.get("SPAREKEY_DEBUG"):
-        tell(*trace(error))
+        message(*trace(error))
     if isinstance(error, ModuleNotFoundError) and error.name:
         extra = _EXTRAS.get(error.name.partition(".")[0])
         if extra:
-            tell(
+            message(
                 f"error: this needs a package that is not installed: {error.name}",
                 f"hint: pip install 'sparekey[{extra}]'",
             )
             return 2
     known = error if isinstance(error, SparekeyError) else UnexpectedError.of(error)
-    tell(f"error: {known.message}", f"hint: {known.hint}" if known.hint else "")
+    message(f"error: {known.message}", f"hint: {known.hint}" if known.hint else "")
     return known.exit_code
 
 
-def thread_failed(failure: "threading.ExceptHookArgs") -> None:
+def report_thread_failure(failure: "threading.ExceptHookArgs") -> None:
     """What becomes of an error that ends a thread of some library: its type and place, as of any other."""
     from sparekey.errors import UnexpectedError
 
     if failure.exc_value is not None:
-        tell(f"warning: a thread ended: {UnexpectedError.of(failure.exc_value).message}")
+        message(f"warning: a thread ended: {UnexpectedError.of(failure.exc_value).message}")
 
 
-def tell(*lines: str) -> None:
+def message(*lines: str) -> None:
     """Say something beside the report: to stderr, with nothing in it that could move the cursor."""
     from sparekey.formatting import clean
 
@@ -93,10 +93,10 @@ def tell(*lines: str) -> None:
                 click.echo(clean(line), err=True)
     except OSError:
         # Nobody may be listening any more, or the disk is full; a run that is under way goes on all the same.
-        _drop(sys.stderr)
+        _discard(sys.stderr)
 
 
-def show(chunks: Iterable[str]) -> None:
+def print_report(chunks: Iterable[str]) -> None:
     """Write a report to stdout as it comes; raises SparekeyError where stdout does not take it."""
     from sparekey.errors import SparekeyError
 
@@ -107,14 +107,14 @@ def show(chunks: Iterable[str]) -> None:
         except BrokenPipeError:
             raise
         except OSError as error:
-            _drop(sys.stdout)
+            _discard(sys.stdout)
             raise SparekeyError(
                 f"the report cannot be written to stdout: {error.strerror}",
                 "Send it elsewhere; what a run did is kept: `sparekey runs`.",
             ) from error
 
 
-def _drop(stream: TextIO) -> None:
+def _discard(stream: TextIO) -> None:
     """Let what is still in the buffer go nowhere: Python would try again at exit, and complain."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with suppress(OSError):  # a stream that is no file
@@ -122,16 +122,16 @@ def _drop(stream: TextIO) -> None:
     os.close(nowhere)
 
 
-def look(*, show_all: bool = False) -> "Look":
+def render_options(*, show_all: bool = False) -> "RenderOptions":
     """How stdout wants a table."""
     from rich.console import Console
 
-    from sparekey.report import Look
+    from sparekey.report import RenderOptions
 
     console = Console()
-    told = console.is_terminal or "COLUMNS" in os.environ
-    width = console.width if told else _UNBROKEN
-    return Look(width=width, color=console.is_terminal and not console.no_color, show_all=show_all)
+    width_is_known = console.is_terminal or "COLUMNS" in os.environ
+    width = console.width if width_is_known else _LONGEST_MESSAGE
+    return RenderOptions(width=width, color=console.is_terminal and not console.no_color, show_all=show_all)
 
 
 def _use_database(_context: click.Context, _option: click.Parameter, url: str) -> None:
@@ -188,7 +188,7 @@ _MANY = (
 )
 
 
-def connecting(*, many: bool = False) -> Callable[[_F], _F]:
+def connection_options(*, many: bool = False) -> Callable[[_F], _F]:
     """The options that say who asks, by which policy and where; the verb gets one `connect()` for them all.
 
     `many` adds the options that choose among the accounts of an organization.
@@ -198,9 +198,9 @@ def connecting(*, many: bool = False) -> Callable[[_F], _F]:
 
     def decorate(command: _F) -> _F:
         @wraps(command)
-        def verb(**given: Any) -> Any:
-            told = {name: given.pop(name) for name in names}
-            return command(connect=lambda: _connect(**told), **given)
+        def verb(**arguments: Any) -> Any:
+            choice = {name: arguments.pop(name) for name in names}
+            return command(connect=lambda: _connect(**choice), **arguments)
 
         for option in reversed(options):
             verb = option(verb)
@@ -226,10 +226,10 @@ def _connect(
     units: tuple[str, ...] = (),
     include: tuple[str, ...] = (),
     exclude_accounts: tuple[str, ...] = (),
-) -> "App":
+) -> "Connection":
     from sparekey import app
 
-    where = app.where(
+    where = app.account_choice(
         org=org or bool(units),
         accounts_file=accounts_file,
         units=units,
@@ -329,7 +329,7 @@ def _not_athenas(command: click.Command) -> str:
 
 
 def usage_options(command: _F) -> _F:
-    """How a usage source is read; the verb gets `wanted_usage(on_progress=…)` for them all.
+    """How a usage source is read; the verb gets `usage_request(on_progress=…)` for them all.
 
     The source itself is the verb's option --usage or --source, empty for none; options of another one are refused.
     """
@@ -345,14 +345,14 @@ def usage_options(command: _F) -> _F:
         processes: int | None,
         workgroup: str,
         output: str,
-        **given: Any,
+        **arguments: Any,
     ) -> Any:
-        _refuse_options_of_others(given.get("usage", given.get("source", "")), output)
+        _refuse_options_of_others(arguments.get("usage", arguments.get("source", "")), output)
 
-        def wanted(**more: Any) -> "Request":
+        def wanted(**more: Any) -> "UsageRequest":
             from sparekey import app
 
-            return app.request(
+            return app.usage_request(
                 since=since,
                 until=until,
                 accounts=usage_accounts,
@@ -364,7 +364,7 @@ def usage_options(command: _F) -> _F:
                 **more,
             )
 
-        return command(wanted_usage=wanted, **given)
+        return command(usage_request=wanted, **arguments)
 
     for option in reversed(_USAGE):
         verb = option(verb)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from sparekey.cli.options import tell
+from sparekey.cli.options import message
 
 _QUIET_SECONDS = 2.0
 _LINE_SECONDS = 10.0
@@ -46,7 +46,7 @@ class Progress:
                 self._show_bar(done, total)
         elif now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
-            tell(f"{self._title}: {done:,} of {total or '?'}")
+            message(f"{self._title}: {done:,} of {total or '?'}")
 
     def _show_bar(self, done: int, total: int | None) -> None:
         if self._bar is None:

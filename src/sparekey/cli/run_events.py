@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from sparekey.cli.options import tell
+from sparekey.cli.options import message
 
 if TYPE_CHECKING:
-    from sparekey.app import Entry
+    from sparekey.app import LedgerEntry
     from sparekey.model import RunRecord
 
-_SAID = {
+_TEXTS = {
     "already-inactive": "was inactive already",
     "confirmed": "read back, several readings agree",
     "failed": "failed",
@@ -25,39 +25,39 @@ _SAID = {
     "watching": "watched",
     "written": "AWS has taken the change",
 }
-_OF_RUN = {
+_RUN_TEXTS = {
     "resumed": "the run goes on",
     "stopped": "the run is stopped: no further key is deactivated",
     "undoing": "undo requested",
 }
-_WRONG = frozenset({"failed", "in_doubt", "reactivating", "rollback_failed"})
-_NOT_YET = frozenset({"applied", "planned"})
+_FAILED_STATES = frozenset({"failed", "in_doubt", "reactivating", "rollback_failed"})
+_UNFINISHED_STATES = frozenset({"applied", "planned"})
 
 
-def say(entry: "Entry") -> None:
+def print_event(entry: "LedgerEntry") -> None:
     """Tell one entry of the ledger to stderr."""
-    told = entry.body
+    body = entry.body
     at = f"{entry.at:%H:%M:%S}"
-    if entry.kind in _SAID:
-        said = "not watched" if told.get("verdict") == "unwatched" else _SAID[entry.kind]
-        why = f" ({told['why']})" if told.get("why") and entry.kind != "intent" else ""
-        if entry.kind == "failed" and not told.get("final", True):
-            said = "failed; it is tried again"
-        tell(f"{at}  {told['account']}  {told['user']}  {told['key']}: {said}{why}")
+    if entry.kind in _TEXTS:
+        text = "not watched" if body.get("verdict") == "unwatched" else _TEXTS[entry.kind]
+        why = f" ({body['why']})" if body.get("why") and entry.kind != "intent" else ""
+        if entry.kind == "failed" and not body.get("final", True):
+            text = "failed; it is tried again"
+        message(f"{at}  {body['account']}  {body['user']}  {body['key']}: {text}{why}")
     elif entry.kind == "probed":
-        color = {True: "green", False: "RED", None: "could not be asked"}[told.get("green")]
-        tell(f"{at}  probe {told['probe']}: {color}")
+        color = {True: "green", False: "RED", None: "could not be asked"}[body.get("green")]
+        message(f"{at}  probe {body['probe']}: {color}")
     elif entry.kind == "stumbled":
-        tell(f"{at}  worker {told['worker']} could not do its work: {told['why']}")
+        message(f"{at}  worker {body['worker']} could not do its work: {body['why']}")
     elif entry.kind == "wave":
-        tell(f"{at}  wave {told.get('number', '')} begins")
+        message(f"{at}  wave {body.get('number', '')} begins")
     elif entry.kind == "waiting":
-        tell(f"{at}  no change window is open: the keys that are left wait until {told['until']}")
-    elif entry.kind in _OF_RUN:
-        tell(f"{at}  {_OF_RUN[entry.kind]}")
+        message(f"{at}  no change window is open: the keys that are left wait until {body['until']}")
+    elif entry.kind in _RUN_TEXTS:
+        message(f"{at}  {_RUN_TEXTS[entry.kind]}")
 
 
-def refuse_both(wait: bool, detach: bool) -> None:
+def check_wait_or_detach(wait: bool, detach: bool) -> None:
     """--wait stays, --detach leaves."""
     from sparekey.errors import BadInputError
 
@@ -72,6 +72,6 @@ def run_exit_code(record: "RunRecord", *, handed_over: bool = False) -> int:
     """
     states = {step.state for step in record.steps}
     waits = handed_over or record.state in ("watching", "stopped")
-    if states & _WRONG or (states & _NOT_YET and not waits):
+    if states & _FAILED_STATES or (states & _UNFINISHED_STATES and not waits):
         return 1
     return 3 if "held" in states else 0

@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 
 # Seconds that the end of the work waits for what is still to be told.
-_LAST_WORDS = 20.0
+_DRAIN_SECONDS = 20.0
 
 
-class Aside:
+class SecondaryOutput:
     """Calls to be made one after the other, later; a call must not raise."""
 
     def __init__(self) -> None:
         self._calls = SimpleQueue[Callable[[], None] | None]()
 
-    def soon(self, call: Callable[[], None]) -> None:
+    def call_later(self, call: Callable[[], None]) -> None:
         """Let it be made once those before it are through."""
         self._calls.put(call)
 
@@ -24,7 +24,7 @@ class Aside:
             call()
 
     @contextmanager
-    def going(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Make the calls beside the block; at its end, wait a while for those that are left."""
         thread = threading.Thread(target=self._run, name="aside", daemon=True)
         thread.start()
@@ -32,4 +32,4 @@ class Aside:
             yield
         finally:
             self._calls.put(None)
-            thread.join(_LAST_WORDS)
+            thread.join(_DRAIN_SECONDS)

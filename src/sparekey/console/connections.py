@@ -9,17 +9,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEADER_DEADLINE = 10.0
 # Connections that have not shown the cookie. One more closes the oldest of them, so that whoever comes next,
 # the owner for one, is always served; connections that have shown it are neither counted nor closed.
-MOST_STRANGERS = 64
+MAX_UNAUTHENTICATED = 64
 
 
-class Strangers:
+class UnauthenticatedConnections:
     """The connections of one server that have not shown the cookie, oldest first."""
 
-    def __init__(self, most: int = MOST_STRANGERS) -> None:
+    def __init__(self, most: int = MAX_UNAUTHENTICATED) -> None:
         self._most = most
-        self._connections: dict[Connection, None] = {}
+        self._connections: dict[ConsoleProtocol, None] = {}
 
-    def add(self, connection: "Connection") -> None:
+    def add(self, connection: "ConsoleProtocol") -> None:
         """Count a new connection; closes the oldest one beyond the limit."""
         while len(self._connections) >= self._most:
             oldest = next(iter(self._connections))
@@ -27,15 +27,15 @@ class Strangers:
             oldest.transport.abort()
         self._connections[connection] = None
 
-    def remove(self, connection: "Connection") -> None:
+    def remove(self, connection: "ConsoleProtocol") -> None:
         """Count a connection no longer: it has shown the cookie, or it has ended."""
         self._connections.pop(connection, None)
 
 
-class Connection(H11Protocol):
+class ConsoleProtocol(H11Protocol):
     """One connection of uvicorn's; `scope["state"]["connection"]` leads a request to it."""
 
-    strangers = Strangers()
+    strangers = UnauthenticatedConnections()
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -84,6 +84,6 @@ class Connection(H11Protocol):
             self._deadline = None
 
 
-def connections(most: int = MOST_STRANGERS) -> type[Connection]:
+def connections(most: int = MAX_UNAUTHENTICATED) -> type[ConsoleProtocol]:
     """The protocol class of one server, with a limit of its own."""
-    return type("Connection", (Connection,), {"strangers": Strangers(most)})
+    return type("Connection", (ConsoleProtocol,), {"strangers": UnauthenticatedConnections(most)})

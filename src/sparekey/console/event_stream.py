@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from sparekey.console.pages import desk, is_live, is_moving, run_values
+from sparekey.console.pages import console_state, is_live, is_under_way, run_values
 from sparekey.console.render import html
-from sparekey.console.state import Desk
+from sparekey.console.state import ConsoleState
 from sparekey.console.views import UserId
 
 _SOON, _LATER = 0.3, 3.0
-_ALIVE = ": still here\n\n"  # makes a closed connection show
+_KEEPALIVE = ": still here\n\n"  # makes a closed connection show
 
 
 def event(name: str, data: str) -> str:
@@ -26,55 +26,55 @@ def event(name: str, data: str) -> str:
 
 async def run_events(request: Request) -> StreamingResponse:
     """One run's progress, until nothing of it moves any more."""
-    here = desk(request)
-    record = await here.show(request.path_params["run"])
-    return _stream(_run(request, here, record.id))
+    state = console_state(request)
+    record = await state.show(request.path_params["run"])
+    return _stream(_run(request, state, record.id))
 
 
-async def _run(request: Request, here: Desk, run: str) -> AsyncIterator[str]:
+async def _run(request: Request, state: ConsoleState, run: str) -> AsyncIterator[str]:
     shown = ""
     while not await request.is_disconnected():
-        record = await here.show(run)
-        values = run_values(here, record)
-        now = here.here.clock.now()
-        said = html("run-body.html", now=now, **values)
-        if said != shown:
-            shown = said
-            yield event("run", said)
+        record = await state.show(run)
+        values = run_values(state, record)
+        now = state.connection.clock.now()
+        fragment = html("run-body.html", now=now, **values)
+        if fragment != shown:
+            shown = fragment
+            yield event("run", fragment)
             yield event("said", html("run-said.html", **values))
         else:
-            yield _ALIVE
-        if not is_live(here, record):
+            yield _KEEPALIVE
+        if not is_live(state, record):
             yield event("end", "")
             return
-        await asyncio.sleep(_SOON if is_moving(here, record) else _LATER)
+        await asyncio.sleep(_SOON if is_under_way(state, record) else _LATER)
 
 
-async def reading_events(request: Request) -> StreamingResponse:
+async def audit_events(request: Request) -> StreamingResponse:
     """How far the reading of the accounts has come, until it has ended."""
-    return _stream(_reading(request, desk(request)))
+    return _stream(_audit(request, console_state(request)))
 
 
-async def _reading(request: Request, here: Desk) -> AsyncIterator[str]:
+async def _audit(request: Request, state: ConsoleState) -> AsyncIterator[str]:
     shown = ""
-    while here.reading and not await request.is_disconnected():
-        said = html("reading-body.html", progress=here.progress)
-        if said != shown:
-            shown = said
-            yield event("progress", said)
+    while state.reading and not await request.is_disconnected():
+        fragment = html("reading-body.html", progress=state.progress)
+        if fragment != shown:
+            shown = fragment
+            yield event("progress", fragment)
         await asyncio.sleep(_SOON)
     yield event("end", "")
 
 
-async def proof_events(request: Request) -> StreamingResponse:
+async def usage_events(request: Request) -> StreamingResponse:
     """Tells once it was read who uses a user's keys."""
     who = (request.query_params.get("account", ""), request.query_params.get("name", ""))
-    return _stream(_proof(request, desk(request), who))
+    return _stream(_usage(request, console_state(request), who))
 
 
-async def _proof(request: Request, here: Desk, who: UserId) -> AsyncIterator[str]:
-    while here.proving(who) and not await request.is_disconnected():
-        yield _ALIVE
+async def _usage(request: Request, state: ConsoleState, who: UserId) -> AsyncIterator[str]:
+    while state.checking_usage(who) and not await request.is_disconnected():
+        yield _KEEPALIVE
         await asyncio.sleep(_SOON)
     yield event("end", "")
 

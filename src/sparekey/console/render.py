@@ -59,7 +59,7 @@ def _visible(value: object) -> object:
     return value if isinstance(value, Markup) else clean(str(value))
 
 
-def foreign(value: object) -> Markup:
+def visible_text(value: object) -> Markup:
     """Text that AWS or a person made up: escaped, and unable to turn the direction of what is around it."""
     return Markup("<bdi>{}</bdi>").format(clean(str(value)))
 
@@ -81,7 +81,7 @@ def user_url(account: str, name: str) -> str:
     return "/user?" + urlencode({"account": account, "name": name})
 
 
-def address(path: str, query: dict[str, str]) -> str:
+def page_address(path: str, query: dict[str, str]) -> str:
     """A path with parameters."""
     return f"{path}?{urlencode(query)}" if query else path
 
@@ -91,7 +91,7 @@ def user_id(user: UserId) -> str:
     return f"{user[0]}/{user[1]}"
 
 
-def capital(text: str) -> str:
+def capitalized(text: str) -> str:
     """A sentence with a capital first letter; the rest as it is."""
     return text[:1].upper() + text[1:]
 
@@ -106,13 +106,19 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        foreign=foreign, when=when, ago=ago, number=number, span=span, user_id=user_id, capital=capital
+        foreign=visible_text,
+        when=when,
+        ago=ago,
+        number=number,
+        span=span,
+        user_id=user_id,
+        capital=capitalized,
     )
     made.tests["unreadable"] = lambda value: isinstance(value, Unreadable)
     made.globals.update(
         version=__version__,
         user_url=user_url,
-        address=address,
+        address=page_address,
         plural=plural,
         key_age=key_age,
         last_use=last_use,

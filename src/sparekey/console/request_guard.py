@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sparekey.console.connections import Connection
+from sparekey.console.connections import ConsoleProtocol
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -23,13 +23,13 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-OPEN = "/open"
+OPEN_PATHS = "/open"
 STATIC = "/static/"
 
 Refuse = Callable[[int, str, str], ASGIApp]
 
 
-class Session:
+class BrowserSession:
     """The one-time token of the printed address, and the cookie that it is turned into."""
 
     def __init__(self, port: int) -> None:
@@ -50,10 +50,12 @@ class Session:
         return self._spent and hmac.compare_digest(cookie.encode(), self._cookie.encode())
 
 
-class Gate:
+class RequestGuard:
     """Refuses what did not come from our own pages, and puts the security headers on every answer."""
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], session: Session, refuse: Refuse) -> None:
+    def __init__(
+        self, app: ASGIApp, *, hosts: frozenset[str], session: BrowserSession, refuse: Refuse
+    ) -> None:
         self._app = app
         self._hosts = hosts
         self._session = session
@@ -79,7 +81,7 @@ class Gate:
             return None
         if scope["method"] not in ("GET", "HEAD") and not self._our_own(headers):
             return self._refuse(403, "this request came from another page; nothing was changed", "")
-        if scope["path"] == OPEN:
+        if scope["path"] == OPEN_PATHS:
             return None
         cookies = cookie_parser(headers.get("cookie", ""))
         if not self._session.admits(cookies.get(self._session.cookie_name, "")):
@@ -99,7 +101,7 @@ class Gate:
 
 def _admit_connection(scope: Scope) -> None:
     connection = scope.get("state", {}).get("connection")
-    if isinstance(connection, Connection):
+    if isinstance(connection, ConsoleProtocol):
         connection.admit()
 
 

@@ -10,52 +10,59 @@ from typing import NamedTuple, TextIO
 import uvicorn
 from starlette.types import ASGIApp
 
-from sparekey.app import App, Request
+from sparekey.app import Connection, UsageRequest
 from sparekey.console.browser import open_page, redirect_file
 from sparekey.console.connections import connections
-from sparekey.console.request_guard import OPEN, Session
-from sparekey.console.server import site
-from sparekey.console.state import Desk, Ways
+from sparekey.console.request_guard import OPEN_PATHS, BrowserSession
+from sparekey.console.server import console_app
+from sparekey.console.state import ConsoleOptions, ConsoleState
 from sparekey.errors import BadInputError
 
-_WAYS, _WANTED = Ways(), Request()
+_WAYS, _WANTED = ConsoleOptions(), UsageRequest()
 
 
-class Opened(NamedTuple):
-    """A console that listens: the address to open once, the server to run on the listener, and its desk."""
+class ListeningConsole(NamedTuple):
+    """A console that listens: the address to open once, the server to run on the listener, and its state."""
 
     address: str
     server: uvicorn.Server
     listener: socket.socket
-    desk: Desk
+    state: ConsoleState
 
 
-def opened(
-    here: App, *, host: str = "127.0.0.1", port: int = 0, ways: Ways = _WAYS, wanted: Request = _WANTED
-) -> Opened:
+def open_console(
+    connection: Connection,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    options: ConsoleOptions = _WAYS,
+    usage_request: UsageRequest = _WANTED,
+) -> ListeningConsole:
     """Listen; raises BadInputError where that cannot be."""
     listener = _listen(host, port)
     port = listener.getsockname()[1]
-    names, session = _names(host), Session(port)
-    address = f"http://{names[0]}:{port}{OPEN}?token={session.token}"
-    desk = Desk(here, ways, wanted)
-    made = site(desk, session, [f"{name}:{port}" for name in names])
-    return Opened(address, _server(made), listener, desk)
+    names, session = _host_names(host), BrowserSession(port)
+    address = f"http://{names[0]}:{port}{OPEN_PATHS}?token={session.token}"
+    state = ConsoleState(connection, options, usage_request)
+    made = console_app(state, session, [f"{name}:{port}" for name in names])
+    return ListeningConsole(address, _server(made), listener, state)
 
 
 def serve(
-    here: App,
+    connection: Connection,
     *,
     host: str,
     port: int,
-    ways: Ways,
-    wanted: Request,
+    options: ConsoleOptions,
+    usage_request: UsageRequest,
     out: TextIO,
     tell: Callable[[str], None],
     browser: bool,
 ) -> None:
     """Serve until interrupted; raises BadInputError where it cannot listen."""
-    address, server, listener, desk = opened(here, host=host, port=port, ways=ways, wanted=wanted)
+    address, server, listener, state = open_console(
+        connection, host=host, port=port, options=options, usage_request=usage_request
+    )
     if not _is_loopback(host):
         tell(f"warning: {host} is not loopback: whoever reads the network can read and use these pages")
     out.write(f"{address}\n")
@@ -66,9 +73,9 @@ def serve(
             _open_browser(stack.enter_context(redirect_file(address)), tell)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
-    if desk.at_work:
+    if state.is_busy:
         tell("a run is under way: the key in hand is finished, no further one is begun")
-    desk.close()
+    state.close()
 
 
 def _open_browser(page: Path, tell: Callable[[str], None]) -> None:
@@ -76,7 +83,7 @@ def _open_browser(page: Path, tell: Callable[[str], None]) -> None:
         tell("no browser could be opened: open the address above in one")
 
 
-def _names(host: str) -> list[str]:
+def _host_names(host: str) -> list[str]:
     """The names under which the page answers; the first one stands in the printed address."""
     literal = f"[{host}]" if ":" in host else host
     if _is_loopback(host):
@@ -94,16 +101,16 @@ def _is_loopback(host: str) -> bool:
 def _listen(host: str, port: int) -> socket.socket:
     hint = "Name another port, or 0 for any free one."
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         # With the protocol named, asyncio turns Nagle's algorithm off: else each answer waits for 40 ms.
-        listener = socket.socket(found[0][0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener = socket.socket(addresses[0][0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise BadInputError(
             f"the console cannot listen on {host}: {error.strerror}", "Check --host."
         ) from error
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(found[0][4])
+        listener.bind(addresses[0][4])
         listener.listen(128)
     except OSError as error:
         listener.close()

@@ -13,21 +13,21 @@ from starlette.types import ASGIApp
 
 from sparekey.console import event_stream, pages
 from sparekey.console.render import refusal
-from sparekey.console.request_guard import OPEN, STATIC, Gate, Session
-from sparekey.console.state import Desk, TakenError
+from sparekey.console.request_guard import OPEN_PATHS, STATIC, BrowserSession, RequestGuard
+from sparekey.console.state import AlreadyStartedError, ConsoleState
 from sparekey.errors import BadInputError, RefusedError, SparekeyError, UnexpectedError, trace
 from sparekey.formatting import clean
 
 _ROUTES = (
-    Route(OPEN, pages.open_door),
+    Route(OPEN_PATHS, pages.exchange_token),
     Route("/", pages.overview),
     Route("/read", pages.read_again, methods=["POST"]),
-    Route("/reading/events", event_stream.reading_events),
+    Route("/reading/events", event_stream.audit_events),
     Route("/users", pages.users),
     Route("/chosen", pages.choose_users, methods=["POST"]),
     Route("/user", pages.user),
-    Route("/usage", pages.prove, methods=["POST"]),
-    Route("/usage/events", event_stream.proof_events),
+    Route("/usage", pages.check_usage, methods=["POST"]),
+    Route("/usage/events", event_stream.usage_events),
     Route("/plans", pages.make_plan, methods=["POST"]),
     Route("/plans/{digest}", pages.plan),
     Route("/plans/{digest}/plan.json", pages.plan_file),
@@ -44,28 +44,28 @@ _ROUTES = (
 )
 
 
-def site(desk: Desk, session: Session, hosts: Iterable[str]) -> ASGIApp:
+def console_app(state: ConsoleState, session: BrowserSession, hosts: Iterable[str]) -> ASGIApp:
     """The application; `hosts` are the values of the Host header that it answers to."""
     made = Starlette(
         routes=list(_ROUTES),
         exception_handlers={
-            SparekeyError: _told,
+            SparekeyError: _error_page,
             HTTPException: _not_found,
             ClientDisconnect: _cut_off,
             Exception: _failed,
         },
     )
-    made.state.desk = desk
+    made.state.console = state
     made.state.session = session
     # Around everything, so that a page that tells of a failure carries the headers, too.
-    return Gate(made, hosts=frozenset(hosts), session=session, refuse=refusal)
+    return RequestGuard(made, hosts=frozenset(hosts), session=session, refuse=refusal)
 
 
-async def _told(_request: Request, error: Exception) -> Response:
+async def _error_page(_request: Request, error: Exception) -> Response:
     if not isinstance(error, SparekeyError):
         raise error
     match error:
-        case TakenError():
+        case AlreadyStartedError():
             return refusal(409, error.message, error.hint, error.run)
         case BadInputError():
             return refusal(400, error.message, error.hint)

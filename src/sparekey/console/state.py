@@ -13,18 +13,28 @@ from typing import Any, ClassVar
 import anyio.to_thread
 
 from sparekey import app
-from sparekey.app import NOTHING_ASKED, App, Asked, Entry, Options, Plan, Preflight, ReadMode, Request
-from sparekey.console.views import UserId, View, listed, view
+from sparekey.app import (
+    NO_OVERRIDES,
+    Connection,
+    LedgerEntry,
+    Overrides,
+    Plan,
+    Preflight,
+    ReadMode,
+    RunOptions,
+    UsageRequest,
+)
+from sparekey.console.views import AuditView, UserId, audit_view, listed
 from sparekey.errors import BadInputError, RefusedError, SparekeyError, UnexpectedError
 from sparekey.model import Audit, RunRecord, StepRecord, Unreadable, Usage, Value
 
-_MOST_DRAFTS = 200
+_MAX_PLANS = 200
 # A step in one of these is being worked at.
-MOVING = frozenset({"planned", "in_doubt", "applied", "reactivating"})
-BACK = frozenset({"undone", "rolled_back"})
+UNDER_WAY = frozenset({"planned", "in_doubt", "applied", "reactivating"})
+REACTIVATED = frozenset({"undone", "rolled_back"})
 
 
-class TakenError(SparekeyError):
+class AlreadyStartedError(SparekeyError):
     """Somebody else, or another tab, acted on the same key first; `run` says where."""
 
     exit_code: ClassVar[int] = 1
@@ -34,30 +44,30 @@ class TakenError(SparekeyError):
         self.run = run
 
 
-class Ways(Value, frozen=True):
+class ConsoleOptions(Value, frozen=True):
     """How a console reads: the accounts, and who uses a key (a usage source such as history)."""
 
     mode: ReadMode = "auto"
     usage: str = "history"
 
 
-class Desk:
+class ConsoleState:
     """The state of one console; `wanted` is what a usage source is asked for."""
 
-    def __init__(self, here: App, ways: Ways, wanted: Request) -> None:
-        self.here = here
-        self.ways = ways
-        self._wanted = wanted
-        self.unproven: dict[UserId, SparekeyError] = {}
-        self._proving: dict[UserId, asyncio.Task[None]] = {}
-        self.view: View | None = None
+    def __init__(self, connection: Connection, options: ConsoleOptions, usage_request: UsageRequest) -> None:
+        self.connection = connection
+        self.console_options = options
+        self._wanted = usage_request
+        self.usage_unread: dict[UserId, SparekeyError] = {}
+        self._checking_usage: dict[UserId, asyncio.Task[None]] = {}
+        self.view: AuditView | None = None
         self.progress: tuple[int, int | None] = (0, None)
         self.failure: SparekeyError | None = None
         self.usages: dict[str, Usage] = {}
         self.chosen: set[UserId] = set()
         self.failures: dict[str, SparekeyError] = {}
         self.busy: dict[str, int] = {}
-        self._drafts: OrderedDict[str, Plan] = OrderedDict()
+        self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._reading: asyncio.Task[None] | None = None
         self._jobs: set[asyncio.Task[RunRecord]] = set()
         # Runs wait for one another; an undo waits for nothing.
@@ -81,27 +91,30 @@ class Desk:
         loop = asyncio.get_running_loop()
 
         def tell(done: int, total: int | None) -> None:
-            loop.call_soon_threadsafe(self._tell, done, total)
+            loop.call_soon_threadsafe(self._report_progress, done, total)
 
         try:
             self.view = await anyio.to_thread.run_sync(
-                lambda: _look(self, app.study(self.here, mode=self.ways.mode, on_progress=tell))
+                lambda: _build_view(
+                    self,
+                    app.audit_for_page(self.connection, mode=self.console_options.mode, on_progress=tell),
+                )
             )
         except SparekeyError as error:
             self.failure = error
 
-    def _tell(self, done: int, total: int | None) -> None:
+    def _report_progress(self, done: int, total: int | None) -> None:
         self.progress = (done, total)
 
-    async def refresh(self, users: Collection[UserId]) -> View:
+    async def refresh(self, users: Collection[UserId]) -> AuditView:
         """Read these users again; raises SparekeyError."""
-        known = self.seen()
+        known = self.current_view()
         self.view = await anyio.to_thread.run_sync(
-            lambda: _look(self, app.reread(self.here, known.audit, users))
+            lambda: _build_view(self, app.reread_users(self.connection, known.audit, users))
         )
         return self.view
 
-    def seen(self) -> View:
+    def current_view(self) -> AuditView:
         """What was read last; raises BadInputError where nothing was."""
         if self.view is None:
             raise BadInputError("nothing has been read yet", "Open the overview: it reads the accounts.")
@@ -109,119 +122,123 @@ class Desk:
 
     # Who uses a key
 
-    def proving(self, who: UserId) -> bool:
+    def checking_usage(self, who: UserId) -> bool:
         """True while it is read who uses this user's keys."""
-        return who in self._proving and not self._proving[who].done()
+        return who in self._checking_usage and not self._checking_usage[who].done()
 
-    def prove(self, who: UserId) -> None:
+    def check_usage(self, who: UserId) -> None:
         """Begin to read who uses a user's keys, unless that is under way; raises BadInputError."""
-        keys = self.seen().user(who).keys
+        keys = self.current_view().user(who).keys
         if isinstance(keys, Unreadable):
             raise BadInputError(f"the keys of {who[1]} could not be read", "Read again first.")
-        if not self.proving(who):
-            self.unproven.pop(who, None)
-            self._proving[who] = asyncio.create_task(self._prove(who, [key.id for key in keys if key.id]))
-
-    async def _prove(self, who: UserId, keys: list[str]) -> None:
-        try:
-            found = await anyio.to_thread.run_sync(
-                lambda: app.usage_of_accounts(self.ways.usage, {who[0]: keys}, self._wanted, self.here)
+        if not self.checking_usage(who):
+            self.usage_unread.pop(who, None)
+            self._checking_usage[who] = asyncio.create_task(
+                self._check_usage(who, [key.id for key in keys if key.id])
             )
-            self.usages.update({usage.key: usage for usage in found})
+
+    async def _check_usage(self, who: UserId, keys: list[str]) -> None:
+        try:
+            usages = await anyio.to_thread.run_sync(
+                lambda: app.read_usage_of_accounts(
+                    self.console_options.usage, {who[0]: keys}, self._wanted, self.connection
+                )
+            )
+            self.usages.update({usage.key: usage for usage in usages})
             await self.refresh([who])
         except SparekeyError as error:
-            self.unproven[who] = error
+            self.usage_unread[who] = error
 
     # Plans
 
-    async def draft(self, users: Collection[UserId], asked: Asked = NOTHING_ASKED) -> Plan:
+    async def make_plan(self, users: Collection[UserId], asked: Overrides = NO_OVERRIDES) -> Plan:
         """Decide on these users, and keep the plan until it is applied; raises BadInputError."""
         if not users:
             raise BadInputError("no user is chosen", "Choose at least one user with a spare key.")
-        keys = {key.id for who in users for key in listed(self.seen().user(who))}
+        keys = {key.id for who in users for key in listed(self.current_view().user(who))}
         usages = tuple(usage for key, usage in self.usages.items() if key in keys)
-        snapshot, wanted = self.seen().audit.snapshot, frozenset(users)
+        snapshot, chosen = self.current_view().audit.snapshot, frozenset(users)
         plan = await anyio.to_thread.run_sync(
-            lambda: app.decide(
-                self.here,
+            lambda: app.plan_again(
+                self.connection,
                 snapshot,
-                asked=asked,
+                overrides=asked,
                 usages=usages,
-                wanted=lambda account, name: (account, name) in wanted,
+                is_wanted=lambda account, name: (account, name) in chosen,
             )
         )
-        self._drafts[plan.digest] = plan
-        while len(self._drafts) > _MOST_DRAFTS:
-            self._drafts.popitem(last=False)
+        self._plans[plan.digest] = plan
+        while len(self._plans) > _MAX_PLANS:
+            self._plans.popitem(last=False)
         return plan
 
     def plan(self, digest: str) -> Plan:
         """A plan that was made here; raises BadInputError."""
         try:
-            return self._drafts[digest]
+            return self._plans[digest]
         except KeyError:
             raise BadInputError(
-                "this plan is not on the desk any more", "Choose the users again: a new plan is made at once."
+                "this plan is no longer on this page", "Choose the users again: a new plan is made at once."
             ) from None
 
-    async def remember(self, plan: Plan) -> None:
+    async def keep_plan(self, plan: Plan) -> None:
         """Put a plan on record before its file leaves, so that `sparekey apply` knows it again if it can."""
-        await anyio.to_thread.run_sync(lambda: app.remember(self.here, plan))
+        await anyio.to_thread.run_sync(lambda: app.register_plan(self.connection, plan))
 
     async def preflight(self, plan: Plan) -> Preflight:
         """Ask all that would stop a plan; raises SparekeyError."""
-        return await anyio.to_thread.run_sync(lambda: _checked(self.here, plan))
+        return await anyio.to_thread.run_sync(lambda: _checked(self.connection, plan))
 
-    def options(self, *, waves: str = "", green_for: str = "", watch: bool = True) -> Options:
+    def options(self, *, waves: str = "", green_for: str = "", watch: bool = True) -> RunOptions:
         """How a run goes; raises BadInputError."""
-        return app.options(self.here, waves=waves, green_for=green_for, watch=watch)
+        return app.run_options(self.connection, waves=waves, green_for=green_for, watch=watch)
 
     # Runs
 
-    async def apply(self, plan: Plan, options: Options) -> str:
+    async def apply(self, plan: Plan, options: RunOptions) -> str:
         """Begin to carry out a plan; returns the run's id once the ledger has it. Raises SparekeyError."""
 
-        def work(tell: Callable[[Entry], None]) -> RunRecord:
-            _first_come(plan)
-            return app.apply(self.here, plan, options=options, on_event=tell, made_here=True)
+        def work(tell: Callable[[LedgerEntry], None]) -> RunRecord:
+            _claim_plan(plan)
+            return app.apply(self.connection, plan, options=options, on_event=tell, made_here=True)
 
         users = {(step.account, step.user) for step in plan.deactivations}
-        return await self._begin(self._applying, work, users)
+        return await self._start(self._applying, work, users)
 
     async def undo(self, run: str, key: str) -> str:
         """Begin to reactivate what a run deactivated, or one key of it. Raises SparekeyError."""
 
-        def work(tell: Callable[[Entry], None]) -> RunRecord:
+        def work(tell: Callable[[LedgerEntry], None]) -> RunRecord:
             _still_off(app.show(run), key)
-            return app.undo(self.here, run, key=key, on_event=tell)
+            return app.undo_run(self.connection, run, key=key, on_event=tell)
 
         record = await self.show(run)
         users = {(step.account, step.user) for step in record.steps if key in ("", step.key)}
-        return await self._begin(self._undoing, work, users, record.id)
+        return await self._start(self._undoing, work, users, record.id)
 
     async def stop(self, run: str) -> None:
         """Let no further key of a run be deactivated; raises SparekeyError."""
-        await anyio.to_thread.run_sync(lambda: app.stop(lambda: self.here, run))
+        await anyio.to_thread.run_sync(lambda: app.stop(lambda: self.connection, run))
 
     async def resume(self, run: str) -> str:
         """Let a stopped run go on. Raises SparekeyError."""
         record = await self.show(run)
         users = {(step.account, step.user) for step in record.steps}
-        return await self._begin(
-            self._applying, lambda tell: app.resume(self.here, run, on_event=tell), users, record.id
+        return await self._start(
+            self._applying, lambda tell: app.resume(self.connection, run, on_event=tell), users, record.id
         )
 
-    async def _begin(
+    async def _start(
         self,
         pool: ThreadPoolExecutor,
-        work: Callable[[Callable[[Entry], None]], RunRecord],
+        work: Callable[[Callable[[LedgerEntry], None]], RunRecord],
         users: Collection[UserId],
         run: str = "",
     ) -> str:
         loop = asyncio.get_running_loop()
         begun: asyncio.Future[str] = loop.create_future()
 
-        def told(entry: Entry) -> None:
+        def told(entry: LedgerEntry) -> None:
             with contextlib.suppress(RuntimeError):  # the console has ended, and nobody listens any more
                 loop.call_soon_threadsafe(_begun, begun, entry.run)
 
@@ -263,15 +280,15 @@ class Desk:
                 self.failure = error
 
     @property
-    def at_work(self) -> tuple[str, ...]:
+    def is_busy(self) -> tuple[str, ...]:
         """The runs that this console carries just now."""
         return tuple(run for run, jobs in self.busy.items() if jobs)
 
     def close(self) -> None:
         """End as Ctrl-C ends `apply`: the step in hand is finished and recorded, no further one begins."""
-        for run in self.at_work:
+        for run in self.is_busy:
             with contextlib.suppress(RefusedError):  # it has ended meanwhile
-                app.stop(lambda: self.here, run)
+                app.stop(lambda: self.connection, run)
         self._applying.shutdown(cancel_futures=True)
         self._undoing.shutdown()
 
@@ -289,31 +306,35 @@ def _begun(begun: "asyncio.Future[str]", run: str) -> None:
         begun.set_result(run)
 
 
-def _look(desk: Desk, audit: Audit) -> View:
-    return view(audit, app.decide(desk.here, audit.snapshot, usages=tuple(desk.usages.values())))
+def _build_view(state: ConsoleState, audit: Audit) -> AuditView:
+    return audit_view(
+        audit, app.plan_again(state.connection, audit.snapshot, usages=tuple(state.usages.values()))
+    )
 
 
-def _checked(here: App, plan: Plan) -> Preflight:
-    _first_come(plan)
-    return app.preflight(here, plan, options=app.options(here), made_here=True)
+def _checked(connection: Connection, plan: Plan) -> Preflight:
+    _claim_plan(plan)
+    return app.preflight(connection, plan, options=app.run_options(connection), made_here=True)
 
 
-def _first_come(plan: Plan) -> None:
+def _claim_plan(plan: Plan) -> None:
     """Raise TakenError where a run has touched a key of this plan since the plan was made."""
     going = {(step.account, step.user, step.key) for step in plan.deactivations}
     for record in app.runs():
         if record.plan_digest == plan.digest and record.state not in ("applying", "waiting", "stopped"):
-            raise TakenError(
+            raise AlreadyStartedError(
                 f"this plan was already carried out, by {record.caller}: run {record.id} is {record.state}",
                 record.id,
             )
         for step in record.steps if record.plan_digest != plan.digest else ():
             late = step.changed_at is not None and step.changed_at > plan.generated
-            if (step.account, step.user, step.key) in going and (late or step.state in MOVING - {"planned"}):
-                raise TakenError(_did(step, record), record.id)
+            if (step.account, step.user, step.key) in going and (
+                late or step.state in UNDER_WAY - {"planned"}
+            ):
+                raise AlreadyStartedError(_outcome(step, record), record.id)
 
 
-def _did(step: StepRecord, record: RunRecord) -> str:
+def _outcome(step: StepRecord, record: RunRecord) -> str:
     when = f" at {step.changed_at:%H:%M:%S} UTC" if step.changed_at else ""
     return (
         f"{step.key} of {step.user} was acted on first, by {record.caller}{when}: "
@@ -324,5 +345,5 @@ def _did(step: StepRecord, record: RunRecord) -> str:
 def _still_off(record: RunRecord, key: str) -> None:
     """Raise TakenError where all that an undo concerns is back already."""
     steps = [step for step in record.steps if key in ("", step.key) and step.state != "held"]
-    if steps and all(step.state in BACK for step in steps):
-        raise TakenError(_did(steps[-1], record), record.id)
+    if steps and all(step.state in REACTIVATED for step in steps):
+        raise AlreadyStartedError(_outcome(steps[-1], record), record.id)

@@ -11,7 +11,7 @@ _LONGEST, _SHORTEST = timedelta(days=400), timedelta(days=30)
 _STRENGTHS = (0.3, 0.5, 0.75, 1.0)
 
 
-class Mark(Value, frozen=True):
+class UseMark(Value, frozen=True):
     """One day with calls: where it stands, how wide it is, how strong."""
 
     x: float
@@ -19,15 +19,15 @@ class Mark(Value, frozen=True):
     strength: float
 
 
-class Lane(Value, frozen=True):
+class ConsumerLane(Value, frozen=True):
     """One consumer's days; `text` says them."""
 
     consumer: Consumer
-    marks: tuple[Mark, ...]
+    marks: tuple[UseMark, ...]
     text: str
 
 
-class Timeline(Value, frozen=True):
+class KeyTimeline(Value, frozen=True):
     """One key: when it was created and last used, and its consumers' days; `text` says it.
 
     `clipped` where it was created before the axis begins; `used` is None where no use is known.
@@ -38,37 +38,41 @@ class Timeline(Value, frozen=True):
     clipped: bool
     used: float | None
     ticks: tuple[date, ...]
-    lanes: tuple[Lane, ...]
+    lanes: tuple[ConsumerLane, ...]
     text: str
 
 
-def timelines(keys: Iterable[AccessKey], usages: Mapping[str, Usage], now: datetime) -> dict[str, Timeline]:
+def timelines(
+    keys: Iterable[AccessKey], usages: Mapping[str, Usage], now: datetime
+) -> dict[str, KeyTimeline]:
     """Lay out a user's keys on one axis, by id; a key whose creation was not read has none."""
     dated = [(key.id, key.created, key.last_used.at) for key in keys if key.id and key.created]
     if not dated:
         return {}
     start = max(now - _LONGEST, min(now - _SHORTEST, *(created for _, created, _ in dated)))
-    axis = _Axis(start, now)
+    axis = TimeAxis(start, now)
     return {
-        key: Timeline(
+        key: KeyTimeline(
             key=key,
             born=axis.x(created),
             clipped=created < start,
             used=axis.x(used) if used else None,
             ticks=axis.ticks(),
-            lanes=tuple(_lane(consumer, axis) for consumer in usages[key].consumers) if key in usages else (),
-            text=_said(created, used, start, now),
+            lanes=tuple(_consumer_lane(consumer, axis) for consumer in usages[key].consumers)
+            if key in usages
+            else (),
+            text=_summary(created, used, start, now),
         )
         for key, created, used in dated
     }
 
 
-def _said(created: datetime, used: datetime | None, start: datetime, now: datetime) -> str:
+def _summary(created: datetime, used: datetime | None, start: datetime, now: datetime) -> str:
     last = f"last used {used:%Y-%m-%d}" if used else "no use known"
     return f"Created {created:%Y-%m-%d}, {last}; the axis runs from {start:%Y-%m-%d} to {now:%Y-%m-%d}"
 
 
-class _Axis:
+class TimeAxis:
     def __init__(self, start: datetime, end: datetime) -> None:
         self._start, self._length = start, end - start
         self.day = max(3.0, round(WIDTH * (timedelta(days=1) / self._length), 1))
@@ -81,14 +85,14 @@ class _Axis:
         return tuple((self._start + self._length * part / 2).date() for part in range(3))
 
 
-def _lane(consumer: Consumer, axis: _Axis) -> Lane:
+def _consumer_lane(consumer: Consumer, axis: TimeAxis) -> ConsumerLane:
     days: Counter[date] = Counter()
     for use in consumer.uses:
         for day, calls in use.daily or ((use.last_seen.date(), use.calls),):
             days[day] += calls
     most = max(days.values(), default=1)
     marks = tuple(
-        Mark(
+        UseMark(
             x=min(axis.x(datetime(day.year, day.month, day.day, tzinfo=UTC)), WIDTH - axis.day),
             width=axis.day,
             strength=_STRENGTHS[min(3, 4 * calls // (most + 1))],
@@ -96,4 +100,6 @@ def _lane(consumer: Consumer, axis: _Axis) -> Lane:
         for day, calls in sorted(days.items())
     )
     first, last = consumer.first_seen.date(), consumer.last_seen.date()
-    return Lane(consumer, marks, f"{consumer.calls:,} calls on {len(days)} days from {first} to {last}")
+    return ConsumerLane(
+        consumer, marks, f"{consumer.calls:,} calls on {len(days)} days from {first} to {last}"
+    )

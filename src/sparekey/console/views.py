@@ -32,7 +32,7 @@ _SHOWS: tuple[Show, ...] = get_args(Show)
 _Item = TypeVar("_Item")
 
 
-class Row(Value, frozen=True):
+class UserRow(Value, frozen=True):
     """One user in a list; `oldest` is the creation of the oldest active key."""
 
     account: str
@@ -51,7 +51,7 @@ class Row(Value, frozen=True):
         return self.account, self.name
 
     @property
-    def goes(self) -> int:
+    def deactivated(self) -> int:
         """How many keys may go."""
         return sum(step.action == "deactivate" for step in self.steps)
 
@@ -61,7 +61,7 @@ class Row(Value, frozen=True):
         return sum(step.action == "held" for step in self.steps)
 
 
-class Filter(Value, frozen=True):
+class UserFilter(Value, frozen=True):
     """What a list is narrowed to; `age` is in days, of the oldest active key."""
 
     q: str = ""
@@ -81,10 +81,10 @@ class Filter(Value, frozen=True):
         }
 
 
-_EVERYTHING = Filter()
+_EVERYTHING = UserFilter()
 
 
-class Page(Value, Generic[_Item], frozen=True):
+class ResultPage(Value, Generic[_Item], frozen=True):
     """One page of a list: its items, its number from 1, and the whole."""
 
     items: tuple[_Item, ...]
@@ -93,18 +93,18 @@ class Page(Value, Generic[_Item], frozen=True):
     total: int
 
 
-class View(Value, frozen=True, gc=True):
+class AuditView(Value, frozen=True, gc=True):
     """One audit, the plan that would be made of it now, and both by user."""
 
     audit: Audit
     plan: Plan
-    rows: tuple[Row, ...]
-    by_user: Mapping[UserId, Row]
+    rows: tuple[UserRow, ...]
+    by_user: Mapping[UserId, UserRow]
     users: Mapping[UserId, User]
 
     def account(self, account: str) -> Account:
         """The account of a user that was read."""
-        return next(found for found in self.audit.snapshot.accounts if found.id == account)
+        return next(account_ for account_ in self.audit.snapshot.accounts if account_.id == account)
 
     def user(self, user: UserId) -> User:
         """A user that was read; raises BadInputError."""
@@ -121,24 +121,24 @@ def listed(user: User) -> tuple[AccessKey, ...]:
     return () if isinstance(user.keys, Unreadable) else user.keys
 
 
-def view(audit: Audit, plan: Plan) -> View:
+def audit_view(audit: Audit, plan: Plan) -> AuditView:
     """Lay out an audit and the plan for all of it."""
     steps: dict[UserId, list[Step]] = defaultdict(list)
     for step in plan.steps:
         steps[step.account, step.user].append(step)
     rows = tuple(
-        _row(account.account, verdict, tuple(steps[account.account.id, verdict.user.name]))
+        _user_row(account.account, verdict, tuple(steps[account.account.id, verdict.user.name]))
         for account in audit.accounts
         for verdict in account.users
     )
     users = {(account.id, user.name): user for account, user in audit.snapshot.users()}
-    return View(audit, plan, rows, {row.id: row for row in rows}, users)
+    return AuditView(audit, plan, rows, {row.id: row for row in rows}, users)
 
 
-def _row(account: Account, verdict: UserVerdict, steps: tuple[Step, ...]) -> Row:
+def _user_row(account: Account, verdict: UserVerdict, steps: tuple[Step, ...]) -> UserRow:
     user = verdict.user
     active = user.active_keys
-    return Row(
+    return UserRow(
         account=account.id,
         alias=account.alias,
         name=user.name,
@@ -147,40 +147,40 @@ def _row(account: Account, verdict: UserVerdict, steps: tuple[Step, ...]) -> Row
         active=len(active),
         oldest=min((key.created for key in active if key.created), default=None),
         steps=steps,
-        why=_why(verdict, steps),
+        why=_row_reason(verdict, steps),
     )
 
 
-def _why(verdict: UserVerdict, steps: Sequence[Step]) -> str:
+def _row_reason(verdict: UserVerdict, steps: Sequence[Step]) -> str:
     if isinstance(verdict.user.keys, Unreadable):
         return verdict.user.keys.why
     if verdict.status in ("EXEMPT", "UNREADABLE"):
         return "; ".join(finding.message for finding in verdict.findings if finding.status == verdict.status)
-    said = dict.fromkeys(step.why for step in steps)
-    return "; ".join(said)
+    reasons = dict.fromkeys(step.why for step in steps)
+    return "; ".join(reasons)
 
 
-def select(rows: Iterable[Row], by: Filter, now: datetime) -> list[Row]:
+def filter_rows(rows: Iterable[UserRow], by: UserFilter, now: datetime) -> list[UserRow]:
     """The rows that a filter lets through, in order."""
-    wanted = by.q.strip().casefold()
+    text = by.q.strip().casefold()
     before = now - timedelta(days=by.age)
     return [
         row
         for row in rows
-        if _shown(row, by.show)
+        if _is_shown(row, by.show)
         and (not by.account or row.account == by.account)
         and (not by.reason or any(step.reason == by.reason for step in row.steps))
         and (not by.age or (row.oldest is not None and row.oldest <= before))
-        and (not wanted or _matches(row, wanted))
+        and (not text or _matches(row, text))
     ]
 
 
-def _shown(row: Row, show: Show) -> bool:
+def _is_shown(row: UserRow, show: Show) -> bool:
     match show:
         case "spare":
             return row.active > 1
         case "may-go":
-            return row.goes > 0
+            return row.deactivated > 0
         case "held":
             return row.held > 0
         case "exempt":
@@ -191,8 +191,8 @@ def _shown(row: Row, show: Show) -> bool:
             return True
 
 
-def _matches(row: Row, wanted: str) -> bool:
-    return wanted in row.name.casefold() or any(wanted in (key.id or "").casefold() for key in row.keys)
+def _matches(row: UserRow, text: str) -> bool:
+    return text in row.name.casefold() or any(text in (key.id or "").casefold() for key in row.keys)
 
 
 def reasons(plan: Plan) -> dict[str, int]:
@@ -200,24 +200,24 @@ def reasons(plan: Plan) -> dict[str, int]:
     return dict(sorted(Counter(step.reason for step in plan.steps).items()))
 
 
-def paged(items: Sequence[_Item], number: int) -> Page[_Item]:
+def paginate(items: Sequence[_Item], number: int) -> ResultPage[_Item]:
     """The page of that number, or the nearest there is."""
     pages = max(1, -(-len(items) // PAGE))
     number = min(max(1, number), pages)
-    return Page(tuple(items[(number - 1) * PAGE : number * PAGE]), number, pages, len(items))
+    return ResultPage(tuple(items[(number - 1) * PAGE : number * PAGE]), number, pages, len(items))
 
 
-def parse_filter(given: Mapping[str, str]) -> Filter:
+def parse_filter(query: Mapping[str, str]) -> UserFilter:
     """A filter from an address; what does not parse is as if it were not there."""
-    show = given.get("show", "")
-    age = _number(given.get("age", ""), 0)
-    return Filter(
-        q=given.get("q", "")[:200],
-        account=given.get("account", ""),
+    show = query.get("show", "")
+    age = _number(query.get("age", ""), 0)
+    return UserFilter(
+        q=query.get("q", "")[:200],
+        account=query.get("account", ""),
         show=next((known for known in _SHOWS if known == show), "spare"),
-        reason=given.get("reason", ""),
+        reason=query.get("reason", ""),
         age=age if age in AGES else 0,
-        page=_number(given.get("page", ""), 1),
+        page=_number(query.get("page", ""), 1),
     )
 
 
@@ -225,6 +225,6 @@ def _number(text: str, default: int) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else default
 
 
-def user_ids(given: Iterable[str]) -> set[UserId]:
+def user_ids(values: Iterable[str]) -> set[UserId]:
     """Users named "account/name", as forms send them (no name has a slash in it)."""
-    return {(account, name) for account, slash, name in (text.partition("/") for text in given) if slash}
+    return {(account, name) for account, slash, name in (text.partition("/") for text in values) if slash}

@@ -14,21 +14,21 @@ from threading import Lock
 import msgspec
 
 from sparekey.errors import SparekeyError
-from sparekey.ledger.store import GENESIS, Entry, Ledger, StateDamagedError, canonical, entry_hash
+from sparekey.ledger.store import GENESIS, Ledger, LedgerEntry, StateDamagedError, canonical, entry_hash
 from sparekey.ownership import read_owned
 
 _SUFFIX = ".jsonl"
 # Enough for the last lines of a file; only the first, which holds the plan, may be longer.
 _TAIL = 1 << 20
-_decoder = msgspec.json.Decoder(Entry)
+_decoder = msgspec.json.Decoder(LedgerEntry)
 
 
-class Copies:
+class LedgerCopies:
     """The copies in one directory; safe among threads and processes."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._last: dict[str, int] = {}
+        self._last_copied: dict[str, int] = {}
         self._writing = Lock()
 
     def path(self, run: str) -> Path:
@@ -38,12 +38,12 @@ class Copies:
     def runs(self) -> tuple[str, ...]:
         """The runs that have a copy."""
         try:
-            found = [path.name.removesuffix(_SUFFIX) for path in self._directory.iterdir()]
+            names = [path.name.removesuffix(_SUFFIX) for path in self._directory.iterdir()]
         except OSError:
             return ()
-        return tuple(sorted(run for run in found if self.path(run).is_file()))
+        return tuple(sorted(run for run in names if self.path(run).is_file()))
 
-    def add(self, ledger: Ledger, entry: Entry) -> None:
+    def add(self, ledger: Ledger, entry: LedgerEntry) -> None:
         """Bring a run's copy up to an entry that was appended.
 
         A copy that cannot be written stops nothing: the entry is in the ledger, and the next one catches up.
@@ -51,21 +51,21 @@ class Copies:
         if not entry.run.startswith("r-"):
             return
         with self._writing, suppress(OSError, SparekeyError):
-            last = self._last.get(entry.run)
+            last = self._last_copied.get(entry.run)
             if last is not None and last >= entry.seq:
                 return
             if last != entry.seq - 1:
                 last = self._last_on_file(entry.run)
             missing = (entry,) if last == entry.seq - 1 else ledger.entries(entry.run, after=last)
             self._append(entry.run, missing)
-            self._last[entry.run] = max(entry.seq, last)
+            self._last_copied[entry.run] = max(entry.seq, last)
 
     def catch_up(self, ledger: Ledger, run: str) -> None:
         """Bring a run's copy up to the ledger, for who watches what others have written."""
         for entry in ledger.entries(run, after=self._last_on_file(run)):
             self.add(ledger, entry)
 
-    def _append(self, run: str, entries: tuple[Entry, ...]) -> None:
+    def _append(self, run: str, entries: tuple[LedgerEntry, ...]) -> None:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         flags = os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         with os.fdopen(os.open(self.path(run), flags, 0o600), "rb+", buffering=0) as file:
@@ -84,11 +84,11 @@ class Copies:
             return 0
         return max((entry.seq for entry in _decoded(lines)), default=0)
 
-    def read(self, run: str) -> tuple[Entry, ...]:
+    def read(self, run: str) -> tuple[LedgerEntry, ...]:
         """A run's copy; raises StateDamagedError where it is not a whole chain, RefusedError, OSError."""
         path = self.path(run)
-        found = {entry.seq: entry for entry in _decoded(read_owned(path, "the copy").splitlines())}
-        chain, prev = tuple(found[seq] for seq in sorted(found)), GENESIS
+        by_seq = {entry.seq: entry for entry in _decoded(read_owned(path, "the copy").splitlines())}
+        chain, prev = tuple(by_seq[seq] for seq in sorted(by_seq)), GENESIS
         for seq, entry in enumerate(chain, 1):
             at = entry.at.isoformat()
             right = entry_hash(run, seq, at, entry.kind, canonical(entry.body), prev)
@@ -98,13 +98,13 @@ class Copies:
         return chain
 
 
-def _decoded(lines: list[bytes]) -> Iterator[Entry]:
+def _decoded(lines: list[bytes]) -> Iterator[LedgerEntry]:
     for line in lines:
         with suppress(msgspec.DecodeError):
             yield _decoder.decode(line)
 
 
-def missing_in(ledger: Ledger, copies: Copies, run: str) -> tuple[Entry, ...]:
+def missing_runs(ledger: Ledger, copies: LedgerCopies, run: str) -> tuple[LedgerEntry, ...]:
     """What a run's copy holds after the ledger's last entry.
 
     Raises StateDamagedError where the two do not agree, or the copy is not whole.
@@ -122,13 +122,13 @@ def missing_in(ledger: Ledger, copies: Copies, run: str) -> tuple[Entry, ...]:
     )
 
 
-def put_back(ledger: Ledger, copies: Copies, run_id: str) -> Iterator[str]:
+def restore_from_copies(ledger: Ledger, copies: LedgerCopies, run_id: str) -> Iterator[str]:
     """Put back what the ledger lacks of the runs that may be meant; yields what was done, in words."""
     for run in copies.runs():
         if not run_id or not run.startswith(run_id):
             continue
         try:
-            missing = missing_in(ledger, copies, run)
+            missing = missing_runs(ledger, copies, run)
         except (StateDamagedError, OSError) as error:
             yield str(error)
             continue
@@ -140,13 +140,13 @@ def put_back(ledger: Ledger, copies: Copies, run_id: str) -> Iterator[str]:
             )
 
 
-def faults_against(ledger: Ledger, copies: Copies, run: str | None = None) -> Iterator[str]:
+def differences(ledger: Ledger, copies: LedgerCopies, run: str | None = None) -> Iterator[str]:
     """Where the ledger lacks what its copies on this machine hold, or differs from them."""
     for name in copies.runs() if run is None else (run,):
         if ledger.engine.dialect.name != "sqlite" and ledger.head(name) == GENESIS:
             continue  # a run of another database
         try:
-            missing = missing_in(ledger, copies, name) if copies.path(name).exists() else ()
+            missing = missing_runs(ledger, copies, name) if copies.path(name).exists() else ()
         except (StateDamagedError, OSError, UnicodeDecodeError) as error:
             yield str(error)
             continue

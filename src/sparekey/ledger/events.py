@@ -6,19 +6,19 @@ from typing import Any, Literal
 
 import msgspec
 
-from sparekey.ledger.store import Entry, StateDamagedError
+from sparekey.ledger.store import LedgerEntry, StateDamagedError
 from sparekey.model import Caller, Value
 
 Status = Literal["Active", "Inactive"]
-Because = Literal["apply", "undo", "rollback", "no-active-key", "late-write"]
+WriteReason = Literal["apply", "undo", "rollback", "no-active-key", "late-write"]
 # What nobody asked for, nobody would see fail either: it is tried again until it succeeds.
 # What would reactivate a key without a person, where a person or the policy may forbid that.
 AUTOMATIC = ("rollback", "no-active-key")
-UNASKED = ("rollback", "no-active-key", "late-write")
+UNREQUESTED = ("rollback", "no-active-key", "late-write")
 Listing = Mapping[str, str]
 
 
-class Options(Value, frozen=True, kw_only=True):
+class RunOptions(Value, frozen=True, kw_only=True):
     """How a run goes: sizes of its waves (None is the rest), what starts the next, how long it is watched.
 
     `green_for` and `watch` are in seconds; `green_for=None` asks that all steps of a wave have settled.
@@ -30,31 +30,31 @@ class Options(Value, frozen=True, kw_only=True):
     windows: tuple[str, ...] = ()
 
 
-class Opened(Value, frozen=True, tag="opened"):
+class RunOpened(Value, frozen=True, tag="opened"):
     """A run began: the plan as it is on file, who asked, the policy that chooses again."""
 
     plan: str
     plan_digest: str
     caller: Caller
     policy: Mapping[str, Any]
-    options: Options
+    options: RunOptions
     reverse: tuple[str, ...]
 
 
-class Resumed(Value, frozen=True, tag="resumed"):
+class RunResumed(Value, frozen=True, tag="resumed"):
     """A run goes on after it was cut off or stopped."""
 
     who: str
 
 
-class Stopped(Value, frozen=True, tag="stopped"):
+class RunStopped(Value, frozen=True, tag="stopped"):
     """No further key is deactivated until the run is resumed; rollbacks, undo and the watch go on."""
 
     who: str
     why: str
 
 
-class Undoing(Value, frozen=True, tag="undoing"):
+class UndoRequested(Value, frozen=True, tag="undoing"):
     """An undo of the whole run began; none of its keys is deactivated any more."""
 
     who: str
@@ -66,13 +66,13 @@ class WaveStarted(Value, frozen=True, tag="wave"):
     number: int
 
 
-class Waiting(Value, frozen=True, tag="waiting"):
+class WindowAwaited(Value, frozen=True, tag="waiting"):
     """No change window is open: the keys that are left wait until `until`."""
 
     until: datetime
 
 
-class OfKey(Value, frozen=True):
+class KeyEventBase(Value, frozen=True):
     """Something about one key of one user."""
 
     account: str
@@ -80,7 +80,7 @@ class OfKey(Value, frozen=True):
     key: str
 
 
-class Held(OfKey, frozen=True, tag="held"):
+class StepHeld(KeyEventBase, frozen=True, tag="held"):
     """The key is left alone after all; `release` says what would let it go."""
 
     reason: str
@@ -88,44 +88,44 @@ class Held(OfKey, frozen=True, tag="held"):
     release: str
 
 
-class Already(OfKey, frozen=True, tag="already-inactive"):
+class AlreadyInactive(KeyEventBase, frozen=True, tag="already-inactive"):
     """Somebody else had switched the key off: it is not ours, and undo does not touch it."""
 
     listing: Listing
 
 
-class Gone(OfKey, frozen=True, tag="gone"):
+class KeyMissing(KeyEventBase, frozen=True, tag="gone"):
     """The user or the key no longer exists."""
 
     why: str
 
 
-class Renamed(OfKey, frozen=True, tag="renamed"):
+class UserRenamed(KeyEventBase, frozen=True, tag="renamed"):
     """The key's user has another name now; `user` stays the one that the plan knows, under which all is filed."""
 
     name: str
     why: str
 
 
-class Intent(OfKey, frozen=True, tag="intent"):
+class WriteIntended(KeyEventBase, frozen=True, tag="intent"):
     """The status is about to be set; on disk before the call. `before` is the listing it was decided on."""
 
     status: Status
-    because: Because
+    because: WriteReason
     epoch: int
     worker: str
     before: Listing
     why: str = ""
 
 
-class Written(OfKey, frozen=True, tag="written"):
+class WriteAccepted(KeyEventBase, frozen=True, tag="written"):
     """AWS accepted the change."""
 
     status: Status
     request_id: str
 
 
-class Unsure(OfKey, frozen=True, tag="unsure"):
+class OutcomeUnknown(KeyEventBase, frozen=True, tag="unsure"):
     """The answer to a change was lost: it may or may not have happened."""
 
     status: Status
@@ -133,7 +133,7 @@ class Unsure(OfKey, frozen=True, tag="unsure"):
     why: str
 
 
-class Resolved(OfKey, frozen=True, tag="resolved"):
+class OutcomeResolved(KeyEventBase, frozen=True, tag="resolved"):
     """What AWS says about an intent whose answer is not in the ledger."""
 
     status: Status
@@ -141,7 +141,7 @@ class Resolved(OfKey, frozen=True, tag="resolved"):
     listing: Listing
 
 
-class Failed(OfKey, frozen=True, tag="failed"):
+class StepFailed(KeyEventBase, frozen=True, tag="failed"):
     """The step could not go on; with `final` nobody tries again until the run is resumed."""
 
     phase: Literal["read", "write", "confirm"]
@@ -151,7 +151,7 @@ class Failed(OfKey, frozen=True, tag="failed"):
     final: bool = True
 
 
-class Confirmed(OfKey, frozen=True, tag="confirmed"):
+class StatusConfirmed(KeyEventBase, frozen=True, tag="confirmed"):
     """Several agreeing listings show the status."""
 
     status: Status
@@ -159,14 +159,14 @@ class Confirmed(OfKey, frozen=True, tag="confirmed"):
     after: Listing
 
 
-class Foreign(OfKey, frozen=True, tag="foreign"):
+class ChangedExternally(KeyEventBase, frozen=True, tag="foreign"):
     """Somebody else changed the key after us: it is theirs now."""
 
     why: str
     listing: Listing
 
 
-class Watching(OfKey, frozen=True, tag="watching"):
+class WatchStarted(KeyEventBase, frozen=True, tag="watching"):
     """The watch over a deactivated key began."""
 
     since: datetime
@@ -174,54 +174,54 @@ class Watching(OfKey, frozen=True, tag="watching"):
     probes: tuple[str, ...]
 
 
-class Seen(OfKey, frozen=True, tag="seen"):
+class KeptKeyUsed(KeyEventBase, frozen=True, tag="seen"):
     """The key that stays was used since: a sign of health."""
 
     keep: str
     last_used: datetime
 
 
-class NotReactivated(OfKey, frozen=True, tag="not-reactivated"):
+class NotReactivated(KeyEventBase, frozen=True, tag="not-reactivated"):
     """The key stays inactive although `because` would have it back: only a person may reactivate it."""
 
-    because: Because
+    because: WriteReason
     why: str
 
 
-class Unseen(OfKey, frozen=True, tag="unseen"):
+class CheckFailed(KeyEventBase, frozen=True, tag="unseen"):
     """A look at a watched key was refused: what others did to it, and its user's keys, are not known."""
 
     code: str
     why: str
 
 
-class Verdict(OfKey, frozen=True, tag="verdict"):
+class WatchEnded(KeyEventBase, frozen=True, tag="verdict"):
     """The end of a step's watch."""
 
     verdict: Literal["settled", "unwatched"]
     why: str
 
 
-class Deleting(OfKey, frozen=True, tag="deleting"):
+class DeletionIntended(KeyEventBase, frozen=True, tag="deleting"):
     """The key is about to be deleted for good; `before` is the listing it was decided on."""
 
     worker: str
     before: Listing
 
 
-class Deleted(OfKey, frozen=True, tag="deleted"):
+class KeyDeleted(KeyEventBase, frozen=True, tag="deleted"):
     """The key no longer exists; no request id where the answer was lost."""
 
     request_id: str
 
 
-class Kept(OfKey, frozen=True, tag="kept"):
+class DeletionSkipped(KeyEventBase, frozen=True, tag="kept"):
     """The key was not deleted after all."""
 
     why: str
 
 
-class RootDeleting(Value, frozen=True, tag="root-deleting"):
+class RootDeletionIntended(Value, frozen=True, tag="root-deleting"):
     """A member account's root key is about to be deleted; `last` is when it was last used or created."""
 
     account: str
@@ -230,7 +230,7 @@ class RootDeleting(Value, frozen=True, tag="root-deleting"):
     who: str
 
 
-class RootDeleted(Value, frozen=True, tag="root-deleted"):
+class RootKeyDeleted(Value, frozen=True, tag="root-deleted"):
     """A member account's root key was deleted."""
 
     account: str
@@ -238,7 +238,7 @@ class RootDeleted(Value, frozen=True, tag="root-deleted"):
     request_id: str
 
 
-class RootFailed(Value, frozen=True, tag="root-failed"):
+class RootDeletionFailed(Value, frozen=True, tag="root-failed"):
     """The deletion of a root key was refused, or its answer was lost and it may have happened."""
 
     account: str
@@ -248,16 +248,16 @@ class RootFailed(Value, frozen=True, tag="root-failed"):
     request_id: str
 
 
-class Probed(Value, frozen=True, tag="probed"):
+class ProbeChanged(Value, frozen=True, tag="probed"):
     """A probe turned: green, red, or None where it could not be asked; `again` is a second try."""
 
     probe: str
-    green: bool | None
+    healthy: bool | None = msgspec.field(name="green")
     output: str
-    again: bool = False
+    is_retry: bool = msgspec.field(default=False, name="again")
 
 
-class Unobserved(Value, frozen=True, tag="unobserved"):
+class ProbeUnobserved(Value, frozen=True, tag="unobserved"):
     """Time passed in which a probe was not asked, or could not be."""
 
     probe: str
@@ -265,7 +265,7 @@ class Unobserved(Value, frozen=True, tag="unobserved"):
     until: datetime
 
 
-class Stumbled(Value, frozen=True, tag="stumbled"):
+class WorkerFailed(Value, frozen=True, tag="stumbled"):
     """A worker could not do its work on the run; `account` is empty where that is looking after all of it."""
 
     worker: str
@@ -273,37 +273,64 @@ class Stumbled(Value, frozen=True, tag="stumbled"):
     why: str
 
 
-SaidOfKey = (
-    Held | Already | Gone | Renamed | Intent | Written | Unsure | Resolved | Failed | Confirmed | Foreign
-    | Watching | Seen | NotReactivated | Unseen | Verdict | Deleting | Deleted | Kept
-)  # fmt: skip
-SaidOfRun = (
-    Opened | Resumed | Stopped | Undoing | WaveStarted | Waiting | Probed | Unobserved | Stumbled
-    | RootDeleting | RootDeleted | RootFailed
-)  # fmt: skip
-Said = SaidOfRun | SaidOfKey
+KeyEvent = (
+    StepHeld
+    | AlreadyInactive
+    | KeyMissing
+    | UserRenamed
+    | WriteIntended
+    | WriteAccepted
+    | OutcomeUnknown
+    | OutcomeResolved
+    | StepFailed
+    | StatusConfirmed
+    | ChangedExternally
+    | WatchStarted
+    | KeptKeyUsed
+    | NotReactivated
+    | CheckFailed
+    | WatchEnded
+    | DeletionIntended
+    | KeyDeleted
+    | DeletionSkipped
+)
+RunLevelEvent = (
+    RunOpened
+    | RunResumed
+    | RunStopped
+    | UndoRequested
+    | WaveStarted
+    | WindowAwaited
+    | ProbeChanged
+    | ProbeUnobserved
+    | WorkerFailed
+    | RootDeletionIntended
+    | RootKeyDeleted
+    | RootDeletionFailed
+)
+RunEvent = RunLevelEvent | KeyEvent
 
 # A key may be deactivated only while the last of these in the run's chain is one of STARTS.
 STARTS = ("opened", "resumed")
 STOPS = ("stopped", "undoing")
 
 
-def kind_of(said: Said) -> str:
+def kind_of(event: RunEvent) -> str:
     """The entry kind under which it is stored."""
-    return str(said.__struct_config__.tag)
+    return str(event.__struct_config__.tag)
 
 
-def write(said: Said) -> dict[str, Any]:
+def event_body(event: RunEvent) -> dict[str, Any]:
     """The entry's body: plain values, ready for canonical JSON."""
-    body: dict[str, Any] = msgspec.to_builtins(said)
+    body: dict[str, Any] = msgspec.to_builtins(event)
     del body["type"]
     return body
 
 
-def read(entry: Entry) -> Said:
+def read_event(entry: LedgerEntry) -> RunEvent:
     """An entry as its type; raises StateDamagedError."""
     try:
-        return read_body(entry.kind, entry.body)
+        return event_from_body(entry.kind, entry.body)
     except msgspec.ValidationError as error:
         raise StateDamagedError(
             f"entry {entry.seq} of run {entry.run} in the ledger is none that this version knows: {error}",
@@ -311,7 +338,7 @@ def read(entry: Entry) -> Said:
         ) from error
 
 
-def read_body(kind: str, body: Mapping[str, Any]) -> Said:
+def event_from_body(kind: str, body: Mapping[str, Any]) -> RunEvent:
     """An entry's body as the type that its kind names; raises msgspec.ValidationError."""
-    said: Said = msgspec.convert({**body, "type": kind}, Said)
-    return said
+    event: RunEvent = msgspec.convert({**body, "type": kind}, RunEvent)
+    return event

@@ -14,23 +14,23 @@ PREFIX = "p-"
 KIND = "planned"
 
 
-class Planned(Value, frozen=True):
+class PlanRegistered(Value, frozen=True):
     """The one entry of a plan's chain: its digest, and who made it."""
 
     plan_digest: str
     caller: str
 
 
-def remember(ledger: Ledger, plan: Plan, at: datetime) -> None:
+def register_plan(ledger: Ledger, plan: Plan, at: datetime) -> None:
     """Put a plan that was just made on record; raises StateError."""
     body = {"plan_digest": plan.digest, "caller": plan.caller}
     try:
-        ledger.append(PREFIX + plan.digest, KIND, body, at=at, first=True)
+        ledger.append(PREFIX + plan.digest, KIND, body, at=at, must_be_first=True)
     except FencedError:
         return  # it is on record already
 
 
-def is_known(ledger: Ledger, plan: Plan) -> bool:
+def is_registered(ledger: Ledger, plan: Plan) -> bool:
     """True where this state has made the plan."""
-    found = ledger.entries(PREFIX + plan.digest, kinds=(KIND,), limit=1)
-    return any(entry.body.get("plan_digest") == plan.digest for entry in found)
+    entries = ledger.entries(PREFIX + plan.digest, kinds=(KIND,), limit=1)
+    return any(entry.body.get("plan_digest") == plan.digest for entry in entries)

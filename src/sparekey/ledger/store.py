@@ -226,7 +226,7 @@ class StoppedError(FencedError):
     """The run was stopped or undone: nothing was appended."""
 
 
-class Entry(Value, frozen=True):
+class LedgerEntry(Value, frozen=True):
     """One entry as it is stored: `hash` is SHA-256 over everything else in it, `prev` included."""
 
     run: str
@@ -238,7 +238,7 @@ class Entry(Value, frozen=True):
     hash: str
 
 
-class Claim(Value, frozen=True):
+class UserClaim(Value, frozen=True):
     """The right to write to one user, as long as `epoch` is still the ledger's."""
 
     account: str
@@ -246,7 +246,7 @@ class Claim(Value, frozen=True):
     epoch: int
 
 
-class Lease(Value, frozen=True):
+class AccountLease(Value, frozen=True):
     """The right to do something that one process does at a time, as long as `epoch` is still the ledger's."""
 
     name: str
@@ -254,15 +254,15 @@ class Lease(Value, frozen=True):
     epoch: int
 
 
-class Observation(Value, frozen=True):
+class ProbeObservation(Value, frozen=True):
     """When a probe was last asked, when it last answered, and what: None where it could not be asked."""
 
     asked: datetime
     seen: datetime
-    green: bool | None
+    healthy: bool | None
 
 
-class WorkerSeen(Value, frozen=True):
+class WorkerRecord(Value, frozen=True):
     """A process that watches runs; `credentials_until` is None where it can renew them."""
 
     id: str
@@ -271,7 +271,7 @@ class WorkerSeen(Value, frozen=True):
     credentials_until: datetime | None = None
 
 
-class Verified(Value, frozen=True):
+class VerifiedChain(Value, frozen=True):
     """What verifying one run found: nothing in `broken` means that the chain is whole up to `head`."""
 
     run: str
@@ -296,14 +296,14 @@ class Ledger:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         # Each reading is one statement, which sees one moment without a transaction around it.
-        self._one_writer = engine.dialect.name == "sqlite"
+        self._write_lock = engine.dialect.name == "sqlite"
         # This process's writers to a file wait for each other here: SQLite would have them look again and again.
-        self._turn: AbstractContextManager[Any] = Lock() if self._one_writer else nullcontext()
+        self._reader_lock: AbstractContextManager[Any] = Lock() if self._write_lock else nullcontext()
         # Called with each entry that was appended, once it is on disk; must not raise.
-        self.on_append: Callable[[Entry], None] | None = None
+        self.on_append: Callable[[LedgerEntry], None] | None = None
         # Called before an entry that lets a key be deactivated; raises StateError where it would not be kept.
         self.before_deactivation: Callable[[], None] | None = None
-        self._reader = engine.execution_options(**_ALONE[engine.dialect.name])
+        self._reader = engine.execution_options(**_EXCLUSIVE[engine.dialect.name])
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
@@ -323,15 +323,15 @@ class Ledger:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One transaction that writes; raises StateError."""
-        with self._turn, _guarded(self.engine) as connection:
-            if self._one_writer:
+        with self._reader_lock, _with_state_errors(self.engine) as connection:
+            if self._write_lock:
                 # One that reads first and writes later fails at once when another wrote in between.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """A connection to read from; raises StateError."""
-        return _guarded(self._reader)
+        return _with_state_errors(self._reader)
 
     def append(
         self,
@@ -340,12 +340,12 @@ class Ledger:
         body: Mapping[str, Any],
         *,
         at: datetime,
-        claim: Claim | None = None,
-        take: bool = False,
-        unless: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
-        first: bool = False,
-        lease: Lease | None = None,
-    ) -> Entry:
+        claim: UserClaim | None = None,
+        bump_epoch: bool = False,
+        unless_last: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
+        must_be_first: bool = False,
+        lease: AccountLease | None = None,
+    ) -> LedgerEntry:
         """Add an entry to a run's chain; it is on disk when this returns.
 
         `claim` must still be the ledger's; with `take` its epoch grows by one, which ends every other claim.
@@ -353,10 +353,18 @@ class Ledger:
         `first` that the run has no entry yet, `lease` that its holder still has it.
         Raises FencedError where either does not hold, StateFullError, StateError.
         """
-        if unless is not None and self.before_deactivation is not None:
+        if unless_last is not None and self.before_deactivation is not None:
             self.before_deactivation()
         entry = self._append(
-            run, kind, body, at=at, claim=claim, take=take, unless=unless, first=first, lease=lease
+            run,
+            kind,
+            body,
+            at=at,
+            claim=claim,
+            bump_epoch=bump_epoch,
+            unless_last=unless_last,
+            must_be_first=must_be_first,
+            lease=lease,
         )
         if self.on_append is not None:
             self.on_append(entry)
@@ -369,30 +377,30 @@ class Ledger:
         body: Mapping[str, Any],
         *,
         at: datetime,
-        claim: Claim | None,
-        take: bool,
-        unless: tuple[tuple[str, ...], tuple[str, ...]] | None,
-        first: bool,
-        lease: Lease | None,
-    ) -> Entry:
+        claim: UserClaim | None,
+        bump_epoch: bool,
+        unless_last: tuple[tuple[str, ...], tuple[str, ...]] | None,
+        must_be_first: bool,
+        lease: AccountLease | None,
+    ) -> LedgerEntry:
         for _ in range(_RETRIES):
             try:
                 with self.writing() as connection:
                     if claim is not None:
-                        _check_claim(connection, run, claim, take=take)
+                        _check_claim(connection, run, claim, bump_epoch=bump_epoch)
                     if lease is not None:
                         check_lease(connection, lease)
                     entry = _add(connection, run, kind, body, at)
-                    if first and entry.seq != 1:
+                    if must_be_first and entry.seq != 1:
                         raise FencedError(f"run {run} exists")
-                    if unless is not None:
-                        _check_last(connection, run, *unless)
+                    if unless_last is not None:
+                        _check_last_kind(connection, run, *unless_last)
                     return entry
             except sa.exc.IntegrityError:
                 continue  # another process appended in the same moment: read the head again
         raise StateError(f"run {run} is written to by too many at once", "Run the same command again.")
 
-    def restore(self, entries: Iterable[Entry]) -> None:
+    def restore(self, entries: Iterable[LedgerEntry]) -> None:
         """Put back entries that are missing at the end of their chains, as they were, and the claims they took.
 
         Raises StateDamagedError where one does not follow what is there: then nothing is put back.
@@ -408,24 +416,24 @@ class Ledger:
                 _add_row(connection, entry, at, body)
                 epoch = entry.body.get("epoch")
                 if isinstance(epoch, int):
-                    _raise_epoch(connection, entry.run, *_whose(entry.body), epoch)
+                    _raise_epoch(connection, entry.run, *_user_of(entry.body), epoch)
 
-    def claim(self, account: str, user: str) -> Claim:
+    def claim(self, account: str, user: str) -> UserClaim:
         """The claim that holds now; read it before reading AWS."""
         with self.reading() as connection:
             epoch = connection.execute(_epoch_of, {"account": account, "user": user}).scalar()
-            return Claim(account, user, epoch or 0)
+            return UserClaim(account, user, epoch or 0)
 
-    def holds(self, claim: Claim) -> bool:
+    def is_current(self, claim: UserClaim) -> bool:
         """True while nobody has taken the user over since."""
         return self.claim(claim.account, claim.user) == claim
 
-    def check_going(self, run: str, unless: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    def check_not_stopped(self, run: str, unless_last: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
         """Raise StoppedError where the last of these kinds in a run's chain is one of the first."""
         with self.reading() as connection:
-            _check_last(connection, run, *unless)
+            _check_last_kind(connection, run, *unless_last)
 
-    def check_lease(self, lease: Lease) -> None:
+    def check_lease(self, lease: AccountLease) -> None:
         """Raise FencedError where another process has taken a lease over."""
         with self.reading() as connection:
             check_lease(connection, lease)
@@ -439,7 +447,7 @@ class Ledger:
         kinds: tuple[str, ...] = (),
         after: int = 0,
         limit: int | None = None,
-    ) -> tuple[Entry, ...]:
+    ) -> tuple[LedgerEntry, ...]:
         """A run's entries in order: all, one user's, some kinds, or those after a sequence number."""
         query = _entries_of_run(
             one_user=user is not None, some_kinds=bool(kinds), limited=limit is not None
@@ -448,7 +456,7 @@ class Ledger:
         with self.reading() as connection:
             return tuple(map(_entry, connection.execute(query, asked)))
 
-    def entries_of_user(self, account: str, user: str, kinds: tuple[str, ...]) -> tuple[Entry, ...]:
+    def entries_of_user(self, account: str, user: str, kinds: tuple[str, ...]) -> tuple[LedgerEntry, ...]:
         """What any run says of one user, in order of time."""
         asked = {"account": account, "user": user, "kinds": kinds}
         with self.reading() as connection:
@@ -502,44 +510,44 @@ class Ledger:
                     yield canonical(entry)
                 after = page[-1].seq
 
-    def observe(self, run: str, name: str, observation: Observation) -> None:
+    def observe(self, run: str, name: str, observation: ProbeObservation) -> None:
         """Keep the latest word of a probe."""
         row = {
             "asked": observation.asked.isoformat(),
             "seen": observation.seen.isoformat(),
-            "green": observation.green,
+            "green": observation.healthy,
         }
         with self.writing() as connection:
             insert = _insert(connection, _observations).values(run=run, name=name, **row)
             connection.execute(insert.on_conflict_do_update(index_elements=["run", "name"], set_=row))
 
-    def observations(self, run: str) -> dict[str, Observation]:
+    def observations(self, run: str) -> dict[str, ProbeObservation]:
         """The latest word of each probe of a run."""
         with self.reading() as connection:
             return {
-                row.name: Observation(
+                row.name: ProbeObservation(
                     datetime.fromisoformat(row.asked), datetime.fromisoformat(row.seen), row.green
                 )
                 for row in connection.execute(_observed, {"run": run})
             }
 
-    def sign_on(self, worker: WorkerSeen) -> None:
+    def register(self, worker: WorkerRecord) -> None:
         """Say that a worker is there; whether it still lives is told by its lock."""
         until = worker.credentials_until.isoformat() if worker.credentials_until else None
         row = {"host": worker.host, "since": worker.since.isoformat(), "credentials_until": until}
         with self.writing() as connection:
             connection.execute(_insert(connection, _workers).values(id=worker.id, **row))
 
-    def sign_off(self, worker: str) -> None:
+    def unregister(self, worker: str) -> None:
         """Forget a worker."""
         with self.writing() as connection:
             connection.execute(sa.delete(_workers).where(_workers.c.id == worker))
 
-    def workers(self) -> tuple[WorkerSeen, ...]:
+    def workers(self) -> tuple[WorkerRecord, ...]:
         """Every worker that signed on, dead ones included."""
         with self.reading() as connection:
             return tuple(
-                WorkerSeen(
+                WorkerRecord(
                     row.id,
                     row.host,
                     datetime.fromisoformat(row.since),
@@ -548,7 +556,7 @@ class Ledger:
                 for row in connection.execute(sa.select(_workers).order_by(_workers.c.id))
             )
 
-    def verify(self, run: str, head: str | None = None) -> Verified:
+    def verify(self, run: str, head: str | None = None) -> VerifiedChain:
         """Recompute a chain and say which entries were edited, removed or reordered.
 
         With `head` (a head hash that was kept elsewhere) a cut tail is seen too.
@@ -567,7 +575,7 @@ class Ledger:
             broken.append(
                 f"the head {head} is not in the chain: entries after {seq} were cut off or replaced"
             )
-        return Verified(run, seq, prev, tuple(broken))
+        return VerifiedChain(run, seq, prev, tuple(broken))
 
 
 def _check_entry(row: Any, seq: int, prev: str) -> Iterator[str]:
@@ -581,22 +589,22 @@ def _check_entry(row: Any, seq: int, prev: str) -> Iterator[str]:
         yield f"entry {row.seq} does not follow entry {seq}: one of them was replaced or moved"
     if row.hash != entry_hash(row.run, row.seq, row.at, row.kind, row.body, row.prev):
         yield f"entry {row.seq} was edited"
-    elif (row.account, row.user_name) != _whose(_entry(row).body):
+    elif (row.account, row.user_name) != _user_of(_entry(row).body):
         yield f"entry {row.seq} is filed under another user"
 
 
-def _whose(body: Mapping[str, Any]) -> tuple[str, str]:
+def _user_of(body: Mapping[str, Any]) -> tuple[str, str]:
     return str(body.get("account", "")), str(body.get("user", ""))
 
 
-def _entry(row: Any) -> Entry:
+def _entry(row: Any) -> LedgerEntry:
     try:
         at, body = datetime.fromisoformat(row.at), msgspec.json.decode(row.body)
     except (msgspec.DecodeError, TypeError, ValueError) as error:
         raise StateDamagedError(
             f"entry {row.seq} of run {row.run} in the ledger cannot be read: {error}"
         ) from error
-    return Entry(row.run, row.seq, at, row.kind, body, row.prev, row.hash)
+    return LedgerEntry(row.run, row.seq, at, row.kind, body, row.prev, row.hash)
 
 
 def _head(connection: sa.Connection, run: str) -> tuple[int, str]:
@@ -604,19 +612,21 @@ def _head(connection: sa.Connection, run: str) -> tuple[int, str]:
     return (row.seq, row.hash) if row else (0, GENESIS)
 
 
-def _add(connection: sa.Connection, run: str, kind: str, body: Mapping[str, Any], at: datetime) -> Entry:
+def _add(
+    connection: sa.Connection, run: str, kind: str, body: Mapping[str, Any], at: datetime
+) -> LedgerEntry:
     if connection.dialect.name == "postgresql":
         # Whoever appends to the same chain waits here, rather than tries again; SQLite has one writer anyway.
         connection.execute(_wait_for_chain, {"run": run})
     last, prev = _head(connection, run)
     text, moment, seq = canonical(body), at.isoformat(), last + 1
-    entry = Entry(run, seq, at, kind, body, prev, entry_hash(run, seq, moment, kind, text, prev))
+    entry = LedgerEntry(run, seq, at, kind, body, prev, entry_hash(run, seq, moment, kind, text, prev))
     _add_row(connection, entry, moment, text)
     return entry
 
 
-def _add_row(connection: sa.Connection, entry: Entry, at: str, body: str) -> None:
-    account, user = _whose(entry.body)
+def _add_row(connection: sa.Connection, entry: LedgerEntry, at: str, body: str) -> None:
+    account, user = _user_of(entry.body)
     row = {
         "run": entry.run, "seq": entry.seq, "at": at, "kind": entry.kind,
         "body": body, "prev": entry.prev, "hash": entry.hash, "account": account, "user_name": user,
@@ -645,30 +655,32 @@ def _insert(connection: sa.Connection, table: sa.Table) -> Any:
     return dialect.insert(table)
 
 
-def _check_claim(connection: sa.Connection, run: str, claim: Claim, *, take: bool) -> None:
+def _check_claim(connection: sa.Connection, run: str, claim: UserClaim, *, bump_epoch: bool) -> None:
     """Hold the claim's row until the commit, so that the entry and the claim are one."""
     if claim.epoch == 0:
         first = _insert(connection, _claims).values(
             account=claim.account, user_name=claim.user, epoch=0, run=run
         )
         connection.execute(first.on_conflict_do_nothing())
-    epoch = claim.epoch + 1 if take else claim.epoch
+    epoch = claim.epoch + 1 if bump_epoch else claim.epoch
     held = {"claimed": claim.account, "by": claim.user, "held": claim.epoch, "epoch": epoch, "run": run}
     updated = connection.execute(_move_claim, held)
     if updated.rowcount != 1:
         raise FencedError(f"user {claim.user} in account {claim.account} was taken over by another worker")
 
 
-def check_lease(connection: sa.Connection, lease: Lease) -> None:
+def check_lease(connection: sa.Connection, lease: AccountLease) -> None:
     """Raise FencedError where another process has taken a lease over."""
-    found = connection.execute(_lease_of, {"name": lease.name}).first()
-    if found is None or (found.holder, found.epoch) != (lease.holder, lease.epoch):
+    row = connection.execute(_lease_of, {"name": lease.name}).first()
+    if row is None or (row.holder, row.epoch) != (lease.holder, lease.epoch):
         raise FencedError(f"{lease.name} was taken over by another process")
 
 
-def _check_last(connection: sa.Connection, run: str, stops: tuple[str, ...], starts: tuple[str, ...]) -> None:
-    found = connection.execute(_last_of_kinds, {"run": run, "kinds": stops + starts})
-    last = max(found, key=lambda row: row.last, default=None)
+def _check_last_kind(
+    connection: sa.Connection, run: str, stops: tuple[str, ...], starts: tuple[str, ...]
+) -> None:
+    result = connection.execute(_last_of_kinds, {"run": run, "kinds": stops + starts})
+    last = max(result, key=lambda row: row.last, default=None)
     if last is None or last.kind not in starts:
         raise StoppedError(f"run {run} was stopped")
 
@@ -727,11 +739,11 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 
 # How a statement is its own transaction: SQLite's driver begins none, see _configure_sqlite.
-_ALONE: dict[str, dict[str, Any]] = {"sqlite": {}, "postgresql": {"isolation_level": "AUTOCOMMIT"}}
+_EXCLUSIVE: dict[str, dict[str, Any]] = {"sqlite": {}, "postgresql": {"isolation_level": "AUTOCOMMIT"}}
 
 
 @contextmanager
-def _guarded(engine: sa.Engine) -> Iterator[sa.Connection]:
+def _with_state_errors(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One transaction whose database errors are told in words; a clash of keys is left to the caller."""
     try:
         with engine.begin() as connection:
@@ -809,12 +821,12 @@ def migrate(connection: sa.Connection) -> None:
         _metadata.create_all(connection)
         connection.execute(sa.insert(_meta).values(name="schema", value=str(SCHEMA_VERSION)))
         return
-    found = _schema(connection)
-    version = int(found) if found and found.isdigit() else -1
+    current = _schema(connection)
+    version = int(current) if current and current.isdigit() else -1
     for step in range(version, SCHEMA_VERSION):
         if step not in MIGRATIONS:
             raise SchemaError(
-                f"the state has schema {found}, which is too old for this version (schema {SCHEMA_VERSION})",
+                f"the state has schema {current}, which is too old for this version (schema {SCHEMA_VERSION})",
                 "Open it once with the version of sparekey before this one; nothing was changed.",
             )
         _metadata.create_all(connection)  # those that are missing
@@ -822,7 +834,7 @@ def migrate(connection: sa.Connection) -> None:
             connection.execute(sa.text(statement))
     if version > SCHEMA_VERSION:
         raise SchemaError(
-            f"the state has schema {found}, this version of sparekey knows schema {SCHEMA_VERSION}",
+            f"the state has schema {current}, this version of sparekey knows schema {SCHEMA_VERSION}",
             "A newer sparekey wrote it: update this one; nothing was changed.",
         )
     connection.execute(sa.update(_meta).where(_meta.c.name == "schema").values(value=str(SCHEMA_VERSION)))

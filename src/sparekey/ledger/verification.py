@@ -16,8 +16,16 @@ import sqlalchemy as sa
 
 from sparekey.errors import BadInputError
 from sparekey.ledger import plan_registry
-from sparekey.ledger.events import Deleting, Held, Intent, Opened, RootDeleting, Said, read_body
-from sparekey.ledger.store import GENESIS, Ledger, Verified, canonical, entry_hash, state_error
+from sparekey.ledger.events import (
+    DeletionIntended,
+    RootDeletionIntended,
+    RunEvent,
+    RunOpened,
+    StepHeld,
+    WriteIntended,
+    event_from_body,
+)
+from sparekey.ledger.store import GENESIS, Ledger, VerifiedChain, canonical, entry_hash, state_error
 from sparekey.model import Value
 
 # A run is named by its plan's digest, and so is the one entry that puts a plan on record; deleted root keys are
@@ -35,14 +43,14 @@ _OBSERVATIONS = sa.table("sparekey_observations", *map(sa.column, ("run", "name"
 _NAMED = 100
 
 
-class Verification(Value, frozen=True):
+class VerificationResult(Value, frozen=True):
     """The chains of the ledger, and what is wrong beside them; nothing is broken where `whole`."""
 
-    chains: tuple[Verified, ...]
+    chains: tuple[VerifiedChain, ...]
     faults: tuple[str, ...] = ()
 
     @property
-    def whole(self) -> bool:
+    def intact(self) -> bool:
         """True where every row is accounted for."""
         return not self.faults and not any(chain.broken for chain in self.chains)
 
@@ -59,38 +67,45 @@ def parse_head(text: str) -> str:
     return head
 
 
-def verify_run(ledger: Ledger, run: str, head: str | None = None) -> Verification:
+def verify_run(ledger: Ledger, run: str, head: str | None = None) -> VerificationResult:
     """Every row of one run, against a head that was kept elsewhere where one is given. Raises StateError."""
-    seen = _Seen()
-    chains = tuple(_chains(rows_of(ledger, run), seen))
+    seen = _SeenSoFar()
+    chains = tuple(_chains(raw_rows(ledger, run), seen))
     if not chains:
-        return Verification((Verified(run, 0, GENESIS, (f"run {run} has no entries",)),))
+        return VerificationResult((VerifiedChain(run, 0, GENESIS, (f"run {run} has no entries",)),))
     if head is None or head in seen.hashes:
-        return Verification(chains)
+        return VerificationResult(chains)
     cut = (
         f"the head {head} is not in the chain: entries after {chains[0].entries} were cut off or replaced",
     )
-    return Verification((msgspec.structs.replace(chains[0], broken=(*chains[0].broken, *cut)), *chains[1:]))
+    return VerificationResult(
+        (msgspec.structs.replace(chains[0], broken=(*chains[0].broken, *cut)), *chains[1:])
+    )
 
 
-def verify_all(ledger: Ledger) -> Verification:
+def verify_all(ledger: Ledger) -> VerificationResult:
     """Every row of every table, in one reading of the entries. Raises StateError."""
-    seen = _Seen()
-    chains = tuple(_chains(rows_of(ledger), seen))
-    faults = (*_damage(ledger), *_triggers(ledger), *_claims(ledger, seen), *_observations(ledger, seen))
-    return Verification(chains, _bounded(faults))
+    seen = _SeenSoFar()
+    chains = tuple(_chains(raw_rows(ledger), seen))
+    faults = (
+        *_database_damage(ledger),
+        *_triggers(ledger),
+        *_claims(ledger, seen),
+        *_observations(ledger, seen),
+    )
+    return VerificationResult(chains, _limit_faults(faults))
 
 
-def rows_of(ledger: Ledger, run: str | None = None) -> Iterator[dict[str, Any]]:
+def raw_rows(ledger: Ledger, run: str | None = None) -> Iterator[dict[str, Any]]:
     """Every row of the entries as it is stored, ordered by run and number; of one run where one is named."""
     query = sa.select(_ENTRIES).order_by(_ENTRIES.c.run, _ENTRIES.c.seq)
     if run is not None:
         query = query.where(_ENTRIES.c.run == run)
-    for row in _rows(ledger, query):
+    for row in _raw_rows(ledger, query):
         yield dict(zip(_COLUMNS, row, strict=True))
 
 
-def _rows(ledger: Ledger, query: sa.Executable) -> Iterator[Any]:
+def _raw_rows(ledger: Ledger, query: sa.Executable) -> Iterator[Any]:
     try:
         with ledger.engine.connect() as connection:
             yield from connection.execution_options(yield_per=1000).execute(query)
@@ -98,7 +113,7 @@ def _rows(ledger: Ledger, query: sa.Executable) -> Iterator[Any]:
         raise state_error(error, ledger.engine.url) from error
 
 
-class _Seen:
+class _SeenSoFar:
     """What the entries add up to, for the tables beside them."""
 
     def __init__(self) -> None:
@@ -106,26 +121,26 @@ class _Seen:
         self.hashes: set[object] = set()
         # By account and user: the epochs of intents, and how many entries may have moved the epoch.
         self.epochs: dict[tuple[str, str], list[int]] = {}
-        self.takes: dict[tuple[str, str], int] = {}
+        self.claims_taken: dict[tuple[str, str], int] = {}
 
-    def add(self, said: Said) -> Iterator[str]:
-        if isinstance(said, Intent | Deleting | Held):
-            user = (said.account, said.user)
-            self.takes[user] = self.takes.get(user, 0) + 1
-            if isinstance(said, Intent):
+    def add(self, event: RunEvent) -> Iterator[str]:
+        if isinstance(event, WriteIntended | DeletionIntended | StepHeld):
+            user = (event.account, event.user)
+            self.claims_taken[user] = self.claims_taken.get(user, 0) + 1
+            if isinstance(event, WriteIntended):
                 epochs = self.epochs.setdefault(user, [])
-                if said.epoch in epochs:
-                    yield f"has epoch {said.epoch} of user {said.user}, which another intent has"
-                epochs.append(said.epoch)
+                if event.epoch in epochs:
+                    yield f"has epoch {event.epoch} of user {event.user}, which another intent has"
+                epochs.append(event.epoch)
 
 
-def _chains(rows: Iterable[dict[str, Any]], seen: _Seen) -> Iterator[Verified]:
+def _chains(rows: Iterable[dict[str, Any]], seen: _SeenSoFar) -> Iterator[VerifiedChain]:
     for run, of_run in groupby(rows, key=lambda row: row["run"]):
         seen.runs.add(run)
         yield _chain(run, of_run, seen)
 
 
-def _chain(run: object, rows: Iterable[Mapping[str, Any]], seen: _Seen) -> Verified:
+def _chain(run: object, rows: Iterable[Mapping[str, Any]], seen: _SeenSoFar) -> VerifiedChain:
     broken: list[str] = list(_name_faults(run))
     last: dict[str, Any] = {"seq": 0, "hash": GENESIS}
     count = 0
@@ -136,7 +151,7 @@ def _chain(run: object, rows: Iterable[Mapping[str, Any]], seen: _Seen) -> Verif
         broken += _row_faults(row, last, seen)
         seen.hashes.add(row["hash"])
         last = dict(row)
-    return Verified(_shown(run), count, _shown(last["hash"]), _bounded(broken))
+    return VerifiedChain(_shown_value(run), count, _shown_value(last["hash"]), _limit_faults(broken))
 
 
 def _name_faults(run: object) -> Iterator[str]:
@@ -152,16 +167,16 @@ def _opening_faults(row: Mapping[str, Any]) -> Iterator[str]:
         return  # named as removed entries
     if str(row["run"]).startswith(plan_registry.PREFIX):
         return
-    wanted = _tag(RootDeleting if str(row["run"]).startswith("root-") else Opened)
-    if row["kind"] != wanted:
-        yield f"entry 1 is not the opening of a run: its kind is {row['kind']!r}, not {wanted!r}"
+    expected = _tag(RootDeletionIntended if str(row["run"]).startswith("root-") else RunOpened)
+    if row["kind"] != expected:
+        yield f"entry 1 is not the opening of a run: its kind is {row['kind']!r}, not {expected!r}"
 
 
 def _tag(kind: type[Value]) -> str:
     return str(kind.__struct_config__.tag)
 
 
-def _row_faults(row: Mapping[str, Any], last: Mapping[str, Any], seen: _Seen) -> Iterator[str]:
+def _row_faults(row: Mapping[str, Any], last: Mapping[str, Any], seen: _SeenSoFar) -> Iterator[str]:
     seq = row["seq"]
     wrong = [name for name in _COLUMNS if not isinstance(row[name], int if name == "seq" else str)]
     if wrong:
@@ -189,7 +204,7 @@ def _order_faults(row: Mapping[str, Any], last: Mapping[str, Any]) -> Iterator[s
         yield f"entry {seq} does not follow entry {before}: one of them was replaced or moved"
 
 
-def _content_faults(row: Mapping[str, Any], seen: _Seen) -> Iterator[str]:
+def _content_faults(row: Mapping[str, Any], seen: _SeenSoFar) -> Iterator[str]:
     """What is wrong with an entry whose hash is right: whoever edits an entry can also compute its hash."""
     if not _is_moment(row["at"]):
         yield f"has a time that is none: {row['at']!r}"
@@ -207,19 +222,19 @@ def _content_faults(row: Mapping[str, Any], seen: _Seen) -> Iterator[str]:
         yield from _plan_faults(row, body)
         return
     try:
-        said = read_body(row["kind"], body)
+        event = event_from_body(row["kind"], body)
     except msgspec.ValidationError as error:
         yield f"is of a kind that this version does not know, {row['kind']!r}, or has a wrong body: {error}"
         return
-    if isinstance(said, Opened) and not said.plan_digest.startswith(str(row["run"]).removeprefix("r-")):
-        yield f"opens the run with plan {said.plan_digest[:12]}, which is another run's"
-    yield from seen.add(said)
+    if isinstance(event, RunOpened) and not event.plan_digest.startswith(str(row["run"]).removeprefix("r-")):
+        yield f"opens the run with plan {event.plan_digest[:12]}, which is another run's"
+    yield from seen.add(event)
 
 
 def _plan_faults(row: Mapping[str, Any], body: dict[str, Any]) -> Iterator[str]:
     """What is wrong with the entry that puts a plan on record."""
     try:
-        planned = msgspec.convert(body, plan_registry.Planned)
+        planned = msgspec.convert(body, plan_registry.PlanRegistered)
     except msgspec.ValidationError as error:
         yield f"puts no plan on record: {error}"
         return
@@ -236,17 +251,17 @@ def _is_moment(text: str) -> bool:
         return False
 
 
-def _claims(ledger: Ledger, seen: _Seen) -> Iterator[str]:
+def _claims(ledger: Ledger, seen: _SeenSoFar) -> Iterator[str]:
     """Claims against entries: each intent moves its user's epoch by one, in the same transaction."""
     claimed: dict[tuple[str, str], int] = {}
-    for account, user, epoch, run in _rows(ledger, sa.select(_CLAIMS)):
+    for account, user, epoch, run in _raw_rows(ledger, sa.select(_CLAIMS)):
         if not isinstance(epoch, int) or not isinstance(account, str) or not isinstance(user, str):
             yield f"the claim on user {user!r} in account {account!r} has no usable epoch"
             continue
         claimed[account, user] = epoch
         if epoch and run not in seen.runs:
             yield f"the claim on user {user} in account {account} is of run {run!r}, which has no entries"
-        most = seen.takes.get((account, user), 0)
+        most = seen.claims_taken.get((account, user), 0)
         if epoch > most:
             yield (
                 f"the claim on user {user} in account {account} was taken {epoch} times, the entries say at most "
@@ -260,8 +275,8 @@ def _claims(ledger: Ledger, seen: _Seen) -> Iterator[str]:
             )
 
 
-def _observations(ledger: Ledger, seen: _Seen) -> Iterator[str]:
-    for run, name, asked, answered in _rows(ledger, sa.select(_OBSERVATIONS)):
+def _observations(ledger: Ledger, seen: _SeenSoFar) -> Iterator[str]:
+    for run, name, asked, answered in _raw_rows(ledger, sa.select(_OBSERVATIONS)):
         if run not in seen.runs:
             yield f"an observation of probe {name!r} is of run {run!r}, which has no entries"
         if not all(isinstance(at, str) and _is_moment(at) for at in (asked, answered)):
@@ -276,31 +291,31 @@ def _triggers(ledger: Ledger) -> Iterator[str]:
         else "SELECT tgname, tgrelid::regclass::text FROM pg_trigger "
         "WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'sparekey%'"
     )
-    for name, table in _rows(ledger, sa.text(query)):
+    for name, table in _raw_rows(ledger, sa.text(query)):
         yield f"table {table} has a trigger {name!r}, which sparekey did not make"
 
 
-def _damage(ledger: Ledger) -> Iterator[str]:
+def _database_damage(ledger: Ledger) -> Iterator[str]:
     """What SQLite itself finds wrong with the file, indexes included."""
     if ledger.engine.dialect.name != "sqlite":
         return
-    found = [row[0] for row in _rows(ledger, sa.text("PRAGMA integrity_check(20)"))]
-    if found != ["ok"]:
-        yield from (f"the state file is damaged: {' '.join(str(what).split())}" for what in found)
+    messages = [row[0] for row in _raw_rows(ledger, sa.text("PRAGMA integrity_check(20)"))]
+    if messages != ["ok"]:
+        yield from (f"the state file is damaged: {' '.join(str(what).split())}" for what in messages)
 
 
-def _bounded(faults: Iterable[str]) -> tuple[str, ...]:
+def _limit_faults(faults: Iterable[str]) -> tuple[str, ...]:
     named = tuple(faults)
     if len(named) <= _NAMED:
         return named
     return (*named[:_NAMED], f"and {len(named) - _NAMED} more faults")
 
 
-def _shown(value: object) -> str:
+def _shown_value(value: object) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def exported(row: Mapping[str, Any]) -> str:
+def exported_entry(row: Mapping[str, Any]) -> str:
     """A row as a line of canonical JSON; what cannot be read in it is passed on as it is stored."""
     line = {name: row[name] for name in ("run", "seq", "at", "kind", "body", "prev", "hash")}
     if isinstance(row["at"], str) and _is_moment(row["at"]):

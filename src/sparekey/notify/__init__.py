@@ -14,14 +14,14 @@ from types import ModuleType
 from sparekey.errors import BadInputError, SparekeyError
 from sparekey.model import Value
 from sparekey.notify._messages import Message, of_audit, of_rollback, of_run, of_state
-from sparekey.notify._settings import NotifyError, Publisher, Settings, settings_from
+from sparekey.notify._settings import NotifyError, NotifySettings, Publisher, settings_from
 
 __all__ = [
-    "Failure",
+    "DeliveryFailure",
     "Message",
     "NotifyError",
+    "NotifySettings",
     "Publisher",
-    "Settings",
     "check",
     "of_audit",
     "of_rollback",
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-class Failure(Value, frozen=True):
+class DeliveryFailure(Value, frozen=True):
     """A notification that did not go out: `target` is shown without its secret."""
 
     target: str
@@ -44,21 +44,21 @@ class Failure(Value, frozen=True):
 def registry() -> Mapping[str, ModuleType]:
     """Every channel by its scheme, sorted."""
     modules = (
-        importlib.import_module(f"{__name__}.{found.name}")
-        for found in pkgutil.iter_modules(__path__)
-        if not found.name.startswith("_")
+        importlib.import_module(f"{__name__}.{info.name}")
+        for info in pkgutil.iter_modules(__path__)
+        if not info.name.startswith("_")
     )
     return dict(sorted((module.SCHEME, module) for module in modules))
 
 
-def check(targets: Iterable[str], settings: Settings) -> None:
+def check(targets: Iterable[str], settings: NotifySettings) -> None:
     """Raise BadInputError for a target that could never be told: asked before a run begins."""
     for target in targets:
         channel, address = _channel(target)
         channel.check(address, settings)
 
 
-def send(targets: Iterable[str], message: Message, settings: Settings) -> tuple[Failure, ...]:
+def send(targets: Iterable[str], message: Message, settings: NotifySettings) -> tuple[DeliveryFailure, ...]:
     """Tell every target; what fails is returned and never raised, for a notifier must not fail a run."""
     failures = []
     for target in targets:
@@ -67,17 +67,19 @@ def send(targets: Iterable[str], message: Message, settings: Settings) -> tuple[
             channel.check(address, settings)
             channel.send(address, message, settings)
         except SparekeyError as error:
-            failures.append(Failure(shown(target), error.message))
+            failures.append(DeliveryFailure(redacted(target), error.message))
         except Exception as error:  # noqa: BLE001  # told by its kind alone: its text may hold the address
-            failures.append(Failure(shown(target), f"it failed in an unknown way: {type(error).__name__}"))
+            failures.append(
+                DeliveryFailure(redacted(target), f"it failed in an unknown way: {type(error).__name__}")
+            )
     return tuple(failures)
 
 
-def shown(target: str) -> str:
+def redacted(target: str) -> str:
     """A target as it may be shown: a webhook's host alone."""
     scheme, _, address = target.partition(":")
     channel = registry().get(scheme)
-    return f"{scheme}:{channel.shown(address)}" if channel else "a target of an unknown kind"
+    return f"{scheme}:{channel.redacted(address)}" if channel else "a target of an unknown kind"
 
 
 def _channel(target: str) -> tuple[ModuleType, str]:

@@ -24,14 +24,14 @@ class Message(Value, frozen=True):
 
 def of_audit(audit: Audit) -> Message:
     """How many users have spare keys, and in which accounts."""
-    told = audit.coverage
-    users = f"{plural(told.users_read, 'user')} read, {number(told.users_unreadable)} could not be read"
-    accounts = (
-        f"{plural(told.accounts_read, 'account')} read, {number(told.accounts_unreadable)} could not be"
+    coverage = audit.coverage
+    users = (
+        f"{plural(coverage.users_read, 'user')} read, {number(coverage.users_unreadable)} could not be read"
     )
+    accounts = f"{plural(coverage.accounts_read, 'account')} read, {number(coverage.accounts_unreadable)} could not be"
     lines = [
         f"{users}; {accounts}.",
-        f"{number(told.users_spare)} have spare access keys, {number(told.users_exempt)} of all are exempt.",
+        f"{number(coverage.users_spare)} have spare access keys, {number(coverage.users_exempt)} of all are exempt.",
     ]
     spare = Counter(
         account.account.id
@@ -39,21 +39,21 @@ def of_audit(audit: Audit) -> Message:
         for user in account.users
         if len(user.user.active_keys) > 1
     )
-    lines += _cut([f"{account}: {plural(count, 'user')}" for account, count in sorted(spare.items())])
-    subject = f"sparekey audit: {plural(told.users_spare, 'user')} with spare access keys"
-    data = {name: getattr(told, name) for name in told.__struct_fields__}
+    lines += _limit_lines([f"{account}: {plural(count, 'user')}" for account, count in sorted(spare.items())])
+    subject = f"sparekey audit: {plural(coverage.users_spare, 'user')} with spare access keys"
+    data = {name: getattr(coverage, name) for name in coverage.__struct_fields__}
     return Message(subject, clean("\n".join(lines)), "audit", False, data)
 
 
 def of_run(record: RunRecord) -> Message:
     """What became of the steps of a run, and of which it needs a person."""
     counts = Counter(step.state for step in record.steps)
-    said = ", ".join(f"{number(count)} {step_state(state)}" for state, count in sorted(counts.items()))
+    counted = ", ".join(f"{number(count)} {step_state(state)}" for state, count in sorted(counts.items()))
     urgent = [step for step in record.steps if step.state in _URGENT or step.not_reactivated]
     lines = [
-        f"{said}.",
+        f"{counted}.",
         f"By {record.caller}; ledger head {record.head}.",
-        *_cut([_line(step) for step in urgent]),
+        *_limit_lines([_line(step) for step in urgent]),
     ]
     subject = f"sparekey run {record.id}: {record.state.replace('_', ' ')}"
     data: dict[str, str | int] = {"run": record.id, "state": record.state, "head": record.head}
@@ -101,7 +101,7 @@ def _line(step: StepRecord) -> str:
     return f"{step.account} {step.user} {step.key}: {step_state(step.state)}: {step.why or step.decided}"
 
 
-def _cut(lines: list[str]) -> list[str]:
+def _limit_lines(lines: list[str]) -> list[str]:
     """At most so many lines as a person reads; how many are left out is said."""
     left = len(lines) - _LONGEST
     return [*lines[:_LONGEST], f"… and {number(left)} more"] if left > 0 else lines

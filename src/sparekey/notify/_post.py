@@ -12,10 +12,10 @@ import msgspec
 
 from sparekey import __version__
 from sparekey.errors import BadInputError
-from sparekey.notify._settings import NotifyError, Settings, loopback
+from sparekey.notify._settings import NotifyError, NotifySettings, is_loopback
 
 
-class _NoRedirect(HTTPRedirectHandler):
+class _RefuseRedirects(HTTPRedirectHandler):
     """A redirect would carry the message, and perhaps the secret, to somebody else."""
 
     def redirect_request(self, *_args: Any, **_named: Any) -> None:
@@ -28,7 +28,7 @@ def check_url(url: str) -> None:
     parts = _split(url)
     if not parts or not parts.hostname:
         raise BadInputError("a webhook has no usable address", "Write the whole address: webhook:https://…")
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback(parts.hostname)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
         raise BadInputError(f"the webhook at {parts.hostname} is not https", "Only https is used.")
 
 
@@ -47,11 +47,11 @@ def _split(url: str) -> SplitResult | None:
     return parts
 
 
-def post(url: str, body: Mapping[str, Any], settings: Settings) -> None:
+def post(url: str, body: Mapping[str, Any], settings: NotifySettings) -> None:
     """Post JSON; raises NotifyError, with the host alone, unless the answer is 2xx."""
     headers = {"Content-Type": "application/json", "User-Agent": f"sparekey/{__version__}"}
     request = Request(url, msgspec.json.encode(body), headers, method="POST")  # noqa: S310  # see check_url
-    opener = build_opener(_NoRedirect, HTTPSHandler(context=ssl.create_default_context()))
+    opener = build_opener(_RefuseRedirects, HTTPSHandler(context=ssl.create_default_context()))
     try:
         with opener.open(request, timeout=settings.timeout) as answer:
             status = answer.status
@@ -59,12 +59,12 @@ def post(url: str, body: Mapping[str, Any], settings: Settings) -> None:
         status = error.code
         error.close()
     except (OSError, http.client.HTTPException) as error:
-        raise NotifyError(f"{host_of(url)} could not be reached: {_why(error)}") from None
+        raise NotifyError(f"{host_of(url)} could not be reached: {_failure_reason(error)}") from None
     if not 200 <= status < 300:
         raise NotifyError(f"{host_of(url)} answered HTTP {status}")
 
 
-def _why(error: Exception) -> str:
+def _failure_reason(error: Exception) -> str:
     reason = error.reason if isinstance(error, URLError) else error
     if isinstance(reason, TimeoutError):
         return "it did not answer in time"

@@ -24,7 +24,7 @@ class Publisher(Protocol):
         ...
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class NotifySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where mail goes out and who publishes; `timeout` is in seconds, for each wait on the network."""
 
     publish: Publisher | None = None
@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Settings(smtp_host={self.smtp_host!r})"  # the password shows nowhere
 
 
-def settings_from(environ: Mapping[str, str], publish: Publisher | None = None) -> Settings:
+def settings_from(environ: Mapping[str, str], publish: Publisher | None = None) -> NotifySettings:
     """Settings from SPAREKEY_SMTP_HOST, _PORT, _TLS, _USER, _PASSWORD and SPAREKEY_MAIL_FROM.
 
     Raises BadInputError.
@@ -52,7 +52,7 @@ def settings_from(environ: Mapping[str, str], publish: Publisher | None = None) 
     port = environ.get("SPAREKEY_SMTP_PORT", "465" if tls == "tls" else "587")
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise BadInputError(f"SPAREKEY_SMTP_PORT is {port!r}", "Write a port number: 587.")
-    settings = Settings(
+    settings = NotifySettings(
         publish=publish,
         smtp_host=environ.get("SPAREKEY_SMTP_HOST", ""),
         smtp_port=int(port),
@@ -61,13 +61,13 @@ def settings_from(environ: Mapping[str, str], publish: Publisher | None = None) 
         smtp_password=environ.get("SPAREKEY_SMTP_PASSWORD", ""),
         mail_from=environ.get("SPAREKEY_MAIL_FROM", ""),
     )
-    if tls == "none" and settings.smtp_host and not loopback(settings.smtp_host):
+    if tls == "none" and settings.smtp_host and not is_loopback(settings.smtp_host):
         raise BadInputError(
             f"mail to {settings.smtp_host} would go out unencrypted", "Use SPAREKEY_SMTP_TLS=starttls or tls."
         )
     return settings
 
 
-def loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """True for this machine itself."""
     return host in _LOOPBACK

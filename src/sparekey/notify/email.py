@@ -6,17 +6,17 @@ from email.message import EmailMessage
 
 from sparekey.errors import BadInputError
 from sparekey.notify._messages import Message
-from sparekey.notify._settings import NotifyError, Settings
+from sparekey.notify._settings import NotifyError, NotifySettings
 
 SCHEME = "mailto"
 
 
-def check(address: str, settings: Settings) -> None:
+def check(address: str, settings: NotifySettings) -> None:
     """Raise BadInputError for what is no address, or where no server is set."""
-    for one in _addresses(address):
-        local, at, domain = one.partition("@")
-        if not (local and at and domain) or not one.isprintable() or set(one) & set(' <>?&"'):
-            raise BadInputError(f"{one!r} is no e-mail address", "Write mailto:ops@example.com")
+    for recipient in _addresses(address):
+        local, at, domain = recipient.partition("@")
+        if not (local and at and domain) or not recipient.isprintable() or set(recipient) & set(' <>?&"'):
+            raise BadInputError(f"{recipient!r} is no e-mail address", "Write mailto:ops@example.com")
     if not settings.smtp_host or not settings.mail_from:
         raise BadInputError(
             "mail needs a server and a sender",
@@ -24,16 +24,16 @@ def check(address: str, settings: Settings) -> None:
         )
 
 
-def shown(address: str) -> str:
+def redacted(address: str) -> str:
     """The addresses: they are no secret."""
     return address
 
 
 def _addresses(address: str) -> list[str]:
-    return [one.strip() for one in address.split(",")]
+    return [recipient.strip() for recipient in address.split(",")]
 
 
-def send(address: str, message: Message, settings: Settings) -> None:
+def send(address: str, message: Message, settings: NotifySettings) -> None:
     """Hand it to the server; raises NotifyError, which never holds the password."""
     mail = EmailMessage()
     mail["Subject"] = " ".join(message.subject.split())
@@ -49,12 +49,12 @@ def send(address: str, message: Message, settings: Settings) -> None:
                 server.login(settings.smtp_user, settings.smtp_password)
             refused = server.send_message(mail)
     except (OSError, smtplib.SMTPException) as error:
-        raise NotifyError(f"{settings.smtp_host} did not take the mail: {_why(error)}") from None
+        raise NotifyError(f"{settings.smtp_host} did not take the mail: {_failure_reason(error)}") from None
     if refused:
         raise NotifyError(f"{settings.smtp_host} refused {', '.join(sorted(refused))}")
 
 
-def _connect(settings: Settings) -> smtplib.SMTP:
+def _connect(settings: NotifySettings) -> smtplib.SMTP:
     where = (settings.smtp_host, settings.smtp_port)
     if settings.smtp_tls == "tls":
         return smtplib.SMTP_SSL(*where, timeout=settings.timeout, context=ssl.create_default_context())
@@ -68,7 +68,7 @@ def _connect(settings: Settings) -> smtplib.SMTP:
     return server
 
 
-def _why(error: Exception) -> str:
+def _failure_reason(error: Exception) -> str:
     match error:
         case smtplib.SMTPResponseException():
             return f"it answered {error.smtp_code}"

@@ -5,7 +5,7 @@ https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
 
 from sparekey.notify._messages import Message
 from sparekey.notify._post import check_url, host_of, post
-from sparekey.notify._settings import Settings
+from sparekey.notify._settings import NotifySettings
 
 SCHEME = "slack"
 # https://docs.slack.dev/messaging/formatting-message-text: what would make a user's name a link or a mention.
@@ -13,18 +13,18 @@ _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _LONGEST = 3000  # characters of one section
 
 
-def check(address: str, settings: Settings) -> None:
+def check(address: str, settings: NotifySettings) -> None:
     """Raise BadInputError for an address that is not https."""
     del settings
     check_url(address)
 
 
-def shown(address: str) -> str:
+def redacted(address: str) -> str:
     """The host."""
     return host_of(address)
 
 
-def send(address: str, message: Message, settings: Settings) -> None:
+def send(address: str, message: Message, settings: NotifySettings) -> None:
     """Post it as plain text, which Slack neither links nor formats; raises NotifyError."""
     mark = ":warning: " if message.urgent else ""
     body = {

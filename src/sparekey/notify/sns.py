@@ -4,7 +4,7 @@ import re
 
 from sparekey.errors import BadInputError
 from sparekey.notify._messages import Message
-from sparekey.notify._settings import Publisher, Settings
+from sparekey.notify._settings import NotifySettings, Publisher
 
 SCHEME = "sns"
 _TOPIC = re.compile(r"arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[\w-]{1,256}", re.ASCII)
@@ -12,7 +12,7 @@ _SUBJECT = 100  # https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: A
 _LONGEST = 200_000  # bytes; a message may have 256 KiB
 
 
-def check(address: str, settings: Settings) -> None:
+def check(address: str, settings: NotifySettings) -> None:
     """Raise BadInputError for what is no topic, or where nobody publishes."""
     if not _TOPIC.fullmatch(address):
         raise BadInputError(
@@ -21,18 +21,18 @@ def check(address: str, settings: Settings) -> None:
     _publisher(settings)
 
 
-def _publisher(settings: Settings) -> Publisher:
+def _publisher(settings: NotifySettings) -> Publisher:
     if settings.publish is None:
         raise BadInputError("nobody publishes to SNS here", "Run it with AWS credentials.")
     return settings.publish
 
 
-def shown(address: str) -> str:
+def redacted(address: str) -> str:
     """The ARN: it is no secret."""
     return address
 
 
-def send(address: str, message: Message, settings: Settings) -> None:
+def send(address: str, message: Message, settings: NotifySettings) -> None:
     """Publish it; raises what the publisher raises."""
     subject = message.subject.encode("ascii", "replace").decode()[: _SUBJECT - 1]
     text = message.text.encode()[:_LONGEST].decode(errors="ignore")

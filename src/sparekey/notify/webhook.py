@@ -2,25 +2,25 @@
 
 from sparekey.notify._messages import Message
 from sparekey.notify._post import check_url, host_of, post
-from sparekey.notify._settings import Settings
+from sparekey.notify._settings import NotifySettings
 
 SCHEME = "webhook"
 
 
-def check(address: str, settings: Settings) -> None:
+def check(address: str, settings: NotifySettings) -> None:
     """Raise BadInputError for an address that is not https."""
     del settings
     check_url(address)
 
 
-def shown(address: str) -> str:
+def redacted(address: str) -> str:
     """The host."""
     return host_of(address)
 
 
-def send(address: str, message: Message, settings: Settings) -> None:
+def send(address: str, message: Message, settings: NotifySettings) -> None:
     """Post it; raises NotifyError."""
-    told = {
+    payload = {
         "schema": "sparekey/message/1",
         "event": message.event,
         "urgent": message.urgent,
@@ -28,4 +28,4 @@ def send(address: str, message: Message, settings: Settings) -> None:
         "text": message.text,
         "data": message.data,
     }
-    post(address, told, settings)
+    post(address, payload, settings)

@@ -16,19 +16,19 @@ from sparekey.model import Value
 from sparekey.policy import FieldError, Policy, Scope, Span, check_scope, convert, table_place
 
 OUTPUT_LIMIT = 200
-_GRACE = 5.0
+_KILL_AFTER = 5.0
 _LONGEST_NAME = 100
 _LONGEST_TIMEOUT = 3600.0
 
 
-class Reading(Value, frozen=True):
+class ProbeResult(Value, frozen=True):
     """What a probe said: green, red, or None where it could not be asked; `output` is cut short."""
 
-    green: bool | None
+    healthy: bool | None
     output: str
 
 
-class Tools(Value, frozen=True):
+class ProbeTools(Value, frozen=True):
     """What probes are asked with: the environment they may take from, and CloudWatch.
 
     `alarm_state(account, region, name)` returns the state of an alarm; it raises SparekeyError.
@@ -38,14 +38,14 @@ class Tools(Value, frozen=True):
     alarm_state: Callable[[str, str, str], str] | None = None
 
 
-class Common(Scope, frozen=True, kw_only=True):
+class BaseProbe(Scope, frozen=True, kw_only=True):
     """What every probe has: whom it speaks for, how often it is asked, its time limit in seconds."""
 
     name: str
     every: Span = Span(minutes=5)
     timeout: float = 10.0
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Raise FieldError for the first field that cannot be used."""
         # Text in brackets names what a run observes beside its probes.
         if not self.name.strip() or not self.name.isprintable() or self.name.startswith("("):
@@ -58,32 +58,32 @@ class Common(Scope, frozen=True, kw_only=True):
         if not 0 < self.timeout <= _LONGEST_TIMEOUT:
             raise FieldError("timeout", f"it must be more than 0 and at most {_LONGEST_TIMEOUT:g} seconds")
 
-    def ask(self, tools: Tools) -> Reading:
+    def check(self, tools: ProbeTools) -> ProbeResult:
         """Ask it now."""
         raise SparekeyError(f"{type(self).__module__} asks nothing of {tools!r}")
 
 
-def cut(text: str) -> str:
+def shorten_output(text: str) -> str:
     """An output fit to keep and show: one line, no control characters, at most OUTPUT_LIMIT characters."""
     return clean_line(text, OUTPUT_LIMIT)
 
 
 @cache
-def kinds() -> Mapping[str, type[Common]]:
+def kinds() -> Mapping[str, type[BaseProbe]]:
     """Every kind by its name."""
-    found: dict[str, type[Common]] = {}
+    by_name: dict[str, type[BaseProbe]] = {}
     for module in pkgutil.iter_modules(__path__):
-        found[module.name] = importlib.import_module(f"{__name__}.{module.name}").Probe
-    return found
+        by_name[module.name] = importlib.import_module(f"{__name__}.{module.name}").PROBE
+    return by_name
 
 
-def parse(tables: tuple[Mapping[str, Any], ...]) -> tuple[Common, ...]:
+def parse(tables: tuple[Mapping[str, Any], ...]) -> tuple[BaseProbe, ...]:
     """The probes of a policy, checked; raises FieldError with the table and the field that is wrong."""
-    probes: dict[str, Common] = {}
+    probes: dict[str, BaseProbe] = {}
     for index, table in enumerate(tables):
         try:
             probe = _decode(table)
-            probe.check()
+            probe.validate()
             if probe.name in probes:
                 raise FieldError("name", f"two probes are called {probe.name!r}", "Give each its own name.")  # noqa: TRY301
         except FieldError as error:
@@ -92,7 +92,7 @@ def parse(tables: tuple[Mapping[str, Any], ...]) -> tuple[Common, ...]:
     return tuple(probes.values())
 
 
-def _decode(table: Mapping[str, Any]) -> Common:
+def _decode(table: Mapping[str, Any]) -> BaseProbe:
     fields = dict(table)
     kind = fields.pop("kind", None)
     known = f"Kinds: {', '.join(sorted(kinds()))}."
@@ -103,36 +103,38 @@ def _decode(table: Mapping[str, Any]) -> Common:
     return convert(fields, kinds()[kind])
 
 
-class Probes:
+class Prober:
     """The probes of whatever policy it is asked about."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: ProbeTools) -> None:
         self._tools = tools
-        self._last: tuple[Policy | None, dict[str, Common]] = (None, {})
+        self._last: tuple[Policy | None, dict[str, BaseProbe]] = (None, {})
 
-    def of(self, policy: Policy) -> dict[str, Common]:
+    def from_policy(self, policy: Policy) -> dict[str, BaseProbe]:
         """A policy's probes by name; raises PolicyError."""
         if self._last[0] is not policy:
             # A policy on file was checked by the version that read it: what this one refuses, it still asks.
             self._last = (policy, {probe.name: probe for probe in map(_decode, policy.probes)})
         return self._last[1]
 
-    def speaking_for(self, policy: Policy, account: str, user: str) -> tuple[str, ...]:
+    def probes_for(self, policy: Policy, account: str, user: str) -> tuple[str, ...]:
         """The names of the probes that tell whether a user's applications work."""
-        return tuple(name for name, probe in sorted(self.of(policy).items()) if probe.covers(account, user))
+        return tuple(
+            name for name, probe in sorted(self.from_policy(policy).items()) if probe.covers(account, user)
+        )
 
-    def cadence(self, policy: Policy, name: str) -> timedelta:
+    def interval(self, policy: Policy, name: str) -> timedelta:
         """How often a probe is asked."""
-        return self.of(policy)[name].every
+        return self.from_policy(policy)[name].every
 
     def deadline(self, policy: Policy, name: str) -> float:
         """Seconds after which a probe that was asked counts as not answering: its time limit and some more."""
-        return self.of(policy)[name].timeout + _GRACE
+        return self.from_policy(policy)[name].timeout + _KILL_AFTER
 
-    def ask(self, policy: Policy, name: str) -> Reading:
+    def check(self, policy: Policy, name: str) -> ProbeResult:
         """Ask one probe now."""
         try:
-            reading = self.of(policy)[name].ask(self._tools)
+            reading = self.from_policy(policy)[name].check(self._tools)
         except SparekeyError as error:
-            return Reading(None, cut(error.message))
-        return Reading(reading.green, cut(reading.output))
+            return ProbeResult(None, shorten_output(error.message))
+        return ProbeResult(reading.healthy, shorten_output(reading.output))

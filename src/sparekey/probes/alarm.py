@@ -3,13 +3,13 @@
 import re
 
 from sparekey.policy import FieldError
-from sparekey.probes import Common, Reading, Tools
+from sparekey.probes import BaseProbe, ProbeResult, ProbeTools
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 _STATES = ("OK", "ALARM", "INSUFFICIENT_DATA")
 
 
-class Probe(Common, frozen=True, kw_only=True):
+class AlarmProbe(BaseProbe, frozen=True, kw_only=True):
     """`alarm` is the name of an alarm in `region` of `in_account` (the credentials' own where empty)."""
 
     alarm: str
@@ -17,9 +17,9 @@ class Probe(Common, frozen=True, kw_only=True):
     in_account: str = ""
     green: tuple[str, ...] = ("OK",)
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Raise FieldError for a state, an account or a region that AWS cannot have."""
-        super().check()
+        super().validate()
         unknown = sorted(set(self.green) - set(_STATES))
         if unknown or not self.green:
             raise FieldError(
@@ -34,9 +34,12 @@ class Probe(Common, frozen=True, kw_only=True):
         if self.in_account and not re.fullmatch("[0-9]{12}", self.in_account):
             raise FieldError("in_account", f"{self.in_account!r} is not an account id of twelve digits")
 
-    def ask(self, tools: Tools) -> Reading:
+    def check(self, tools: ProbeTools) -> ProbeResult:
         """Read its state; raises SparekeyError where it cannot be read."""
         if tools.alarm_state is None:
-            return Reading(None, "CloudWatch cannot be read from here")
+            return ProbeResult(None, "CloudWatch cannot be read from here")
         state = tools.alarm_state(self.in_account, self.region, self.alarm)
-        return Reading(state in self.green, f"the alarm is {state}")
+        return ProbeResult(state in self.green, f"the alarm is {state}")
+
+
+PROBE = AlarmProbe

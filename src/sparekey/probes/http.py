@@ -13,22 +13,22 @@ from urllib.parse import urlsplit
 
 from sparekey import patterns
 from sparekey.policy import FieldError, check_regex
-from sparekey.probes import Common, Reading, Tools, cut
+from sparekey.probes import BaseProbe, ProbeResult, ProbeTools, shorten_output
 
 _BODY_LIMIT = 1024 * 1024
 _URL = re.compile(r"[!-~]+")  # what http.client takes: no blanks, no control characters
 
 
-class Probe(Common, frozen=True, kw_only=True):
+class HttpProbe(BaseProbe, frozen=True, kw_only=True):
     """`url` is fetched without following redirects; `body` is a regular expression that it must match."""
 
     url: str
     status: int = 200
     body: str = ""
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Raise FieldError for a URL that no request can be made to, or a pattern that is none."""
-        super().check()
+        super().validate()
         try:
             parts = urlsplit(self.url)
             host, _port = (parts.hostname or "").encode("idna"), parts.port
@@ -49,35 +49,41 @@ class Probe(Common, frozen=True, kw_only=True):
                 "body", f"{self.body[:60]!r} repeats too much: searching a body would take too long"
             )
 
-    def ask(self, tools: Tools) -> Reading:
+    def check(self, tools: ProbeTools) -> ProbeResult:
         """Fetch it; no answer is unhealthy, too: that is what a broken application looks like."""
         del tools
-        answered = _in_time(self._ask, self.timeout)
+        answered = _within(self._request, self.timeout)
         return (
-            Reading(green=False, output=f"no answer: {answered}") if isinstance(answered, str) else answered
+            ProbeResult(healthy=False, output=f"no answer: {answered}")
+            if isinstance(answered, str)
+            else answered
         )
 
-    def _ask(self) -> Reading:
+    def _request(self) -> ProbeResult:
         status, body = _fetch(self.url, self.timeout)
         text = body.decode(errors="replace")
         if status != self.status:
-            return Reading(green=False, output=f"HTTP {status}, not {self.status}: {cut(text)}")
+            return ProbeResult(
+                healthy=False, output=f"HTTP {status}, not {self.status}: {shorten_output(text)}"
+            )
         try:
-            matches = patterns.found(self.body, text)
+            matches = patterns.matches(self.body, text)
         except patterns.PatternError as error:
-            return Reading(green=None, output=error.message)
+            return ProbeResult(healthy=None, output=error.message)
         if not matches:
-            return Reading(green=False, output=f"HTTP {status}, but the body does not match: {cut(text)}")
-        return Reading(green=True, output=f"HTTP {status}")
+            return ProbeResult(
+                healthy=False, output=f"HTTP {status}, but the body does not match: {shorten_output(text)}"
+            )
+        return ProbeResult(healthy=True, output=f"HTTP {status}")
 
 
-def _in_time(ask: Callable[[], Reading], timeout: float) -> Reading | str:
+def _within(ask: Callable[[], ProbeResult], timeout: float) -> ProbeResult | str:
     """The reading, or why there is none within `timeout` seconds.
 
     A time limit of a socket begins anew with each byte, looking up a name has none, and searching a body may
     take seconds: so a thread does it.
     """
-    answers: SimpleQueue[Reading | str] = SimpleQueue()
+    answers: SimpleQueue[ProbeResult | str] = SimpleQueue()
     late = f"no end after {timeout:g} s"
 
     def work() -> None:
@@ -97,7 +103,7 @@ def _in_time(ask: Callable[[], Reading], timeout: float) -> Reading | str:
 
 def _fetch(url: str, timeout: float) -> tuple[int, bytes]:
     """Status and body, whatever the status; the body of an error may stall or break off, too."""
-    opener = urllib.request.build_opener(_NoRedirect)
+    opener = urllib.request.build_opener(_RefuseRedirect)
     deadline = time.monotonic() + timeout
     try:
         with opener.open(url, timeout=timeout) as answer:
@@ -117,6 +123,9 @@ def _body(read: Callable[[int], bytes], deadline: float) -> bytes:
     return body
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class _RefuseRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_args: object, **_named: object) -> None:
         """A redirect is an answer like any other."""
+
+
+PROBE = HttpProbe

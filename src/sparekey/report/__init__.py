@@ -19,7 +19,7 @@ from sparekey.model import Value
 Subject = Literal["audit", "plan", "run", "runs", "root_keys", "usage"]
 
 
-class Look(Value, frozen=True):
+class RenderOptions(Value, frozen=True):
     """How it is wanted: columns, whether colour is shown, whether what passes is. Files get the defaults.
 
     `region` is where finding formats say that the finding is; empty for the partition's first.
@@ -31,16 +31,16 @@ class Look(Value, frozen=True):
     region: str = ""
 
 
-PLAIN = Look()
+DEFAULT_OPTIONS = RenderOptions()
 
 
 @cache
 def registry() -> Mapping[str, ModuleType]:
     """Every format by its name, sorted."""
     modules = (
-        importlib.import_module(f"{__name__}.{found.name}")
-        for found in pkgutil.iter_modules(__path__)
-        if not found.name.startswith("_")
+        importlib.import_module(f"{__name__}.{info.name}")
+        for info in pkgutil.iter_modules(__path__)
+        if not info.name.startswith("_")
     )
     return dict(sorted((module.NAME, module) for module in modules))
 
@@ -49,14 +49,16 @@ def check(subject: Subject, name: str) -> None:
     """Raise BadInputError where a format does not offer a subject."""
     offered = [known for known, module in registry().items() if hasattr(module, subject)]
     if name not in offered:
-        told = subject.replace("_", " ")
-        raise BadInputError(f"there is no format {name!r} for {told}", f"Formats: {', '.join(offered)}.")
+        label = subject.replace("_", " ")
+        raise BadInputError(f"there is no format {name!r} for {label}", f"Formats: {', '.join(offered)}.")
 
 
-def render(subject: Subject, value: Any, name: str, look: Look = PLAIN) -> Iterator[str]:
+def render(
+    subject: Subject, value: Any, name: str, options: RenderOptions = DEFAULT_OPTIONS
+) -> Iterator[str]:
     """Yield a value's text in a format; raises BadInputError where the format does not offer it.
 
     Foreign names never reach a terminal as something that it acts on, whatever the format.
     """
     check(subject, name)
-    yield from map(escaped, getattr(registry()[name], subject)(value, look))
+    yield from map(escaped, getattr(registry()[name], subject)(value, options))

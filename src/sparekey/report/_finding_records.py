@@ -10,7 +10,7 @@ from sparekey.rules import Rule
 _WORST_FIRST: tuple[FindingStatus, ...] = ("UNREADABLE", "FAIL", "EXEMPT")
 
 
-class Point(Value, frozen=True):
+class FindingRecord(Value, frozen=True):
     """What one rule says of one user, or of the account where `user` is None."""
 
     account: Account
@@ -41,32 +41,34 @@ def generator(rule: str) -> str:
     return f"sparekey/{rule}"
 
 
-def points(audit: Audit, *, passes: bool = False) -> Iterator[Point]:
+def finding_records(audit: Audit, *, passes: bool = False) -> Iterator[FindingRecord]:
     """Every point that is not fine, in order, and with `passes` the others, too."""
     for account in audit.accounts:
-        yield from of_account(audit, account, passes=passes)
+        yield from records_of_account(audit, account, passes=passes)
 
 
-def of_account(audit: Audit, verdict: AccountVerdict, *, passes: bool = False) -> Iterator[Point]:
+def records_of_account(
+    audit: Audit, verdict: AccountVerdict, *, passes: bool = False
+) -> Iterator[FindingRecord]:
     """The points of one account."""
     account = verdict.account
     for name in audit.rules:
         rule = rules.rule(name)[0]
         over_users = rule.needs != "summary"
         if not over_users or any(finding.rule == name for finding in verdict.findings):
-            yield from _point(account, None, rule, verdict.findings, passes)
+            yield from _finding_record(account, None, rule, verdict.findings, passes)
         if over_users:
             for user in verdict.users:
-                yield from _point(account, user.user, rule, user.findings, passes)
+                yield from _finding_record(account, user.user, rule, user.findings, passes)
 
 
-def _point(
+def _finding_record(
     account: Account, user: User | None, rule: Rule, findings: tuple[Finding, ...], passes: bool
-) -> Iterator[Point]:
-    said: dict[FindingStatus, list[str]] = defaultdict(list)
+) -> Iterator[FindingRecord]:
+    messages: dict[FindingStatus, list[str]] = defaultdict(list)
     for finding in findings:
         if finding.rule == rule.id:
-            said[finding.status].append(finding.message)
-    status: FindingStatus = next((status for status in _WORST_FIRST if status in said), "PASS")
+            messages[finding.status].append(finding.message)
+    status: FindingStatus = next((status for status in _WORST_FIRST if status in messages), "PASS")
     if passes or status != "PASS":
-        yield Point(account, user, rule, status, "; ".join(said[status]))
+        yield FindingRecord(account, user, rule, status, "; ".join(messages[status]))

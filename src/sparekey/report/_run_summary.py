@@ -20,17 +20,17 @@ VERDICTS: Mapping[RunState, tuple[str, str]] = {
 }
 
 
-class Part(Value, frozen=True):
+class SummarySection(Value, frozen=True):
     """The steps of a run that came to the same kind of end."""
 
     id: str
     title: str
-    says: str
+    text: str
     tone: str
     steps: tuple[StepRecord, ...]
 
 
-_PARTS: tuple[tuple[str, str, str, str, frozenset[StepState]], ...] = (
+_SECTIONS: tuple[tuple[str, str, str, str, frozenset[StepState]], ...] = (
     (
         "attention",
         "Needs a person",
@@ -76,18 +76,18 @@ _PARTS: tuple[tuple[str, str, str, str, frozenset[StepState]], ...] = (
 )
 
 
-def parts(record: RunRecord) -> tuple[Part, ...]:
+def sections(record: RunRecord) -> tuple[SummarySection, ...]:
     """A run's steps by what became of them, what needs a person first; empty parts too."""
     return tuple(
-        Part(id_, title, says, tone, tuple(step for step in record.steps if step.state in states))
-        for id_, title, says, tone, states in _PARTS
+        SummarySection(id_, title, says, tone, tuple(step for step in record.steps if step.state in states))
+        for id_, title, says, tone, states in _SECTIONS
     )
 
 
 def summary(record: RunRecord) -> str:
     """A run in one sentence."""
-    count = Counter({part.id: len(part.steps) for part in parts(record)})
-    said = [
+    count = Counter({part.id: len(part.steps) for part in sections(record)})
+    texts = [
         f"{number(count[id_])} {text}"
         for id_, text in (
             ("attention", "in need of a person"),
@@ -97,4 +97,4 @@ def summary(record: RunRecord) -> str:
         )
         if count[id_]
     ]
-    return ", ".join([f"{plural(count['done'], 'access key')} inactive", *said])
+    return ", ".join([f"{plural(count['done'], 'access key')} inactive", *texts])

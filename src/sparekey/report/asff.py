@@ -15,15 +15,15 @@ import msgspec
 from sparekey.clock import Clock
 from sparekey.errors import SparekeyError, UnreadError
 from sparekey.model import Account, AccountVerdict, Audit, FindingStatus, Unreadable, User, Value
-from sparekey.report import Look
-from sparekey.report._finding_records import Point, generator, of_account
+from sparekey.report import RenderOptions
+from sparekey.report._finding_records import FindingRecord, generator, records_of_account
 
 NAME = "asff"
 
 BATCH = 100  # https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html
 _ATTEMPTS = 3
 _PAGE = 100
-_MOST_PAGES = 20_000
+_MAX_PAGES = 20_000
 _TYPE = "Software and Configuration Checks/Industry and Regulatory Standards/CIS AWS Foundations Benchmark"
 _COMPLIANCE: Mapping[FindingStatus, str] = {
     "PASS": "PASSED",
@@ -39,7 +39,7 @@ _MAIN_REGION = {
     "aws-eusc": "eusc-de-east-1",
 }
 # What a provider may send again of a finding that Security Hub told: the rest is theirs or a person's.
-_OURS = (
+_OUR_FINDINGS = (
     "SchemaVersion", "Id", "ProductArn", "GeneratorId", "AwsAccountId", "CreatedAt", "FirstObservedAt",
     "LastObservedAt", "Title", "Description", "Remediation", "Resources", "Compliance",
     "FindingProviderFields",
@@ -48,7 +48,7 @@ _OURS = (
 Finding = dict[str, Any]
 
 
-class SecurityHub(Protocol):
+class SecurityHubApi(Protocol):
     """Security Hub in one account and region, with that account's own credentials; raises SparekeyError."""
 
     @property
@@ -65,7 +65,7 @@ class SecurityHub(Protocol):
         ...
 
 
-class Refused(Value, frozen=True):
+class RejectedFinding(Value, frozen=True):
     """A finding that Security Hub did not take, after every attempt."""
 
     id: str
@@ -73,58 +73,58 @@ class Refused(Value, frozen=True):
     why: str
 
 
-class Sent(Value, frozen=True):
+class SecurityHubResult(Value, frozen=True):
     """What became of one account's findings; `error` says why not all of them were sent."""
 
     account: str
     imported: int = 0
     passed: int = 0
     archived: int = 0
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RejectedFinding, ...] = ()
     error: str = ""
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """True where Security Hub now shows what the audit shows."""
         return not self.refused and not self.error
 
 
-def audit(audit: Audit, look: Look) -> Iterator[str]:
+def audit(audit: Audit, options: RenderOptions) -> Iterator[str]:
     """A JSON array of findings, one a line; with `show_all` those that pass, too."""
     separator = "[\n"
     for verdict in audit.accounts:
-        region = look.region or _MAIN_REGION.get(verdict.account.partition, "us-east-1")
-        for point in of_account(audit, verdict, passes=look.show_all):
-            yield separator + msgspec.json.encode(finding(point, audit, region)).decode()
+        region = options.region or _MAIN_REGION.get(verdict.account.partition, "us-east-1")
+        for record in records_of_account(audit, verdict, passes=options.show_all):
+            yield separator + msgspec.json.encode(finding(record, audit, region)).decode()
             separator = ",\n"
     yield "[]\n" if separator == "[\n" else "\n]\n"
 
 
-def finding(point: Point, audit: Audit, region: str, before: Finding | None = None) -> Finding:
+def finding(record: FindingRecord, audit: Audit, region: str, before: Finding | None = None) -> Finding:
     """One point as a finding; `before` is the same finding as Security Hub has it."""
-    account, now = point.account, _time(audit.snapshot.generated)
+    account, now = record.account, _time(audit.snapshot.generated)
     created = before["CreatedAt"] if before else now
-    label = point.rule.severity if point.status in ("FAIL", "UNREADABLE") else "informational"
+    label = record.rule.severity if record.status in ("FAIL", "UNREADABLE") else "informational"
     requirements = [
-        f"CIS AWS Foundations Benchmark v{version}/{number}" for version, number in point.controls(audit.cis)
+        f"CIS AWS Foundations Benchmark v{version}/{number}" for version, number in record.controls(audit.cis)
     ]
     return {
         "SchemaVersion": "2018-10-08",
-        "Id": point.uid,
+        "Id": record.uid,
         "ProductArn": _product(account, region),
-        "GeneratorId": generator(point.rule.id),
+        "GeneratorId": generator(record.rule.id),
         "AwsAccountId": account.id,
         "CreatedAt": created,
         "UpdatedAt": now,
         "FirstObservedAt": before.get("FirstObservedAt", created) if before else now,
         "LastObservedAt": _time(account.as_of),
-        "Title": _cut(point.title, 256),
-        "Description": _cut(f"{point.status}: {point.message or point.rule.title}", 1024),
-        "Remediation": {"Recommendation": {"Text": _cut(point.rule.remedy or point.rule.title, 512)}},
-        "Resources": [_resource(account, point.user)],
-        "Compliance": {"Status": _COMPLIANCE[point.status], "RelatedRequirements": requirements},
+        "Title": _truncate(record.title, 256),
+        "Description": _truncate(f"{record.status}: {record.message or record.rule.title}", 1024),
+        "Remediation": {"Recommendation": {"Text": _truncate(record.rule.remedy or record.rule.title, 512)}},
+        "Resources": [_resource(account, record.user)],
+        "Compliance": {"Status": _COMPLIANCE[record.status], "RelatedRequirements": requirements},
         "FindingProviderFields": {
-            "Severity": {"Label": label.upper(), "Original": point.rule.severity},
+            "Severity": {"Label": label.upper(), "Original": record.rule.severity},
             "Types": [_TYPE],
         },
         "RecordState": "ACTIVE",
@@ -157,36 +157,38 @@ def _time(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
-def _cut(text: str, length: int) -> str:
+def _truncate(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def send(audit: Audit, hub_of: Callable[[Account], SecurityHub], clock: Clock) -> tuple[Sent, ...]:
+def send(
+    audit: Audit, hub_of: Callable[[Account], SecurityHubApi], clock: Clock
+) -> tuple[SecurityHubResult, ...]:
     """Bring Security Hub to what the audit shows, account by account; one account's failure stops no other.
 
     What was open there and is fixed becomes PASSED; of a user who is gone, ARCHIVED. Where an account's users
     could not be read, nothing is known of its findings and they stay as they are.
     """
-    return tuple(_send(audit, verdict, hub_of, clock) for verdict in audit.accounts)
+    return tuple(_send_account(audit, verdict, hub_of, clock) for verdict in audit.accounts)
 
 
-def _send(
-    audit: Audit, verdict: AccountVerdict, hub_of: Callable[[Account], SecurityHub], clock: Clock
-) -> Sent:
+def _send_account(
+    audit: Audit, verdict: AccountVerdict, hub_of: Callable[[Account], SecurityHubApi], clock: Clock
+) -> SecurityHubResult:
     account = verdict.account
-    sent = Sent(account.id)
+    sent = SecurityHubResult(account.id)
     try:
         hub = hub_of(account)
-        before = {told["Id"]: told for told in previous(hub, account, audit.rules)}
+        before = {item["Id"]: item for item in previous_findings(hub, account, audit.rules)}
         changes = tuple(reconcile(audit, verdict, hub.region, before))
         for start in range(0, len(changes), BATCH):
-            sent = _import(hub, changes[start : start + BATCH], sent, clock)
+            sent = _import_batch(hub, changes[start : start + BATCH], sent, clock)
     except SparekeyError as error:
         return msgspec.structs.replace(sent, error=error.message)
     return sent
 
 
-def previous(hub: SecurityHub, account: Account, rules: Iterable[str]) -> Iterator[Finding]:
+def previous_findings(hub: SecurityHubApi, account: Account, rules: Iterable[str]) -> Iterator[Finding]:
     """What Security Hub shows as active of these rules in this account, page by page."""
     filters = {
         "ProductArn": [_equals(_product(account, hub.region))],
@@ -202,7 +204,7 @@ def previous(hub: SecurityHub, account: Account, rules: Iterable[str]) -> Iterat
         token = page.get("NextToken")
         if not token:
             return
-        if token in seen or len(seen) >= _MOST_PAGES:
+        if token in seen or len(seen) >= _MAX_PAGES:
             raise UnreadError("the pages of securityhub:GetFindings have no end")
         seen.add(token)
         params = {**params, "NextToken": token}
@@ -216,47 +218,49 @@ def reconcile(
     audit: Audit, verdict: AccountVerdict, region: str, before: Mapping[str, Finding]
 ) -> Iterator[Finding]:
     """The findings to send: what is not fine, what was and now is, and what has no user any more."""
-    known = {point.uid: point for point in of_account(audit, verdict, passes=True)}
-    for uid, point in known.items():
-        if point.status != "PASS" or _open(before.get(uid)):
-            yield finding(point, audit, region, before.get(uid))
+    known = {record.uid: record for record in records_of_account(audit, verdict, passes=True)}
+    for uid, record in known.items():
+        if record.status != "PASS" or _open_finding(before.get(uid)):
+            yield finding(record, audit, region, before.get(uid))
     if isinstance(verdict.account.users, Unreadable):
         return
-    for uid, told in before.items():
+    for uid, existing in before.items():
         if uid not in known:
-            yield _archived(told, audit)
+            yield _archived_finding(existing, audit)
 
 
-def _open(told: Finding | None) -> bool:
-    return told is not None and told.get("Compliance", {}).get("Status") != "PASSED"
+def _open_finding(existing: Finding | None) -> bool:
+    return existing is not None and existing.get("Compliance", {}).get("Status") != "PASSED"
 
 
-def _archived(told: Finding, audit: Audit) -> Finding:
-    ours = {name: told[name] for name in _OURS if name in told}
+def _archived_finding(existing: Finding, audit: Audit) -> Finding:
+    ours = {name: existing[name] for name in _OUR_FINDINGS if name in existing}
     return {**ours, "UpdatedAt": _time(audit.snapshot.generated), "RecordState": "ARCHIVED"}
 
 
-def _import(hub: SecurityHub, batch: Sequence[Finding], sent: Sent, clock: Clock) -> Sent:
+def _import_batch(
+    hub: SecurityHubApi, batch: Sequence[Finding], sent: SecurityHubResult, clock: Clock
+) -> SecurityHubResult:
     """Send one batch, and again what was refused of it: Security Hub refuses some for a moment only."""
     left: Sequence[Finding] = batch
-    refused: dict[str, Refused] = {}
+    refused: dict[str, RejectedFinding] = {}
     for attempt in range(_ATTEMPTS):
         if attempt:
             clock.sleep(2.0**attempt)
         answer = hub.batch_import_findings(left)
         refused = {
-            told["Id"]: Refused(told["Id"], told["ErrorCode"], told["ErrorMessage"])
-            for told in answer["FailedFindings"]
+            item["Id"]: RejectedFinding(item["Id"], item["ErrorCode"], item["ErrorMessage"])
+            for item in answer["FailedFindings"]
         }
-        left = [told for told in left if told["Id"] in refused]
+        left = [item for item in left if item["Id"] in refused]
         if not left:
             break
-    taken = [told for told in batch if told["Id"] not in refused]
-    active = [told for told in taken if told["RecordState"] == "ACTIVE"]
+    taken = [item for item in batch if item["Id"] not in refused]
+    active = [item for item in taken if item["RecordState"] == "ACTIVE"]
     return msgspec.structs.replace(
         sent,
         imported=sent.imported + len(taken),
-        passed=sent.passed + sum(told["Compliance"]["Status"] == "PASSED" for told in active),
+        passed=sent.passed + sum(item["Compliance"]["Status"] == "PASSED" for item in active),
         archived=sent.archived + len(taken) - len(active),
         refused=(*sent.refused, *refused.values()),
     )

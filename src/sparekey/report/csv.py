@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from sparekey.formatting import clean
 from sparekey.model import AccessKey, Audit, RunRecord, Unreadable, UserVerdict
 from sparekey.plan import Plan
-from sparekey.report import Look
+from sparekey.report import RenderOptions
 
 NAME = "csv"
 _AUDIT_COLUMNS = (
@@ -22,30 +22,32 @@ _RUN_COLUMNS = (
     *("why", "release", "request_ids", "ledger_head"),
 )
 _NO_KEY = ("",) * 8
-_STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA_START = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def audit(audit: Audit, look: Look) -> Iterator[str]:
+def audit(audit: Audit, options: RenderOptions) -> Iterator[str]:
     """One row a key; a user without keys, and an account that could not be read, has one row too."""
-    del look
-    yield _row(*_AUDIT_COLUMNS)
+    del options
+    yield _empty_row(*_AUDIT_COLUMNS)
     for account in audit.accounts:
-        told = account.account
-        as_of = told.as_of.isoformat()
-        if isinstance(told.users, Unreadable):
-            yield _row(told.id, told.alias, "", "", "UNREADABLE", *_NO_KEY, told.users.why, as_of)
+        unread = account.account
+        as_of = unread.as_of.isoformat()
+        if isinstance(unread.users, Unreadable):
+            yield _empty_row(unread.id, unread.alias, "", "", "UNREADABLE", *_NO_KEY, unread.users.why, as_of)
         for finding in account.findings:
             text = f"{finding.rule}: {finding.message}"
-            yield _row(told.id, told.alias, "", "", finding.status, *_NO_KEY, text, as_of)
+            yield _empty_row(unread.id, unread.alias, "", "", finding.status, *_NO_KEY, text, as_of)
         for verdict in account.users:
             for key in _keys(verdict):
-                yield _row(told.id, told.alias, *_user(verdict), *_key(key), _findings(verdict), as_of)
+                yield _empty_row(
+                    unread.id, unread.alias, *_user(verdict), *_key(key), _findings(verdict), as_of
+                )
 
 
-def plan(plan: Plan, look: Look) -> Iterator[str]:
+def plan(plan: Plan, options: RenderOptions) -> Iterator[str]:
     """One row a step."""
-    del look
-    yield _row("account", "user", "keep", "key", "action", "reason", "why", "release")
+    del options
+    yield _empty_row("account", "user", "keep", "key", "action", "reason", "why", "release")
     for step in plan.steps:
         row = (
             step.account,
@@ -57,15 +59,15 @@ def plan(plan: Plan, look: Look) -> Iterator[str]:
             step.why,
             step.release,
         )
-        yield _row(*row)
+        yield _empty_row(*row)
 
 
-def run(record: RunRecord, look: Look) -> Iterator[str]:
+def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
     """One row a step; listings read `key status` with a space, entries parted by a comma."""
-    del look
-    yield _row(*_RUN_COLUMNS)
+    del options
+    yield _empty_row(*_RUN_COLUMNS)
     for step in record.steps:
-        yield _row(
+        yield _empty_row(
             record.id,
             step.account,
             step.user,
@@ -73,8 +75,8 @@ def run(record: RunRecord, look: Look) -> Iterator[str]:
             step.key,
             step.state,
             step.changed_at.isoformat() if step.changed_at else "",
-            _listing(step.before),
-            _listing(step.after),
+            _statuses(step.before),
+            _statuses(step.after),
             step.decided,
             step.why,
             step.release,
@@ -83,7 +85,7 @@ def run(record: RunRecord, look: Look) -> Iterator[str]:
         )
 
 
-def _listing(listing: Mapping[str, str]) -> str:
+def _statuses(listing: Mapping[str, str]) -> str:
     return ", ".join(f"{key} {status}" for key, status in sorted(listing.items()))
 
 
@@ -111,7 +113,7 @@ def _findings(verdict: UserVerdict) -> str:
     return "; ".join(f"{finding.rule}: {finding.message}" for finding in verdict.findings)
 
 
-def _row(*cells: str) -> str:
+def _empty_row(*cells: str) -> str:
     line = io.StringIO()
     csv.writer(line).writerow(_cell(cell) for cell in cells)
     return line.getvalue()
@@ -119,5 +121,5 @@ def _row(*cells: str) -> str:
 
 def _cell(text: str) -> str:
     """The text, quoted where a spreadsheet would reckon it, with nothing in it that a terminal acts on."""
-    text = f"'{text}" if text.startswith(_STARTS_A_FORMULA) else text
+    text = f"'{text}" if text.startswith(_FORMULA_START) else text
     return clean(text)

@@ -24,8 +24,8 @@ from sparekey.model import (
     UserVerdict,
     Value,
 )
-from sparekey.report import Look, _run_summary, json
-from sparekey.report._finding_records import points
+from sparekey.report import RenderOptions, _run_summary, json
+from sparekey.report._finding_records import finding_records
 from sparekey.rules import DEFAULT_RULE, exit_code, rule
 
 if TYPE_CHECKING:
@@ -37,17 +37,17 @@ NAME = "html"
 _TONES = {"PASS": "good", "FAIL": "bad", "EXEMPT": "warn", "UNREADABLE": "odd"}
 
 
-class _Verdict(Value, frozen=True):
+class _PageVerdict(Value, frozen=True):
     word: str
     tone: str
-    says: str
+    text: str
     also: tuple[str, ...] = ()
 
 
-class _Section(Value, frozen=True):
+class _PageSection(Value, frozen=True):
     id: str
     title: str
-    says: str
+    text: str
     rows: tuple[tuple[Account, UserVerdict], ...]
 
 
@@ -60,7 +60,7 @@ class _AccountRow(Value, frozen=True):
     findings: tuple[Finding, ...]
 
 
-def audit(audit: Audit, look: Look) -> Iterator[str]:
+def audit(audit: Audit, options: RenderOptions) -> Iterator[str]:
     """Verdict, coverage, ages, who has spare keys; with `show_all` those who pass, too."""
     yield from _page(
         "audit.jinja",
@@ -71,30 +71,30 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
         tiles=_audit_tiles(audit),
         accounts=[_account(verdict) for verdict in audit.accounts],
         ages=_ages(audit),
-        sections=_sections(audit, look),
+        sections=_sections(audit, options),
         rules=[rule(name)[0] for name in audit.rules],
         cis=audit.cis,
         now=audit.snapshot.generated,
     )
 
 
-def run(record: RunRecord, look: Look) -> Iterator[str]:
+def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
     """Verdict, what was done to which key, before and after, why, and what proves it."""
-    del look
+    del options
     yield from _page(
         "run.jinja",
         title=f"Run {clean(record.id)}",
         kind=f"Access keys: run {clean(record.id)}, {moment(record.opened)}",
         verdict=_run_verdict(record),
         facts=_run_facts(record),
-        tiles=[(part.title, number(len(part.steps))) for part in _run_summary.parts(record)],
-        sections=_run_summary.parts(record),
+        tiles=[(part.title, number(len(part.steps))) for part in _run_summary.sections(record)],
+        sections=_run_summary.sections(record),
         run=record,
     )
 
 
-def _page(template: str, **told: Any) -> Iterator[str]:
-    yield from _environment().get_template(template).generate(version=__version__, **told)
+def _page(template: str, **values: Any) -> Iterator[str]:
+    yield from _environment().get_template(template).generate(version=__version__, **values)
     yield "\n"
 
 
@@ -114,7 +114,7 @@ def _environment() -> "Environment":
     return environment
 
 
-def _foreign(text: str) -> "Markup":
+def _escaped_text(text: str) -> "Markup":
     """Somebody else's text: escaped, invisible characters shown, its direction kept to itself."""
     from markupsafe import Markup  # noqa: PLC0415  # comes with Jinja2
 
@@ -131,7 +131,7 @@ def _listings(step: StepRecord) -> list[tuple[str, str, str]]:
 
 
 _FILTERS: Mapping[str, Callable[..., Any]] = {
-    "name": _foreign,
+    "name": _escaped_text,
     "moment": moment,
     "number": number,
     "key_age": key_age,
@@ -143,52 +143,54 @@ _FILTERS: Mapping[str, Callable[..., Any]] = {
 }
 
 
-def _audit_verdict(audit: Audit) -> _Verdict:
-    told = audit.coverage
-    spare = told.users_spare - told.users_exempt
-    says = f"{number(told.users_spare)} of {plural(told.users_read, 'user')} read have spare access keys"
-    if not told.users_spare:
-        says = f"None of {plural(told.users_read, 'user')} read has a spare access key"
+def _audit_verdict(audit: Audit) -> _PageVerdict:
+    coverage = audit.coverage
+    spare = coverage.users_spare - coverage.users_exempt
+    says = (
+        f"{number(coverage.users_spare)} of {plural(coverage.users_read, 'user')} read have spare access keys"
+    )
+    if not coverage.users_spare:
+        says = f"None of {plural(coverage.users_read, 'user')} read has a spare access key"
     also = []
-    if told.users_exempt:
-        also.append(f"{number(told.users_exempt)} of them are exempt by policy, {number(spare)} are not.")
+    if coverage.users_exempt:
+        also.append(f"{number(coverage.users_exempt)} of them are exempt by policy, {number(spare)} are not.")
     code = exit_code(audit)
-    said = Counter((point.rule.id == DEFAULT_RULE, point.status) for point in points(audit))
-    others = said[False, "FAIL"]
+    counts = Counter((record.rule.id == DEFAULT_RULE, record.status) for record in finding_records(audit))
+    others = counts[False, "FAIL"]
     if others:
         also.append(f"{plural(others, 'finding')} of other rules {'fails' if others == 1 else 'fail'}.")
     if code == 4:
-        unread = said[True, "UNREADABLE"] + said[False, "UNREADABLE"]
+        unread = counts[True, "UNREADABLE"] + counts[False, "UNREADABLE"]
         also.append(
-            f"{plural(told.accounts_unreadable, 'account')} and {plural(told.users_unreadable, 'user')} "
+            f"{plural(coverage.accounts_unreadable, 'account')} and {plural(coverage.users_unreadable, 'user')} "
             f"could not be read; {plural(unread, 'rule answer')} missing: this verdict is not whole."
         )
     word, tone = {0: ("PASS", "good"), 3: ("FAIL", "bad")}.get(code, ("INCOMPLETE", "odd"))
-    return _Verdict(word, tone, says, tuple(also))
+    return _PageVerdict(word, tone, says, tuple(also))
 
 
 def _audit_facts(audit: Audit) -> list[tuple[str, Any]]:
     digest = hashlib.sha256()
-    for chunk in json.audit(audit, Look()):
+    for chunk in json.audit(audit, RenderOptions()):
         digest.update(chunk.encode())
     return [
         ("Generated", moment(audit.snapshot.generated)),
-        ("Read as", _foreign(audit.snapshot.caller.arn)),
+        ("Read as", _escaped_text(audit.snapshot.caller.arn)),
         ("SHA-256 of this audit as JSON", digest.hexdigest()),
     ]
 
 
 def _audit_tiles(audit: Audit) -> list[tuple[str, str, str]]:
-    told = audit.coverage
-    users = number(told.users_read + told.users_unreadable)
-    accounts = number(told.accounts_read + told.accounts_unreadable)
+    coverage = audit.coverage
+    users = number(coverage.users_read + coverage.users_unreadable)
+    accounts = number(coverage.accounts_read + coverage.accounts_unreadable)
     return [
-        ("accounts read", number(told.accounts_read), accounts),
-        ("users read", number(told.users_read), users),
-        ("at most one active key", number(told.users_read - told.users_spare), users),
-        ("with spare keys", number(told.users_spare), users),
-        ("exempt by policy", number(told.users_exempt), ""),
-        ("findings that fail", number(told.findings_failed), ""),
+        ("accounts read", number(coverage.accounts_read), accounts),
+        ("users read", number(coverage.users_read), users),
+        ("at most one active key", number(coverage.users_read - coverage.users_spare), users),
+        ("with spare keys", number(coverage.users_spare), users),
+        ("exempt by policy", number(coverage.users_exempt), ""),
+        ("findings that fail", number(coverage.findings_failed), ""),
     ]
 
 
@@ -204,43 +206,43 @@ def _account(verdict: AccountVerdict) -> _AccountRow:
     )
 
 
-def _sections(audit: Audit, look: Look) -> list[_Section]:
+def _sections(audit: Audit, options: RenderOptions) -> list[_PageSection]:
     rows = [(account.account, user) for account in audit.accounts for user in account.users]
     spare = [row for row in rows if len(row[1].user.active_keys) > 1]
     other = [row for row in rows if len(row[1].user.active_keys) <= 1]
-    told = [
-        _Section(
+    sections = [
+        _PageSection(
             "spare",
             "Users with spare keys",
             "One active key is enough. Each further one is a second way in that nobody watches.",
             tuple(row for row in spare if row[1].status != "EXEMPT"),
         ),
-        _Section(
+        _PageSection(
             "exempt",
             "Exempt",
             "Policy lets these users have it for now, with an owner and an end.",
             tuple(row for row in rows if row[1].status == "EXEMPT"),
         ),
-        _Section(
+        _PageSection(
             "unread",
             "Could not be read",
             "Nothing is known of these users; they do not count as fine.",
             tuple(row for row in other if row[1].status == "UNREADABLE"),
         ),
-        _Section(
+        _PageSection(
             "other",
             "Other findings",
             "At most one active key, but another rule that was asked fails.",
             tuple(row for row in other if row[1].status == "FAIL"),
         ),
     ]
-    if look.show_all:
+    if options.show_all:
         passes = tuple(row for row in rows if row[1].status == "PASS")
-        told.append(_Section("passes", "Users who pass", "At most one active key.", passes))
-    return told
+        sections.append(_PageSection("passes", "Users who pass", "At most one active key.", passes))
+    return sections
 
 
-class _Bar(Value, frozen=True):
+class _AgeBar(Value, frozen=True):
     label: str
     count: int
     tone: str
@@ -254,10 +256,10 @@ class _Bar(Value, frozen=True):
         return self.x + self.width // 2
 
 
-class _Ages(Value, frozen=True):
-    says: str
+class _AgeChart(Value, frozen=True):
+    description: str
     text: str
-    bars: tuple[_Bar, ...]
+    bars: tuple[_AgeBar, ...]
     limit: int
     width: int
 
@@ -283,7 +285,7 @@ def _bin(created: datetime | None, now: datetime) -> str:
     return next(label for days, label in _BINS if days is None or age < timedelta(days=days))
 
 
-def _ages(audit: Audit) -> _Ages:
+def _ages(audit: Audit) -> _AgeChart:
     now = audit.snapshot.generated
     keys = [key for _, user in audit.snapshot.users() for key in user.active_keys]
     counts = Counter(_bin(key.created, now) for key in keys)
@@ -295,10 +297,10 @@ def _ages(audit: Audit) -> _Ages:
         height = round(counts[label] * _TALL / most)
         tone = "unknown" if label == _NOT_READ else "young" if place < young else "aged"
         x = place * _SLOT + (_SLOT - _BAR) // 2
-        bars.append(_Bar(label, counts[label], tone, x, _FLOOR - height, _BAR, height))
+        bars.append(_AgeBar(label, counts[label], tone, x, _FLOOR - height, _BAR, height))
     old = sum(key.created is not None and now - key.created >= timedelta(days=_OLD) for key in keys)
-    return _Ages(
-        says=f"{number(old)} of {plural(len(keys), 'active key')} are 90 days old or older."
+    return _AgeChart(
+        description=f"{number(old)} of {plural(len(keys), 'active key')} are 90 days old or older."
         if keys
         else "No active key was read.",
         text="; ".join(f"{bar.label}: {number(bar.count)}" for bar in bars) + ".",
@@ -308,18 +310,18 @@ def _ages(audit: Audit) -> _Ages:
     )
 
 
-def _run_verdict(record: RunRecord) -> _Verdict:
+def _run_verdict(record: RunRecord) -> _PageVerdict:
     word, tone = _run_summary.VERDICTS[record.state]
     also = [f"Watched until {moment(record.watch_until)}."] if record.watch_until else []
     if record.waves > 1:
         also.append(f"Wave {record.wave} of {record.waves}.")
-    return _Verdict(word, tone, _run_summary.summary(record), tuple(also))
+    return _PageVerdict(word, tone, _run_summary.summary(record), tuple(also))
 
 
 def _run_facts(record: RunRecord) -> list[tuple[str, Any]]:
     return [
         ("Opened", moment(record.opened)),
         ("Last entry", moment(record.updated)),
-        ("Run as", _foreign(record.caller)),
+        ("Run as", _escaped_text(record.caller)),
         ("Ledger", plural(record.entries, "entry", "entries")),
     ]

@@ -32,15 +32,15 @@ from sparekey.model import (
     UserVerdict,
 )
 from sparekey.plan import Plan, encode
-from sparekey.report import Look
+from sparekey.report import RenderOptions
 from sparekey.usage import document
 
 NAME = "json"
 
 
-def audit(audit: Audit, look: Look) -> Iterator[str]:
+def audit(audit: Audit, options: RenderOptions) -> Iterator[str]:
     """One account a line, so that ten thousand accounts need the memory of one."""
-    del look
+    del options
     coverage = audit.coverage
     generated = _text(_time(audit.snapshot.generated))
     yield f'{{"schema": "sparekey/audit/1", "generated": {generated},\n'
@@ -51,15 +51,15 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
     yield f'\n],\n"skipped": {_text(audit.snapshot.skipped)},\n"coverage": {_text(coverage)}}}\n'
 
 
-def plan(plan: Plan, look: Look) -> Iterator[str]:
+def plan(plan: Plan, options: RenderOptions) -> Iterator[str]:
     """The plan's file: what `sparekey apply` takes."""
-    del look
+    del options
     yield encode(plan).decode()
 
 
-def run(record: RunRecord, look: Look) -> Iterator[str]:
+def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
     """What was done, one step a line."""
-    del look
+    del options
     head, steps = _run(record)
     yield f'{_text(head)[:-1]},\n"steps": ['
     for number, step in enumerate(steps):
@@ -67,92 +67,102 @@ def run(record: RunRecord, look: Look) -> Iterator[str]:
     yield "\n]}\n"
 
 
-def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
+def runs(records: tuple[RunRecord, ...], options: RenderOptions) -> Iterator[str]:
     """One run a line."""
-    del look
+    del options
     for record in records:
         head, steps = _run(record)
         yield _text({**head, "steps": steps}) + "\n"
 
 
-def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterator[str]:
+def root_keys(listing: tuple[tuple[RootKeys, ...], datetime], options: RenderOptions) -> Iterator[str]:
     """Every account's root keys."""
-    del look
+    del options
     accounts = [
         {
-            "id": one.account,
-            "name": one.name or None,
-            "present": None if isinstance(one.present, Unreadable) else one.present,
-            "unreadable": next((x.why for x in (one.present, one.keys) if isinstance(x, Unreadable)), None),
-            "keys": [] if isinstance(one.keys, Unreadable) else [_key(key) for key in one.keys],
+            "id": account.account,
+            "name": account.name or None,
+            "present": None if isinstance(account.present, Unreadable) else account.present,
+            "unreadable": next(
+                (x.why for x in (account.present, account.keys) if isinstance(x, Unreadable)), None
+            ),
+            "keys": [] if isinstance(account.keys, Unreadable) else [_key(key) for key in account.keys],
         }
-        for one in told[0]
+        for account in listing[0]
     ]
-    yield _text({"schema": "sparekey/root-keys/1", "generated": _time(told[1]), "accounts": accounts}) + "\n"
+    yield (
+        _text({"schema": "sparekey/root-keys/1", "generated": _time(listing[1]), "accounts": accounts}) + "\n"
+    )
 
 
-def usage(usages: tuple[Usage, ...], look: Look) -> Iterator[str]:
+def usage(usages: tuple[Usage, ...], options: RenderOptions) -> Iterator[str]:
     """Who used each key, as `sparekey/usage/1`."""
-    del look
+    del options
     yield document(usages).decode() + "\n"
 
 
 def read_audit(content: bytes) -> Audit:
     """An audit's JSON as the audit again; raises BadInputError where it is none, or of another version."""
     try:
-        told = msgspec.json.decode(content, type=_Told)
+        document = msgspec.json.decode(content, type=_AuditDocument)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInputError(f"this is no audit in JSON: {error}", _AUDIT_HINT) from error
-    accounts = tuple(_told_account(account) for account in told.accounts)
+    accounts = tuple(_account_document(account) for account in document.accounts)
     snapshot = Snapshot(
-        told.generated, Caller("", told.caller), tuple(verdict.account for verdict in accounts), told.skipped
+        document.generated,
+        Caller("", document.caller),
+        tuple(verdict.account for verdict in accounts),
+        document.skipped,
     )
-    return Audit(snapshot, told.rules, accounts, told.coverage, told.cis or "")
+    return Audit(snapshot, document.rules, accounts, document.coverage, document.cis or "")
 
 
 _AUDIT_HINT = "Make one: sparekey audit --format json > audit.json"
 
 
-class _ToldFinding(msgspec.Struct, frozen=True):
+class _FindingDocument(msgspec.Struct, frozen=True):
     rule: str
     status: FindingStatus
     message: str
 
 
-class _ToldUser(msgspec.Struct, frozen=True):
+class _UserDocument(msgspec.Struct, frozen=True):
     name: str
     arn: str
     status: FindingStatus
     active_keys: int | None
     keys: tuple[AccessKey, ...]
-    findings: tuple[_ToldFinding, ...]
+    findings: tuple[_FindingDocument, ...]
 
 
-class _ToldAccount(msgspec.Struct, frozen=True):
+class _AccountDocument(msgspec.Struct, frozen=True):
     id: str
     partition: str
     alias: str | None
     read_by: Literal["list", "report"]
     as_of: Time
     unreadable: str | None
-    findings: tuple[_ToldFinding, ...]
-    users: tuple[_ToldUser, ...]
+    findings: tuple[_FindingDocument, ...]
+    users: tuple[_UserDocument, ...]
     notes: tuple[str, ...] = ()
 
 
-class _Told(msgspec.Struct, frozen=True, tag_field="schema", tag="sparekey/audit/1"):
+class _AuditDocument(msgspec.Struct, frozen=True, tag_field="schema", tag="sparekey/audit/1"):
     generated: Time
     rules: tuple[str, ...]
     caller: str
-    accounts: tuple[_ToldAccount, ...]
+    accounts: tuple[_AccountDocument, ...]
     coverage: Coverage
     cis: str | None = None
     skipped: tuple[SkippedAccount, ...] = ()
 
 
-def _told_account(told: _ToldAccount) -> AccountVerdict:
-    def findings(user: str, said: tuple[_ToldFinding, ...]) -> tuple[Finding, ...]:
-        return tuple(Finding(one.rule, told.id, user, one.status, one.message) for one in said)
+def _account_document(document: _AccountDocument) -> AccountVerdict:
+    def findings(user: str, documents: tuple[_FindingDocument, ...]) -> tuple[Finding, ...]:
+        return tuple(
+            Finding(document_.rule, document.id, user, document_.status, document_.message)
+            for document_ in documents
+        )
 
     verdicts = tuple(
         UserVerdict(
@@ -161,25 +171,25 @@ def _told_account(told: _ToldAccount) -> AccountVerdict:
                 user.arn,
                 user.keys
                 if user.active_keys is not None
-                else Unreadable("keys", next((one.message for one in user.findings), "not read")),
+                else Unreadable("keys", next((document_.message for document_ in user.findings), "not read")),
             ),
             user.status,
             findings(user.name, user.findings),
         )
-        for user in told.users
+        for user in document.users
     )
     account = Account(
-        id=told.id,
-        partition=told.partition,
-        users=Unreadable("users", told.unreadable)
-        if told.unreadable is not None
+        id=document.id,
+        partition=document.partition,
+        users=Unreadable("users", document.unreadable)
+        if document.unreadable is not None
         else tuple(verdict.user for verdict in verdicts),
-        as_of=told.as_of,
-        alias=told.alias or "",
-        read_by=told.read_by,
-        notes=told.notes,
+        as_of=document.as_of,
+        alias=document.alias or "",
+        read_by=document.read_by,
+        notes=document.notes,
     )
-    return AccountVerdict(account, verdicts, findings("", told.findings))
+    return AccountVerdict(account, verdicts, findings("", document.findings))
 
 
 def _text(value: Any) -> str:

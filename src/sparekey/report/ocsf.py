@@ -10,16 +10,16 @@ from typing import Any
 from sparekey import __version__
 from sparekey.errors import BadInputError
 from sparekey.model import Account, Audit, FindingStatus, User
-from sparekey.report import Look
-from sparekey.report._finding_records import Point, generator, points
+from sparekey.report import RenderOptions
+from sparekey.report._finding_records import FindingRecord, finding_records, generator
 
 NAME = "ocsf"
 # The numbers are the schema's. https://schema.ocsf.io/objects/compliance says of 2 (Warning): "did not yield
 # a result due to missing information".
 _COMPLIANCE: Mapping[FindingStatus, int] = {"PASS": 1, "UNREADABLE": 2, "FAIL": 3, "EXEMPT": 99}
 _SEVERITIES = ("Unknown", "Informational", "Low", "Medium", "High", "Critical")
-_WORKS = ("Unknown", "New", "In Progress", "Suppressed", "Resolved")
-_WORK: Mapping[FindingStatus, str] = {
+_WORK_STATUS = ("Unknown", "New", "In Progress", "Suppressed", "Resolved")
+_WORK_ITEM: Mapping[FindingStatus, str] = {
     "PASS": "Resolved",
     "FAIL": "New",
     "EXEMPT": "Suppressed",
@@ -27,22 +27,22 @@ _WORK: Mapping[FindingStatus, str] = {
 }
 
 
-def audit(audit: Audit, look: Look) -> Iterator[str]:
+def audit(audit: Audit, options: RenderOptions) -> Iterator[str]:
     """A JSON array of Compliance Findings, one a line; with `show_all` those that pass, too."""
     separator = "[\n"
-    for point in points(audit, passes=look.show_all):
-        told: str = finding(point, audit).model_dump_json(exclude_none=True)
-        yield separator + told
+    for record in finding_records(audit, passes=options.show_all):
+        text: str = finding(record, audit).model_dump_json(exclude_none=True)
+        yield separator + text
         separator = ",\n"
     yield "[]\n" if separator == "[\n" else "\n]\n"
 
 
-def finding(point: Point, audit: Audit) -> Any:
+def finding(record: FindingRecord, audit: Audit) -> Any:
     """One point as py-ocsf-models' `ComplianceFinding`; raises BadInputError without the extra."""
-    bad = point.status in ("FAIL", "UNREADABLE")
-    severity = point.rule.severity.capitalize() if bad else "Informational"
-    work = _WORK[point.status]
-    told = {
+    bad = record.status in ("FAIL", "UNREADABLE")
+    severity = record.rule.severity.capitalize() if bad else "Informational"
+    work = _WORK_ITEM[record.status]
+    values = {
         "activity_id": 1,
         "activity_name": "Create",
         "type_uid": 200301,
@@ -50,20 +50,20 @@ def finding(point: Point, audit: Audit) -> Any:
         "class_name": "Compliance Finding",
         "time": _milliseconds(audit),
         "time_dt": audit.snapshot.generated,
-        "message": f"{point.title}: {point.message or point.status}",
+        "message": f"{record.title}: {record.message or record.status}",
         "severity_id": _SEVERITIES.index(severity),
         "severity": severity,
-        "status_id": _WORKS.index(work),
+        "status_id": _WORK_STATUS.index(work),
         "status": work,
-        "status_code": point.status,
-        "status_detail": point.message or None,
-        "compliance": _compliance(point, audit),
-        "finding_info": _info(point, audit),
-        "resources": [_resource(point.account, point.user)],
-        "metadata": _metadata(point),
-        "cloud": _cloud(point.account),
+        "status_code": record.status,
+        "status_detail": record.message or None,
+        "compliance": _compliance(record, audit),
+        "finding_info": _info(record, audit),
+        "resources": [_resource(record.account, record.user)],
+        "metadata": _metadata(record),
+        "cloud": _cloud(record.account),
     }
-    return _model().model_validate(told)
+    return _model().model_validate(values)
 
 
 @cache
@@ -84,23 +84,23 @@ def _milliseconds(audit: Audit) -> int:
     return int(audit.snapshot.generated.timestamp() * 1000)
 
 
-def _compliance(point: Point, audit: Audit) -> dict[str, Any]:
-    controls = point.controls(audit.cis)
+def _compliance(record: FindingRecord, audit: Audit) -> dict[str, Any]:
+    controls = record.controls(audit.cis)
     return {
         "standards": [f"CIS AWS Foundations Benchmark v{version}" for version, _ in controls],
         "requirements": [number for _, number in controls],
-        "control": point.rule.id,
-        "desc": point.rule.title,
-        "status_id": _COMPLIANCE[point.status],
+        "control": record.rule.id,
+        "desc": record.rule.title,
+        "status_id": _COMPLIANCE[record.status],
     }
 
 
-def _info(point: Point, audit: Audit) -> dict[str, Any]:
+def _info(record: FindingRecord, audit: Audit) -> dict[str, Any]:
     return {
-        "uid": point.uid,
-        "title": point.title,
-        "desc": point.message or point.rule.title,
-        "types": [generator(point.rule.id)],
+        "uid": record.uid,
+        "title": record.title,
+        "desc": record.message or record.rule.title,
+        "types": [generator(record.rule.id)],
         "last_seen_time": _milliseconds(audit),
         "last_seen_time_dt": audit.snapshot.generated,
     }
@@ -114,11 +114,11 @@ def _resource(account: Account, user: User | None) -> dict[str, Any]:
     return {**whom, "cloud_partition": account.partition, "group": {"name": "iam"}}
 
 
-def _metadata(point: Point) -> dict[str, Any]:
+def _metadata(record: FindingRecord) -> dict[str, Any]:
     product = {"name": "sparekey", "uid": "sparekey", "vendor_name": "sparekey", "version": __version__}
-    return {"product": product, "event_code": point.rule.id, "profiles": ["cloud", "datetime"]}
+    return {"product": product, "event_code": record.rule.id, "profiles": ["cloud", "datetime"]}
 
 
 def _cloud(account: Account) -> dict[str, Any]:
-    told = {"uid": account.id, "name": account.alias or account.id, "type": "AWS Account", "type_id": 10}
-    return {"provider": "AWS", "account": told}
+    cloud = {"uid": account.id, "name": account.alias or account.id, "type": "AWS Account", "type_id": 10}
+    return {"provider": "AWS", "account": cloud}

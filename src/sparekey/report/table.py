@@ -22,20 +22,20 @@ from sparekey.model import (
     UserVerdict,
 )
 from sparekey.plan import Plan, Step
-from sparekey.report import Look
+from sparekey.report import RenderOptions
 from sparekey.rules import rule
-from sparekey.usage.timeline import Line, timeline
+from sparekey.usage.timeline import TimelineRow, make_timeline
 
 NAME = "table"
 _STYLES = {"PASS": "green", "FAIL": "bold red", "EXEMPT": "yellow", "UNREADABLE": "bold magenta"}
 
 
-def audit(audit: Audit, look: Look) -> Iterator[str]:
+def audit(audit: Audit, options: RenderOptions) -> Iterator[str]:
     """The users who do not pass (all with `show_all`), what concerns the account, and the coverage."""
     now = audit.snapshot.generated
     yield _rules(audit)
     for account in audit.accounts:
-        yield from _account(account, now, look)
+        yield from _account(account, now, options)
     for skipped in audit.snapshot.skipped:
         yield clean(f"\nAccount {skipped.id} ({skipped.name}): not read, it is {skipped.state}\n")
     yield "\n" + coverage(audit) + "\n"
@@ -43,40 +43,40 @@ def audit(audit: Audit, look: Look) -> Iterator[str]:
 
 def coverage(audit: Audit) -> str:
     """How many users have at most one active key, of how many, and what could not be read."""
-    told = audit.coverage
-    users = told.users_read + told.users_unreadable
-    fine = told.users_read - told.users_spare
+    counts = audit.coverage
+    users = counts.users_read + counts.users_unreadable
+    fine = counts.users_read - counts.users_spare
     lines = [
-        f"{number(fine)} of {plural(users, 'user')} {_have(users)} at most one active key; "
-        f"{number(told.users_spare)} {_have(told.users_spare)} spare keys"
-        + (f" ({number(told.users_exempt)} exempt)" if told.users_exempt else "")
-        + f"; {number(told.users_unreadable)} could not be read"
+        f"{number(fine)} of {plural(users, 'user')} {_have_spare(users)} at most one active key; "
+        f"{number(counts.users_spare)} {_have_spare(counts.users_spare)} spare keys"
+        + (f" ({number(counts.users_exempt)} exempt)" if counts.users_exempt else "")
+        + f"; {number(counts.users_unreadable)} could not be read"
     ]
-    accounts = told.accounts_read + told.accounts_unreadable
-    if accounts > 1 or told.accounts_unreadable:
+    accounts = counts.accounts_read + counts.accounts_unreadable
+    if accounts > 1 or counts.accounts_unreadable:
         lines.append(
-            f"{number(told.accounts_read)} of {plural(accounts, 'account')} read; "
-            f"{number(told.accounts_unreadable)} could not be read"
+            f"{number(counts.accounts_read)} of {plural(accounts, 'account')} read; "
+            f"{number(counts.accounts_unreadable)} could not be read"
         )
-    if told.accounts_as_of:
+    if counts.accounts_as_of:
         lines.append(
-            f"{plural(told.accounts_as_of, 'account')} only as of a credential report: "
+            f"{plural(counts.accounts_as_of, 'account')} only as of a credential report: "
             "later changes could not be looked for"
         )
     return "\n".join(lines)
 
 
-def _have(count: int) -> str:
+def _have_spare(count: int) -> str:
     return "has" if count == 1 else "have"
 
 
-def plan(plan: Plan, look: Look) -> Iterator[str]:
+def plan(plan: Plan, options: RenderOptions) -> Iterator[str]:
     """Every user's step, what holds the held ones, and the counts."""
     for title, steps in (("To deactivate", plan.deactivations), ("Held", plan.held)):
         if steps:
             yield f"{title}\n"
             for user, of_user in groupby(steps, lambda step: (step.account, step.user)):
-                yield from _user_steps(user, list(of_user), look)
+                yield from _user_steps(user, list(of_user), options)
             yield "\n"
     for entry in plan.exempt:
         yield clean(
@@ -93,7 +93,7 @@ def plan(plan: Plan, look: Look) -> Iterator[str]:
     )
 
 
-def run(record: RunRecord, look: Look) -> Iterator[str]:
+def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
     """What became of each step, with AWS's request ids and the head of the ledger's chain."""
     yield f"Run {record.id}: {record.state.replace('_', ' ')}\n"
     yield f"  plan    {record.plan_digest}\n"
@@ -107,11 +107,11 @@ def run(record: RunRecord, look: Look) -> Iterator[str]:
     for step in record.steps:
         stays = f" ({step.keep} stays)" if step.keep else ""
         yield clean(f"  {step.account}  {step.user}  {step.key}: {step_state(step.state).upper()}{stays}\n")
-        for line in _seen(step):
-            yield from _wrapped(" " * 6, line, look)
+        for line in _evidence_line(step):
+            yield from _wrapped(" " * 6, line, options)
 
 
-def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
+def runs(records: tuple[RunRecord, ...], options: RenderOptions) -> Iterator[str]:
     """One line a run, oldest first."""
     if not records:
         yield "No run yet: `sparekey plan -o plan.json`, then `sparekey apply plan.json`.\n"
@@ -122,69 +122,71 @@ def runs(records: tuple[RunRecord, ...], look: Look) -> Iterator[str]:
         begun = moment(record.opened)
         cells = (record.id, record.state.replace("_", " "), begun, counts, clean(record.caller))
         table.add_row(*(Text(cell) for cell in cells))
-    yield from _printed(look, table)
+    yield from _print_to_text(options, table)
 
 
-def root_keys(told: tuple[tuple[RootKeys, ...], datetime], look: Look) -> Iterator[str]:
+def root_keys(listing: tuple[tuple[RootKeys, ...], datetime], options: RenderOptions) -> Iterator[str]:
     """The accounts whose root user has a key or could not be asked, and the counts."""
-    every, now = told
-    for one in every:
-        name = clean(f"{one.account} ({one.name})" if one.name else one.account)
-        match one.present, one.keys:
+    every, now = listing
+    for account in every:
+        name = clean(f"{account.account} ({account.name})" if account.name else account.account)
+        match account.present, account.keys:
             case Unreadable(why=why), _:
-                yield from _wrapped(f"UNREADABLE  {name}: ", why, look)
+                yield from _wrapped(f"UNREADABLE  {name}: ", why, options)
             case 0, _:
                 continue
             case _, Unreadable(why=why):
-                yield from _wrapped(f"FAIL  {name}: the root user has an access key. ", f"Which: {why}", look)
+                yield from _wrapped(
+                    f"FAIL  {name}: the root user has an access key. ", f"Which: {why}", options
+                )
             case _, tuple(keys):
                 yield f"FAIL  {name}: the root user has an access key\n"
                 for key in keys:
                     yield clean(
                         f"      {key.id or 'a key'} {key.status}, {key_age(key, now)}, {last_use(key, now)}\n"
                     )
-    unread = sum(isinstance(one.present, Unreadable) for one in every)
-    having = sum(not isinstance(one.present, Unreadable) and one.present > 0 for one in every)
+    unread = sum(isinstance(account.present, Unreadable) for account in every)
+    having = sum(not isinstance(account.present, Unreadable) and account.present > 0 for account in every)
     yield (
-        f"{number(having)} of {plural(len(every), 'account')} {_have(len(every))} a root access key; "
+        f"{number(having)} of {plural(len(every), 'account')} {_have_spare(len(every))} a root access key; "
         f"{number(unread)} could not be asked\n"
     )
     if having:
         yield "A root key cannot be deactivated from outside, only deleted: `sparekey delete --root`.\n"
 
 
-def usage(usages: tuple[Usage, ...], look: Look) -> Iterator[str]:
+def usage(usages: tuple[Usage, ...], options: RenderOptions) -> Iterator[str]:
     """Each key and its consumers on one time line, so that one is seen to fade out and another to fade in."""
-    drawn = timeline(usages, width=max(12, min(48, look.width // 3)))
+    drawn = make_timeline(usages, width=max(12, min(48, options.width // 3)))
     if drawn.first and drawn.last:
         yield f"{drawn.first} to {drawn.last}, {plural(drawn.days_each, 'day')} a character; higher is more calls\n\n"
-    for one in usages:
-        yield from _usage(one, [line for line in drawn.lines if line.key == one.key], look)
-    for what, why in sorted({(entry.what, entry.why) for one in usages for entry in one.unread}):
+    for usage_ in usages:
+        yield from _add_usage(usage_, [line for line in drawn.lines if line.key == usage_.key], options)
+    for what, why in sorted({(entry.what, entry.why) for usage_ in usages for entry in usage_.unread}):
         yield clean(f"unread  {what}: {why}\n")
 
 
-def _usage(told: Usage, lines: list[Line], look: Look) -> Iterator[str]:
+def _add_usage(usage: Usage, lines: list[TimelineRow], options: RenderOptions) -> Iterator[str]:
     yield (
-        f"{told.key}  {plural(told.calls, 'call')}, {plural(told.errors, 'error')}, "
-        f"{plural(told.sessions, 'session')}, {plural(len(told.consumers), 'consumer')}"
+        f"{usage.key}  {plural(usage.calls, 'call')}, {plural(usage.errors, 'error')}, "
+        f"{plural(usage.sessions, 'session')}, {plural(len(usage.consumers), 'consumer')}"
     )
-    if told.first_seen and told.last_seen:
-        yield f"; {moment(told.first_seen)} to {moment(told.last_seen)}"
+    if usage.first_seen and usage.last_seen:
+        yield f"; {moment(usage.first_seen)} to {moment(usage.last_seen)}"
     yield "\n"
-    for why in told.partial:
-        yield from _wrapped("  partial: ", why, look)
-    for note in told.notes:
-        yield from _wrapped("  note: ", note, look)
+    for why in usage.partial:
+        yield from _wrapped("  partial: ", why, options)
+    for note in usage.notes:
+        yield from _wrapped("  note: ", note, options)
     actions = {
         (consumer.agent, consumer.source): sorted(
             {f"{use.service}:{action}" for use in consumer.uses for action in use.actions}
         )
-        for consumer in told.consumers
+        for consumer in usage.consumers
     }
     for line in lines:
         yield clean(f"  {line.bar}  {line.agent} from {line.source}, {plural(line.calls, 'call')}\n")
-        yield from _wrapped(" " * (len(line.bar) + 4), ", ".join(actions[line.agent, line.source]), look)
+        yield from _wrapped(" " * (len(line.bar) + 4), ", ".join(actions[line.agent, line.source]), options)
     yield "\n"
 
 
@@ -193,56 +195,58 @@ def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:
     return [(state, len(list(same))) for state, same in groupby(states)]
 
 
-def _seen(step: StepRecord) -> list[str]:
+def _evidence_line(step: StepRecord) -> list[str]:
     lines = [step.decided, *([step.why] if step.why and step.why not in step.decided else [])]
     if step.release:
         lines.append(f"released by: {step.release}")
     if step.never_reactivate:
         lines.append(f"never reactivated automatically: {step.never_reactivate}")
     if step.after:
-        lines.append(f"before: {_listing(step.before)}")
-        lines.append(f"after:  {_listing(step.after)}")
+        lines.append(f"before: {_statuses(step.before)}")
+        lines.append(f"after:  {_statuses(step.after)}")
     if step.request_ids:
         lines.append(f"requests: {', '.join(step.request_ids)}")
     return lines
 
 
-def _listing(statuses: Mapping[str, str]) -> str:
+def _statuses(statuses: Mapping[str, str]) -> str:
     return ", ".join(f"{key} {status}" for key, status in sorted(statuses.items()))
 
 
 def _rules(audit: Audit) -> str:
     lines = []
     for name in audit.rules:
-        told = rule(name)[0]
-        cis = f"CIS {audit.cis}: {told.cis_number(audit.cis) or 'no such control'} · " if audit.cis else ""
-        lines.append(f"{cis}{told.id}: {told.title}\n")
+        rule_ = rule(name)[0]
+        cis = f"CIS {audit.cis}: {rule_.cis_number(audit.cis) or 'no such control'} · " if audit.cis else ""
+        lines.append(f"{cis}{rule_.id}: {rule_.title}\n")
     return "".join(lines)
 
 
-def _account(account: AccountVerdict, now: datetime, look: Look) -> Iterator[str]:
-    told = account.account
-    name = clean(f"{told.id} ({told.alias})" if told.alias else told.id)
-    if isinstance(told.users, Unreadable):
-        yield clean(f"\nAccount {name}: UNREADABLE: {told.users.why}\n")
+def _account(account: AccountVerdict, now: datetime, options: RenderOptions) -> Iterator[str]:
+    unread = account.account
+    name = clean(f"{unread.id} ({unread.alias})" if unread.alias else unread.id)
+    if isinstance(unread.users, Unreadable):
+        yield clean(f"\nAccount {name}: UNREADABLE: {unread.users.why}\n")
         return
-    shown = [verdict for verdict in account.users if look.show_all or verdict.status != "PASS"]
-    if not shown and not account.findings and not told.notes:
+    shown = [verdict for verdict in account.users if options.show_all or verdict.status != "PASS"]
+    if not shown and not account.findings and not unread.notes:
         return
-    yield f"\nAccount {name}, read by {told.read_by}, as of {moment(told.as_of)}\n"
+    yield f"\nAccount {name}, read by {unread.read_by}, as of {moment(unread.as_of)}\n"
     for finding in account.findings:
         yield clean(f"{finding.status}  {finding.rule}: {finding.message}\n")
-    for note in told.notes:
+    for note in unread.notes:
         yield clean(f"note  {note}\n")
     if shown:
         table = _bare_table("Status", "User", "Access key", "Key status", "Age", "Last use")
         for verdict in shown:
             _add_user(table, verdict, now)
-        yield from _printed(look, table)
+        yield from _print_to_text(options, table)
         for verdict in shown:
-            said = [finding.message for finding in verdict.findings if finding.message not in _OBVIOUS]
-            if said:
-                yield from _wrapped("  ", f"{verdict.user.name}: {'; '.join(said)}", look)
+            messages = [
+                finding.message for finding in verdict.findings if finding.message not in _NOT_REPEATED
+            ]
+            if messages:
+                yield from _wrapped("  ", f"{verdict.user.name}: {'; '.join(messages)}", options)
 
 
 def _add_user(table: Table, verdict: UserVerdict, now: datetime) -> None:
@@ -254,10 +258,10 @@ def _add_user(table: Table, verdict: UserVerdict, now: datetime) -> None:
         table.add_row(*(first if at == 0 else ("", "")), *(Text(clean(cell)) for cell in row))
 
 
-_OBVIOUS = frozenset(f"{count} active keys" for count in range(2, 10))
+_NOT_REPEATED = frozenset(f"{count} active keys" for count in range(2, 10))
 
 
-def _user_steps(user: tuple[str, str], steps: list[Step], look: Look) -> Iterator[str]:
+def _user_steps(user: tuple[str, str], steps: list[Step], options: RenderOptions) -> Iterator[str]:
     keep = steps[0].keep
     yield clean(f"  {user[0]}  {user[1]}" + (f": {keep} stays\n" if keep else ": no key is chosen to stay\n"))
 
@@ -266,17 +270,17 @@ def _user_steps(user: tuple[str, str], steps: list[Step], look: Look) -> Iterato
 
     for (reason, why, release, barred), same in groupby(steps, facts):
         keys = ", ".join(step.key for step in same)
-        yield from _wrapped(f"    {keys}  ", f"[{reason}] {why}", look)
+        yield from _wrapped(f"    {keys}  ", f"[{reason}] {why}", options)
         if release:
-            yield from _wrapped("      released by: ", release, look)
+            yield from _wrapped("      released by: ", release, options)
         if barred:
-            yield from _wrapped("      never reactivated automatically: ", barred, look)
+            yield from _wrapped("      never reactivated automatically: ", barred, options)
 
 
-def _wrapped(lead: str, text: str, look: Look) -> Iterator[str]:
+def _wrapped(lead: str, text: str, options: RenderOptions) -> Iterator[str]:
     lines = textwrap.wrap(
         clean(lead + text),
-        look.width,
+        options.width,
         subsequent_indent=" " * (len(lead) - len(lead.lstrip()) + 4),
         break_long_words=False,
     )
@@ -290,10 +294,14 @@ def _bare_table(*columns: str) -> Table:
     return table
 
 
-def _printed(look: Look, table: Table) -> Iterator[str]:
+def _print_to_text(options: RenderOptions, table: Table) -> Iterator[str]:
     out = io.StringIO()
     console = Console(
-        file=out, width=look.width, force_terminal=look.color, no_color=not look.color, highlight=False
+        file=out,
+        width=options.width,
+        force_terminal=options.color,
+        no_color=not options.color,
+        highlight=False,
     )
     console.print(table)
     yield "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())

@@ -57,13 +57,13 @@ class Rule(Value, frozen=True):
 @cache
 def registry() -> Mapping[str, tuple[Rule, Check]]:
     """Every rule by its id, sorted."""
-    found: dict[str, tuple[Rule, Check]] = {}
+    rules: dict[str, tuple[Rule, Check]] = {}
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         if module.name.rpartition(".")[2].startswith("_"):
             continue
         loaded = importlib.import_module(module.name)
-        found[loaded.RULE.id] = (loaded.RULE, loaded.check)
-    return dict(sorted(found.items()))
+        rules[loaded.RULE.id] = (loaded.RULE, loaded.check)
+    return dict(sorted(rules.items()))
 
 
 def rule(name: str) -> tuple[Rule, Check]:
@@ -77,11 +77,11 @@ def rule(name: str) -> tuple[Rule, Check]:
 
 def findings(account: Account, policy: Policy, now: datetime, names: Iterable[str]) -> tuple[Finding, ...]:
     """What the named rules say of one account, sorted by user, rule and key."""
-    said = (finding for name in names for finding in rule(name)[1](account, policy, now))
-    return tuple(sorted(said, key=lambda finding: (finding.user, finding.rule, finding.key)))
+    all_findings = (finding for name in names for finding in rule(name)[1](account, policy, now))
+    return tuple(sorted(all_findings, key=lambda finding: (finding.user, finding.rule, finding.key)))
 
 
-_WORST_FIRST: tuple[FindingStatus, ...] = ("UNREADABLE", "FAIL", "EXEMPT", "PASS")
+_BY_SEVERITY: tuple[FindingStatus, ...] = ("UNREADABLE", "FAIL", "EXEMPT", "PASS")
 
 
 def assess(
@@ -91,24 +91,24 @@ def assess(
     asked = tuple(sorted(set(names)))
     for name in asked:
         rule(name)
-    accounts = tuple(_verdict(account, policy, now, asked) for account in snapshot.accounts)
+    accounts = tuple(_account_verdict(account, policy, now, asked) for account in snapshot.accounts)
     return Audit(snapshot, asked, accounts, _coverage(accounts), cis)
 
 
-def _verdict(account: Account, policy: Policy, now: datetime, asked: Iterable[str]) -> AccountVerdict:
+def _account_verdict(account: Account, policy: Policy, now: datetime, asked: Iterable[str]) -> AccountVerdict:
     by_user: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings(account, policy, now, asked):
         by_user[finding.user].append(finding)
     users = () if isinstance(account.users, Unreadable) else account.users
     verdicts = tuple(
-        UserVerdict(user, _worst(by_user[user.name]), tuple(by_user[user.name])) for user in users
+        UserVerdict(user, _worst_status(by_user[user.name]), tuple(by_user[user.name])) for user in users
     )
     return AccountVerdict(account, verdicts, tuple(by_user[""]))
 
 
-def _worst(said: list[Finding]) -> FindingStatus:
-    statuses = {finding.status for finding in said}
-    return next((status for status in _WORST_FIRST if status in statuses), "PASS")
+def _worst_status(findings: list[Finding]) -> FindingStatus:
+    statuses = {finding.status for finding in findings}
+    return next((status for status in _BY_SEVERITY if status in statuses), "PASS")
 
 
 def _coverage(accounts: tuple[AccountVerdict, ...]) -> Coverage:

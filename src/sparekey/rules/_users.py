@@ -23,17 +23,17 @@ def judge_users(
         yield Finding(rule, account.id, "", "UNREADABLE", account.users.why)
         return
     for user in account.users:
-        said = user.keys if isinstance(user.keys, Unreadable) else fails(user.active_keys)
-        finding = judge(rule, account.id, user, policy, now, said)
+        message = user.keys if isinstance(user.keys, Unreadable) else fails(user.active_keys)
+        finding = judge(rule, account.id, user, policy, now, message)
         if finding:
             yield finding
 
 
 def judge(
-    rule: str, account: str, user: User, policy: Policy, now: datetime, said: str | Unreadable | None
+    rule: str, account: str, user: User, policy: Policy, now: datetime, outcome: str | Unreadable | None
 ) -> Finding | None:
     """The finding for one user by what a rule says of it: a fault, what was not read, or nothing."""
-    match said:
+    match outcome:
         case None:
             return None
         case Unreadable(why=why):
@@ -48,4 +48,4 @@ def judge(
                 message = f"{message}; its exemption ended on {lapsed.expires} ({lapsed.owner})"
             return Finding(rule, account, user.name, "FAIL", message)
         case _:
-            assert_never(said)
+            assert_never(outcome)

@@ -26,21 +26,21 @@ def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
     if isinstance(account.users, Unreadable):
         yield Finding(RULE.id, account.id, "", "UNREADABLE", account.users.why)
         return
-    unread = _unread(account)
+    unread = _unread_finding(account)
     for user in account.users:
         # Each user is unreadable where the account is: a finding that was open is not closed by a refusal.
-        finding = judge(RULE.id, account.id, user, policy, now, _said(user, unread))
+        finding = judge(RULE.id, account.id, user, policy, now, _message(user, unread))
         if finding:
             yield finding
 
 
-def _unread(account: Account) -> Unreadable | None:
+def _unread_finding(account: Account) -> Unreadable | None:
     if isinstance(account.quarantine, Unreadable):
         return account.quarantine
     return None if account.quarantine else Unreadable("quarantine", "nobody asked for quarantined users")
 
 
-def _said(user: User, unread: Unreadable | None) -> str | Unreadable | None:
+def _message(user: User, unread: Unreadable | None) -> str | Unreadable | None:
     if not isinstance(user.keys, Unreadable) and not user.active_keys:
         return None  # what leaked works no longer
     if unread is not None or not user.quarantine:

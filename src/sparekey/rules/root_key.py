@@ -35,11 +35,11 @@ def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
         case 0:
             return
         case _:
-            message = f"the root user has an access key: delete it as root{_told(account, now)}"
+            message = f"the root user has an access key: delete it as root{_message(account, now)}"
             yield Finding(RULE.id, account.id, "", "FAIL", message)
 
 
-def _told(account: Account, now: datetime) -> str:
+def _message(account: Account, now: datetime) -> str:
     """What the credential report says of the keys, where it was read."""
     if isinstance(account.root, Unreadable):
         return f" (age and last use could not be read: {account.root.why})"

@@ -23,8 +23,8 @@ RULE = Rule(
 
 def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
     """FAIL for every user with two or more active keys."""
-    return judge_users(RULE.id, account, policy, now, _fails)
+    return judge_users(RULE.id, account, policy, now, _message)
 
 
-def _fails(active: tuple[AccessKey, ...]) -> str | None:
+def _message(active: tuple[AccessKey, ...]) -> str | None:
     return f"{len(active)} active keys" if len(active) > 1 else None

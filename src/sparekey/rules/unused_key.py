@@ -26,15 +26,15 @@ def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
     """FAIL for every user with an active key that is `quiet` old or older and was not used within `quiet`."""
 
     def fails(active: tuple[AccessKey, ...]) -> str | Unreadable | None:
-        said = [_unused(key, policy, now) for key in active]
-        unused = [text for text in said if isinstance(text, str)]
-        unread = [text for text in said if isinstance(text, Unreadable)]
+        messages = [_message(key, policy, now) for key in active]
+        unused = [text for text in messages if isinstance(text, str)]
+        unread = [text for text in messages if isinstance(text, Unreadable)]
         return ", ".join(unused) or (unread[0] if unread else None)
 
     return judge_users(RULE.id, account, policy, now, fails)
 
 
-def _unused(key: AccessKey, policy: Policy, now: datetime) -> str | Unreadable | None:
+def _message(key: AccessKey, policy: Policy, now: datetime) -> str | Unreadable | None:
     name = key.id or "a key"
     used = key.last_used
     match used.state:

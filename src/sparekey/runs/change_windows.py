@@ -19,7 +19,7 @@ _FORM = re.compile(
 Span = tuple[datetime, datetime]
 
 
-class Window(Value, frozen=True):
+class ChangeWindow(Value, frozen=True):
     """Days of the week (0 is Monday) on which it opens; an `end` not after `start` is the next day's.
 
     It is open while the clocks of its zone show a time within it: where they go forward it may be shorter, where
@@ -35,29 +35,29 @@ class Window(Value, frozen=True):
         """Its openings and closings from yesterday to two weeks ahead, in order."""
         today = now.astimezone(ZoneInfo(self.zone)).date()
         days = (today + timedelta(days=offset) for offset in range(-1, 15))
-        return [span for day in days if day.weekday() in self.days for span in self.on(day)]
+        return [span for day in days if day.weekday() in self.days for span in self.span_on(day)]
 
-    def on(self, day: date) -> list[Span]:
+    def span_on(self, day: date) -> list[Span]:
         """The openings that begin on one day: one, or two or none where clocks change."""
         zone = ZoneInfo(self.zone)
         begin = datetime.combine(day, self.start)
         end = datetime.combine(day if self.end > self.start else day + timedelta(days=1), self.end)
-        edges = {_instant(local, zone, fold) for local in (begin, end) for fold in (0, 1)}
-        edges |= set(_changes(min(edges), max(edges), zone))
-        found: list[Span] = []
+        edges = {_instant(local, zone, projection) for local in (begin, end) for projection in (0, 1)}
+        edges |= set(_utc_spans(min(edges), max(edges), zone))
+        spans: list[Span] = []
         for opens, closes in pairwise(sorted(edges)):
             shown = (opens + (closes - opens) / 2).astimezone(zone).replace(tzinfo=None)
             if begin <= shown < end:
-                joined = found and found[-1][1] == opens
-                found[-1:] = [(found[-1][0], closes)] if joined else [*found[-1:], (opens, closes)]
-        return [(opens.astimezone(zone), closes.astimezone(zone)) for opens, closes in found]
+                joined = spans and spans[-1][1] == opens
+                spans[-1:] = [(spans[-1][0], closes)] if joined else [*spans[-1:], (opens, closes)]
+        return [(opens.astimezone(zone), closes.astimezone(zone)) for opens, closes in spans]
 
 
-def _instant(local: datetime, zone: ZoneInfo, fold: int) -> datetime:
-    return local.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+def _instant(local: datetime, zone: ZoneInfo, projection: int) -> datetime:
+    return local.replace(tzinfo=zone, fold=projection).astimezone(UTC)
 
 
-def _changes(begin: datetime, end: datetime, zone: ZoneInfo) -> list[datetime]:
+def _utc_spans(begin: datetime, end: datetime, zone: ZoneInfo) -> list[datetime]:
     """The moment within a span, to the second, at which the zone's clocks change; at most one."""
     offset = begin.astimezone(zone).utcoffset()
     if end.astimezone(zone).utcoffset() == offset:
@@ -70,15 +70,15 @@ def _changes(begin: datetime, end: datetime, zone: ZoneInfo) -> list[datetime]:
     return [datetime.fromtimestamp(after, UTC)]
 
 
-def check(text: str, today: date) -> None:
+def check_window(text: str, today: date) -> None:
     """Raise BadInputError for what is no window, or lies within an hour that clocks skip or show twice."""
-    window = parse(text)
+    window = parse_window(text)
     zone = ZoneInfo(window.zone)
     for offset in range(_YEAR):
         day = today + timedelta(days=offset)
         if day.weekday() not in window.days:
             continue
-        times = len(window.on(day))
+        times = len(window.span_on(day))
         edges = (datetime.combine(day, window.start), datetime.combine(day, window.end))
         twice = times > 1 and all(_instant(edge, zone, 0) != _instant(edge, zone, 1) for edge in edges)
         if twice or not times:
@@ -89,7 +89,7 @@ def check(text: str, today: date) -> None:
             )
 
 
-def parse(text: str) -> Window:
+def parse_window(text: str) -> ChangeWindow:
     """Read one; raises BadInputError."""
     hint = 'Write it as "Mon-Thu 09:00-16:00 Europe/Berlin"; without a zone it is UTC.'
     match = _FORM.fullmatch(text.strip())
@@ -112,7 +112,7 @@ def parse(text: str) -> Window:
     first = _DAYS.index(match["first"])
     last = _DAYS.index(match["last"] or match["first"])
     days = frozenset((first + step) % 7 for step in range((last - first) % 7 + 1))
-    return Window(days, start, end, zone)
+    return ChangeWindow(days, start, end, zone)
 
 
 def is_open(windows: tuple[str, ...], now: datetime) -> bool:
@@ -124,11 +124,11 @@ def opened_at(windows: tuple[str, ...], now: datetime) -> str | None:
     """When the window that is open now has opened, as text; None outside, "always" where there are none."""
     if not windows:
         return "always"
-    spans = [span for window in windows for span in parse(window).spans(now)]
+    spans = [span for window in windows for span in parse_window(window).spans(now)]
     opened = [opens for opens, closes in spans if opens <= now < closes]
     return min(opened).isoformat() if opened else None
 
 
 def next_opening(windows: tuple[str, ...], now: datetime) -> datetime:
     """When the next of them opens."""
-    return min(opens for window in windows for opens, _ in parse(window).spans(now) if opens > now)
+    return min(opens for window in windows for opens, _ in parse_window(window).spans(now) if opens > now)

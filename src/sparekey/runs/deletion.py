@@ -5,17 +5,25 @@ from datetime import datetime, timedelta
 from sparekey.aws.errors import AwsError, NotFoundError
 from sparekey.aws.key_deletion import KeyDeleter
 from sparekey.errors import RefusedError
-from sparekey.ledger.events import Deleted, Deleting, Kept, RootDeleted, RootDeleting, RootFailed, SaidOfKey
+from sparekey.ledger.events import (
+    DeletionIntended,
+    DeletionSkipped,
+    KeyDeleted,
+    KeyEvent,
+    RootDeletionFailed,
+    RootDeletionIntended,
+    RootKeyDeleted,
+)
 from sparekey.ledger.store import Ledger
 from sparekey.model import AccessKey, LastUsed, User, Value
-from sparekey.runs.context import Hands, Turn, listing_of
-from sparekey.runs.projection import KeyFacts, RunFold, short
+from sparekey.runs.context import RunContext, UserLease, listing_of
+from sparekey.runs.projection import KeyFacts, RunProjection, hours_and_minutes
 from sparekey.runs.revalidate import written_since
-from sparekey.runs.scheduler import finish
-from sparekey.runs.user_lookup import list_user
-from sparekey.runs.worker import load_run
+from sparekey.runs.scheduler import run_inline
+from sparekey.runs.user_lookup import list_current_user
+from sparekey.runs.worker import load_header
 
-_AT_REST = ("confirmed", "settled", "unwatched", "deleting")
+_DELETABLE_STATES = ("confirmed", "settled", "unwatched", "deleting")
 
 
 class Deletable(Value, frozen=True):
@@ -32,55 +40,55 @@ def deletable(
     ledger: Ledger, runs: tuple[str, ...], now: datetime, older_than: timedelta
 ) -> tuple[Deletable, ...]:
     """What our runs deactivated at least that long ago and have not written since, sorted."""
-    found = [
+    keys = [
         Deletable(run, *key, since)
         for run in runs
-        for key, facts in RunFold(ledger.entries(run)).facts.items()
+        for key, facts in RunProjection(ledger.entries(run)).facts.items()
         if (since := _since(facts)) is not None and now - since >= older_than
         # A later run's date counts: the key may have been in use again in between.
         if not written_since(run, key[:2], key[2], ledger)
     ]
-    return tuple(sorted(found, key=lambda entry: (entry.account, entry.user, entry.key, entry.run)))
+    return tuple(sorted(keys, key=lambda entry: (entry.account, entry.user, entry.key, entry.run)))
 
 
 def _since(facts: KeyFacts) -> datetime | None:
-    return facts.confirmed_at if facts.ours and facts.state in _AT_REST else None
+    return facts.confirmed_at if facts.deactivated_by_run and facts.state in _DELETABLE_STATES else None
 
 
-def delete(hands: Hands, what: Deletable, deleter: KeyDeleter) -> SaidOfKey:
+def delete(context: RunContext, what: Deletable, deleter: KeyDeleter) -> KeyEvent:
     """Delete one key after asking AWS once more; returns what was put on record. Raises AwsError."""
-    turn = Turn(hands, load_run(hands, what.run), (what.account, what.user))
-    of = (what.account, what.user, what.key)
-    began = turn.facts(what.key).state == "deleting"
-    seen = _listed(turn, what.key)
+    lease = UserLease(context, load_header(context, what.run), (what.account, what.user))
+    key_id = (what.account, what.user, what.key)
+    began = lease.facts(what.key).state == "deleting"
+    seen = _listed(lease, what.key)
     if began and what.key not in listing_of(seen):
         # The answer was lost; the deletion was not.
-        return _say(turn, Deleted(*of, ""))
-    why = _why_not(turn, seen, what)
+        return _record(lease, KeyDeleted(*key_id, ""))
+    why = _reason_to_keep(lease, seen, what)
     if why:
-        return _say(turn, Kept(*of, why))
-    turn.take_over(Deleting(*of, hands.worker, listing_of(seen)))
+        return _record(lease, DeletionSkipped(*key_id, why))
+    lease.acquire_after(DeletionIntended(*key_id, context.worker, listing_of(seen)))
     try:
-        request = deleter.delete_key(turn.name, what.key)
+        request = deleter.delete_key(lease.name, what.key)
     except NotFoundError:
-        if what.key in listing_of(_listed(turn, what.key)):
+        if what.key in listing_of(_listed(lease, what.key)):
             raise  # its user was renamed this very moment; the next call goes on from here
-        return _say(turn, Deleted(*of, ""))
-    return _say(turn, Deleted(*of, request))
+        return _record(lease, KeyDeleted(*key_id, ""))
+    return _record(lease, KeyDeleted(*key_id, request))
 
 
-def _listed(turn: Turn, key: str) -> User:
+def _listed(lease: UserLease, key: str) -> User:
     """The keys of the key's user, whatever the user is called now."""
-    return finish(list_user(turn, key), turn.hands.clock)
+    return run_inline(list_current_user(lease, key), lease.context.clock)
 
 
-def _say(turn: Turn, said: SaidOfKey) -> SaidOfKey:
-    turn.say(said)
-    return said
+def _record(lease: UserLease, event: KeyEvent) -> KeyEvent:
+    lease.record(event)
+    return event
 
 
-def _why_not(turn: Turn, seen: User, what: Deletable) -> str:
-    other = written_since(what.run, turn.user, what.key, turn.hands.ledger, turn.name)
+def _reason_to_keep(lease: UserLease, seen: User, what: Deletable) -> str:
+    other = written_since(what.run, lease.user, what.key, lease.context.ledger, lease.name)
     if other:
         return f"run {other} has set it since"
     status = listing_of(seen).get(what.key)
@@ -90,16 +98,17 @@ def _why_not(turn: Turn, seen: User, what: Deletable) -> str:
         return f"it is {status}: somebody else has changed it since"
     if not seen.active_keys:
         return "its user has no active key: it may be wanted back"
-    used = turn.gateway.last_used(what.key)
+    used = lease.gateway.last_used(what.key)
     if used.state not in ("used", "never"):
         return "its last use could not be read"
     if used.at is not None and used.at > what.since:
-        return f"it was used at {short(used.at)}, after it was deactivated at {short(what.since)}"
+        used_at, since = hours_and_minutes(used.at), hours_and_minutes(what.since)
+        return f"it was used at {used_at}, after it was deactivated at {since}"
     return ""
 
 
 def delete_root(
-    hands: Hands,
+    context: RunContext,
     account: str,
     key: AccessKey,
     deleter: KeyDeleter,
@@ -111,16 +120,18 @@ def delete_root(
     """
     name = key.id or ""
     last = _last_root_use(key)
-    if hands.clock.now() - last < older_than:
-        raise RefusedError(f"root key {name} of account {account} was created or used at {short(last)}")
+    if context.clock.now() - last < older_than:
+        raise RefusedError(
+            f"root key {name} of account {account} was created or used at {hours_and_minutes(last)}"
+        )
     chain = f"root-{account}"
-    hands.note(chain, RootDeleting(account, name, last, hands.caller.arn))
+    context.record(chain, RootDeletionIntended(account, name, last, context.caller.arn))
     try:
         request = deleter.delete_key("", name)
     except AwsError as error:
-        hands.note(chain, RootFailed(account, name, error.code, error.message, error.request_id))
+        context.record(chain, RootDeletionFailed(account, name, error.code, error.message, error.request_id))
         raise
-    hands.note(chain, RootDeleted(account, name, request))
+    context.record(chain, RootKeyDeleted(account, name, request))
     return request
 
 

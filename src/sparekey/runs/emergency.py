@@ -11,18 +11,18 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sparekey.ledger.copies import Copies
-from sparekey.ledger.store import Entry, Ledger, Observation
+from sparekey.ledger.copies import LedgerCopies
+from sparekey.ledger.store import Ledger, LedgerEntry, ProbeObservation
 from sparekey.model import RunRecord, Value
 from sparekey.runs import monitor
-from sparekey.runs.context import Hands
-from sparekey.runs.event_feed import Feed
+from sparekey.runs.context import RunContext
+from sparekey.runs.event_feed import LedgerFeed
 from sparekey.runs.projection import KeyId
 from sparekey.runs.salvage import scratch_state
 from sparekey.runs.storage import REVERSE
 from sparekey.runs.supervisor import Supervisor
-from sparekey.runs.tasks import Threads
-from sparekey.runs.worker import load_fold, load_record, why_failed
+from sparekey.runs.tasks import ThreadTasks
+from sparekey.runs.worker import failure_text, load_projection, load_record
 
 # Seconds without a sound look at every run after which the scratch ledger is made, and between two looks there.
 AFTER, _EVERY = 20, 1.0
@@ -30,12 +30,12 @@ AFTER, _EVERY = 20, 1.0
 _AGAIN = 30
 
 # By run, what its probes answered last.
-Watched = Mapping[str, Mapping[str, Observation]]
+Watched = Mapping[str, Mapping[str, ProbeObservation]]
 # By run, the keys that came back without the state, and why.
-Owed = Mapping[str, Mapping[KeyId, str]]
+OutstandingKeys = Mapping[str, Mapping[KeyId, str]]
 
 
-class Told(Value, frozen=True):
+class OutageMessage(Value, frozen=True):
     """What a person must know at once: that runs are watched without the state, or that they are not."""
 
     text: str
@@ -43,7 +43,7 @@ class Told(Value, frozen=True):
     unwatched: tuple[str, ...]
 
 
-class Emergency:
+class EmergencyMonitor:
     """Beside a process's supervision, in a thread of its own; `sound` is to be called after each sound look.
 
     `watched` returns what was supervised at the last sound look, `owe` is given what came back meanwhile.
@@ -52,23 +52,23 @@ class Emergency:
 
     def __init__(
         self,
-        hands: Hands,
+        context: RunContext,
         directory: Path,
         url: str,
         *,
         watched: Callable[[], Watched],
-        owe: Callable[[Owed], None],
-        tell: Callable[[Told], None],
-        on_event: Callable[[Entry, RunRecord], None],
+        owe: Callable[[OutstandingKeys], None],
+        tell: Callable[[OutageMessage], None],
+        on_event: Callable[[LedgerEntry, RunRecord], None],
         after: int = 0,
     ) -> None:
-        self._hands, self._directory, self._url = hands, directory, url
-        self._watched, self._owe, self._tell, self._on_event = watched, owe, tell, on_event
+        self._context, self._directory, self._url = context, directory, url
+        self._watched, self._hand_back, self._notify, self._on_event = watched, owe, tell, on_event
         self._after = after or AFTER
         # Ticks of this thread, not seconds: a process that was frozen has done nothing wrong.
-        self._silent, self._ever_sound = 0, False
-        self._said: Told | None = None
-        self._over = threading.Event()
+        self._silent_after, self._was_sound = 0, False
+        self._reported: OutageMessage | None = None
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="emergency", daemon=True)
 
     def start(self) -> None:
@@ -77,38 +77,38 @@ class Emergency:
 
     def stop(self) -> None:
         """End it."""
-        self._over.set()
+        self._stopping.set()
         self._thread.join(2)
 
     def sound(self) -> None:
         """The supervision has looked at every run, and could write."""
-        self._silent, self._ever_sound = 0, True
+        self._silent_after, self._was_sound = 0, True
 
     def _run(self) -> None:
-        while not self._over.wait(_EVERY):
-            self._silent += 1
+        while not self._stopping.wait(_EVERY):
+            self._silent_after += 1
             # A process that begins takes a while to come round.
-            if self._silent < self._after * (1 if self._ever_sound else 2):
+            if self._silent_after < self._after * (1 if self._was_sound else 2):
                 continue
             watched = {run: dict(seen) for run, seen in self._watched().items()}
-            if not watched and self._ever_sound:
+            if not watched and self._was_sound:
                 continue
             try:
                 begun = self._watch(watched or self._with_copies())
             except Exception as error:  # noqa: BLE001  # whatever it is: somebody must hear of it, and it is tried again
                 begun = False
-                self._say(_nobody(watched, why_failed(error)))
+                self._report(_unwatched_text(watched, failure_text(error)))
             if not begun:
                 self._wait_for_state(_AGAIN)
 
     def _with_copies(self) -> Watched:
         """What a process may watch that has never seen the state whole: on one machine, the copies are complete."""
-        found = () if self._url else Copies(self._directory / REVERSE).runs()
-        return {run: {} for run in found}
+        copied = () if self._url else LedgerCopies(self._directory / REVERSE).runs()
+        return {run: {} for run in copied}
 
     def _wait_for_state(self, ticks: int) -> None:
-        while ticks > 0 and self._silent and not self._over.wait(_EVERY):
-            self._silent += 1
+        while ticks > 0 and self._silent_after and not self._stopping.wait(_EVERY):
+            self._silent_after += 1
             ticks -= 1
 
     def _watch(self, watched: Watched) -> bool:
@@ -116,47 +116,55 @@ class Emergency:
         with scratch_state(self._directory, self._url, frozenset(watched)) as (state, sources):
             known = [run for run in state.ledger.runs() if run in watched]
             missing = tuple(sorted(set(watched) - set(known)))
-            if not self._ever_sound:
-                found = [run for run in known if monitor.watched(load_fold(self._on(state.ledger), run))]
-                if known and not found:
+            if not self._was_sound:
+                watched_runs = [
+                    run
+                    for run in known
+                    if monitor.watched_keys(load_projection(self._open_record(state.ledger), run))
+                ]
+                if known and not watched_runs:
                     return False  # nothing is watched
-                known, missing = found, () if found else missing
+                known, missing = watched_runs, () if watched_runs else missing
             if not known:
-                self._say(_nobody(watched, "it cannot be read, and neither can a copy"))
+                self._report(_unwatched_text(watched, "it cannot be read, and neither can a copy"))
                 return False
-            heads = {run: load_fold(self._on(state.ledger), run).last for run in known}
+            heads = {run: load_projection(self._open_record(state.ledger), run).last for run in known}
             for run in known:
                 for name, observation in watched[run].items():
                     state.ledger.observe(run, name, observation)
-            self._say(_somebody(tuple(known), missing, sources))
+            self._report(_watched_text(tuple(known), missing, sources))
             self._supervise(state.ledger, set(watched))
-            returned = {run: came_back(state.ledger.entries(run, after=head)) for run, head in heads.items()}
-            self._owe({run: keys for run, keys in returned.items() if keys})
-        if not self._silent:
-            self._say(Told("the state can be used again; the runs are watched by it", tuple(known), ()))
+            returned = {
+                run: reactivated(state.ledger.entries(run, after=head)) for run, head in heads.items()
+            }
+            self._hand_back({run: keys for run, keys in returned.items() if keys})
+        if not self._silent_after:
+            self._report(
+                OutageMessage("the state can be used again; the runs are watched by it", tuple(known), ())
+            )
         return True
 
-    def _say(self, told: Told) -> None:
-        if told != self._said:
-            self._said = told
-            self._tell(told)
+    def _report(self, message: OutageMessage) -> None:
+        if message != self._reported:
+            self._reported = message
+            self._notify(message)
 
-    def _on(self, ledger: Ledger) -> Hands:
-        return dataclasses.replace(self._hands, ledger=ledger)
+    def _open_record(self, ledger: Ledger) -> RunContext:
+        return dataclasses.replace(self._context, ledger=ledger)
 
     def _supervise(self, ledger: Ledger, runs: set[str]) -> None:
-        hands = self._on(ledger)
-        tasks = Threads(hands.clock, hands.calls)
-        supervisor, feed = Supervisor(hands, _NoQueue(), tasks), Feed(ledger)
-        while not self._over.is_set() and (self._silent or tasks.busy(("return",))):
+        context = self._open_record(ledger)
+        tasks = ThreadTasks(context.clock, context.max_calls)
+        supervisor, feed = Supervisor(context, _NoQueue(), tasks), LedgerFeed(ledger)
+        while not self._stopping.is_set() and (self._silent_after or tasks.busy(("return",))):
             if set(self._watched()) - runs and not tasks.busy(("return",)):
                 return  # more of them now: all are taken up anew
-            supervisor.look()
-            for entry in feed.new():
-                self._on_event(entry, load_record(hands, entry.run))
-            self._over.wait(_EVERY)
-            if self._silent:
-                self._silent += 1
+            supervisor.run_round()
+            for entry in feed.new_events():
+                self._on_event(entry, load_record(context, entry.run))
+            self._stopping.wait(_EVERY)
+            if self._silent_after:
+                self._silent_after += 1
 
 
 class _NoQueue:
@@ -170,7 +178,7 @@ class _NoQueue:
         return set()
 
 
-def came_back(entries: tuple[Entry, ...]) -> Mapping[KeyId, str]:
+def reactivated(entries: tuple[LedgerEntry, ...]) -> Mapping[KeyId, str]:
     """The keys that these entries set active, and why."""
     return {
         (str(entry.body["account"]), str(entry.body["user"]), str(entry.body["key"])): str(
@@ -181,11 +189,13 @@ def came_back(entries: tuple[Entry, ...]) -> Mapping[KeyId, str]:
     }
 
 
-def _nobody(watched: Watched, why: str) -> Told:
+def _unwatched_text(watched: Watched, why: str) -> OutageMessage:
     runs = tuple(sorted(watched))
     if not runs:
-        return Told("the state cannot be used, and which runs would have to be watched is not known", (), ())
-    return Told(
+        return OutageMessage(
+            "the state cannot be used, and which runs would have to be watched is not known", (), ()
+        )
+    return OutageMessage(
         f"the state cannot be used: {why}; NOBODY WATCHES {', '.join(runs)}: no probe is asked and no key comes "
         "back by itself; SPAREKEY_HOME/reverse/RUN.sh has the commands that reactivate a run's keys",
         (),
@@ -193,7 +203,9 @@ def _nobody(watched: Watched, why: str) -> Told:
     )
 
 
-def _somebody(known: tuple[str, ...], missing: tuple[str, ...], sources: tuple[str, ...]) -> Told:
+def _watched_text(
+    known: tuple[str, ...], missing: tuple[str, ...], sources: tuple[str, ...]
+) -> OutageMessage:
     text = (
         f"the state cannot be used for {', '.join(known)}, watched by what is known without it "
         f"({', '.join(sources)}): keys come back beside an unhealthy probe, and none is deactivated"
@@ -203,4 +215,4 @@ def _somebody(known: tuple[str, ...], missing: tuple[str, ...], sources: tuple[s
             f"; NOBODY WATCHES {', '.join(missing)}: SPAREKEY_HOME/reverse/RUN.sh has the commands that reactivate "
             "a run's keys"
         )
-    return Told(text, known, missing)
+    return OutageMessage(text, known, missing)

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 
-from sparekey.ledger.store import Entry, Ledger
+from sparekey.ledger.store import Ledger, LedgerEntry
 
 
-class Feed:
+class LedgerFeed:
     """New entries since the feed was made; only unfinished runs are looked at, and those that were a look ago."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._seen: dict[str, int] | None = None
 
-    def new(self) -> Iterator[Entry]:
+    def new_events(self) -> Iterator[LedgerEntry]:
         """The entries that came since the last look; raises StateError."""
         heads = dict(self._ledger.unfinished())
         if self._seen is None:

@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 from sparekey.aws.errors import UnreachableError
-from sparekey.ledger.events import Probed
-from sparekey.ledger.store import Observation
-from sparekey.probes import Reading
-from sparekey.runs.context import Hands, Work, answer
-from sparekey.runs.projection import Run, UserId
+from sparekey.ledger.events import ProbeChanged
+from sparekey.ledger.store import ProbeObservation
+from sparekey.probes import ProbeResult
+from sparekey.runs.context import RunContext, StepCoroutine, perform
+from sparekey.runs.projection import RunHeader, UserId
 
 # A probe that was asked within this time need not be asked again before a step.
 _FRESH = timedelta(seconds=60)
@@ -18,42 +18,44 @@ def tolerance(cadence: timedelta) -> timedelta:
     return 2 * cadence + timedelta(minutes=1)
 
 
-def ask(hands: Hands, run: Run, name: str) -> Work[Reading]:
+def check_probe(context: RunContext, run: RunHeader, name: str) -> StepCoroutine[ProbeResult]:
     """Ask a probe, and again after a pause where it is red; what turned is put on record."""
-    before = hands.ledger.observations(run.id).get(name)
-    reading = yield from _ask_once(hands, run, name)
+    before = context.ledger.observations(run.id).get(name)
+    reading = yield from _check_once(context, run, name)
     flaked = False
-    if reading.green is False:
-        yield hands.patience.pause
-        again = yield from _ask_once(hands, run, name)
-        flaked = again.green is not False
+    if reading.healthy is False:
+        yield context.retry_policy.pause
+        again = yield from _check_once(context, run, name)
+        flaked = again.healthy is not False
         if flaked:
-            hands.note(run.id, Probed(name, reading.green, reading.output))
+            context.record(run.id, ProbeChanged(name, reading.healthy, reading.output))
         reading = again
-    now = hands.clock.now()
-    if flaked or before is None or before.green is not reading.green:
-        hands.note(run.id, Probed(name, reading.green, reading.output, again=flaked))
+    now = context.clock.now()
+    if flaked or before is None or before.healthy is not reading.healthy:
+        context.record(run.id, ProbeChanged(name, reading.healthy, reading.output, is_retry=flaked))
     # An observation of a time that has not come yet was made by a wrong clock: it says nothing of when.
     last = min(before.seen, now) if before else run.opened
-    seen = now if reading.green is not None else last
-    hands.ledger.observe(run.id, name, Observation(now, seen, reading.green))
+    seen = now if reading.healthy is not None else last
+    context.ledger.observe(run.id, name, ProbeObservation(now, seen, reading.healthy))
     return reading
 
 
-def _ask_once(hands: Hands, run: Run, name: str) -> Work[Reading]:
+def _check_once(context: RunContext, run: RunHeader, name: str) -> StepCoroutine[ProbeResult]:
     try:
-        return (yield from answer(lambda: hands.probes.ask(run.policy, name)))
+        return (yield from perform(lambda: context.probes.check(run.policy, name)))
     except UnreachableError as error:  # it has not ended in time
-        return Reading(None, f"probe {name} did not end: {error.message}")
+        return ProbeResult(None, f"probe {name} did not end: {error.message}")
 
 
-def not_green(hands: Hands, run: Run, user: UserId) -> Work[tuple[str, Reading] | None]:
+def unhealthy_probe(
+    context: RunContext, run: RunHeader, user: UserId
+) -> StepCoroutine[tuple[str, ProbeResult] | None]:
     """The first of a user's probes that is not green now; None where all are."""
-    for name in hands.probes.speaking_for(run.policy, *user):
-        known = hands.ledger.observations(run.id).get(name)
-        if known and known.green and timedelta(0) <= hands.clock.now() - known.asked < _FRESH:
+    for name in context.probes.probes_for(run.policy, *user):
+        known = context.ledger.observations(run.id).get(name)
+        if known and known.healthy and timedelta(0) <= context.clock.now() - known.asked < _FRESH:
             continue
-        reading = yield from ask(hands, run, name)
-        if not reading.green:
+        reading = yield from check_probe(context, run, name)
+        if not reading.healthy:
             return name, reading
     return None

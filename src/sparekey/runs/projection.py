@@ -6,45 +6,46 @@ from threading import Lock
 from typing import Any, assert_never
 
 import msgspec
+from msgspec.structs import replace as change
 
 from sparekey.errors import BadInputError
 from sparekey.formatting import clean_line
 from sparekey.ledger.events import (
-    UNASKED,
-    Already,
-    Confirmed,
-    Deleted,
-    Deleting,
-    Failed,
-    Foreign,
-    Gone,
-    Held,
-    Intent,
-    Kept,
+    UNREQUESTED,
+    AlreadyInactive,
+    ChangedExternally,
+    CheckFailed,
+    DeletionIntended,
+    DeletionSkipped,
+    KeptKeyUsed,
+    KeyDeleted,
+    KeyEvent,
+    KeyMissing,
     NotReactivated,
-    Opened,
-    Options,
-    Probed,
-    Renamed,
-    Resolved,
-    Resumed,
-    Said,
-    SaidOfKey,
-    Seen,
-    Stopped,
-    Stumbled,
-    Undoing,
-    Unobserved,
-    Unseen,
-    Unsure,
-    Verdict,
-    Waiting,
-    Watching,
+    OutcomeResolved,
+    OutcomeUnknown,
+    ProbeChanged,
+    ProbeUnobserved,
+    RunEvent,
+    RunOpened,
+    RunOptions,
+    RunResumed,
+    RunStopped,
+    StatusConfirmed,
+    StepFailed,
+    StepHeld,
+    UndoRequested,
+    UserRenamed,
+    WatchEnded,
+    WatchStarted,
     WaveStarted,
-    Written,
-    read,
+    WindowAwaited,
+    WorkerFailed,
+    WriteAccepted,
+    WriteIntended,
+    read_event,
 )
-from sparekey.ledger.store import Entry, Ledger
+from sparekey.ledger.store import Ledger, LedgerEntry
 from sparekey.model import Caller, RunRecord, RunState, StepRecord, StepState, Value
 from sparekey.plan import Plan, Step, decode, never_reactivate
 from sparekey.policy import Policy, decode_policy
@@ -54,7 +55,7 @@ UserId = tuple[str, str]
 KeyId = tuple[str, str, str]
 
 
-class Run(Value, frozen=True):
+class RunHeader(Value, frozen=True):
     """What a run was opened with; `plan_digest` is that of the plan's file.
 
     `plan` has another digest where it was decided on anew before the run was opened.
@@ -65,67 +66,67 @@ class Run(Value, frozen=True):
     plan_digest: str
     caller: Caller
     policy: Policy
-    options: Options
+    options: RunOptions
     reverse: tuple[str, ...]
     opened: datetime
 
     def users(self) -> dict[UserId, tuple[Step, ...]]:
         """The users with something to deactivate and their steps, sorted."""
-        found: dict[UserId, tuple[Step, ...]] = {}
+        users: dict[UserId, tuple[Step, ...]] = {}
         for step in self.plan.deactivations:
             user = (step.account, step.user)
-            found[user] = (*found.get(user, ()), step)
-        return found
+            users[user] = (*users.get(user, ()), step)
+        return users
 
     def wave_of(self) -> dict[UserId, int]:
         """The number of the wave, from 1, that each user goes with."""
-        return _waves(tuple(self.users()), self.options.waves)
+        return _assign_waves(tuple(self.users()), self.options.waves)
 
 
-def _waves(users: tuple[UserId, ...], sizes: tuple[int | None, ...]) -> dict[UserId, int]:
-    found: dict[UserId, int] = {}
+def _assign_waves(users: tuple[UserId, ...], sizes: tuple[int | None, ...]) -> dict[UserId, int]:
+    wave_of: dict[UserId, int] = {}
     rest = list(users)
     for number, size in enumerate(sizes, 1):
         taken, rest = (rest, []) if size is None else (rest[:size], rest[size:])
-        found.update(dict.fromkeys(taken, number))
+        wave_of.update(dict.fromkeys(taken, number))
     # Sizes that do not reach the end are followed by one last wave.
-    found.update(dict.fromkeys(rest, len(sizes) + 1))
-    return found
+    wave_of.update(dict.fromkeys(rest, len(sizes) + 1))
+    return wave_of
 
 
 _PAGE = 1000
-_KEPT_OPEN = 8
-_opened: dict[str, Run] = {}
+_KEPT_RUNS = 8
+_opened: dict[str, RunHeader] = {}
 _opening = Lock()
 
 
-def open_run(entry: Entry) -> Run:
+def open_run(entry: LedgerEntry) -> RunHeader:
     """A run from its first entry; the last few are kept, for a plan may be large."""
     with _opening:  # the console reads of runs in many threads
         if entry.hash not in _opened:
-            while len(_opened) >= _KEPT_OPEN:
+            while len(_opened) >= _KEPT_RUNS:
                 del _opened[next(iter(_opened))]
             _opened[entry.hash] = _read_opening(entry)
         return _opened[entry.hash]
 
 
-def opened_run(opening: str) -> Run | None:
+def opened_run(opening: str) -> RunHeader | None:
     """A run by the hash of its first entry, if it is one of the last that were opened here."""
     return _opened.get(opening)
 
 
-def _read_opening(entry: Entry) -> Run:
-    said = read(entry)
-    if not isinstance(said, Opened):
+def _read_opening(entry: LedgerEntry) -> RunHeader:
+    event = read_event(entry)
+    if not isinstance(event, RunOpened):
         raise BadInputError(f"the ledger of run {entry.run} does not begin with its opening")
-    return Run(
+    return RunHeader(
         id=entry.run,
-        plan=decode(said.plan.encode()),
-        plan_digest=said.plan_digest,
-        caller=said.caller,
-        policy=decode_policy(said.policy),
-        options=said.options,
-        reverse=said.reverse,
+        plan=decode(event.plan.encode()),
+        plan_digest=event.plan_digest,
+        caller=event.caller,
+        policy=decode_policy(event.policy),
+        options=event.options,
+        reverse=event.reverse,
         opened=entry.at,
     )
 
@@ -141,9 +142,9 @@ class KeyFacts(Value, frozen=True):
     """
 
     state: StepState = "planned"
-    intent: Intent | None = None
+    intent: WriteIntended | None = None
     written: bool = False
-    ours: bool = False
+    deactivated_by_run: bool = False
     why: str = ""
     release: str = ""
     request_ids: tuple[str, ...] = ()
@@ -151,17 +152,17 @@ class KeyFacts(Value, frozen=True):
     after: Mapping[str, str] = {}
     changed_at: datetime | None = None
     confirmed_at: datetime | None = None
-    watch: Watching | None = None
+    watch: WatchStarted | None = None
     retry: bool = False
-    coming_back: Intent | None = None
-    unseen: int = 0
-    blind: str = ""
+    pending_reactivation: WriteIntended | None = None
+    checks_failed: int = 0
+    unobserved: str = ""
     name: str = ""
     not_reactivated: str = ""
-    tries: int = 0
+    reactivation_tries: int = 0
 
     @property
-    def in_doubt(self) -> Intent | None:
+    def unresolved_write(self) -> WriteIntended | None:
         """The intent of which not even the answer is known."""
         return None if self.written else self.intent
 
@@ -172,12 +173,12 @@ class KeyFacts(Value, frozen=True):
         return self.retry or self.state == "planned" or (self.intent is not None and not ended)
 
 
-def fold_keys(entries: Iterable[Entry]) -> dict[KeyId, KeyFacts]:
+def project_keys(entries: Iterable[LedgerEntry]) -> dict[KeyId, KeyFacts]:
     """The facts of every key that the entries speak of."""
-    return RunFold(entries).facts
+    return RunProjection(entries).facts
 
 
-_AFTER: dict[str, tuple[StepState, str]] = {
+_STATE_AFTER: dict[str, tuple[StepState, str]] = {
     "apply": ("confirmed", ""),
     "undo": ("undone", "reactivated on request"),
     "rollback": ("rolled_back", "reactivated because a probe turned red"),
@@ -186,167 +187,187 @@ _AFTER: dict[str, tuple[StepState, str]] = {
 }
 
 
-def _fold(facts: KeyFacts, said: SaidOfKey, at: datetime) -> KeyFacts:  # noqa: C901, PLR0912  # one flat table of kinds
-    change = msgspec.structs.replace
-    match said:
-        case Held():
-            return change(facts, state="held", why=said.why, release=said.release, retry=False, changed_at=at)
-        case Already():
+def _apply(facts: KeyFacts, event: KeyEvent, at: datetime) -> KeyFacts:  # noqa: C901, PLR0912  # one flat table of kinds
+    match event:
+        case StepHeld():
+            return change(
+                facts, state="held", why=event.why, release=event.release, retry=False, changed_at=at
+            )
+        case AlreadyInactive():
             why = "somebody else had switched it off before"
             return change(
-                facts, state="already_inactive", why=why, after=said.listing, retry=False, changed_at=at
+                facts, state="already_inactive", why=why, after=event.listing, retry=False, changed_at=at
             )
-        case Gone():
+        case KeyMissing():
             return change(
-                facts, state="gone", why=said.why, intent=None, written=False, ours=False, retry=False,
-                coming_back=None, changed_at=at,
+                facts, state="gone", why=event.why, intent=None, written=False, deactivated_by_run=False, retry=False,
+                pending_reactivation=None, changed_at=at,
             )  # fmt: skip
-        case Renamed():
-            return change(facts, name=said.name)
-        case Intent():
+        case UserRenamed():
+            return change(facts, name=event.name)
+        case WriteIntended():
             return change(
                 facts,
-                state="in_doubt" if said.status == "Inactive" else "reactivating",
-                intent=said,
+                state="in_doubt" if event.status == "Inactive" else "reactivating",
+                intent=event,
                 written=False,
-                ours=True,
+                deactivated_by_run=True,
                 retry=False,
-                why=said.why,
-                before=facts.before or said.before,
-                coming_back=said if said.status == "Active" else None,
+                why=event.why,
+                before=facts.before or event.before,
+                pending_reactivation=event if event.status == "Active" else None,
                 changed_at=at,
             )
-        case Written():
-            state = "applied" if said.status == "Inactive" else "reactivating"
-            ids = (*facts.request_ids, said.request_id)
+        case WriteAccepted():
+            state = "applied" if event.status == "Inactive" else "reactivating"
+            ids = (*facts.request_ids, event.request_id)
             return change(facts, state=state, written=True, request_ids=ids, changed_at=at)
-        case Unsure():
-            return change(facts, why=said.why, changed_at=at)
-        case Resolved():
-            return _resolved(facts, said, at)
-        case Failed():
-            return _failed(facts, said, at)
-        case Confirmed() if said.status == "Active" and facts.intent is None:
+        case OutcomeUnknown():
+            return change(facts, why=event.why, changed_at=at)
+        case OutcomeResolved():
+            return _resolved(facts, event, at)
+        case StepFailed():
+            return _failed(facts, event, at)
+        case StatusConfirmed() if event.status == "Active" and facts.intent is None:
             # The undo and the read-back that it overtook both saw the key come back: the second tells nothing new.
             return facts
-        case Confirmed():
+        case StatusConfirmed():
             because = facts.intent.because if facts.intent else "apply"
-            state, why = _AFTER[because]
+            state, why = _STATE_AFTER[because]
             return change(
                 facts,
                 state=state,
                 why=(facts.intent.why if facts.intent else "") or why,
                 intent=None,
                 written=False,
-                ours=said.status == "Inactive",
+                deactivated_by_run=event.status == "Inactive",
                 retry=False,
-                coming_back=None,
-                tries=0,
-                after=said.after,
+                pending_reactivation=None,
+                reactivation_tries=0,
+                after=event.after,
                 changed_at=at,
                 confirmed_at=at,
             )
-        case Foreign():
+        case ChangedExternally():
             return change(
-                facts, state="changed", why=said.why, intent=None, written=False, ours=False, retry=False,
-                coming_back=None, after=said.listing, changed_at=at,
-            )  # fmt: skip
-        case Watching():
-            return change(facts, state="watching", watch=said, changed_at=at)
-        case Seen():
-            return change(facts, why=f"{said.keep}, which stays, was used at {short(said.last_used)}")
+                facts,
+                state="changed",
+                why=event.why,
+                intent=None,
+                written=False,
+                deactivated_by_run=False,
+                retry=False,
+                pending_reactivation=None,
+                after=event.listing,
+                changed_at=at,
+            )
+        case WatchStarted():
+            return change(facts, state="watching", watch=event, changed_at=at)
+        case KeptKeyUsed():
+            return change(
+                facts, why=f"{event.keep}, which stays, was used at {hours_and_minutes(event.last_used)}"
+            )
         case NotReactivated():
-            return change(facts, why=said.why, not_reactivated=said.because)
-        case Unseen():
-            times = facts.unseen + 1
+            return change(facts, why=event.why, not_reactivated=event.because)
+        case CheckFailed():
+            times = facts.checks_failed + 1
             looks = (
                 "a look at its user's keys was" if times == 1 else f"{times} looks at its user's keys were"
             )
-            blind = f"{looks} refused, last at {short(at)}: {said.why}"
-            return change(facts, why=blind, unseen=times, blind=blind)
-        case Verdict() if facts.state in ("reactivating", "undone", "rolled_back", "rollback_failed"):
+            blind = f"{looks} refused, last at {hours_and_minutes(at)}: {event.why}"
+            return change(facts, why=blind, checks_failed=times, unobserved=blind)
+        case WatchEnded() if facts.state in ("reactivating", "undone", "rolled_back", "rollback_failed"):
             return facts  # the watch that an undo overtook
-        case Verdict():
-            why = f"{said.why}; {facts.blind}" if facts.blind else said.why
-            return change(facts, state=said.verdict, why=why, changed_at=at)
-        case Deleting():
+        case WatchEnded():
+            why = f"{event.why}; {facts.unobserved}" if facts.unobserved else event.why
+            return change(facts, state=event.verdict, why=why, changed_at=at)
+        case DeletionIntended():
             return change(facts, state="deleting", changed_at=at)
-        case Deleted():
-            ids = (*facts.request_ids, said.request_id)
+        case KeyDeleted():
+            ids = (*facts.request_ids, event.request_id)
             why = "deleted for good"
-            return change(facts, state="deleted", ours=False, why=why, request_ids=ids, changed_at=at)
-        case Kept():
-            return change(facts, why=f"not deleted: {said.why}")
+            return change(
+                facts, state="deleted", deactivated_by_run=False, why=why, request_ids=ids, changed_at=at
+            )
+        case DeletionSkipped():
+            return change(facts, why=f"not deleted: {event.why}")
         case _:
-            assert_never(said)
+            assert_never(event)
 
 
-def _resolved(facts: KeyFacts, said: Resolved, at: datetime) -> KeyFacts:
-    change = msgspec.structs.replace
-    if said.says == said.status:
+def _resolved(facts: KeyFacts, event: OutcomeResolved, at: datetime) -> KeyFacts:
+    if event.says == event.status:
         return change(facts, state="applied", written=True, changed_at=at)
-    return change(facts, intent=None, state="planned", ours=False, changed_at=at)
+    return change(facts, intent=None, state="planned", deactivated_by_run=False, changed_at=at)
 
 
-def _failed(facts: KeyFacts, said: Failed, at: datetime) -> KeyFacts:
-    change = msgspec.structs.replace
-    why = f"{said.code}: {said.why}" if said.code else said.why
-    back = facts.coming_back
-    if not said.final and (
-        facts.state in ("watching", "rollback_failed") or (back and back.because in UNASKED)
+def _failed(facts: KeyFacts, event: StepFailed, at: datetime) -> KeyFacts:
+    why = f"{event.code}: {event.why}" if event.code else event.why
+    back = facts.pending_reactivation
+    if not event.final and (
+        facts.state in ("watching", "rollback_failed") or (back and back.because in UNREQUESTED)
     ):
         # Nobody asked for it, so nobody would see it fail: its own state, and it is tried again.
         state = "rollback_failed"
         why = f"could not be reactivated ({why}); it is tried again"
     else:
         state = "failed"
-    facts = change(facts, state=state, why=why, changed_at=at, tries=facts.tries + 1)
+    facts = change(
+        facts, state=state, why=why, changed_at=at, reactivation_tries=facts.reactivation_tries + 1
+    )
     if state == "rollback_failed" and back is None:
         return facts
-    if said.request_id:
-        facts = change(facts, request_ids=(*facts.request_ids, said.request_id))
-    if said.phase != "write":
+    if event.request_id:
+        facts = change(facts, request_ids=(*facts.request_ids, event.request_id))
+    if event.phase != "write":
         # What was not confirmed is in doubt again: whoever resumes the run asks AWS first.
-        return change(facts, written=False, retry=not said.final)
+        return change(facts, written=False, retry=not event.final)
     deactivating = facts.intent is not None and facts.intent.status == "Inactive"
     return change(
-        facts, intent=None, written=False, retry=not said.final, ours=facts.ours and not deactivating
+        facts,
+        intent=None,
+        written=False,
+        retry=not event.final,
+        deactivated_by_run=facts.deactivated_by_run and not deactivating,
     )
 
 
-class RunFold:
+class RunProjection:
     """A whole run, entry by entry."""
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, entries: Iterable[LedgerEntry] = ()) -> None:
         self.facts: dict[KeyId, KeyFacts] = {}
-        self.unobserved: list[Unobserved] = []
+        self.unobserved: list[ProbeUnobserved] = []
         self.resumed_at: datetime | None = None
         # By account: how often carrying it was cut off since the run was last resumed, and when last.
-        self.stumbles: dict[str, tuple[int, datetime]] = {}
-        self._flags = _Flags()
-        self._run: Run | None = None  # not its entry: a plan may be large, and the run is shared
-        self._last: Entry | None = None
+        self.worker_failures: dict[str, tuple[int, datetime]] = {}
+        self._flags = _RunFlags()
+        self._run: RunHeader | None = None  # not its entry: a plan may be large, and the run is shared
+        self._last: LedgerEntry | None = None
         for entry in entries:
             self.add(entry)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LedgerEntry) -> None:
         """Take in the next entry."""
         self._last = entry
-        said = read(entry)
-        self._flags = self._flags.seen(said)
-        if isinstance(said, Opened):
+        event = read_event(entry)
+        self._flags = self._flags.after(event)
+        if isinstance(event, RunOpened):
             self._run = open_run(entry)
-        elif isinstance(said, Unobserved):
-            self.unobserved.append(said)
-        elif isinstance(said, Resumed):
+        elif isinstance(event, ProbeUnobserved):
+            self.unobserved.append(event)
+        elif isinstance(event, RunResumed):
             self.resumed_at = entry.at
-            self.stumbles.clear()
+            self.worker_failures.clear()
             self._try_failed_again()
-        elif isinstance(said, Stumbled):
-            self.stumbles[said.account] = self.stumbles.get(said.account, (0, entry.at))[0] + 1, entry.at
-        elif isinstance(said, SaidOfKey):
-            key = (said.account, said.user, said.key)
-            self.facts[key] = _fold(self.facts.get(key, KeyFacts()), said, entry.at)
+        elif isinstance(event, WorkerFailed):
+            self.worker_failures[event.account] = (
+                self.worker_failures.get(event.account, (0, entry.at))[0] + 1,
+                entry.at,
+            )
+        elif isinstance(event, KeyEvent):
+            key = (event.account, event.user, event.key)
+            self.facts[key] = _apply(self.facts.get(key, KeyFacts()), event, entry.at)
 
     def _try_failed_again(self) -> None:
         for key, known in self.facts.items():
@@ -364,7 +385,7 @@ class RunFold:
         return self._flags.wave
 
     @property
-    def halted(self) -> bool:
+    def is_stopped(self) -> bool:
         """True where nothing more is deactivated: stopped or undone."""
         return self._flags.stopped or self._flags.undoing
 
@@ -418,20 +439,20 @@ class RunFold:
         )
 
 
-def catch_up(ledger: Ledger, run: str, fold: RunFold) -> RunFold:
+def catch_up(ledger: Ledger, run: str, projection: RunProjection) -> RunProjection:
     """The same fold with the entries that came since."""
-    while page := ledger.entries(run, after=fold.last, limit=_PAGE):
+    while page := ledger.entries(run, after=projection.last, limit=_PAGE):
         for entry in page:
-            fold.add(entry)
-    return fold
+            projection.add(entry)
+    return projection
 
 
-def short(moment: datetime) -> str:
+def hours_and_minutes(moment: datetime) -> str:
     """A time as a person reads it."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-class _Flags(Value, frozen=True):
+class _RunFlags(Value, frozen=True):
     """What the entries about the run itself add up to."""
 
     stopped: bool = False
@@ -441,44 +462,46 @@ class _Flags(Value, frozen=True):
     waits_until: datetime | None = None
     notes: tuple[str, ...] = ()
 
-    def seen(self, said: Said) -> "_Flags":  # one flat table of kinds
+    def after(self, event: RunEvent) -> "_RunFlags":  # one flat table of kinds
         change = msgspec.structs.replace
-        match said:
-            case Opened():
+        match event:
+            case RunOpened():
                 return change(self, attempt=1)
-            case Stopped():
-                note = f"stopped by {said.who}: {clean_line(said.why, OUTPUT_LIMIT)}"
+            case RunStopped():
+                note = f"stopped by {event.who}: {clean_line(event.why, OUTPUT_LIMIT)}"
                 return change(self, stopped=True, notes=(*self.notes, note))
-            case Resumed():
-                notes = (*self.notes, f"resumed by {said.who}")
+            case RunResumed():
+                notes = (*self.notes, f"resumed by {event.who}")
                 return change(self, stopped=False, attempt=self.attempt + 1, notes=notes)
-            case Undoing():
-                return change(self, undoing=True, notes=(*self.notes, f"undo by {said.who}"))
+            case UndoRequested():
+                return change(self, undoing=True, notes=(*self.notes, f"undo by {event.who}"))
             case WaveStarted():
-                return change(self, wave=said.number)
-            case Waiting():
-                note = f"no change window is open: the keys that are left wait until {short(said.until)}"
-                return change(self, waits_until=said.until, notes=(*self.notes, note))
-            case Intent() if self.waits_until is not None and said.because == "apply":
+                return change(self, wave=event.number)
+            case WindowAwaited():
+                note = f"no change window is open: the keys that are left wait until {hours_and_minutes(event.until)}"
+                return change(self, waits_until=event.until, notes=(*self.notes, note))
+            case WriteIntended() if self.waits_until is not None and event.because == "apply":
                 return change(self, waits_until=None)
-            case Probed():
-                output = clean_line(said.output, OUTPUT_LIMIT)
-                colour = {True: "green", False: "red", None: "unanswered"}[said.green]
+            case ProbeChanged():
+                output = clean_line(event.output, OUTPUT_LIMIT)
+                colour = {True: "green", False: "red", None: "unanswered"}[event.healthy]
                 return change(
-                    self, notes=_with_reading(self.notes, f"probe {said.probe} is ", f"{colour}: {output}")
+                    self,
+                    notes=_with_probe_note(self.notes, f"probe {event.probe} is ", f"{colour}: {output}"),
                 )
-            case Unobserved():
-                note = f"probe {said.probe} was not asked from {short(said.since)} to {short(said.until)}"
+            case ProbeUnobserved():
+                since, until = hours_and_minutes(event.since), hours_and_minutes(event.until)
+                note = f"probe {event.probe} was not asked from {since} to {until}"
                 return change(self, notes=(*self.notes, note))
-            case Stumbled():
-                work = f"carry account {said.account}" if said.account else "look after the run"
-                note = f"worker {said.worker} could not {work}: {said.why}"
+            case WorkerFailed():
+                work = f"carry account {event.account}" if event.account else "look after the run"
+                note = f"worker {event.worker} could not {work}: {event.why}"
                 return change(self, notes=(*self.notes, note))
             case _:
                 return self
 
 
-def _with_reading(notes: tuple[str, ...], probe: str, reading: str) -> tuple[str, ...]:
+def _with_probe_note(notes: tuple[str, ...], probe: str, reading: str) -> tuple[str, ...]:
     """The notes with what a probe answered, which is left out where its last note is the same."""
     last = next((note for note in reversed(notes) if note.startswith(probe)), "")
     return notes if last == probe + reading else (*notes, probe + reading)
@@ -488,7 +511,7 @@ _WAITS = "waits for wave"
 
 
 def _step(
-    step: Step, run: Run, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]
+    step: Step, run: RunHeader, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]
 ) -> StepRecord:
     deactivates = step.action == "deactivate"
     known = facts.get((step.account, step.user, step.key), KeyFacts())
@@ -513,19 +536,19 @@ def _step(
         after=known.after,
         changed_at=known.changed_at,
         evidence=step.evidence,
-        never_reactivate=never_reactivate(step, run.plan.asked, run.policy) if deactivates else "",
+        never_reactivate=never_reactivate(step, run.plan.overrides, run.policy) if deactivates else "",
         not_reactivated=known.not_reactivated,
     )
 
 
-def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags: _Flags) -> RunState:
+def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags: _RunFlags) -> RunState:
     states = {step.state for step in steps}
     under_way = "confirmed" in states or any(
         known.pending and known.state != "planned" for known in facts.values()
     )
     if flags.undoing:
         # Of the others nothing is deactivated any more.
-        ours = [known for known in facts.values() if known.ours]
+        ours = [known for known in facts.values() if known.deactivated_by_run]
         busy = "confirmed" in states or any(known.pending for known in ours)
         return "applying" if busy else "failed" if ours else "undone"
     planned = [step for step in steps if step.state == "planned"]
@@ -538,10 +561,10 @@ def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags
     due = under_way or any(not step.why.startswith(_WAITS) for step in planned)
     if due or (planned and "watching" not in states):
         return "applying"
-    return _ended(states)
+    return _all_ended(states)
 
 
-def _ended(states: set[StepState]) -> RunState:
+def _all_ended(states: set[StepState]) -> RunState:
     for state in ("watching", "failed", "rolled_back", "unwatched"):
         if state in states:
             return state
@@ -549,7 +572,7 @@ def _ended(states: set[StepState]) -> RunState:
     return "undone" if ended == {"undone"} else "settled"
 
 
-def as_policy(policy: Policy) -> dict[str, Any]:
+def policy_of(policy: Policy) -> dict[str, Any]:
     """A policy as plain values for the ledger."""
     plain: dict[str, Any] = msgspec.to_builtins(policy, enc_hook=str)
     return plain

@@ -20,8 +20,8 @@ from dbos._serialization import DefaultSerializer
 
 from sparekey.errors import SparekeyError, UnexpectedError
 from sparekey.ledger.store import KEEPALIVE, StateError, state_error
-from sparekey.runs.storage import State, new_id
-from sparekey.runs.worker_leases import Leases
+from sparekey.runs.storage import StateDirectory, new_id
+from sparekey.runs.worker_leases import WorkerLeases
 
 # What DBOS calls the application version: it only grows when the workflow below changes what its steps are called
 # with, or how that is written. Work of another revision is cancelled, and handed out anew.
@@ -52,45 +52,45 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Work(Protocol):
+class QueueWork(Protocol):
     """What the workflow calls; every method may be called again for the same arguments."""
 
-    def chunks(self, run: str, account: str) -> int:
+    def chunk_count(self, run: str, account: str) -> int:
         """Into how many parts an account's users are cut."""
         ...
 
-    def carry(self, run: str, account: str, chunk: int) -> None:
+    def execute(self, run: str, account: str, chunk: int) -> None:
         """Carry one part of an account's users."""
         ...
 
-    def stumbled(self, run: str, account: str, error: Exception) -> None:
+    def record_failure(self, run: str, account: str, error: Exception) -> None:
         """Put on record what cut the work on an account off."""
         ...
 
 
-class Engine:
+class Queue:
     """One process's part in the queue: it listens to it where it may, and can always hand out."""
 
-    def __init__(self, state: State, leases: Leases, work: Work) -> None:
+    def __init__(self, state: StateDirectory, leases: WorkerLeases, work: QueueWork) -> None:
         self.state, self.leases, self.work = state, leases, work
         self.listening = False
         self._client: DBOSClient | None = None
         self._opening = Lock()
         self._prepared = False
-        self._swept = 0.0
+        self._recovered = 0.0
 
     def listen(self) -> bool:
         """Run the queue in this process, or go on with it; False where another does, since on SQLite only one may."""
         self.prepare()
         if not self.state.shared and self.leases.acquire(QUEUE) is None:
             if self.listening:  # frozen for a while, this process was replaced
-                self._leave()
+                self._withdraw()
             return False
         if not self.listening:
             self._launch()
-        if time.monotonic() - self._swept > _SWEEP:
-            self._swept = time.monotonic()
-            self.sweep()
+        if time.monotonic() - self._recovered > _SWEEP:
+            self._recovered = time.monotonic()
+            self.recover()
         return True
 
     def _launch(self) -> None:
@@ -136,9 +136,9 @@ class Engine:
             self._client.destroy()
             self._client = None
         if self.listening:
-            self._leave()
+            self._withdraw()
 
-    def _leave(self) -> None:
+    def _withdraw(self) -> None:
         DBOS.destroy()
         self.listening = False
         _ONE_PER_PROCESS.release()
@@ -165,23 +165,23 @@ class Engine:
             "queue_partition_key": account,
             "app_version": REVISION,
         }
-        with _told(self.state):
+        with _describe(self.state):
             self.client.enqueue(options, run, account)
 
     def active(self, run: str) -> set[str]:
         """The accounts of a run that are being worked at or are about to be."""
-        with _told(self.state):
-            found = self.client.list_workflows(
+        with _describe(self.state):
+            workflows = self.client.list_workflows(
                 workflow_id_prefix=f"{run}/", status=_ACTIVE, load_input=False, load_output=False
             )
-        return {status.workflow_id.split("/")[1] for status in found if status.app_version == REVISION}
+        return {status.workflow_id.split("/")[1] for status in workflows if status.app_version == REVISION}
 
-    def sweep(self) -> None:
+    def recover(self) -> None:
         """Cancel the work of processes that have died and of other revisions; remove what has ended.
 
         Nothing is resumed: the supervision finds in the ledger what is left to do, and hands it out anew.
         """
-        with _told(self.state):
+        with _describe(self.state):
             waiting = self.client.list_workflows(status=_ACTIVE, load_input=False, load_output=False)
             if waiting:
                 alive = self.leases.alive()
@@ -203,7 +203,7 @@ class Engine:
             if ended:
                 self.client.delete_workflows([status.workflow_id for status in ended])
             if len(ended) == _BATCH:
-                self._swept = 0.0  # there are more: go on at the next look
+                self._recovered = 0.0  # there are more: go on at the next look
 
 
 def _safely(call: Callable[P, T]) -> Callable[P, T]:
@@ -222,7 +222,7 @@ def _safely(call: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextmanager
-def _told(state: State) -> Iterator[None]:
+def _describe(state: StateDirectory) -> Iterator[None]:
     """Errors of the engine and its database become ours."""
     try:
         yield
@@ -232,20 +232,20 @@ def _told(state: State) -> Iterator[None]:
         raise StateError(f"the engine's tables cannot be used: {type(error).__name__}") from error
 
 
-def _engine_url(state: State) -> str:
+def _engine_url(state: StateDirectory) -> str:
     return state.url.replace("postgresql+psycopg://", "postgresql://")
 
 
-def workflow_for(work: Work) -> Callable[[str, str], None]:
+def workflow_for(work: QueueWork) -> Callable[[str, str], None]:
     """The workflow that brings one account of a run to its end, chunk by chunk."""
 
     def account_workflow(run: str, account: str) -> None:
         try:
-            for chunk in range(DBOS.run_step({"name": "chunks"}, _safely(work.chunks), run, account)):
-                DBOS.run_step({"name": "carry"}, _safely(work.carry), run, account, chunk)
+            for chunk in range(DBOS.run_step({"name": "chunks"}, _safely(work.chunk_count), run, account)):
+                DBOS.run_step({"name": "carry"}, _safely(work.execute), run, account, chunk)
         except Exception as error:
             # One user's failure comes after the others are through.
-            DBOS.run_step({"name": "call"}, work.stumbled, run, account, error)
+            DBOS.run_step({"name": "call"}, work.record_failure, run, account, error)
             raise
 
     return account_workflow

@@ -2,12 +2,12 @@
 
 from datetime import datetime, timedelta
 
-from sparekey.ledger.events import Already, Gone, Held, SaidOfKey
+from sparekey.ledger.events import AlreadyInactive, KeyEvent, KeyMissing, StepHeld
 from sparekey.ledger.store import Ledger
 from sparekey.model import ACTIVE, Caller, User
 from sparekey.plan import Step, exempt_texts, exemption_of, steps_of
 from sparekey.runs.context import listing_of
-from sparekey.runs.projection import KeyFacts, Run, UserId, fold_keys
+from sparekey.runs.projection import KeyFacts, RunHeader, UserId, project_keys
 from sparekey.selection import choose
 
 # IAM promises no bound on stale reads; for this long our own ledger is believed rather than a listing.
@@ -17,35 +17,37 @@ _PLAN_AGAIN = "make a new plan"
 _WRITES = ("intent", "written", "unsure", "resolved", "failed", "confirmed", "foreign", "gone")
 
 
-def reason_not_to(
-    run: Run, step: Step, seen: User, now: datetime, callers: tuple[Caller, ...], ledger: Ledger
-) -> SaidOfKey | None:
+def reason_to_hold(
+    run: RunHeader, step: Step, seen: User, now: datetime, callers: tuple[Caller, ...], ledger: Ledger
+) -> KeyEvent | None:
     """Why the step must not be taken as planned; None where the same step results again."""
     listing = listing_of(seen)
-    of = (step.account, step.user, step.key)
+    key_id = (step.account, step.user, step.key)
     if step.key not in listing:
-        return Gone(*of, "the key no longer exists")
+        return KeyMissing(*key_id, "the key no longer exists")
     if not any(key.id == step.key for key in seen.active_keys):
-        return Already(*of, listing)
+        return AlreadyInactive(*key_id, listing)
     if step.keep is None or listing.get(step.keep) != ACTIVE:
-        return Held(*of, "keep-not-active", f"{step.keep}, which was to stay, is not active now", _PLAN_AGAIN)
+        return StepHeld(
+            *key_id, "keep-not-active", f"{step.keep}, which was to stay, is not active now", _PLAN_AGAIN
+        )
     held = _held_by_another_run(run, step, now, ledger)
     held = held or _exempt(run, step, seen, now)
     for caller in callers:
-        held = held or _chosen_again(run, step, seen, now, caller)
+        held = held or _selected_again(run, step, seen, now, caller)
     return held or _newer_use(step, seen)
 
 
-def _held_by_another_run(run: Run, step: Step, now: datetime, ledger: Ledger) -> Held | None:
+def _held_by_another_run(run: RunHeader, step: Step, now: datetime, ledger: Ledger) -> StepHeld | None:
     """The key to stay may be on its way out by another run of ours, which a stale listing would hide."""
-    said = ledger.entries_of_user(step.account, step.user, _WRITES)
-    for other in sorted({entry.run for entry in said} - {run.id}):
-        keys = fold_keys(entry for entry in said if entry.run == other)
+    writes = ledger.entries_of_user(step.account, step.user, _WRITES)
+    for other in sorted({entry.run for entry in writes} - {run.id}):
+        keys = project_keys(entry for entry in writes if entry.run == other)
         facts = keys.get((step.account, step.user, step.keep or ""), KeyFacts())
         fresh = facts.changed_at is not None and now - facts.changed_at < STALE
-        if facts.intent is not None or (facts.ours and fresh):
+        if facts.intent is not None or (facts.deactivated_by_run and fresh):
             why = f"run {other} is at work on {step.keep}, which was to stay"
-            return Held(
+            return StepHeld(
                 step.account, step.user, step.key, "other-run", why, f"finish or undo run {other} first"
             )
     return None
@@ -56,43 +58,45 @@ def written_since(run: str, user: UserId, key: str, ledger: Ledger, name: str = 
 
     `name` is what the user is called now, where that is not the name it had when the run was planned.
     """
-    said = list(ledger.entries_of_user(*user, ("intent",)))
+    events = list(ledger.entries_of_user(*user, ("intent",)))
     if name not in ("", user[1]):
-        said = sorted(
-            (*said, *ledger.entries_of_user(user[0], name, ("intent",))), key=lambda entry: entry.at
+        events = sorted(
+            (*events, *ledger.entries_of_user(user[0], name, ("intent",))), key=lambda entry: entry.at
         )
-    last = [entry.run for entry in said if entry.body["key"] == key][-1:]
+    last = [entry.run for entry in events if entry.body["key"] == key][-1:]
     return last[0] if last and last[0] != run else ""
 
 
-def _exempt(run: Run, step: Step, seen: User, now: datetime) -> Held | None:
+def _exempt(run: RunHeader, step: Step, seen: User, now: datetime) -> StepHeld | None:
     """The run's policy is asked, not the plan: whoever edits a plan decides about no exemption."""
-    entry = exemption_of(step.account, seen, run.policy, now, run.plan.asked)
+    entry = exemption_of(step.account, seen, run.policy, now, run.plan.overrides)
     if entry is None:
         return None
-    return Held(step.account, step.user, step.key, "exempt", *exempt_texts(entry))
+    return StepHeld(step.account, step.user, step.key, "exempt", *exempt_texts(entry))
 
 
-def _chosen_again(run: Run, step: Step, seen: User, now: datetime, caller: Caller) -> Held | None:
+def _selected_again(run: RunHeader, step: Step, seen: User, now: datetime, caller: Caller) -> StepHeld | None:
     usages = {usage.key: usage for usage in run.plan.usages}
-    of = (step.account, step.user, step.key)
-    choice = choose(step.account, seen, run.policy, now, asked=run.plan.asked, caller=caller, usages=usages)
+    key_id = (step.account, step.user, step.key)
+    choice = choose(
+        step.account, seen, run.policy, now, overrides=run.plan.overrides, caller=caller, usages=usages
+    )
     again = steps_of(step.account, seen, choice) if choice else ()
-    same = next((found for found in again if found.key == step.key), None)
+    same = next((candidate for candidate in again if candidate.key == step.key), None)
     if same is None:
-        return Held(*of, "changed", "chosen again, this is the key that stays", _PLAN_AGAIN)
+        return StepHeld(*key_id, "changed", "chosen again, this is the key that stays", _PLAN_AGAIN)
     if same.action == "held":
-        return Held(*of, same.reason, same.why, same.release)
+        return StepHeld(*key_id, same.reason, same.why, same.release)
     if (same.keep, same.reason) != (step.keep, step.reason):
-        return Held(*of, "changed", f"chosen again, {same.keep} stays: {same.why}", _PLAN_AGAIN)
+        return StepHeld(*key_id, "changed", f"chosen again, {same.keep} stays: {same.why}", _PLAN_AGAIN)
     return None
 
 
-def _newer_use(step: Step, seen: User) -> Held | None:
+def _newer_use(step: Step, seen: User) -> StepHeld | None:
     """Use since the plan speaks against the step, except where a person retires a key that is in use."""
     used = next(key.last_used.at for key in seen.active_keys if key.id == step.key)
     planned = step.preconditions.last_used.get(step.key)
     if step.reason == "forced" or used is None or (planned is not None and used <= planned):
         return None
     why = f"it was used at {used:%Y-%m-%d %H:%M} UTC, after the plan was made"
-    return Held(step.account, step.user, step.key, "newer-use", why, _PLAN_AGAIN)
+    return StepHeld(step.account, step.user, step.key, "newer-use", why, _PLAN_AGAIN)

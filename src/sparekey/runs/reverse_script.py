@@ -15,8 +15,8 @@ def reverse_commands(
     The lines are kept in the ledger and in a file: a password in the endpoint's address is left out.
     """
     endpoint = without_password(endpoint_url)
-    given = (("--profile", profile), ("--region", region), ("--endpoint-url", endpoint))
-    options = [word for option, value in given if value for word in (option, value)]
+    flags = (("--profile", profile), ("--region", region), ("--endpoint-url", endpoint))
+    options = [word for option, value in flags if value for word in (option, value)]
     lines: list[str] = []
     account = ""
     for step in plan.deactivations:

@@ -3,97 +3,110 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from sparekey.ledger.events import Stopped, WaveStarted
+from sparekey.ledger.events import RunStopped, WaveStarted
 from sparekey.runs.change_windows import is_open, next_opening
-from sparekey.runs.context import Hands
-from sparekey.runs.projection import KeyFacts, KeyId, Run, RunFold
+from sparekey.runs.context import RunContext
+from sparekey.runs.projection import KeyFacts, KeyId, RunHeader, RunProjection
 
 # How soon an account whose carrying was cut off is tried again, twice as late each time, and how often.
 _SOON, _TRIES, _LONGEST = timedelta(minutes=1), 6, timedelta(minutes=32)
 
 
-def accounts_now(hands: Hands, run: Run, fold: RunFold) -> tuple[str, ...]:
+def accounts_to_enqueue(context: RunContext, run: RunHeader, projection: RunProjection) -> tuple[str, ...]:
     """The accounts that have something to do now: a step to begin where that may be, or one to finish in any case."""
-    now = hands.clock.now()
-    begins = not fold.halted and is_open(run.options.windows, now)
-    begun = set(_accounts_to_do(run, fold, begun=True))
-    found = []
-    for account in _accounts_to_do(run, fold, begun=not begins):
-        again = _again_at(fold, account)
-        if account in begun and fold.stumbles.get(account, (0, now))[0] == 1:
-            found.append(account)  # a write may be in doubt: that is looked at at once, the first time
+    now = context.clock.now()
+    begins = not projection.is_stopped and is_open(run.options.windows, now)
+    begun = set(_accounts_with_work(run, projection, begun=True))
+    accounts = []
+    for account in _accounts_with_work(run, projection, begun=not begins):
+        again = _retry_at(projection, account)
+        if account in begun and projection.worker_failures.get(account, (0, now))[0] == 1:
+            accounts.append(account)  # a write may be in doubt: that is looked at at once, the first time
             continue
         # A time that has not come yet by far was written by a clock that was wrong.
-        if account not in fold.stumbles or (again is not None and not now < again <= now + _LONGEST):
-            found.append(account)
-    return tuple(found)
+        if account not in projection.worker_failures or (
+            again is not None and not now < again <= now + _LONGEST
+        ):
+            accounts.append(account)
+    return tuple(accounts)
 
 
-def wait_for_another_try(hands: Hands, run: Run, fold: RunFold) -> datetime | None:
+def wait_for_retry(context: RunContext, run: RunHeader, projection: RunProjection) -> datetime | None:
     """When an account whose carrying was cut off is tried again."""
-    now = hands.clock.now()
-    tries = [_again_at(fold, account) for account in _accounts_to_do(run, fold, begun=fold.halted)]
+    now = context.clock.now()
+    tries = [
+        _retry_at(projection, account)
+        for account in _accounts_with_work(run, projection, begun=projection.is_stopped)
+    ]
     return min((at for at in tries if at is not None and at > now), default=None)
 
 
-def _accounts_to_do(run: Run, fold: RunFold, *, begun: bool = False) -> list[str]:
+def _accounts_with_work(run: RunHeader, projection: RunProjection, *, begun: bool = False) -> list[str]:
     """The accounts with steps of the waves so far that are not through; with `begun`, of those that have begun."""
-    steps = _of_waves(run, fold, range(1, fold.wave + 1))
-    return sorted({key[0] for key, facts in steps if (_begun(facts) if begun else _to_do(facts))})
+    steps = _users_in_waves(run, projection, range(1, projection.wave + 1))
+    return sorted(
+        {key[0] for key, facts in steps if (_is_started(facts) if begun else _is_outstanding(facts))}
+    )
 
 
-def _again_at(fold: RunFold, account: str) -> datetime | None:
+def _retry_at(projection: RunProjection, account: str) -> datetime | None:
     """When carrying an account is tried again that was cut off; None where it was not, or too often."""
-    tries, last = fold.stumbles.get(account, (0, None))
+    tries, last = projection.worker_failures.get(account, (0, None))
     return None if last is None or tries > _TRIES else last + _SOON * 2 ** (tries - 1)
 
 
-def _of_waves(run: Run, fold: RunFold, numbers: range) -> Iterator[tuple[KeyId, KeyFacts]]:
+def _users_in_waves(
+    run: RunHeader, projection: RunProjection, numbers: range
+) -> Iterator[tuple[KeyId, KeyFacts]]:
     waves = run.wave_of()
     for step in run.plan.deactivations:
         if waves[step.account, step.user] in numbers:
             key = (step.account, step.user, step.key)
-            yield key, fold.facts.get(key, KeyFacts())
+            yield key, projection.facts.get(key, KeyFacts())
 
 
-def _to_do(facts: KeyFacts) -> bool:
+def _is_outstanding(facts: KeyFacts) -> bool:
     """True where a step is to be begun or finished; what comes back is the supervision's own work."""
-    return facts.coming_back is None and (facts.pending or facts.state == "confirmed")
+    return facts.pending_reactivation is None and (facts.pending or facts.state == "confirmed")
 
 
-def _begun(facts: KeyFacts) -> bool:
+def _is_started(facts: KeyFacts) -> bool:
     return (
-        facts.coming_back is None
+        facts.pending_reactivation is None
         and (facts.intent is not None or facts.state == "confirmed")
-        and _to_do(facts)
+        and _is_outstanding(facts)
     )
 
 
-def next_step(hands: Hands, run: Run, fold: RunFold) -> WaveStarted | Stopped | datetime | None:
+def next_wave(
+    context: RunContext, run: RunHeader, projection: RunProjection
+) -> WaveStarted | RunStopped | datetime | None:
     """What the rule between waves comes to: the next wave goes, none does, or when to ask; None for "nothing"."""
-    more = any(True for _ in _of_waves(run, fold, range(fold.wave + 1, len(run.plan.steps) + 2)))
-    if fold.halted or not more:
+    more = any(
+        True for _ in _users_in_waves(run, projection, range(projection.wave + 1, len(run.plan.steps) + 2))
+    )
+    if projection.is_stopped or not more:
         return None
-    this = list(_of_waves(run, fold, range(fold.wave, fold.wave + 1)))
+    this = list(_users_in_waves(run, projection, range(projection.wave, projection.wave + 1)))
     if any(facts.pending or facts.state == "confirmed" for _, facts in this):
         return None
     for key, facts in this:
-        if _speaks_against(facts, fold):
-            why = f"wave {fold.wave}: {key[2]} of user {key[1]} is {facts.state}"
-            return Stopped("the rule between waves", why)
-    ready = _ready_at(run, [facts for _, facts in this], hands.clock.now())
-    return WaveStarted(fold.wave + 1) if ready is not None and ready <= hands.clock.now() else ready
+        if _reason_against(facts, projection):
+            why = f"wave {projection.wave}: {key[2]} of user {key[1]} is {facts.state}"
+            return RunStopped("the rule between waves", why)
+    ready = _ready_at(run, [facts for _, facts in this], context.clock.now())
+    return WaveStarted(projection.wave + 1) if ready is not None and ready <= context.clock.now() else ready
 
 
-def _speaks_against(facts: KeyFacts, fold: RunFold) -> bool:
+def _reason_against(facts: KeyFacts, projection: RunProjection) -> bool:
     """What must stop the waves, unless a person has resumed the run since."""
     watched_in_part = facts.state == "unwatched" and facts.watch is not None
     bad = watched_in_part or facts.state in ("rolled_back", "rollback_failed", "failed")
-    resumed = fold.resumed_at
+    resumed = projection.resumed_at
     return bad and not (resumed and facts.changed_at and facts.changed_at < resumed)
 
 
-def _ready_at(run: Run, facts: list[KeyFacts], now: datetime) -> datetime | None:
+def _ready_at(run: RunHeader, facts: list[KeyFacts], now: datetime) -> datetime | None:
     """When the rule lets the next wave go, as far as can be said; None where steps must settle first."""
     under_watch = [known for known in facts if known.state == "watching"]
     if run.options.green_for is None and under_watch:
@@ -103,9 +116,9 @@ def _ready_at(run: Run, facts: list[KeyFacts], now: datetime) -> datetime | None
     return max(confirmed, default=run.opened) + (wait if under_watch else timedelta(0))
 
 
-def wait_for_window(hands: Hands, run: Run, fold: RunFold) -> datetime | None:
+def wait_for_window(context: RunContext, run: RunHeader, projection: RunProjection) -> datetime | None:
     """When the next change window opens, where a step that has not begun waits for it."""
-    now = hands.clock.now()
-    if fold.halted or is_open(run.options.windows, now) or not _accounts_to_do(run, fold):
+    now = context.clock.now()
+    if projection.is_stopped or is_open(run.options.windows, now) or not _accounts_with_work(run, projection):
         return None
     return next_opening(run.options.windows, now)

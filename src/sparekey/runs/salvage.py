@@ -15,13 +15,13 @@ import msgspec
 import sqlalchemy as sa
 
 from sparekey.errors import BadInputError, SparekeyError
-from sparekey.ledger.copies import Copies, missing_in
-from sparekey.ledger.store import Entry, Ledger, StateError, connect
-from sparekey.runs.storage import REVERSE, State, database_url
+from sparekey.ledger.copies import LedgerCopies, missing_runs
+from sparekey.ledger.store import Ledger, LedgerEntry, StateError, connect
+from sparekey.runs.storage import REVERSE, StateDirectory, database_url
 
 _ROWS = "SELECT run, seq, at, kind, body, prev, hash FROM sparekey_entries"
 _ORDER = " ORDER BY run, seq"
-_OF_RUN = f"{_ROWS} WHERE run = ?{_ORDER}"
+_OF_ONE_RUN = f"{_ROWS} WHERE run = ?{_ORDER}"
 _OF_ALL = f"{_ROWS}{_ORDER}"
 _UNREADABLE = (SparekeyError, OSError, sqlite3.Error, sa.exc.SQLAlchemyError, subprocess.CalledProcessError)
 _MEMORY = Path("/dev/shm")  # noqa: S108  # room where the disk has none
@@ -30,7 +30,7 @@ _MEMORY = Path("/dev/shm")  # noqa: S108  # room where the disk has none
 @contextmanager
 def scratch_state(
     directory: Path, url: str, runs: frozenset[str] | None = None
-) -> Iterator[tuple[State, tuple[str, ...]]]:
+) -> Iterator[tuple[StateDirectory, tuple[str, ...]]]:
     """A state of its own, gone at the end, with what is known of the runs, or of some; and where that was read.
 
     A server is asked only for all of them: who names runs knows that it is away, and cannot wait for it. Raises
@@ -38,7 +38,7 @@ def scratch_state(
     """
     try:
         with TemporaryDirectory(dir=_MEMORY if _has_room(_MEMORY) else None) as scratch:
-            state = State(Path(scratch) / "state")
+            state = StateDirectory(Path(scratch) / "state")
             with closing(state):
                 yield state, tuple(_fill(state.ledger, directory, url, runs))
     except OSError as error:
@@ -58,12 +58,12 @@ def _fill(ledger: Ledger, directory: Path, url: str, runs: frozenset[str] | None
             ledger, _rows_by_url(url) if url else _rows_of_file(directory, runs)
         ):
             yield "the ledger, which can still be read"
-    copies = Copies(directory / REVERSE)
+    copies = LedgerCopies(directory / REVERSE)
     for run in copies.runs():
         if runs is not None and run not in runs:
             continue
         with suppress(SparekeyError, OSError, UnicodeDecodeError):
-            missing = missing_in(ledger, copies, run)
+            missing = missing_runs(ledger, copies, run)
             if missing:
                 ledger.restore(missing)
                 yield f"the copy {copies.path(run)}"
@@ -71,11 +71,13 @@ def _fill(ledger: Ledger, directory: Path, url: str, runs: frozenset[str] | None
 
 def _add(ledger: Ledger, rows: Iterable[tuple[Any, ...]]) -> bool:
     """Add the runs whose chains are whole; a run that is damaged is left to its copy."""
-    by_run: dict[str, list[Entry]] = {}
+    by_run: dict[str, list[LedgerEntry]] = {}
     damaged = set()
     for run, seq, at, kind, body, prev, digest in rows:
         try:
-            entry = Entry(run, seq, datetime.fromisoformat(at), kind, msgspec.json.decode(body), prev, digest)
+            entry = LedgerEntry(
+                run, seq, datetime.fromisoformat(at), kind, msgspec.json.decode(body), prev, digest
+            )
         except (msgspec.DecodeError, TypeError, ValueError):
             damaged.add(run)
             continue
@@ -117,17 +119,18 @@ def _rows_in(uri: str, runs: frozenset[str] | None) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
         if runs is None:
             return connection.execute(_OF_ALL).fetchall()
-        return [row for run in sorted(runs) for row in connection.execute(_OF_RUN, (run,))]
+        return [row for run in sorted(runs) for row in connection.execute(_OF_ONE_RUN, (run,))]
 
 
-def way_by_hand(directory: Path, run_id: str, error: StateError) -> StateError:
+def manual_way_back(directory: Path, run_id: str, error: StateError) -> StateError:
     """The same error with the file that reverses the run by hand as the next step, where there is one."""
     scripts = sorted((directory / REVERSE).glob("*.sh"))
-    found = [path for path in scripts if run_id and path.stem.startswith(run_id)]
-    if not found:
+    matching = [path for path in scripts if run_id and path.stem.startswith(run_id)]
+    if not matching:
         return error
     hint = (
-        f"{' or '.join(map(str, found))} has the AWS CLI command for each key of the plan. Run those of the keys that "
+        f"{' or '.join(map(str, matching))} has the AWS CLI command for each key of the plan. "
+        "Run those of the keys that "
         "this run deactivated."
     )
     return type(error)(f"{error.message}; nothing was reactivated", hint)

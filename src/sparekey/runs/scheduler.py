@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sparekey.aws.errors import UnreachableError
 from sparekey.clock import Clock
-from sparekey.runs.context import Asked, Work
+from sparekey.runs.context import Effect, StepCoroutine
 
 IN_FLIGHT = 256
 # No work asks for more; without it a clock that is set back would hold everything up for as long.
@@ -29,8 +29,8 @@ Outcome = Future[Any]
 Call = Callable[[], Any]
 
 
-def drive(
-    works: Iterable[Work[None]],
+def run_all(
+    works: Iterable[StepCoroutine[None]],
     clock: Clock,
     *,
     at_once: int = 1,
@@ -43,9 +43,9 @@ def drive(
     first exception is raised when the rest are through: one user's failure stops no other.
     """
     pool = _Pool() if at_once > 1 else None
-    make: Callable[[Call], Outcome] = pool.submit if pool else made
+    make: Callable[[Call], Outcome] = pool.submit if pool else performed
     try:
-        errors = _Drive(enumerate(works), clock, make, at_once, in_flight, deadline).run()
+        errors = _Scheduler(enumerate(works), clock, make, at_once, in_flight, deadline).run()
     finally:
         if pool:
             pool.close()
@@ -71,9 +71,9 @@ class _Pool:
         return outcome
 
     def _work(self) -> None:
-        while (given := self._calls.get()) is not None:
-            call, outcome = given
-            ended = made(call)
+        while (job := self._calls.get()) is not None:
+            call, outcome = job
+            ended = performed(call)
             self._idle.release()
             error = ended.exception()
             if error is None:
@@ -87,7 +87,7 @@ class _Pool:
             self._calls.put(None)
 
 
-def resume(work: Work[Any], outcome: Outcome | None) -> Asked:
+def advance(work: StepCoroutine[Any], outcome: Outcome | None) -> Effect:
     """Let a work go on, with what came of the call it asked for; returns what it asks for next."""
     if outcome is None:
         return next(work)
@@ -95,7 +95,7 @@ def resume(work: Work[Any], outcome: Outcome | None) -> Asked:
     return work.send(outcome.result()) if error is None else work.throw(error)
 
 
-def made(call: Call) -> Outcome:
+def performed(call: Call) -> Outcome:
     """Make a call here and now."""
     outcome = Outcome()
     try:
@@ -105,23 +105,23 @@ def made(call: Call) -> Outcome:
     return outcome
 
 
-def finish(work: Work[T], clock: Clock) -> T:
+def run_inline(work: StepCoroutine[T], clock: Clock) -> T:
     """Do one work to its end, here and now; returns its result, raises what it raises."""
     outcome: Outcome | None = None
     while True:
         try:
-            asked = resume(work, outcome)
+            asked = advance(work, outcome)
         except StopIteration as end:
             result: T = end.value
             return result
         outcome = None
         if callable(asked):
-            outcome = made(asked)
+            outcome = performed(asked)
         else:
             clock.sleep(asked)
 
 
-class _Drive:
+class _Scheduler:
     """Works by their number: those that wait for a time, that can go on, whose call is to be made or is made.
 
     What is begun is finished first, so that little lies between reading a user's keys and setting one.
@@ -129,78 +129,78 @@ class _Drive:
 
     def __init__(
         self,
-        works: Iterator[tuple[int, Work[None]]],
+        works: Iterator[tuple[int, StepCoroutine[None]]],
         clock: Clock,
         make: Callable[[Call], Outcome],
         at_once: int,
         in_flight: int,
         deadline: float,
     ) -> None:
-        self._works, self._clock, self._make = works, clock, make
-        self._at_once, self._in_flight, self._deadline = at_once, in_flight, deadline
-        self._resting: list[tuple[datetime, int, Work[None]]] = []
-        self._ready: list[tuple[int, Work[None], Outcome | None]] = []
-        self._asking: list[tuple[int, Work[None], Call]] = []
+        self._works, self._clock, self._perform = works, clock, make
+        self._max_started, self._in_flight, self._deadline = at_once, in_flight, deadline
+        self._sleeping: list[tuple[datetime, int, StepCoroutine[None]]] = []
+        self._ready: list[tuple[int, StepCoroutine[None], Outcome | None]] = []
+        self._waiting: list[tuple[int, StepCoroutine[None], Call]] = []
         # The calls under way, by their own number: since when, and whose. The clock may be set, this one not.
-        self._calling: dict[int, tuple[float, int, Work[None]]] = {}
-        self._calls = count()
-        self._called = SimpleQueue[tuple[int, Outcome]]()
+        self._calling: dict[int, tuple[float, int, StepCoroutine[None]]] = {}
+        self._pool = count()
+        self._finished = SimpleQueue[tuple[int, Outcome]]()
         self._errors: list[Exception] = []
 
     def run(self) -> list[Exception]:
         """Go on until all have ended; what they failed with."""
         while True:
-            self._admit()
+            self._start_works()
             if self._ready:
-                self._go_on(*heapq.heappop(self._ready))
+                self._advance(*heapq.heappop(self._ready))
             elif self._calling:
-                self._take_called(self._until_due())
-            elif self._resting:
+                self._take_finished(self._until_due())
+            elif self._sleeping:
                 self._clock.sleep(self._until_due())
                 self._wake(1)
             else:
                 return self._errors
 
-    def _admit(self) -> None:
+    def _start_works(self) -> None:
         """Let in who may go on now."""
-        under_way = len(self._resting) + len(self._ready) + len(self._asking) + len(self._calling)
+        under_way = len(self._sleeping) + len(self._ready) + len(self._waiting) + len(self._calling)
         for number, work in islice(self._works, self._in_flight - under_way):
             heapq.heappush(self._ready, (number, work, None))
         self._wake()
-        while self._asking and len(self._calling) < self._at_once:
-            self._call(*heapq.heappop(self._asking))
-        self._take_called(0)
+        while self._waiting and len(self._calling) < self._max_started:
+            self._call(*heapq.heappop(self._waiting))
+        self._take_finished(0)
 
     def _wake(self, at_least: int = 0) -> None:
         """Let those go on whose time has come, or so many: a clock that was set back holds up nobody."""
-        while self._resting and (at_least > 0 or self._resting[0][0] <= self._clock.now()):
-            _, number, work = heapq.heappop(self._resting)
+        while self._sleeping and (at_least > 0 or self._sleeping[0][0] <= self._clock.now()):
+            _, number, work = heapq.heappop(self._sleeping)
             heapq.heappush(self._ready, (number, work, None))
             at_least -= 1
 
     def _until_due(self) -> float:
         """Seconds until the first one's time comes, as far as a clock that may be set can tell."""
-        if not self._resting:
+        if not self._sleeping:
             return _LONGEST
-        return min(max((self._resting[0][0] - self._clock.now()).total_seconds(), 0.0), _LONGEST)
+        return min(max((self._sleeping[0][0] - self._clock.now()).total_seconds(), 0.0), _LONGEST)
 
-    def _call(self, number: int, work: Work[None], call: Call) -> None:
-        me = next(self._calls)
+    def _call(self, number: int, work: StepCoroutine[None], call: Call) -> None:
+        me = next(self._pool)
         self._calling[me] = (time.monotonic(), number, work)
-        self._make(call).add_done_callback(lambda outcome: self._called.put((me, outcome)))
+        self._perform(call).add_done_callback(lambda outcome: self._finished.put((me, outcome)))
 
-    def _take_called(self, patience: float) -> None:
+    def _take_finished(self, retry_policy: float) -> None:
         """Let those go on whose call has ended or is overdue; waits so many seconds for the first."""
-        if patience and self._calling:
+        if retry_policy and self._calling:
             first = next(iter(self._calling.values()))[0]
-            patience = min(patience, max(first + self._deadline - time.monotonic(), 0.001))
+            retry_policy = min(retry_policy, max(first + self._deadline - time.monotonic(), 0.001))
         while True:
             try:
-                me, outcome = self._called.get(timeout=patience)
+                me, outcome = self._finished.get(timeout=retry_policy)
             except Empty:
                 break
             self._end_call(me, outcome)
-            patience = 0
+            retry_policy = 0
         overdue = time.monotonic() - self._deadline
         for me in [me for me, (since, _, _) in self._calling.items() if since <= overdue]:
             late = Outcome()
@@ -208,22 +208,22 @@ class _Drive:
             self._end_call(me, late)
 
     def _end_call(self, me: int, outcome: Outcome) -> None:
-        found = self._calling.pop(me, None)
-        if found is not None:  # else it was given up
-            heapq.heappush(self._ready, (found[1], found[2], outcome))
+        calling = self._calling.pop(me, None)
+        if calling is not None:  # else it was given up
+            heapq.heappush(self._ready, (calling[1], calling[2], outcome))
 
-    def _go_on(self, number: int, work: Work[None], outcome: Outcome | None) -> None:
+    def _advance(self, number: int, work: StepCoroutine[None], outcome: Outcome | None) -> None:
         try:
-            asked = resume(work, outcome)
+            asked = advance(work, outcome)
         except StopIteration:
             return
         except Exception as error:  # noqa: BLE001  # raised when the other works are through
             self._errors.append(error)
             return
         if callable(asked):
-            heapq.heappush(self._asking, (number, work, asked))
+            heapq.heappush(self._waiting, (number, work, asked))
         elif asked:
             due = self._clock.now() + timedelta(seconds=asked)
-            heapq.heappush(self._resting, (due, number, work))
+            heapq.heappush(self._sleeping, (due, number, work))
         else:
             heapq.heappush(self._ready, (number, work, None))

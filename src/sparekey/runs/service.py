@@ -16,60 +16,68 @@ from sparekey.clock import Clock
 from sparekey.errors import BadInputError, RefusedError, SparekeyError, UnexpectedError
 from sparekey.ledger import plan_registry
 from sparekey.ledger.events import (
-    Opened,
-    Options,
-    Resumed,
-    SaidOfKey,
-    Stopped,
-    Stumbled,
-    Undoing,
+    KeyEvent,
+    RunOpened,
+    RunOptions,
+    RunResumed,
+    RunStopped,
+    UndoRequested,
     WaveStarted,
+    WorkerFailed,
+    event_body,
     kind_of,
-    write,
 )
 from sparekey.ledger.store import (
-    Entry,
     FencedError,
-    Observation,
+    LedgerEntry,
+    ProbeObservation,
     StateAwayError,
     StateError,
     StoppedError,
-    WorkerSeen,
+    WorkerRecord,
 )
 from sparekey.model import AccessKey, Caller, RunRecord, StepRecord
 from sparekey.plan import Plan, Step, encode
 from sparekey.policy import Policy
 from sparekey.runs import deletion, rollout
-from sparekey.runs.context import Gateway, Hands, NoProbes, Patience, Prober, Turn, Work
+from sparekey.runs.context import (
+    KeyGateway,
+    NoProbes,
+    ProbeRunner,
+    RetryPolicy,
+    RunContext,
+    StepCoroutine,
+    UserLease,
+)
 from sparekey.runs.deletion import Deletable
-from sparekey.runs.emergency import Emergency, Owed, Told
-from sparekey.runs.event_feed import Feed
-from sparekey.runs.projection import Run, RunFold, UserId, as_policy
-from sparekey.runs.scheduler import drive
-from sparekey.runs.steps import hold_back, leave_inactive, never_reactivates, reactivate
-from sparekey.runs.storage import State
-from sparekey.runs.supervisor import Supervisor, lease_of
-from sparekey.runs.tasks import Threads
-from sparekey.runs.worker import Records, RunWork, load_fold, load_run
-from sparekey.runs.worker_leases import Leases
+from sparekey.runs.emergency import EmergencyMonitor, OutageMessage, OutstandingKeys
+from sparekey.runs.event_feed import LedgerFeed
+from sparekey.runs.projection import RunHeader, RunProjection, UserId, policy_of
+from sparekey.runs.scheduler import run_all
+from sparekey.runs.steps import hold_key, leave_inactive, never_reactivates, reactivate
+from sparekey.runs.storage import StateDirectory
+from sparekey.runs.supervisor import Supervisor, supervision_lease
+from sparekey.runs.tasks import ThreadTasks
+from sparekey.runs.worker import ProjectionCache, RunExecutor, load_header, load_projection
+from sparekey.runs.worker_leases import WorkerLeases
 
 if TYPE_CHECKING:
-    from sparekey.runs.queue import Engine
+    from sparekey.runs.queue import Queue
 
-OnEvent = Callable[[Entry], None]
+OnEvent = Callable[[LedgerEntry], None]
 OnFailure = Callable[[str, str], None]
 # What is put into words for a person: whom a command waits for, of faults of the state.
 OnNotice = Callable[[str], None]
 # Calls of AWS under way at once for one account's part of a run: IAM is slow, and its limits are low.
-CALLS = 8
+MAX_CALLS = 8
 # Seconds between two looks: while keys are being changed, and while they are only watched.
 _POLL, _LOOK = 0.1, 1.0
 # Seconds without any entry after which a command says whom it waits for.
-_SILENT = 3.0
+_REPORT_SILENCE_AFTER = 3.0
 # Seconds since the last look that did not fail as a whole, after which the supervision does not come round.
-_COMES_ROUND = 10.0
+_ROUND_SECONDS = 10.0
 # A fault that comes back within so many seconds is the same one.
-_LASTING = 60.0
+_LASTING_FAULT = 60.0
 _SHORTEST_WATCH = timedelta(hours=48)
 _PREFIX = "r-"
 _SHORTEST_ID = 4
@@ -78,7 +86,7 @@ _FINISHED = ("settled", "unwatched", "rolled_back", "undone")
 _UNDER_WAY = ("in_doubt", "applied", "confirmed", "reactivating")
 
 
-def _ignore(_entry: Entry) -> None:
+def _ignore(_entry: LedgerEntry) -> None:
     return
 
 
@@ -90,34 +98,34 @@ def _ignore_notice(_text: str) -> None:
     return
 
 
-_RECORDS = Records()
+_RECORDS = ProjectionCache()
 
 
-class Runs:
+class RunService:
     """All runs of one state; everything it needs is injected."""
 
     def __init__(
         self,
-        state: State,
+        state: StateDirectory,
         clock: Clock,
-        gateway_for: Callable[[str], Gateway],
+        gateway_for: Callable[[str], KeyGateway],
         caller: Caller,
         *,
-        probes: Prober | None = None,
-        patience: Patience | None = None,
-        calls: int = CALLS,
+        probes: ProbeRunner | None = None,
+        retry_policy: RetryPolicy | None = None,
+        calls: int = MAX_CALLS,
         caller_now: Callable[[], Caller] | None = None,
     ) -> None:
         self._state, self._clock = state, clock
-        self._hands = Hands(
+        self._context = RunContext(
             ledger=state.ledger,
             clock=clock,
             gateway_for=gateway_for,
             caller=caller,
             worker=f"{os.uname().nodename}/{os.getpid()}",
-            patience=patience or Patience(),
+            retry_policy=retry_policy or RetryPolicy(),
             probes=probes or NoProbes(),
-            calls=calls,
+            max_calls=calls,
             caller_now=caller_now,
         )
 
@@ -127,7 +135,7 @@ class Runs:
         policy: Policy,
         *,
         asked_for: Plan | None = None,
-        options: Options | None = None,
+        options: RunOptions | None = None,
         reverse: tuple[str, ...] = (),
         on_event: OnEvent = _ignore,
         on_notice: OnNotice = _ignore_notice,
@@ -143,16 +151,16 @@ class Runs:
         RefusedError for a plan that was carried out or that nobody would watch, StateFullError before anything
         is written, KeyboardInterrupt after the step in hand is on record.
         """
-        options = options or Options()
+        options = options or RunOptions()
         asked_for = asked_for or plan
         run = self.run_id(asked_for)
         self._state.check_room(len(plan.steps))
-        begun = self.begun(asked_for)
+        begun = self.is_started(asked_for)
         if begun is None or begun.state != "watching":
             self._refuse_unwatched(plan, policy, options, wait=wait)
         self._write_reverse(run, reverse)
         self._open(run, asked_for, plan, policy, options, reverse)
-        return self._go_on(run, on_event, on_notice, wait=wait, detach=detach)
+        return self._continue(run, on_event, on_notice, wait=wait, detach=detach)
 
     def resume(
         self,
@@ -165,13 +173,13 @@ class Runs:
     ) -> RunRecord:
         """Let a stopped run go on."""
         run = self._unfinished(run_id)
-        self._say_resumed(run)
-        return self._go_on(run, on_event, on_notice, wait=wait, detach=detach)
+        self._record_resumed(run)
+        return self._continue(run, on_event, on_notice, wait=wait, detach=detach)
 
     def stop(self, run_id: str, why: str = "asked") -> RunRecord:
         """Let no further key be deactivated; the step in hand is finished, and the watch goes on."""
         run = self._unfinished(run_id)
-        self._hands.note(run, Stopped(self._hands.caller.arn, why))
+        self._context.record(run, RunStopped(self._context.caller.arn, why))
         return self.show(run)
 
     def _unfinished(self, run_id: str) -> str:
@@ -180,7 +188,7 @@ class Runs:
             raise RefusedError(f"run {record.id} is {record.state}: it has ended")
         return record.id
 
-    def _go_on(
+    def _continue(
         self, run: str, on_event: OnEvent, on_notice: OnNotice, *, wait: bool, detach: bool
     ) -> RunRecord:
         if detach:
@@ -189,40 +197,42 @@ class Runs:
             return self._follow(process, run, on_event, on_notice, wait=wait)
 
     @contextmanager
-    def _process(self, who: WorkerSeen | None = None) -> Iterator["_Process"]:
+    def _process(self, who: WorkerRecord | None = None) -> Iterator["_WorkerProcess"]:
         """Take part in the runs: a heartbeat, the queue, the supervision; given up at the end."""
-        leases = Leases(self._state.ledger, self._state)
+        leases = WorkerLeases(self._state.ledger, self._state)
         engine = self._engine(leases)
-        process = _Process(self._hands, leases, engine)
+        process = _WorkerProcess(self._context, leases, engine)
         try:
             leases.start()
             if who is not None:
                 leases.forget_the_dead()
-                self._state.ledger.sign_on(msgspec.structs.replace(who, id=leases.id))
+                self._state.ledger.register(msgspec.structs.replace(who, id=leases.id))
             yield process
         finally:
             engine.stop()
             leases.stop()
             if who is not None:
                 with suppress(SparekeyError):
-                    self._state.ledger.sign_off(leases.id)
+                    self._state.ledger.unregister(leases.id)
 
-    def _engine(self, leases: Leases | None = None) -> "Engine":
-        from sparekey.runs.queue import Engine  # noqa: PLC0415  # half a second, and only runs need it
+    def _engine(self, leases: WorkerLeases | None = None) -> "Queue":
+        from sparekey.runs.queue import Queue  # noqa: PLC0415  # half a second, and only runs need it
 
-        return Engine(self._state, leases or Leases(self._state.ledger, self._state), RunWork(self._hands))
+        return Queue(
+            self._state, leases or WorkerLeases(self._state.ledger, self._state), RunExecutor(self._context)
+        )
 
-    def work(
+    def run_worker(
         self,
         until: Callable[[], bool],
         *,
         credentials_until: datetime | None = None,
         every: float = _LOOK,
-        on_event: Callable[[Entry], None] = _ignore,
+        on_event: Callable[[LedgerEntry], None] = _ignore,
         on_failure: OnFailure = _ignore_failure,
         on_notice: OnNotice = _ignore_notice,
-        on_emergency: Callable[[Told], None] = lambda _told: None,
-        on_event_without_state: Callable[[Entry, RunRecord], None] = lambda _entry, _record: None,
+        on_emergency: Callable[[OutageMessage], None] = lambda _told: None,
+        on_event_without_state: Callable[[LedgerEntry, RunRecord], None] = lambda _entry, _record: None,
     ) -> None:
         """Watch and carry runs until told to stop; on SQLite it waits for its turn at the queue.
 
@@ -234,51 +244,51 @@ class Runs:
         what the runs are watched until it can, and `on_event_without_state` each entry that is then made, with
         its run's record.
         """
-        me = WorkerSeen("", os.uname().nodename, self._clock.now(), credentials_until)
-        failures, faults = _Failures(on_failure), _Faults(on_notice)
+        me = WorkerRecord("", os.uname().nodename, self._clock.now(), credentials_until)
+        failures, faults = _FailureReporter(on_failure), _RecurringFaults(on_notice)
         with self._process(me) as process:
-            feed, copies = Feed(self._state.ledger), self._state.copies
-            waiting = _WaitingFor(process, "", on_notice)
-            emergency = Emergency(
-                self._hands,
+            feed, copies = LedgerFeed(self._state.ledger), self._state.copies
+            waiting = _WaitNotice(process, "", on_notice)
+            emergency = EmergencyMonitor(
+                self._context,
                 self._state.directory,
                 self._state.url if self._state.shared else "",
                 watched=process.watched,
-                owe=process.owe,
+                owe=process.hand_over,
                 tell=on_emergency,
                 on_event=on_event_without_state,
             )
 
             def hear() -> None:
-                for entry in feed.new():
+                for entry in feed.new_events():
                     copies.add(self._state.ledger, entry)
-                    failures.tell(entry)
+                    failures.report(entry)
                     on_event(entry)
 
-            with faults.reported():
+            with faults.reporting():
                 for run, _ in self._state.ledger.unfinished():
                     copies.catch_up(self._state.ledger, run)
             emergency.start()
             try:
                 while not until():
-                    with faults.reported():
-                        process.look()
-                        if process.sound:
+                    with faults.reporting():
+                        process.run_round()
+                        if process.is_sound:
                             emergency.sound()
                         hear()
-                        waiting.look()
+                        waiting.update()
                     process.rest(every)
             finally:
                 emergency.stop()
-            with faults.reported():
+            with faults.reporting():
                 hear()
 
-    def live_workers(self) -> tuple[WorkerSeen, ...]:
+    def live_workers(self) -> tuple[WorkerRecord, ...]:
         """The workers whose process is alive."""
-        alive = Leases(self._state.ledger, self._state).alive()
+        alive = WorkerLeases(self._state.ledger, self._state).alive()
         return tuple(worker for worker in self._state.ledger.workers() if worker.id in alive)
 
-    def _refuse_unwatched(self, plan: Plan, policy: Policy, options: Options, *, wait: bool) -> None:
+    def _refuse_unwatched(self, plan: Plan, policy: Policy, options: RunOptions, *, wait: bool) -> None:
         if options.watch <= 0 or wait or not self._probed_users(plan, policy) or self.live_workers():
             return
         raise RefusedError(
@@ -287,27 +297,29 @@ class Runs:
         )
 
     def _probed_users(self, plan: Plan, policy: Policy) -> set[UserId]:
-        speaking_for = self._hands.probes.speaking_for
+        speaking_for = self._context.probes.probes_for
         users = {(step.account, step.user) for step in plan.deactivations}
         return {user for user in users if speaking_for(policy, *user)}
 
-    def warnings(self, plan: Plan, policy: Policy, options: Options) -> tuple[str, ...]:
+    def warnings(self, plan: Plan, policy: Policy, options: RunOptions) -> tuple[str, ...]:
         """What a person should know before the first write: who will notice a breakage, and who will not."""
-        told = []
+        warnings = []
         users = {(step.account, step.user) for step in plan.deactivations}
         blind = len(users) - len(self._probed_users(plan, policy))
         if blind:
-            told.append(f"nothing will notice a breakage for {blind} of {len(users)} users: no probe")
+            warnings.append(f"nothing will notice a breakage for {blind} of {len(users)} users: no probe")
         if 0 < options.watch < _SHORTEST_WATCH.total_seconds():
-            told.append("the watch is shorter than 48 h: sessions minted from a key may live on for longer")
+            warnings.append(
+                "the watch is shorter than 48 h: sessions minted from a key may live on for longer"
+            )
         end = self._clock.now() + timedelta(seconds=options.watch)
-        told += [
+        warnings += [
             f"the credentials of worker {worker.id} on {worker.host} may end before the watch does: they last as "
             "long as a session or a sign-in (SSO, aws login), and nothing renews them"
             for worker in self.live_workers()
             if worker.credentials_until is not None and worker.credentials_until < end
         ]
-        return tuple(told)
+        return tuple(warnings)
 
     def run_id(self, plan: Plan) -> str:
         """The id of a plan's run: short, and the same for the same plan."""
@@ -322,48 +334,52 @@ class Runs:
         asked_for: Plan,
         plan: Plan,
         policy: Policy,
-        options: Options,
+        options: RunOptions,
         reverse: tuple[str, ...],
     ) -> None:
-        opened = Opened(
+        opened = RunOpened(
             plan=encode(plan).decode(),
             plan_digest=asked_for.digest,
-            caller=self._hands.caller,
-            policy=as_policy(policy),
+            caller=self._context.caller,
+            policy=policy_of(policy),
             options=options,
             reverse=reverse,
         )
         try:
-            self._state.ledger.append(run, kind_of(opened), write(opened), at=self._clock.now(), first=True)
+            self._state.ledger.append(
+                run, kind_of(opened), event_body(opened), at=self._clock.now(), must_be_first=True
+            )
         except FencedError:
-            record = self.begun(asked_for)
+            record = self.is_started(asked_for)
             if record and record.state != "watching":
-                self._say_resumed(run)
+                self._record_resumed(run)
 
-    def _say_resumed(self, run: str) -> None:
+    def _record_resumed(self, run: str) -> None:
         """Let keys be deactivated again; raises RefusedError for a run that is undone, which is for good."""
-        said, undone = Resumed(self._hands.caller.arn), (("undoing",), ("opened",))
+        event, undone = RunResumed(self._context.caller.arn), (("undoing",), ("opened",))
         try:
-            self._state.ledger.append(run, kind_of(said), write(said), at=self._clock.now(), unless=undone)
+            self._state.ledger.append(
+                run, kind_of(event), event_body(event), at=self._clock.now(), unless_last=undone
+            )
         except StoppedError:
             raise RefusedError(
                 f"run {run} is being undone: it deactivates nothing more",
                 f"`sparekey undo {run}` goes on with that; `sparekey plan -o plan.json` makes a new plan.",
             ) from None
 
-    def remember(self, plan: Plan) -> None:
+    def register(self, plan: Plan) -> None:
         """Put a plan that was just made on record, so that apply knows it again; raises StateError."""
-        plan_registry.remember(self._state.ledger, plan, self._clock.now())
+        plan_registry.register_plan(self._state.ledger, plan, self._clock.now())
 
-    def knows(self, plan: Plan) -> bool:
+    def is_registered(self, plan: Plan) -> bool:
         """True where this state made the plan: nothing in it was edited since."""
-        return plan_registry.is_known(self._state.ledger, plan)
+        return plan_registry.is_registered(self._state.ledger, plan)
 
     def plan_of(self, run: str) -> Plan:
         """The plan that a run carries out, which need not be what its file says."""
-        return load_run(self._hands, run).plan
+        return load_header(self._context, run).plan
 
-    def begun(self, plan: Plan) -> RunRecord | None:
+    def is_started(self, plan: Plan) -> RunRecord | None:
         """The run of a plan that was begun and can go on; RefusedError where it is finished."""
         run = self.run_id(plan)
         if not self._state.ledger.entries(run, limit=1):
@@ -392,28 +408,28 @@ class Runs:
         return self._state.directory / "reverse" / f"{run}.sh"
 
     def _follow(
-        self, process: "_Process", run: str, on_event: OnEvent, on_notice: OnNotice, *, wait: bool
+        self, process: "_WorkerProcess", run: str, on_event: OnEvent, on_notice: OnNotice, *, wait: bool
     ) -> RunRecord:
         """Tell what happens until nothing is left to do; Ctrl-C stops the run after the step in hand."""
-        fold = RunFold()
+        projection = RunProjection()
         try:
-            self._until_idle(process, fold, run, on_event, on_notice, wait=wait)
+            self._until_idle(process, projection, run, on_event, on_notice, wait=wait)
         except KeyboardInterrupt:
-            if not fold.last or fold.record().state not in ("watching", "rollback_failed"):
-                self._hands.note(run, Stopped(self._hands.caller.arn, "interrupted"))
-            self._until_idle(process, fold, run, on_event, on_notice, wait=False)
+            if not projection.last or projection.record().state not in ("watching", "rollback_failed"):
+                self._context.record(run, RunStopped(self._context.caller.arn, "interrupted"))
+            self._until_idle(process, projection, run, on_event, on_notice, wait=False)
             raise
-        record = fold.record()
-        said = self._state.ledger.entries(run, kinds=(kind_of(Stumbled("", "", "")),))
-        if record.state == "applying" and said:
-            why = f"run {run} was cut off: {said[-1].body['why']}"
+        record = projection.record()
+        failures = self._state.ledger.entries(run, kinds=(kind_of(WorkerFailed("", "", "")),))
+        if record.state == "applying" and failures:
+            why = f"run {run} was cut off: {failures[-1].body['why']}"
             raise StateError(why, "Apply the same plan again: it goes on.")
         return record
 
     def _until_idle(
         self,
-        process: "_Process",
-        fold: RunFold,
+        process: "_WorkerProcess",
+        projection: RunProjection,
         run: str,
         on_event: OnEvent,
         on_notice: OnNotice,
@@ -421,27 +437,27 @@ class Runs:
         wait: bool,
     ) -> None:
         """Go on until nothing of the run is to be done now; with `wait` until nothing is to be done at all."""
-        waiting = _WaitingFor(process, run, on_notice)
+        waiting = _WaitNotice(process, run, on_notice)
         while True:
-            process.look()
-            for entry in self._state.ledger.entries(run, after=fold.last):
-                fold.add(entry)
+            process.run_round()
+            for entry in self._state.ledger.entries(run, after=projection.last):
+                projection.add(entry)
                 on_event(entry)
-                waiting.heard()
-            idle = self._is_idle(process, run, fold)
+                waiting.progressed()
+            idle = self._is_idle(process, run, projection)
             if idle and not (wait and self._outstanding(run)):
                 return
             if not idle:
-                waiting.look()
+                waiting.update()
             process.rest(_LOOK if idle else _POLL)
 
-    def _is_idle(self, process: "_Process", run: str, fold: RunFold) -> bool:
+    def _is_idle(self, process: "_WorkerProcess", run: str, projection: RunProjection) -> bool:
         """True where nothing of a run is being done, or could be done now."""
-        if process.engine.active(run) or process.busy(run):
+        if process.engine.active(run) or process.is_busy(run):
             return False
-        opened = load_run(self._hands, run)
-        moves = isinstance(rollout.next_step(self._hands, opened, fold), WaveStarted | Stopped)
-        return not moves and not rollout.accounts_now(self._hands, opened, fold)
+        opened = load_header(self._context, run)
+        moves = isinstance(rollout.next_wave(self._context, opened, projection), WaveStarted | RunStopped)
+        return not moves and not rollout.accounts_to_enqueue(self._context, opened, projection)
 
     def _outstanding(self, run: str) -> bool:
         return run in dict(self._state.ledger.unfinished())
@@ -449,12 +465,12 @@ class Runs:
     def follow(self, run_id: str, on_event: OnEvent, until: Callable[[RunRecord], bool]) -> RunRecord:
         """Tell what happens in a run, from anywhere, until it is over or stopped, or `until` says so."""
         run = self.find(run_id)
-        fold = RunFold()
+        projection = RunProjection()
         while True:
-            for entry in self._state.ledger.entries(run, after=fold.last):
-                fold.add(entry)
+            for entry in self._state.ledger.entries(run, after=projection.last):
+                projection.add(entry)
                 on_event(entry)
-            record = fold.record()
+            record = projection.record()
             if until(record) or _is_over(record):
                 return record
             self._clock.sleep(1.0)
@@ -466,37 +482,41 @@ class Runs:
         run has not deactivated it yet, is held, so that it never will.
         """
         run = self.find(run_id)
-        opened = load_run(self._hands, run)
+        opened = load_header(self._context, run)
         check_key(run, key, opened.plan.steps)
-        last = load_fold(self._hands, run).last
-        who = self._hands.caller.arn
+        last = load_projection(self._context, run).last
+        who = self._context.caller.arn
         if key:
             early = f"undone by {who} before it was deactivated"
             users = sorted({(s.account, s.user) for s in opened.plan.deactivations if s.key == key})
-            drive((hold_back(self._hands, opened, user, key, early) for user in users), self._clock)
+            run_all((hold_key(self._context, opened, user, key, early) for user in users), self._clock)
         else:
-            self._hands.note(run, Undoing(who))
+            self._context.record(run, UndoRequested(who))
         # Read after the run was stopped: no intent can slip in between.
-        wanted = sorted(name for name in load_fold(self._hands, run).facts if key in ("", name[2]))
+        users_to_undo = sorted(
+            name for name in load_projection(self._context, run).facts if key in ("", name[2])
+        )
         why = f"reactivated on request of {who}"
         # Of the whole run, a key that only a person may reactivate stays inactive: a person names it.
-        barred = {} if key else {name: never_reactivates(opened, name[:2], name[2]) for name in wanted}
+        forbidden = (
+            {} if key else {name: never_reactivates(opened, name[:2], name[2]) for name in users_to_undo}
+        )
         by_user: dict[UserId, list[str]] = {}
-        for account, user, name in wanted:
-            if why_not := barred.get((account, user, name)):
-                leave_inactive(Turn(self._hands, opened, (account, user)), name, "undo", "", why_not)
+        for account, user, name in users_to_undo:
+            if why_not := forbidden.get((account, user, name)):
+                leave_inactive(UserLease(self._context, opened, (account, user)), name, "undo", "", why_not)
             else:
                 by_user.setdefault((account, user), []).append(name)
         # One user's keys one after the other: each write ends every other turn at the user.
         works = (self._undo_user(opened, user, names, why) for user, names in by_user.items())
-        drive(works, self._clock, at_once=self._hands.calls)
+        run_all(works, self._clock, at_once=self._context.max_calls)
         for entry in self._state.ledger.entries(run, after=last):
             on_event(entry)
         return self.show(run)
 
-    def _undo_user(self, run: Run, user: UserId, keys: "list[str]", why: str) -> Work[None]:
+    def _undo_user(self, run: RunHeader, user: UserId, keys: "list[str]", why: str) -> StepCoroutine[None]:
         for key in keys:
-            yield from reactivate(self._hands, run, user, key, "undo", why)
+            yield from reactivate(self._context, run, user, key, "undo", why)
 
     def list(self) -> tuple[RunRecord, ...]:
         """Every run, oldest first."""
@@ -521,13 +541,13 @@ class Runs:
         """The keys that our runs deactivated at least that long ago; AWS is asked when each is deleted."""
         return deletion.deletable(self._state.ledger, self._runs(), self._clock.now(), older_than)
 
-    def delete(self, what: Deletable, deleter: KeyDeleter) -> SaidOfKey:
+    def delete(self, what: Deletable, deleter: KeyDeleter) -> KeyEvent:
         """Delete one of them if AWS still says the same; returns `Deleted` or `Kept`. Raises AwsError."""
-        return deletion.delete(self._hands, what, deleter)
+        return deletion.delete(self._context, what, deleter)
 
     def delete_root(self, account: str, key: AccessKey, deleter: KeyDeleter, older_than: timedelta) -> str:
         """Delete a member account's root key whose last use is old enough; returns the request id."""
-        return deletion.delete_root(self._hands, account, key, deleter, older_than)
+        return deletion.delete_root(self._context, account, key, deleter, older_than)
 
     def show(self, run_id: str) -> RunRecord:
         """One run as its ledger tells it; an id may be cut short where it stays unique."""
@@ -541,10 +561,10 @@ class Runs:
         """
         check_run_id(run_id)
         runs = self._runs()
-        found = [run_id] if run_id in runs else [run for run in runs if run.startswith(run_id)]
-        if len(found) != 1:
-            raise _no_such_run(run_id, len(found))
-        return found[0]
+        matches = [run_id] if run_id in runs else [run for run in runs if run.startswith(run_id)]
+        if len(matches) != 1:
+            raise _no_such_run(run_id, len(matches))
+        return matches[0]
 
 
 def check_run_id(text: str) -> None:
@@ -561,9 +581,9 @@ def check_key(run: str, key: str, steps: Iterable[Step | StepRecord]) -> None:
         raise BadInputError(f"run {run} has no key {key}", f"`sparekey show {run}` lists its keys.")
 
 
-def _no_such_run(text: str, found: int) -> BadInputError:
+def _no_such_run(text: str, matches: int) -> BadInputError:
     return BadInputError(
-        f"{f'{found} runs match' if found else 'no run matches'} {text!r}",
+        f"{f'{matches} runs match' if matches else 'no run matches'} {text!r}",
         _RUNS_HINT,
     )
 
@@ -575,42 +595,42 @@ def _is_over(record: RunRecord) -> bool:
     return record.state in (*_FINISHED, "failed")
 
 
-class _Process:
+class _WorkerProcess:
     """This process's part in the runs: the supervision, and the queue where it may listen to it."""
 
-    def __init__(self, hands: Hands, leases: Leases, engine: "Engine") -> None:
+    def __init__(self, context: RunContext, leases: WorkerLeases, engine: "Queue") -> None:
         self.leases, self.engine = leases, engine
-        self._looked = 0.0
+        self._last_round = 0.0
         self._wake = threading.Event()
-        self._tasks = Threads(hands.clock, hands.calls, self._wake.set)
-        self._supervisor = Supervisor(hands, engine, self._tasks, leases)
+        self._tasks = ThreadTasks(context.clock, context.max_calls, self._wake.set)
+        self._supervisor = Supervisor(context, engine, self._tasks, leases)
 
-    def look(self) -> None:
+    def run_round(self) -> None:
         """Look once; raises StateError where the database is away."""
         self.leases.mark()
         self.engine.listen()
-        self._supervisor.look()
-        self._looked = time.monotonic()
+        self._supervisor.run_round()
+        self._last_round = time.monotonic()
 
     @property
-    def sound(self) -> bool:
+    def is_sound(self) -> bool:
         """True where the last look was at every run, and this process can write."""
-        return self._supervisor.sound and self.leases.beating
+        return self._supervisor.is_sound and self.leases.is_renewing
 
-    def watched(self) -> Mapping[str, Mapping[str, Observation]]:
+    def watched(self) -> Mapping[str, Mapping[str, ProbeObservation]]:
         """The runs that would have to be watched without the state, and what their probes answered last.
 
         Those that cannot be looked at, or all where this process writes nothing or comes round no more.
         """
-        well = self.leases.beating and time.monotonic() - self._looked < _COMES_ROUND
+        well = self.leases.is_renewing and time.monotonic() - self._last_round < _ROUND_SECONDS
         return self._supervisor.watched(failing=well)
 
-    def owe(self, owed: Owed) -> None:
+    def hand_over(self, owed: OutstandingKeys) -> None:
         """Let the supervision put on record what came back without the state."""
         for run, keys in owed.items():
-            self._supervisor.owe(run, keys)
+            self._supervisor.hand_over(run, keys)
 
-    def busy(self, run: str) -> bool:
+    def is_busy(self, run: str) -> bool:
         """True while this process reactivates keys of a run."""
         return self._tasks.busy(("return", run))
 
@@ -620,73 +640,76 @@ class _Process:
         self._wake.clear()
 
 
-class _WaitingFor:
+class _WaitNotice:
     """Says whom this process waits for, once a holder, when nothing has happened for a while."""
 
-    def __init__(self, process: _Process, run: str, tell: OnNotice) -> None:
-        self._process, self._run, self._tell = process, run, tell
-        self._since, self._told = time.monotonic(), set[str]()
+    def __init__(self, process: _WorkerProcess, run: str, tell: OnNotice) -> None:
+        self._process, self._run, self._notify = process, run, tell
+        self._since, self._reported = time.monotonic(), set[str]()
 
-    def heard(self) -> None:
+    def progressed(self) -> None:
         """Something has happened."""
         self._since = time.monotonic()
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Say it, if it is time."""
-        if time.monotonic() - self._since < _SILENT:
+        if time.monotonic() - self._since < _REPORT_SILENCE_AFTER:
             return
         self._since = time.monotonic()
         leases, held = self._process.leases, self._process.leases.held()
         alive = leases.alive()
-        for name, does in ((lease_of(self._run), f"supervises run {self._run}"), ("queue", "runs the queue")):
+        for name, does in (
+            (supervision_lease(self._run), f"supervises run {self._run}"),
+            ("queue", "runs the queue"),
+        ):
             holder = held[name].holder if name in held else ""
-            if holder not in ("", leases.id, *self._told) and holder in alive:
-                self._told.add(holder)
+            if holder not in ("", leases.id, *self._reported) and holder in alive:
+                self._reported.add(holder)
                 other = alive[holder]
-                self._tell(
+                self._notify(
                     f"waiting for {other.id} on {other.name}, which {does} (last heartbeat {other.age:.0f} s ago)"
                 )
 
 
-class _Failures:
+class _FailureReporter:
     """What work has failed with, each thing once."""
 
     def __init__(self, tell: OnFailure) -> None:
-        self._tell = tell
-        self._told: set[tuple[str, str]] = set()
+        self._notify = tell
+        self._reported: set[tuple[str, str]] = set()
 
-    def tell(self, entry: Entry) -> None:
+    def report(self, entry: LedgerEntry) -> None:
         """Tell it if this is a failure, and a new one."""
-        if entry.kind == kind_of(Stumbled("", "", "")):
-            found = (entry.run, str(entry.body["why"]))
-            if found not in self._told:
-                self._told.add(found)
-                self._tell(*found)
+        if entry.kind == kind_of(WorkerFailed("", "", "")):
+            failure = (entry.run, str(entry.body["why"]))
+            if failure not in self._reported:
+                self._reported.add(failure)
+                self._notify(*failure)
 
 
-class _Faults:
+class _RecurringFaults:
     """Faults of the state, which end no watch; one that is not a state that is away is reported once."""
 
-    def __init__(self, report: OnNotice, lasting: float = _LASTING) -> None:
+    def __init__(self, report: OnNotice, lasting: float = _LASTING_FAULT) -> None:
         self._report, self._lasting = report, lasting
         self._last, self._at = "", 0.0
 
     @contextmanager
-    def reported(self) -> Iterator[None]:
+    def reporting(self) -> Iterator[None]:
         """Go on in spite of a fault: the next look tries again."""
         try:
             yield
         except StateAwayError:
             return
         except SparekeyError as error:
-            self._say(error.message)
+            self._report_once(error.message)
         except Exception as error:  # noqa: BLE001  # a worker that ends watches nothing
-            self._say(UnexpectedError.of(error).message)
+            self._report_once(UnexpectedError.of(error).message)
         else:
             if time.monotonic() - self._at >= self._lasting:
                 self._last = ""
 
-    def _say(self, fault: str) -> None:
+    def _report_once(self, fault: str) -> None:
         self._at = time.monotonic()
         if fault != self._last:
             self._last = fault

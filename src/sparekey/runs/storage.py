@@ -16,21 +16,21 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from sparekey.errors import BadInputError
-from sparekey.ledger.copies import Copies
+from sparekey.ledger.copies import LedgerCopies
 from sparekey.ledger.store import Ledger, StateAwayError, StateError, StateFullError, connect, state_error
-from sparekey.ownership import check_above, check_owned, make_directories
+from sparekey.ownership import check_ancestors, check_owned, make_directories
 from sparekey.runs.summaries import SUMMARIES, Summaries
 
 _FILE = "sparekey.db"
 REVERSE = "reverse"
-_OWN = ("sparekey.", "locks", REVERSE, SUMMARIES)
+_OWN_DIRECTORY = ("sparekey.", "locks", REVERSE, SUMMARIES)
 # How long making and migrating the tables may take until whoever waits gives up, and how often it looks.
 _SETUP_TAKES, _LOOK_AGAIN = 60.0, 0.02
 # What a run may write: a plan twice, then some entries and engine rows for each step.
 _ROOM_FIXED, _ROOM_PER_STEP = 4 * 1024 * 1024, 16 * 1024
 
 
-class Held(Protocol):
+class HeldLock(Protocol):
     """An exclusive lock that dies with its process."""
 
     def release(self) -> None:
@@ -38,7 +38,7 @@ class Held(Protocol):
         ...
 
 
-class State:
+class StateDirectory:
     """The state of all runs; `directory` is made with mode 0700 and everything in it 0600."""
 
     def __init__(self, directory: Path, url: str = "") -> None:
@@ -54,7 +54,7 @@ class State:
             self._file = _private_file(directory / _FILE)
             url = database_url(directory)
         self.url = url
-        self.copies = Copies(directory / REVERSE)
+        self.copies = LedgerCopies(directory / REVERSE)
         self.summaries = Summaries(directory / SUMMARIES)
         self._ledger: Ledger | None = None
 
@@ -113,7 +113,7 @@ class State:
                 f"{needed // 1024} KiB; nothing was changed"
             )
 
-    def try_lock(self, name: str) -> Held | None:
+    def try_lock(self, name: str) -> HeldLock | None:
         """Take an exclusive lock by name; None where another process, here or elsewhere, holds it."""
         return _advisory_lock(self.url, name) if self.shared else _file_lock(self.directory / "locks", name)
 
@@ -166,10 +166,10 @@ def new_id(prefix: str) -> str:
 def _private_directory(path: Path) -> None:
     what = "the state directory"
     try:
-        check_above(path, what)
+        check_ancestors(path, what)
         make_directories(path)
         if path.stat().st_uid == os.geteuid() and path.stat().st_mode & 0o077:
-            _close_to_others(path)
+            _make_private(path)
         check_owned(path, what)
         for entry in path.iterdir():
             if entry.name.startswith(_FILE):
@@ -187,9 +187,9 @@ def _check_file(path: Path) -> None:
         check_owned(path, "the state file")
 
 
-def _close_to_others(path: Path) -> None:
+def _make_private(path: Path) -> None:
     """Close a directory that is ours; not one such as /tmp, which would lock out whoever else works in it."""
-    if any(not entry.name.startswith(_OWN) for entry in path.iterdir()):
+    if any(not entry.name.startswith(_OWN_DIRECTORY) for entry in path.iterdir()):
         raise StateError(
             f"others may look into the state directory {path}, and it holds more than sparekey's own files",
             f"Name an empty one with SPAREKEY_HOME; or, if nobody else needs it: chmod 700 {path}",
@@ -237,7 +237,7 @@ class _FileLock:
         os.close(self._descriptor)
 
 
-def _file_lock(directory: Path, name: str) -> Held | None:
+def _file_lock(directory: Path, name: str) -> HeldLock | None:
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
         return _lock_file(directory / f"{name}.lock")
@@ -248,7 +248,7 @@ def _file_lock(directory: Path, name: str) -> Held | None:
         ) from error
 
 
-def _lock_file(path: Path) -> Held | None:
+def _lock_file(path: Path) -> HeldLock | None:
     while True:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
@@ -272,7 +272,7 @@ class _AdvisoryLock:
         self._engine.dispose()
 
 
-def _advisory_lock(url: str, name: str) -> Held | None:
+def _advisory_lock(url: str, name: str) -> HeldLock | None:
     """A PostgreSQL session lock: it ends with the connection, so with the process that holds it."""
     number = int.from_bytes(hashlib.sha256(f"sparekey {name}".encode()).digest()[:8], "big", signed=True)
     engine = connect(url)

@@ -20,14 +20,14 @@ SUMMARIES = "summaries"
 _FORMAT = f"{__version__}/1"
 
 
-class _Summary(Value, frozen=True):
+class _SummaryFile(Value, frozen=True):
     """One file."""
 
     format: str
     record: RunRecord
 
 
-_decoder = msgspec.json.Decoder(_Summary)
+_decoder = msgspec.json.Decoder(_SummaryFile)
 
 
 class Summaries:
@@ -39,11 +39,11 @@ class Summaries:
     def get(self, run: str, head: str) -> RunRecord | None:
         """The record of a run whose chain has this head; None where none is kept."""
         try:
-            found = _decoder.decode(read_owned(self._path(run), "the summary"))
+            summary = _decoder.decode(read_owned(self._path(run), "the summary"))
         except (OSError, SparekeyError, msgspec.DecodeError):
             return None
-        record = found.record
-        return record if (found.format, record.id, record.head) == (_FORMAT, run, head) else None
+        record = summary.record
+        return record if (summary.format, record.id, record.head) == (_FORMAT, run, head) else None
 
     def put(self, record: RunRecord) -> None:
         """Keep the record of a run that has ended; where it cannot be written, it is made again next time."""
@@ -53,7 +53,7 @@ class Summaries:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
             with os.fdopen(os.open(scratch, flags, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(_Summary(_FORMAT, record)))
+                file.write(msgspec.json.encode(_SummaryFile(_FORMAT, record)))
             scratch.replace(path)
 
     def _path(self, run: str) -> Path:

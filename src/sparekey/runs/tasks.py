@@ -6,16 +6,16 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from sparekey.clock import Clock
-from sparekey.runs.context import Work
-from sparekey.runs.scheduler import drive
+from sparekey.runs.context import StepCoroutine
+from sparekey.runs.scheduler import run_all
 
 Task = tuple[str, ...]
 
 
-class Tasks(Protocol):
+class TaskRunner(Protocol):
     """Tasks by name; a name that is under way is not started again."""
 
-    def start(self, name: Task, works: Iterable[Work[None]], *, deadline: float) -> None:
+    def start(self, name: Task, works: Iterable[StepCoroutine[None]], *, deadline: float) -> None:
         """Begin it; each of its calls of the outside is given up after `deadline` seconds."""
         ...
 
@@ -28,7 +28,7 @@ class Tasks(Protocol):
         ...
 
 
-class Threads:
+class ThreadTasks:
     """Tasks in daemon threads: one that hangs keeps no process alive. `calls` are made at once for one task."""
 
     def __init__(self, clock: Clock, calls: int, wake: Callable[[], None] = lambda: None) -> None:
@@ -36,7 +36,7 @@ class Threads:
         self._under_way: set[Task] = set()
         self._ended = SimpleQueue[tuple[Task, Exception | None]]()
 
-    def start(self, name: Task, works: Iterable[Work[None]], *, deadline: float) -> None:
+    def start(self, name: Task, works: Iterable[StepCoroutine[None]], *, deadline: float) -> None:
         """Begin it in a thread."""
         self._under_way.add(name)
 
@@ -44,7 +44,7 @@ class Threads:
             error: Exception | None = None
             try:
                 # Two at least: only then is a call made in a thread that need not be waited for.
-                drive(works, self._clock, at_once=max(self._calls, 2), deadline=deadline)
+                run_all(works, self._clock, at_once=max(self._calls, 2), deadline=deadline)
             except Exception as found:  # noqa: BLE001  # the supervision puts it on record
                 error = found
             self._ended.put((name, error))
@@ -58,11 +58,11 @@ class Threads:
 
     def ended(self) -> list[tuple[Task, Exception | None]]:
         """What has ended since."""
-        found: list[tuple[Task, Exception | None]] = []
+        outcomes: list[tuple[Task, Exception | None]] = []
         while True:
             try:
                 task, error = self._ended.get_nowait()
             except Empty:
-                return found
+                return outcomes
             self._under_way.discard(task)
-            found.append((task, error))
+            outcomes.append((task, error))

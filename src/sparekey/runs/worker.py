@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from threading import Lock
 
 from sparekey.errors import SparekeyError, UnexpectedError
-from sparekey.ledger.events import Stumbled, kind_of, write
+from sparekey.ledger.events import WorkerFailed, event_body, kind_of
 from sparekey.ledger.store import Ledger
 from sparekey.model import RunRecord
-from sparekey.runs.context import Hands
-from sparekey.runs.context import Work as Job
-from sparekey.runs.projection import Run, RunFold, UserId, catch_up, open_run, opened_run
-from sparekey.runs.scheduler import drive
-from sparekey.runs.steps import carry_user
+from sparekey.runs.context import RunContext
+from sparekey.runs.context import StepCoroutine as Job
+from sparekey.runs.projection import RunHeader, RunProjection, UserId, catch_up, open_run, opened_run
+from sparekey.runs.scheduler import run_all
+from sparekey.runs.steps import execute_user
 
 # Users in one durable step: their waits overlap, and after a crash the ledger tells which are through.
 CHUNK = 500
@@ -21,91 +21,96 @@ DEADLINE = 90.0
 _KEPT = 16
 
 
-class RunWork:
+class RunExecutor:
     """The work of one process; every method may be called again for the same arguments."""
 
-    def __init__(self, hands: Hands) -> None:
-        self._hands = hands
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
 
-    def chunks(self, run: str, account: str) -> int:
+    def chunk_count(self, run: str, account: str) -> int:
         """Into how many parts an account's users are cut."""
-        return -(-len(_users(load_run(self._hands, run), account)) // CHUNK)
+        return -(-len(_users(load_header(self._context, run), account)) // CHUNK)
 
-    def carry(self, run: str, account: str, chunk: int) -> None:
+    def execute(self, run: str, account: str, chunk: int) -> None:
         """Carry one part of an account's users, those whose wave has come."""
-        drive(
-            self.works(run, account, chunk), self._hands.clock, at_once=self._hands.calls, deadline=DEADLINE
+        run_all(
+            self.step_coroutines(run, account, chunk),
+            self._context.clock,
+            at_once=self._context.max_calls,
+            deadline=DEADLINE,
         )
 
-    def works(self, run: str, account: str, chunk: int) -> Iterator[Job[None]]:
+    def step_coroutines(self, run: str, account: str, chunk: int) -> Iterator[Job[None]]:
         """The same, not driven yet; raises RefusedError where the account cannot be entered."""
-        self._hands.gateway_for(account)  # told once, rather than for each user
-        opened = load_run(self._hands, run)
+        self._context.gateway_for(account)  # told once, rather than for each user
+        opened = load_header(self._context, run)
         users = _users(opened, account)[chunk * CHUNK : (chunk + 1) * CHUNK]
-        wave = RunFold(self._hands.ledger.entries(run, kinds=("wave",))).wave
+        wave = RunProjection(self._context.ledger.entries(run, kinds=("wave",))).wave
         steps, waves = opened.users(), opened.wave_of()
-        return (carry_user(self._hands, opened, user, steps[user]) for user in users if waves[user] <= wave)
+        return (
+            execute_user(self._context, opened, user, steps[user]) for user in users if waves[user] <= wave
+        )
 
-    def stumbled(self, run: str, account: str, error: Exception) -> None:
+    def record_failure(self, run: str, account: str, error: Exception) -> None:
         """Put on record what cut an account's work off."""
-        note_failure(self._hands, run, account, error)
+        note_failure(self._context, run, account, error)
 
 
-def note_failure(hands: Hands, run: str, account: str, error: Exception) -> None:
+def note_failure(context: RunContext, run: str, account: str, error: Exception) -> None:
     """Put on record what cut work off; of looking after a run (no account), which goes on for days, only news."""
-    said = Stumbled(hands.worker, account, why_failed(error))
-    before = () if account else hands.ledger.entries(run, kinds=(kind_of(said),))
-    if not before or before[-1].body != write(said):
-        hands.note(run, said)
+    event = WorkerFailed(context.worker, account, failure_text(error))
+    before = () if account else context.ledger.entries(run, kinds=(kind_of(event),))
+    if not before or before[-1].body != event_body(event):
+        context.record(run, event)
 
 
-def why_failed(error: Exception) -> str:
+def failure_text(error: Exception) -> str:
     """What went wrong, in words: of an unforeseen error only type and place, for its text may hold anything."""
     return (error if isinstance(error, SparekeyError) else UnexpectedError.of(error)).message
 
 
-def _users(run: Run, account: str) -> list[UserId]:
+def _users(run: RunHeader, account: str) -> list[UserId]:
     return [user for user in run.users() if user[0] == account]
 
 
-def load_run(hands: Hands, run: str) -> Run:
+def load_header(context: RunContext, run: str) -> RunHeader:
     """What a run was opened with; its first entry, which holds the plan, is read once."""
-    return opened_run(hands.ledger.opening(run)) or open_run(hands.ledger.entries(run, limit=1)[0])
+    return opened_run(context.ledger.opening(run)) or open_run(context.ledger.entries(run, limit=1)[0])
 
 
-def load_fold(hands: Hands, run: str) -> RunFold:
+def load_projection(context: RunContext, run: str) -> RunProjection:
     """A run's entries, folded."""
-    return catch_up(hands.ledger, run, RunFold())
+    return catch_up(context.ledger, run, RunProjection())
 
 
-def load_record(hands: Hands, run: str) -> RunRecord:
+def load_record(context: RunContext, run: str) -> RunRecord:
     """A run as its ledger tells it."""
-    return load_fold(hands, run).record()
+    return load_projection(context, run).record()
 
 
-class Records:
+class ProjectionCache:
     """Runs as their ledger tells them; what was folded is kept, so that only new entries are read. Thread-safe."""
 
     def __init__(self) -> None:
-        self._folds: dict[str, _Kept] = {}
+        self._folds: dict[str, _CachedProjection] = {}
         self._lock = Lock()
 
     def get(self, ledger: Ledger, run: str) -> RunRecord:
         """One run's record, up to its last entry."""
         opening = ledger.opening(run)
         with self._lock:
-            kept = self._folds.pop(opening, None) or _Kept()
+            kept = self._folds.pop(opening, None) or _CachedProjection()
             while len(self._folds) >= _KEPT:
                 del self._folds[next(iter(self._folds))]
             self._folds[opening] = kept
         with kept.lock:
             if kept.fold.last and not ledger.has(run, kept.fold.last, kept.fold.head):
                 kept.fold = (
-                    RunFold()
+                    RunProjection()
                 )  # restored from an earlier copy, or edited: this fold is of another chain
             return catch_up(ledger, run, kept.fold).record()
 
 
-class _Kept:
+class _CachedProjection:
     def __init__(self) -> None:
-        self.fold, self.lock = RunFold(), Lock()
+        self.fold, self.lock = RunProjection(), Lock()

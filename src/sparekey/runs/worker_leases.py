@@ -15,21 +15,21 @@ from contextlib import suppress
 import sqlalchemy as sa
 
 from sparekey.errors import SparekeyError
-from sparekey.ledger.store import Lease, Ledger, leases, processes
+from sparekey.ledger.store import AccountLease, Ledger, leases, processes
 from sparekey.model import Value
-from sparekey.runs.storage import Held, State, new_id
+from sparekey.runs.storage import HeldLock, StateDirectory, new_id
 
 # Seconds. A heartbeat that is older than TTL, or as far in the future, is that of a dead or frozen process.
 TTL = 15.0
-_BEATS_A_TTL = 4
+_RENEWALS_PER_TTL = 4
 # A process whose own loop has not come round for so long is frozen, although its heartbeat thread is not.
-STUCK = 120.0
+STUCK_AFTER = 120.0
 
 _held = sa.select(leases).where(leases.c.holder != "")
 _processes = sa.select(processes)
 
 
-class Process(Value, frozen=True):
+class WorkerInfo(Value, frozen=True):
     """A process that has signed on: `name` is its host and number, `age` the seconds since its last heartbeat."""
 
     id: str
@@ -37,13 +37,13 @@ class Process(Value, frozen=True):
     age: float
 
 
-class Leases:
+class WorkerLeases:
     """One process's heartbeat and the leases it holds; `now` is the time in seconds, for tests."""
 
     def __init__(
         self,
         ledger: Ledger,
-        state: State | None = None,
+        state: StateDirectory | None = None,
         *,
         now: Callable[[], float] | None = None,
         ttl: float = 0,
@@ -53,11 +53,11 @@ class Leases:
         self.ttl = ttl or TTL
         self.id = new_id("worker")
         self.name = f"{os.uname().nodename}/{os.getpid()}"
-        self._lock: Held | None = None
-        self._over = threading.Event()
+        self._lock: HeldLock | None = None
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._round = time.monotonic()
-        self._beaten = 0.0
+        self._renew_round = time.monotonic()
+        self._renewed_at = 0.0
 
     # This process
 
@@ -68,13 +68,13 @@ class Leases:
         if self._files and self._state is not None:
             self._lock = self._state.try_lock(self.id)
         self.mark()
-        self.beat()
-        self._thread = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
+        self.renew()
+        self._thread = threading.Thread(target=self._keep_renewing, name="heartbeat", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Give every lease back and sign off; a database that is away forgets this process by itself."""
-        self._over.set()
+        self._stopping.set()
         if self._thread is not None:
             self._thread.join(1)
         self._thread = None
@@ -90,9 +90,9 @@ class Leases:
 
     def mark(self) -> None:
         """The process's loop has come round: without this, the heartbeat ends after a while."""
-        self._round = time.monotonic()
+        self._renew_round = time.monotonic()
 
-    def beat(self) -> None:
+    def renew(self) -> None:
         """Be alive for another while; raises StateError."""
         with self._ledger.writing() as connection:
             beat = self._clock(connection)
@@ -102,18 +102,18 @@ class Leases:
             if changed.rowcount == 0:
                 row = {"id": self.id, "name": self.name, "beat": beat}
                 connection.execute(sa.insert(processes).values(**row))
-        self._beaten = time.monotonic()
+        self._renewed_at = time.monotonic()
 
     @property
-    def beating(self) -> bool:
+    def is_renewing(self) -> bool:
         """True while this process can write that it is alive."""
-        return time.monotonic() - self._beaten < self.ttl
+        return time.monotonic() - self._renewed_at < self.ttl
 
-    def _keep_beating(self) -> None:
-        while not self._over.wait(self.ttl / _BEATS_A_TTL):
-            if time.monotonic() - self._round < STUCK:
+    def _keep_renewing(self) -> None:
+        while not self._stopping.wait(self.ttl / _RENEWALS_PER_TTL):
+            if time.monotonic() - self._renew_round < STUCK_AFTER:
                 with suppress(SparekeyError, sa.exc.SQLAlchemyError):
-                    self.beat()  # where the database is away, for the others this process is, too
+                    self.renew()  # where the database is away, for the others this process is, too
 
     # Who else is there
 
@@ -127,17 +127,19 @@ class Leases:
             )
         return time.time()
 
-    def alive(self) -> dict[str, Process]:
+    def alive(self) -> dict[str, WorkerInfo]:
         """The processes that are alive, by id."""
         with self._ledger.reading() as connection:
             now = self._clock(connection)
             rows = connection.execute(_processes).all()
-        found = [Process(row.id, row.name, abs(now - row.beat)) for row in rows]
+        workers = [WorkerInfo(row.id, row.name, abs(now - row.beat)) for row in rows]
         return {
-            process.id: process for process in found if process.age <= self.ttl and self._breathes(process.id)
+            process.id: process
+            for process in workers
+            if process.age <= self.ttl and self._shows_life(process.id)
         }
 
-    def _breathes(self, process: str) -> bool:
+    def _shows_life(self, process: str) -> bool:
         """False where the process of this file lock has ended: known at once, on the machine itself."""
         if process == self.id or not self._files or self._state is None:
             return True
@@ -154,29 +156,31 @@ class Leases:
                     sa.select(processes.c.id).where(processes.c.id == worker.id)
                 ).first()
             if known is None:
-                self._ledger.sign_off(worker.id)
+                self._ledger.unregister(worker.id)
 
     # Leases
 
-    def held(self) -> dict[str, Lease]:
+    def held(self) -> dict[str, AccountLease]:
         """Every lease by its name, and the process that has it or had it last."""
         with self._ledger.reading() as connection:
-            return {row.name: Lease(row.name, row.holder, row.epoch) for row in connection.execute(_held)}
+            return {
+                row.name: AccountLease(row.name, row.holder, row.epoch) for row in connection.execute(_held)
+            }
 
-    def acquire(self, name: str, alive: dict[str, Process] | None = None) -> Lease | None:
+    def acquire(self, name: str, alive: dict[str, WorkerInfo] | None = None) -> AccountLease | None:
         """Take a lease that nobody alive has, or keep one's own; None where another process has it."""
         alive = self.alive() if alive is None else alive
         query = sa.select(leases.c.holder, leases.c.epoch).where(leases.c.name == name)
         with self._ledger.reading() as connection:
-            found = connection.execute(query).first()
-        if found is None:
+            row = connection.execute(query).first()
+        if row is None:
             return self._take(name, 0)
-        if found.holder == self.id:
-            return Lease(name, self.id, found.epoch)
-        return None if found.holder in alive else self._take(name, found.epoch)
+        if row.holder == self.id:
+            return AccountLease(name, self.id, row.epoch)
+        return None if row.holder in alive else self._take(name, row.epoch)
 
-    def _take(self, name: str, epoch: int) -> Lease | None:
-        taken = Lease(name, self.id, epoch + 1)
+    def _take(self, name: str, epoch: int) -> AccountLease | None:
+        taken = AccountLease(name, self.id, epoch + 1)
         try:
             with self._ledger.writing() as connection:
                 if epoch == 0:

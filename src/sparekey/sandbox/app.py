@@ -6,21 +6,21 @@ from typing import Any
 import msgspec
 
 from sparekey.sandbox import cloudtrail, iam, organizations, regions, s3, sqs, sts
-from sparekey.sandbox.auth import Signature, authenticate, read_signature
-from sparekey.sandbox.errors import AwsError
-from sparekey.sandbox.faults import Faults
+from sparekey.sandbox.auth import RequestSignature, authenticate, read_signature
+from sparekey.sandbox.errors import ErrorReplyError
+from sparekey.sandbox.faults import FaultRules
 from sparekey.sandbox.permissions import authorize
 from sparekey.sandbox.protocols import (
     PROTOCOLS,
-    Request,
-    Response,
-    answer,
+    RawRequest,
+    RawResponse,
     guess_service,
     read_operation,
-    refusal,
+    render_error,
+    render_response,
     target_matches,
 )
-from sparekey.sandbox.request import Call, Handler
+from sparekey.sandbox.request import ApiCall, Handler
 from sparekey.sandbox.state import CallRecord, Company
 
 _ACTIONS: dict[str, dict[str, Handler]] = {
@@ -33,7 +33,7 @@ _ACTIONS: dict[str, dict[str, Handler]] = {
     "sts": sts.ACTIONS,
 }
 # Refusals that come before the call is one: CloudTrail records none of them.
-_UNRECORDED = frozenset({"Throttling", "InvalidClientTokenId"})
+_NOT_RECORDED = frozenset({"Throttling", "InvalidClientTokenId"})
 _GLOBAL = frozenset({"iam", "organizations"})
 _SECRETS = frozenset({"TokenCode", "MessageBody"})
 
@@ -42,12 +42,12 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-def _signature(request: Request) -> Signature:
+def _signature(request: RawRequest) -> RequestSignature:
     signature = read_signature(request)
     if signature is None:
-        raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
+        raise ErrorReplyError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
     if signature.service not in PROTOCOLS:
-        raise AwsError("InvalidAction", f"The sandbox has no service {signature.service}", 400)
+        raise ErrorReplyError("InvalidAction", f"The sandbox has no service {signature.service}", 400)
     return signature
 
 
@@ -55,14 +55,14 @@ class PracticeAws:
     """An ASGI app that answers as AWS would; `handle` is the same without a socket."""
 
     def __init__(self, company: Company) -> None:
-        self.answer_for(company)
+        self.answer_request(company)
 
-    def answer_for(self, company: Company) -> None:
+    def answer_request(self, company: Company) -> None:
         """Answer for this company from now on."""
         self.company = company
-        self.faults = Faults(company)
+        self.faults = FaultRules(company)
 
-    def handle(self, request: Request) -> Response:
+    def handle(self, request: RawRequest) -> RawResponse:
         """Answer one request; never raises for anything that a client sent."""
         with self.company.lock:
             request_id = self.company.uuid()
@@ -71,15 +71,15 @@ class PracticeAws:
                 signature = _signature(request)
                 service = signature.service
                 call = self._call(request, signature, request_id)
-            except AwsError as error:
-                return refusal(service, error, request_id)
+            except ErrorReplyError as error:
+                return render_error(service, error, request_id)
             return msgspec.structs.replace(self._serve(call), delay=self.faults.latency(call))
 
-    def _call(self, request: Request, signature: Signature, request_id: str) -> Call:
+    def _call(self, request: RawRequest, signature: RequestSignature, request_id: str) -> ApiCall:
         """The call that a request is, its sender known; raises AwsError."""
         service = signature.service
         caller = authenticate(self.company, self.faults, request, signature)
-        return Call(
+        return ApiCall(
             company=self.company,
             faults=self.faults,
             caller=caller,
@@ -88,62 +88,62 @@ class PracticeAws:
             region=self.company.global_region if service in _GLOBAL else signature.region,
             request_id=request_id,
             now=self.company.clock.now(),
-            also=[],
+            extra_events=[],
         )
 
-    def _serve(self, call: Call) -> Response:
-        error: AwsError | None = None
+    def _serve(self, call: ApiCall) -> RawResponse:
+        error: ErrorReplyError | None = None
         try:
-            response = self._work(call)
-        except AwsError as refused:
+            response = self._execute(call)
+        except ErrorReplyError as refused:
             error = refused
-            response = refusal(call.operation.service, error, call.request_id)
-        self._trail(call, error)
+            response = render_error(call.operation.service, error, call.request_id)
+        self._record_event(call, error)
         if error is None:
             try:
                 self.faults.fail(call, after=True)
-            except AwsError as lost:
+            except ErrorReplyError as lost:
                 error = lost
-                response = refusal(call.operation.service, error, call.request_id)
-        self._note(call, response.status, error)
+                response = render_error(call.operation.service, error, call.request_id)
+        self._record_call(call, response.status, error)
         return response
 
-    def _work(self, call: Call) -> Response:
+    def _execute(self, call: ApiCall) -> RawResponse:
         self.faults.throttle(call)
         self.faults.fail(call, after=False)
-        self._note_use(call)
+        self._record_use(call)
         if call.operation.service == "s3":
             authorize(call)
             return s3.serve(call)
         handler = self._handler(call)
         authorize(call)
-        return answer(call.operation, handler(call), call.request_id)
+        return render_response(call.operation, handler(call), call.request_id)
 
     @staticmethod
-    def _handler(call: Call) -> Handler:
+    def _handler(call: ApiCall) -> Handler:
         service, action = call.operation.service, call.operation.action
         handler = _ACTIONS[service].get(action)
         if handler is None or (PROTOCOLS[service] == "json" and not target_matches(call.request, service)):
-            raise AwsError(
+            raise ErrorReplyError(
                 "InvalidAction", f"Could not find operation {action} of the service {service}", 400
             )
         return handler
 
-    def _note_use(self, call: Call) -> None:
+    def _record_use(self, call: ApiCall) -> None:
         """A signed and accepted request is a use of the key, even one that is then denied."""
         key = self.company.keys.get(call.caller.key)
         if key is not None:
             key.used(call.now, call.operation.service, call.region)
 
-    def _trail(self, call: Call, error: AwsError | None) -> None:
+    def _record_event(self, call: ApiCall, error: ErrorReplyError | None) -> None:
         """Record the call as CloudTrail does, in both accounts where two are concerned."""
         if error is None:
-            for event in (call.event(), *call.also):
+            for event in (call.event(), *call.extra_events):
                 self.company.trail.add(event)
-        elif error.code not in _UNRECORDED and error.status < 500:
+        elif error.code not in _NOT_RECORDED and error.status < 500:
             self.company.trail.add(call.event(error.code, error.message))
 
-    def _note(self, call: Call, status: int, error: AwsError | None) -> None:
+    def _record_call(self, call: ApiCall, status: int, error: ErrorReplyError | None) -> None:
         """Note the call for whoever asks the sandbox, as its client saw it end."""
         params = {name: str(value) for name, value in call.params.items() if name not in _SECRETS}
         record = CallRecord(
@@ -172,7 +172,7 @@ class PracticeAws:
                 break
         client = scope.get("client") or ("127.0.0.1", 0)
         response = self.handle(
-            Request(
+            RawRequest(
                 method=scope["method"],
                 path=scope.get("raw_path", scope["path"].encode()).decode("ascii"),
                 query=scope["query_string"].decode("ascii"),

@@ -7,21 +7,21 @@ from datetime import datetime, timedelta
 import msgspec
 
 from sparekey.sandbox import sts
-from sparekey.sandbox.cloudtrail_events import Event
-from sparekey.sandbox.errors import AwsError, SandboxError
-from sparekey.sandbox.faults import Faults
+from sparekey.sandbox.cloudtrail_events import TrailEvent
+from sparekey.sandbox.errors import ErrorReplyError, SandboxError
+from sparekey.sandbox.faults import FaultRules
 from sparekey.sandbox.iam import created_element, key_resources
-from sparekey.sandbox.identity import Caller
-from sparekey.sandbox.protocols import Operation, Request
-from sparekey.sandbox.request import Call
+from sparekey.sandbox.identity import CallerPrincipal
+from sparekey.sandbox.protocols import OperationRequest, RawRequest
+from sparekey.sandbox.request import ApiCall
 from sparekey.sandbox.scenario import AppTable
-from sparekey.sandbox.state import GLOBAL_SERVICES, Account, Company, Key
+from sparekey.sandbox.state import GLOBAL_SERVICES, Company, SandboxAccount, SandboxKey
 
 _HISTORY = timedelta(days=90)
 _ACTION = re.compile(r"[a-z0-9-]+:\w+")
 
 
-class Place(msgspec.Struct, frozen=True):
+class ApplicationOrigin(msgspec.Struct, frozen=True):
     """Where calls come from and where they go to."""
 
     region: str
@@ -29,17 +29,17 @@ class Place(msgspec.Struct, frozen=True):
     source: str
 
 
-class Past:
+class ApplicationHistory:
     """Makes events that lie before `now`."""
 
     def __init__(self, company: Company, now: datetime) -> None:
         self._company = company
-        self._faults = Faults(company)
+        self._faults = FaultRules(company)
         self._now = now
 
-    def keys(self, account: Account) -> Iterator[Event]:
+    def keys(self, account: SandboxAccount) -> Iterator[TrailEvent]:
         """The creation and the last change of each key, where the event history reaches back to it."""
-        place = Place(self._company.global_region, "AWS Internal", "198.51.100.7")
+        place = ApplicationOrigin(self._company.global_region, "AWS Internal", "198.51.100.7")
         administrator = self._administrator(account)
         for key in (key for user in account.users.values() for key in user.keys):
             if self._now - key.created < _HISTORY:
@@ -53,7 +53,7 @@ class Past:
                 call.resources = key_resources(key)
                 yield call.event()
 
-    def app(self, account: Account, app: AppTable) -> Iterator[Event]:
+    def add_application(self, account: SandboxAccount, app: AppTable) -> Iterator[TrailEvent]:
         """The calls of an application; each use is told to its key; raises SandboxError."""
         _check(app)
         key = self._company.key(account.id, app.user, app.key)
@@ -71,11 +71,17 @@ class Past:
                 if caller.session is None:
                     key.used(tick, call.service, app.region)
 
-    def _calls(self, app: AppTable, caller: Caller) -> list[Event]:
+    def _calls(self, app: AppTable, caller: CallerPrincipal) -> list[TrailEvent]:
         """What the app does at each tick, to be dated."""
         message = "The request was refused."
         calls = [
-            self._call(caller, self._now, action, Place(self._region(action, app), app.agent, app.source), {})
+            self._call(
+                caller,
+                self._now,
+                action,
+                ApplicationOrigin(self._region(action, app), app.agent, app.source),
+                {},
+            )
             for action in app.calls
         ]
         return [call.event(app.error, message if app.error else "") for call in calls]
@@ -84,7 +90,9 @@ class Past:
         service = action.partition(":")[0]
         return self._company.global_region if service in GLOBAL_SERVICES else app.region
 
-    def _minted(self, account: Account, app: AppTable, key: Key, at: datetime) -> tuple[Caller, list[Event]]:
+    def _minted(
+        self, account: SandboxAccount, app: AppTable, key: SandboxKey, at: datetime
+    ) -> tuple[CallerPrincipal, list[TrailEvent]]:
         """A session as the app asks for it, and the events of asking."""
         params = {"DurationSeconds": str(int(app.session.total_seconds()))}
         if app.via == "AssumeRole":
@@ -93,19 +101,19 @@ class Past:
             params |= {"ExternalId": app.external_id} if app.external_id else {}
         elif app.via == "GetFederationToken":
             params |= {"Name": re.sub(r"[^\w+=,.@-]", "-", app.name)[:32]}
-        place = Place(app.region, app.agent, app.source)
+        place = ApplicationOrigin(app.region, app.agent, app.source)
         call = self._call(self._company.caller_of_key(key), at, f"sts:{app.via}", place, params)
         try:
             sts.ACTIONS[app.via](call)
-        except AwsError as error:
+        except ErrorReplyError as error:
             raise SandboxError(f"the app {app.name} cannot have called {app.via}: {error.message}") from error
         key.used(at, "sts", app.region)
         session = next(reversed(self._company.sessions.values()))
-        return session.caller(), [call.event(), *call.also]
+        return session.caller(), [call.event(), *call.extra_events]
 
-    def _administrator(self, account: Account) -> Caller:
+    def _administrator(self, account: SandboxAccount) -> CallerPrincipal:
         """Somebody at the console, with no key of anybody's."""
-        return Caller(
+        return CallerPrincipal(
             kind="AssumedRole",
             account=account.id,
             arn=account.arn("assumed-role/Administrator/console", "sts"),
@@ -113,19 +121,26 @@ class Past:
             key=self._company.fresh("ASIA"),
         )
 
-    def _call(self, caller: Caller, at: datetime, action: str, place: Place, params: dict[str, str]) -> Call:
+    def _call(
+        self,
+        caller: CallerPrincipal,
+        at: datetime,
+        action: str,
+        place: ApplicationOrigin,
+        params: dict[str, str],
+    ) -> ApiCall:
         service, _, name = action.partition(":")
         headers = {"user-agent": place.agent}
-        return Call(
+        return ApiCall(
             company=self._company,
             faults=self._faults,
             caller=caller,
-            operation=Operation(service, name, params),
-            request=Request(method="POST", path="/", headers=headers, client=place.source),
+            operation=OperationRequest(service, name, params),
+            request=RawRequest(method="POST", path="/", headers=headers, client=place.source),
             region=place.region,
             request_id=self._company.uuid(),
             now=at,
-            also=[],
+            extra_events=[],
         )
 
 

@@ -12,18 +12,18 @@ from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
-from sparekey.sandbox.errors import AwsError
-from sparekey.sandbox.faults import Faults
-from sparekey.sandbox.identity import Caller, Session
-from sparekey.sandbox.protocols import Request
-from sparekey.sandbox.state import Company, Key
+from sparekey.sandbox.errors import ErrorReplyError
+from sparekey.sandbox.faults import FaultRules
+from sparekey.sandbox.identity import CallerPrincipal, IssuedSession
+from sparekey.sandbox.protocols import RawRequest
+from sparekey.sandbox.state import Company, SandboxKey
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _SKEW = timedelta(minutes=5)
 _UNHASHED = ("UNSIGNED-PAYLOAD", "STREAMING-")
 
 
-class Signature(msgspec.Struct, frozen=True):
+class RequestSignature(msgspec.Struct, frozen=True):
     """What a signed request says of its own signature; `lasts` where it stands in the query."""
 
     key: str
@@ -34,10 +34,10 @@ class Signature(msgspec.Struct, frozen=True):
     value: str
     stamp: str
     token: str
-    lasts: timedelta | None = None
+    valid_for: timedelta | None = None
 
 
-def read_signature(request: Request) -> Signature | None:
+def read_signature(request: RawRequest) -> RequestSignature | None:
     """The signature of a request, None where it is not signed; raises AwsError where it is malformed."""
     header = request.headers.get("authorization")
     if header is None:
@@ -46,7 +46,7 @@ def read_signature(request: Request) -> Signature | None:
     if not header.startswith(_ALGORITHM + " ") or len(parts) != 3:
         raise _incomplete("Authorization header requires 'Credential', 'SignedHeaders' and 'Signature'.")
     key, day, region, service = _scope(parts["Credential"])
-    return Signature(
+    return RequestSignature(
         key=key,
         day=day,
         region=region,
@@ -58,13 +58,13 @@ def read_signature(request: Request) -> Signature | None:
     )
 
 
-def _query_signature(request: Request) -> Signature | None:
+def _query_signature(request: RawRequest) -> RequestSignature | None:
     query = dict(parse_qsl(request.query, keep_blank_values=True))
     if query.get("X-Amz-Algorithm") != _ALGORITHM:
         return None
     lifetime = query.get("X-Amz-Expires", "")
     key, day, region, service = _scope(query.get("X-Amz-Credential", ""))
-    return Signature(
+    return RequestSignature(
         key=key,
         day=day,
         region=region,
@@ -73,7 +73,7 @@ def _query_signature(request: Request) -> Signature | None:
         value=query.get("X-Amz-Signature", ""),
         stamp=_stamp(query.get("X-Amz-Date", "")),
         token=query.get("X-Amz-Security-Token", ""),
-        lasts=timedelta(seconds=int(lifetime)) if lifetime.isdigit() else timedelta(hours=1),
+        valid_for=timedelta(seconds=int(lifetime)) if lifetime.isdigit() else timedelta(hours=1),
     )
 
 
@@ -91,7 +91,9 @@ def _stamp(text: str) -> str:
     return text
 
 
-def authenticate(company: Company, faults: Faults, request: Request, signature: Signature) -> Caller:
+def authenticate(
+    company: Company, faults: FaultRules, request: RawRequest, signature: RequestSignature
+) -> CallerPrincipal:
     """Who the request comes from, its signature checked; raises AwsError."""
     if signature.key in company.sessions:
         session = company.sessions[signature.key]
@@ -107,7 +109,7 @@ def authenticate(company: Company, faults: Faults, request: Request, signature: 
     return caller
 
 
-def _accepted(company: Company, faults: Faults, key: Key) -> bool:
+def _accepted(company: Company, faults: FaultRules, key: SandboxKey) -> bool:
     """Whether the place that checks requests takes this key for an active one."""
     now = company.clock.now()
     seen = now - faults.auth_lag(key)
@@ -118,14 +120,14 @@ def _accepted(company: Company, faults: Faults, key: Key) -> bool:
     )
 
 
-def _check_session(company: Company, session: Session, signature: Signature) -> None:
+def _check_session(company: Company, session: IssuedSession, signature: RequestSignature) -> None:
     if not hmac.compare_digest(signature.token.encode(), session.token.encode()):
         raise _unknown()
     if company.clock.now() >= session.expires:
-        raise AwsError("ExpiredToken", "The security token included in the request is expired", 403)
+        raise ErrorReplyError("ExpiredToken", "The security token included in the request is expired", 403)
 
 
-def _check_time(signature: Signature) -> None:
+def _check_time(signature: RequestSignature) -> None:
     if not signature.stamp.startswith(signature.day):
         raise _mismatch("Date in Credential scope does not match YYYYMMDD from the date of the request.")
     # The machine's clock, not the sandbox's: signers know nothing of a moved one.
@@ -134,22 +136,22 @@ def _check_time(signature: Signature) -> None:
         signed = datetime.strptime(signature.stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
         raise _incomplete("Date must be in ISO-8601 'basic format'.") from None
-    if now - signed > (signature.lasts or _SKEW):
-        limit = now - (signature.lasts or _SKEW)
+    if now - signed > (signature.valid_for or _SKEW):
+        limit = now - (signature.valid_for or _SKEW)
         raise _mismatch(f"Signature expired: {signature.stamp} is now earlier than {limit:%Y%m%dT%H%M%SZ}.")
     if signed - now > _SKEW:
         limit = now + _SKEW
         raise _mismatch(f"Signature not yet current: {signature.stamp} is later than {limit:%Y%m%dT%H%M%SZ}.")
 
 
-def _check_value(request: Request, signature: Signature, secret: str) -> None:
+def _check_value(request: RawRequest, signature: RequestSignature, secret: str) -> None:
     declared = request.headers.get("x-amz-content-sha256", "")
     hashed = hashlib.sha256(request.body).hexdigest()
     if declared and not declared.startswith(_UNHASHED) and declared != hashed:
-        raise AwsError(
+        raise ErrorReplyError(
             "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match.", 400
         )
-    if signature.lasts is not None and signature.service == "s3":
+    if signature.valid_for is not None and signature.service == "s3":
         declared = "UNSIGNED-PAYLOAD"
     if "host" not in signature.headers or not set(signature.headers) <= request.headers.keys():
         raise _mismatch("'Host' and every signed header must be sent.")
@@ -193,13 +195,15 @@ def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
     return key
 
 
-def _unknown() -> AwsError:
-    return AwsError("InvalidClientTokenId", "The security token included in the request is invalid.", 403)
+def _unknown() -> ErrorReplyError:
+    return ErrorReplyError(
+        "InvalidClientTokenId", "The security token included in the request is invalid.", 403
+    )
 
 
-def _incomplete(message: str) -> AwsError:
-    return AwsError("IncompleteSignature", message, 400)
+def _incomplete(message: str) -> ErrorReplyError:
+    return ErrorReplyError("IncompleteSignature", message, 400)
 
 
-def _mismatch(message: str) -> AwsError:
-    return AwsError("SignatureDoesNotMatch", message, 403)
+def _mismatch(message: str) -> ErrorReplyError:
+    return ErrorReplyError("SignatureDoesNotMatch", message, 403)

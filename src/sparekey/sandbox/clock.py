@@ -13,14 +13,14 @@ class SandboxClock:
     """
 
     def __init__(self, start: datetime | None = None) -> None:
-        self._standing = start
+        self._frozen_at = start
         self._offset = timedelta(0)
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
         """The present of the sandbox, aware, in UTC."""
         with self._lock:
-            return (self._standing or datetime.now(UTC)) + self._offset
+            return (self._frozen_at or datetime.now(UTC)) + self._offset
 
     def advance(self, by: timedelta | float) -> None:
         """Move on (or back) by a timedelta or by seconds."""
@@ -29,14 +29,14 @@ class SandboxClock:
 
     def sleep(self, seconds: float) -> None:
         """Wait; a standing clock moves on at once."""
-        if self._standing is not None:
+        if self._frozen_at is not None:
             self.advance(seconds)
         elif seconds > 0:
             time.sleep(seconds)
 
     async def pause(self, seconds: float) -> None:
         """Wait without holding up other requests."""
-        if self._standing is not None:
+        if self._frozen_at is not None:
             self.advance(seconds)
         elif seconds > 0:
             await asyncio.sleep(seconds)

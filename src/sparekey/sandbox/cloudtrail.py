@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sparekey.sandbox.cloudtrail_events import Event
-from sparekey.sandbox.errors import AwsError
-from sparekey.sandbox.request import Call, Handler
+from sparekey.sandbox.cloudtrail_events import TrailEvent
+from sparekey.sandbox.errors import ErrorReplyError
+from sparekey.sandbox.request import ApiCall, Handler
 
-_KEPT = timedelta(days=90)
+_RETENTION = timedelta(days=90)
 _PAGE = 50
-_ATTRIBUTES: dict[str, Callable[[Event], Collection[str]]] = {
+_ATTRIBUTES: dict[str, Callable[[TrailEvent], Collection[str]]] = {
     "AccessKeyId": lambda event: (event.access_key,),
     "EventId": lambda event: (event.id,),
     "EventName": lambda event: (event.name,),
@@ -29,37 +29,39 @@ _ATTRIBUTES: dict[str, Callable[[Event], Collection[str]]] = {
 }
 
 
-def lookup_events(call: Call) -> dict[str, Any]:
+def lookup_events(call: ApiCall) -> dict[str, Any]:
     """One page of the history of the caller's account in the region that was asked."""
-    _pace(call)
-    attribute, wanted = _attribute(call.params)
+    _check_rate(call)
+    attribute, value = _attribute(call.params)
     start, end = _range(call)
-    size = _size(call)
+    size = _max_results(call)
     events = call.company.trail.events(call.caller.account, call.region)
     # Later events are put behind this place, so that what happens while pages are read moves none of them.
-    at = _place(call) if call.params.get("NextToken") else bisect.bisect_right(events, end, key=_time)
-    found: list[Event] = []
+    at = _position(call) if call.params.get("NextToken") else bisect.bisect_right(events, end, key=_time)
+    matching: list[TrailEvent] = []
     for place in range(min(at, len(events)) - 1, -1, -1):
         event = events[place]
         if event.at < start:
             break
-        if event.data or (attribute and not _has(event, attribute, wanted)):
+        if event.data or (attribute and not _has(event, attribute, value)):
             continue
-        if len(found) == size:
+        if len(matching) == size:
             token = base64.urlsafe_b64encode(str(place + 1).encode()).decode()
-            return {"Events": [_told(event) for event in found], "NextToken": token}
-        found.append(event)
-    return {"Events": [_told(event) for event in found]}
+            return {"Events": [_event_response(event) for event in matching], "NextToken": token}
+        matching.append(event)
+    return {"Events": [_event_response(event) for event in matching]}
 
 
-def _time(event: Event) -> datetime:
+def _time(event: TrailEvent) -> datetime:
     return event.at
 
 
-def _pace(call: Call) -> None:
+def _check_rate(call: ApiCall) -> None:
     rate = call.company.lookup_rate
-    if rate is not None and not call.faults.take(0, call.caller.account, call.region, rate, max(1.0, rate)):
-        raise AwsError("Throttling", "Rate exceeded", 400)
+    if rate is not None and not call.faults.take_from_bucket(
+        0, call.caller.account, call.region, rate, max(1.0, rate)
+    ):
+        raise ErrorReplyError("Throttling", "Rate exceeded", 400)
 
 
 def _attribute(params: dict[str, Any]) -> tuple[str, str]:
@@ -67,44 +69,46 @@ def _attribute(params: dict[str, Any]) -> tuple[str, str]:
     if not attributes:
         return "", ""
     if len(attributes) > 1 or attributes[0].get("AttributeKey") not in _ATTRIBUTES:
-        raise AwsError(
+        raise ErrorReplyError(
             "InvalidLookupAttributesException", "Exactly one known lookup attribute is allowed.", 400
         )
     return attributes[0]["AttributeKey"], attributes[0].get("AttributeValue", "")
 
 
-def _range(call: Call) -> tuple[datetime, datetime]:
-    start, end = call.now - _KEPT, call.faults.history_until(call)
+def _range(call: ApiCall) -> tuple[datetime, datetime]:
+    start, end = call.now - _RETENTION, call.faults.history_until(call)
     if "EndTime" in call.params:
         end = min(end, datetime.fromtimestamp(call.params["EndTime"], UTC))
     if "StartTime" in call.params:
         asked = datetime.fromtimestamp(call.params["StartTime"], UTC)
         if "EndTime" in call.params and call.params["StartTime"] > call.params["EndTime"]:
-            raise AwsError("InvalidTimeRangeException", "The start time must be before the end time.", 400)
+            raise ErrorReplyError(
+                "InvalidTimeRangeException", "The start time must be before the end time.", 400
+            )
         start = max(start, asked)
     return start, end
 
 
-def _size(call: Call) -> int:
+def _max_results(call: ApiCall) -> int:
     size = call.params.get("MaxResults", _PAGE)
     if not 1 <= size <= _PAGE:
-        raise AwsError("InvalidMaxResultsException", f"MaxResults must be from 1 to {_PAGE}.", 400)
+        raise ErrorReplyError("InvalidMaxResultsException", f"MaxResults must be from 1 to {_PAGE}.", 400)
     return call.faults.page_size(call, size)
 
 
-def _place(call: Call) -> int:
+def _position(call: ApiCall) -> int:
     try:
         return int(base64.urlsafe_b64decode(call.params["NextToken"]))
     except (binascii.Error, ValueError, TypeError):
-        raise AwsError("InvalidNextTokenException", "Invalid token.", 400) from None
+        raise ErrorReplyError("InvalidNextTokenException", "Invalid token.", 400) from None
 
 
-def _has(event: Event, attribute: str, wanted: str) -> bool:
-    return wanted in _ATTRIBUTES[attribute](event)
+def _has(event: TrailEvent, attribute: str, value: str) -> bool:
+    return value in _ATTRIBUTES[attribute](event)
 
 
-def _told(event: Event) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _event_response(event: TrailEvent) -> dict[str, Any]:
+    response: dict[str, Any] = {
         "EventId": event.id,
         "EventName": event.name,
         "ReadOnly": "true" if event.read_only else "false",
@@ -114,10 +118,10 @@ def _told(event: Event) -> dict[str, Any]:
         "CloudTrailEvent": json.dumps(event.record()),
     }
     if event.access_key:
-        told["AccessKeyId"] = event.access_key
+        response["AccessKeyId"] = event.access_key
     if not event.foreign:
-        told["Username"] = event.caller.name
-    return told
+        response["Username"] = event.caller.name
+    return response
 
 
 ACTIONS: dict[str, Handler] = {"LookupEvents": lookup_events}

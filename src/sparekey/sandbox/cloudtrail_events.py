@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sparekey.sandbox.identity import Caller
+from sparekey.sandbox.identity import CallerPrincipal
 
 # Data events: an archive may hold them, the event history never shows them.
 # https://docs.aws.amazon.com/awscloudtrail/latest/userguide/logging-data-events-with-cloudtrail.html
@@ -56,7 +56,7 @@ _ERRORS = {
 _READS = ("Get", "List", "Describe", "Head", "Lookup", "Simulate", "Query", "Scan", "Receive", "BatchGet")
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class TrailEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One call; `foreign` is the copy that the account of an assumed role sees of a caller from outside."""
 
     at: datetime
@@ -64,7 +64,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     service: str
     name: str
-    caller: Caller
+    caller: CallerPrincipal
     agent: str
     source: str
     id: str
@@ -139,28 +139,28 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return record
 
 
-class Trail:
+class EventLog:
     """All events, by account and region, in the order of their time."""
 
     def __init__(self) -> None:
-        self._events: dict[tuple[str, str], list[Event]] = defaultdict(list)
+        self._events: dict[tuple[str, str], list[TrailEvent]] = defaultdict(list)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: TrailEvent) -> None:
         """Take in an event, late ones too."""
         bisect.insort(self._events[event.account, event.region], event, key=lambda entry: entry.at)
 
-    def extend(self, events: Iterable[Event]) -> None:
+    def extend(self, events: Iterable[TrailEvent]) -> None:
         """Take in many events at once."""
         for event in events:
             self._events[event.account, event.region].append(event)
-        for found in self._events.values():
-            found.sort(key=lambda entry: entry.at)
+        for recorded in self._events.values():
+            recorded.sort(key=lambda entry: entry.at)
 
-    def events(self, account: str, region: str) -> list[Event]:
+    def events(self, account: str, region: str) -> list[TrailEvent]:
         """The events of one account and region, oldest first."""
         return self._events.get((account, region), [])
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[TrailEvent]:
         for place in sorted(self._events):
             yield from self._events[place]
 
@@ -177,7 +177,7 @@ class Trail:
 
         A file's name and day are those of its delivery, `lag` after the time it spans.
         """
-        batches: dict[tuple[str, str, datetime], list[Event]] = defaultdict(list)
+        batches: dict[tuple[str, str, datetime], list[TrailEvent]] = defaultdict(list)
         for event in self:
             since = EPOCH + (event.at - EPOCH) // every * every
             batches[event.account, event.region, since + every + lag].append(event)
@@ -203,7 +203,7 @@ def console_time(when: datetime) -> str:
     return f"{when:%b} {when.day}, {when.year}, {hour}:{when:%M:%S %p}"
 
 
-def _identity(caller: Caller) -> dict[str, Any]:
+def _identity(caller: CallerPrincipal) -> dict[str, Any]:
     identity: dict[str, Any] = {
         "type": caller.kind,
         "principalId": caller.principal_id,
@@ -234,5 +234,5 @@ def _identity(caller: Caller) -> dict[str, Any]:
     return identity | {"sessionContext": context}
 
 
-def _foreign_identity(caller: Caller) -> dict[str, Any]:
+def _foreign_identity(caller: CallerPrincipal) -> dict[str, Any]:
     return {"type": "AWSAccount", "principalId": caller.principal_id, "accountId": caller.account}

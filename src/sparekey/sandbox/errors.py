@@ -12,7 +12,7 @@ class SandboxError(Exception):
         self.hint = hint
 
 
-class AwsError(Exception):
+class ErrorReplyError(Exception):
     """An error answer of AWS: code, message and HTTP status, before a protocol has put them into words."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
@@ -22,11 +22,11 @@ class AwsError(Exception):
         self.status = status
 
 
-def invalid(message: str) -> AwsError:
+def invalid(message: str) -> ErrorReplyError:
     """A parameter that AWS refuses before it looks at anything."""
-    return AwsError("ValidationError", message, 400)
+    return ErrorReplyError("ValidationError", message, 400)
 
 
-def no_such(message: str) -> AwsError:
+def no_such(message: str) -> ErrorReplyError:
     """IAM does not know the entity."""
-    return AwsError("NoSuchEntity", message, 404)
+    return ErrorReplyError("NoSuchEntity", message, 404)

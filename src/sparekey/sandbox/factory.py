@@ -5,18 +5,26 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from sparekey.sandbox.application_history import Past
+from sparekey.sandbox.application_history import ApplicationHistory
 from sparekey.sandbox.clock import SandboxClock
-from sparekey.sandbox.cloudtrail_events import Event
+from sparekey.sandbox.cloudtrail_events import TrailEvent
 from sparekey.sandbox.errors import SandboxError
-from sparekey.sandbox.scenario import AccountTable, CallerTable, KeyTable, Scenario, Span, UserTable
-from sparekey.sandbox.state import EVER, Account, Company, Key, LastUse, Role, User
+from sparekey.sandbox.scenario import AccountTable, CallerTable, Duration, KeyTable, Scenario, UserTable
+from sparekey.sandbox.state import (
+    EVER,
+    Company,
+    LastUseRecord,
+    SandboxAccount,
+    SandboxKey,
+    SandboxRole,
+    SandboxUser,
+)
 
 _USER_AGE = timedelta(days=90)
 _OPERATOR = "operator"
 
 
-def build(scenario: Scenario, clock: SandboxClock) -> Company:
+def build_company(scenario: Scenario, clock: SandboxClock) -> Company:
     """Found the company; raises SandboxError where the scenario contradicts itself."""
     company = Company(seed=scenario.seed, partition=scenario.partition, clock=clock)
     company.regions, company.regions_off = scenario.regions, scenario.regions_off
@@ -27,25 +35,25 @@ def build(scenario: Scenario, clock: SandboxClock) -> Company:
     for table in scenario.account:
         _account(company, table, now)
     company.operator = _operator(company, scenario, now)
-    told = {key.id: list(key.uses) for key in company.keys.values() if key.uses}
+    recorded_uses = {key.id: list(key.uses) for key in company.keys.values() if key.uses}
     company.trail.extend(_past(company, scenario, now))
     for key in company.keys.values():
         # What the scenario says itself of a last use stands, whatever its applications did.
-        key.uses = told.get(key.id) or key.uses
+        key.uses = recorded_uses.get(key.id) or key.uses
     return company
 
 
-def _past(company: Company, scenario: Scenario, now: datetime) -> Iterator[Event]:
-    past = Past(company, now)
+def _past(company: Company, scenario: Scenario, now: datetime) -> Iterator[TrailEvent]:
+    past = ApplicationHistory(company, now)
     for table in scenario.account:
         account = company.accounts[table.id]
         yield from past.keys(account)
         for app in table.app:
-            yield from past.app(account, app)
+            yield from past.add_application(account, app)
 
 
 def _account(company: Company, table: AccountTable, now: datetime) -> None:
-    account = Account(
+    account = SandboxAccount(
         id=table.id,
         name=table.name or f"account-{table.id}",
         alias=table.alias,
@@ -71,10 +79,10 @@ def _account(company: Company, table: AccountTable, now: datetime) -> None:
     _keys(company, account, "", table.root_key, now)
     for role in table.role:
         id_ = "AROA" + company.derive("role", f"{account.id}/{role.name}", 16)
-        account.roles[role.name] = Role(id=id_, **msgspec.structs.asdict(role))
+        account.roles[role.name] = SandboxRole(id=id_, **msgspec.structs.asdict(role))
 
 
-def _user(company: Company, account: Account, table: UserTable, now: datetime) -> None:
+def _user(company: Company, account: SandboxAccount, table: UserTable, now: datetime) -> None:
     if table.name in account.users:
         raise SandboxError(f"the scenario has the user {table.name} of the account {account.id} twice.")
     if not (table.path.startswith("/") and table.path.endswith("/")):
@@ -82,7 +90,7 @@ def _user(company: Company, account: Account, table: UserTable, now: datetime) -
             f"the path {table.path!r} of the user {table.name} is none.", 'A path begins and ends with "/".'
         )
     age = table.age or max((key.age for key in table.key), default=_USER_AGE)
-    account.users[table.name] = User(
+    account.users[table.name] = SandboxUser(
         name=table.name,
         path=table.path,
         id="AIDA" + company.derive("user", f"{account.id}/{table.name}", 16),
@@ -96,14 +104,16 @@ def _user(company: Company, account: Account, table: UserTable, now: datetime) -
     _keys(company, account, table.name, table.key, now)
 
 
-def _keys(company: Company, account: Account, user: str, tables: tuple[KeyTable, ...], now: datetime) -> None:
+def _keys(
+    company: Company, account: SandboxAccount, user: str, tables: tuple[KeyTable, ...], now: datetime
+) -> None:
     for number, table in enumerate(tables, 1):
         id_ = table.id or "AKIA" + company.derive("key", f"{account.id}/{user}/{number}", 16)
         if id_ in company.keys:
             raise SandboxError(f"the scenario has the access key {id_} twice.")
         used = table.used
         company.add_key(
-            Key(
+            SandboxKey(
                 id=id_,
                 secret=company.secret(id_),
                 account=account.id,
@@ -111,17 +121,17 @@ def _keys(company: Company, account: Account, user: str, tables: tuple[KeyTable,
                 created=now - table.age,
                 statuses=[(EVER, table.status)],
                 rotated=now - (table.age if table.changed is None else table.changed),
-                uses=[LastUse(now - used.ago, used.service, used.region)] if used else [],
+                uses=[LastUseRecord(now - used.ago, used.service, used.region)] if used else [],
             )
         )
 
 
-def _operator(company: Company, scenario: Scenario, now: datetime) -> Key:
+def _operator(company: Company, scenario: Scenario, now: datetime) -> SandboxKey:
     """The key that is handed out: the caller's, or that of a user made for it."""
     caller = scenario.caller
     if caller is None:
         account = next(iter(company.accounts.values()))
         if _OPERATOR not in account.users:
-            _user(company, account, UserTable(name=_OPERATOR, key=(KeyTable(age=Span(days=30)),)), now)
+            _user(company, account, UserTable(name=_OPERATOR, key=(KeyTable(age=Duration(days=30)),)), now)
         caller = CallerTable(account=account.id, user=_OPERATOR)
     return company.key(caller.account, caller.user, caller.key)

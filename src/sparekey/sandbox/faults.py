@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from sparekey.sandbox.errors import AwsError
-from sparekey.sandbox.request import Call
+from sparekey.sandbox.errors import ErrorReplyError
+from sparekey.sandbox.request import ApiCall
 from sparekey.sandbox.scenario import (
     Deny,
     Fail,
     Fault,
+    FaultScope,
     Ignored,
     LateHistory,
     LateLastUsed,
@@ -19,14 +20,13 @@ from sparekey.sandbox.scenario import (
     SlowAuth,
     Stale,
     Throttle,
-    Where,
 )
-from sparekey.sandbox.state import Company, Key
+from sparekey.sandbox.state import Company, SandboxKey
 
-F = TypeVar("F", bound=Where)
+F = TypeVar("F", bound=FaultScope)
 
 
-class Faults:
+class FaultRules:
     """The faults of a company; `company.faults` may be changed at any time."""
 
     def __init__(self, company: Company) -> None:
@@ -35,20 +35,20 @@ class Faults:
         # The fault is kept beside its count, so that no other one can get its identity.
         self._spent: dict[int, tuple[Fault, int]] = {}
 
-    def _striking(self, kind: type[F], call: Call) -> Iterator[F]:
+    def _matching(self, kind: type[F], call: ApiCall) -> Iterator[F]:
         for fault in self._company.faults:
-            if isinstance(fault, kind) and self._strikes(fault, call):
+            if isinstance(fault, kind) and self._applies(fault, call):
                 yield fault
 
     @staticmethod
-    def _strikes(fault: Where, call: Call) -> bool:
+    def _applies(fault: FaultScope, call: ApiCall) -> bool:
         return (
             matches(fault, call.caller.account, call.action, call.caller.principal)
             and fnmatchcase(call.target, fault.target)
             and fnmatchcase(call.region, fault.region)
         )
 
-    def auth_lag(self, key: Key) -> timedelta:
+    def auth_lag(self, key: SandboxKey) -> timedelta:
         """How far behind the place is that checks this key."""
         lags = [
             fault.seconds
@@ -59,45 +59,47 @@ class Faults:
         ]
         return timedelta(seconds=max(lags, default=0.0))
 
-    def as_of(self, call: Call) -> datetime:
+    def as_of(self, call: ApiCall) -> datetime:
         """The time whose truth this read of IAM shows."""
         lag = 0.0
-        for fault in self._striking(Stale, call):
+        for fault in self._matching(Stale, call):
             if not fault.flapping or self._company.random.random() < 0.5:
                 lag = max(lag, fault.seconds)
         return call.now - timedelta(seconds=lag)
 
-    def history_until(self, call: Call) -> datetime:
+    def history_until(self, call: ApiCall) -> datetime:
         """The latest time that LookupEvents shows."""
         return call.now - timedelta(
-            seconds=max((f.seconds for f in self._striking(LateHistory, call)), default=0.0)
+            seconds=max((f.seconds for f in self._matching(LateHistory, call)), default=0.0)
         )
 
-    def last_used_until(self, call: Call) -> datetime:
+    def last_used_until(self, call: ApiCall) -> datetime:
         """The latest time that GetAccessKeyLastUsed shows."""
         return call.now - timedelta(
-            seconds=max((f.seconds for f in self._striking(LateLastUsed, call)), default=0.0)
+            seconds=max((f.seconds for f in self._matching(LateLastUsed, call)), default=0.0)
         )
 
-    def page_size(self, call: Call, asked: int) -> int:
+    def page_size(self, call: ApiCall, asked: int) -> int:
         """How many entries this page has at most."""
-        return min([asked, *(fault.size for fault in self._striking(ShortPages, call))])
+        return min([asked, *(fault.size for fault in self._matching(ShortPages, call))])
 
-    def ignores_update(self, call: Call) -> bool:
+    def ignores_update(self, call: ApiCall) -> bool:
         """Whether this update shall be answered and forgotten."""
-        return any(self._spend(fault, fault.times) for fault in self._striking(Ignored, call))
+        return any(self._spend(fault, fault.times) for fault in self._matching(Ignored, call))
 
-    def latency(self, call: Call) -> float:
+    def latency(self, call: ApiCall) -> float:
         """Seconds to hold the answer back."""
-        return sum(fault.seconds for fault in self._striking(Latency, call))
+        return sum(fault.seconds for fault in self._matching(Latency, call))
 
-    def throttle(self, call: Call) -> None:
+    def throttle(self, call: ApiCall) -> None:
         """Take a token; raises AwsError where there is none."""
-        for fault in self._striking(Throttle, call):
-            if not self.take(id(fault), call.caller.account, call.action, fault.rate, fault.burst):
-                raise AwsError("Throttling", "Rate exceeded", 400)
+        for fault in self._matching(Throttle, call):
+            if not self.take_from_bucket(
+                id(fault), call.caller.account, call.action, fault.rate, fault.burst
+            ):
+                raise ErrorReplyError("Throttling", "Rate exceeded", 400)
 
-    def take(self, bucket: int, account: str, place: str, rate: float, burst: float) -> bool:
+    def take_from_bucket(self, bucket: int, account: str, place: str, rate: float, burst: float) -> bool:
         """Take a token from a bucket that fills with time; False where it is empty."""
         now = self._company.clock.now()
         tokens, since = self._buckets.get((bucket, account, place), (burst, now))
@@ -106,15 +108,15 @@ class Faults:
         self._buckets[bucket, account, place] = (tokens - 1 if enough else tokens, now)
         return enough
 
-    def fail(self, call: Call, *, after: bool) -> None:
+    def fail(self, call: ApiCall, *, after: bool) -> None:
         """Fail before or after the work is done; raises AwsError."""
-        for fault in self._striking(Fail, call):
+        for fault in self._matching(Fail, call):
             if (
                 fault.after == after
                 and self._company.random.random() < fault.share
                 and self._spend(fault, fault.times)
             ):
-                raise AwsError(fault.code, fault.message, fault.status)
+                raise ErrorReplyError(fault.code, fault.message, fault.status)
 
     def denied(self, account: str, action: str, principal: str, target: str = "", region: str = "") -> bool:
         """Whether the scenario denies an action."""
@@ -134,7 +136,7 @@ class Faults:
         return spent < times
 
 
-def matches(fault: Where, account: str, action: str, principal: str) -> bool:
+def matches(fault: FaultScope, account: str, action: str, principal: str) -> bool:
     """Whether a fault strikes an action of a principal, whomever it is about."""
     return (
         fnmatchcase(account, fault.account)

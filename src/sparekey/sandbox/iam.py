@@ -14,18 +14,18 @@ from urllib.parse import quote
 
 from sparekey.sandbox import report
 from sparekey.sandbox.cloudtrail_events import console_time
-from sparekey.sandbox.errors import AwsError, invalid, no_such
+from sparekey.sandbox.errors import ErrorReplyError, invalid, no_such
 from sparekey.sandbox.permissions import decide, denied
-from sparekey.sandbox.protocols import Entries, members, whole_number
-from sparekey.sandbox.request import Call, Handler
-from sparekey.sandbox.state import Key, User
+from sparekey.sandbox.protocols import MapEntries, members, whole_number
+from sparekey.sandbox.request import ApiCall, Handler
+from sparekey.sandbox.state import SandboxKey, SandboxUser
 
 T = TypeVar("T")
 _KEYS_PER_USER = 2
 _STATUSES = ("Active", "Inactive")
 
 
-def _page(call: Call, entries: Sequence[T], name_of: Callable[[T], str]) -> tuple[list[T], dict[str, Any]]:
+def _page(call: ApiCall, entries: Sequence[T], name_of: Callable[[T], str]) -> tuple[list[T], dict[str, Any]]:
     """One page of a sorted list, and the fields that tell of a next one."""
     size = call.faults.page_size(call, whole_number(call.params, "MaxItems", 100, 1, 1000))
     start = 0
@@ -43,7 +43,7 @@ def _page(call: Call, entries: Sequence[T], name_of: Callable[[T], str]) -> tupl
     return page, {"IsTruncated": True, "Marker": following}
 
 
-def _user(call: Call, as_of: datetime | None = None) -> User:
+def _user(call: ApiCall, as_of: datetime | None = None) -> SandboxUser:
     """The user that the request names, or the caller's own."""
     name = call.params.get("UserName") or call.caller.user
     if not name:
@@ -71,7 +71,7 @@ def _check_path(path: str, parameter: str) -> None:
         )
 
 
-def _told(call: Call, user: User, when: datetime | None = None) -> dict[str, Any]:
+def _user_element(call: ApiCall, user: SandboxUser, when: datetime | None = None) -> dict[str, Any]:
     name, path = user.called_at(when or call.now)
     return {
         "Path": path,
@@ -82,7 +82,7 @@ def _told(call: Call, user: User, when: datetime | None = None) -> dict[str, Any
     }
 
 
-def list_users(call: Call) -> dict[str, Any]:
+def list_users(call: ApiCall) -> dict[str, Any]:
     """Users in the order of their names."""
     prefix = call.params.get("PathPrefix", "/")
     as_of = call.faults.as_of(call)
@@ -92,10 +92,10 @@ def list_users(call: Call) -> dict[str, Any]:
         key=lambda user: user.called_at(as_of)[0],
     )
     page, more = _page(call, users, lambda user: user.called_at(as_of)[0])
-    return {"Users": [_told(call, user, as_of) for user in page], **more}
+    return {"Users": [_user_element(call, user, as_of) for user in page], **more}
 
 
-def get_user(call: Call) -> dict[str, Any]:
+def get_user(call: ApiCall) -> dict[str, Any]:
     """One user; the root user where root asks of itself."""
     if call.caller.kind == "Root" and "UserName" not in call.params:
         account = call.account
@@ -103,17 +103,17 @@ def get_user(call: Call) -> dict[str, Any]:
             "User": {"Path": "/", "UserId": account.id, "Arn": account.root_arn, "CreateDate": account.joined}
         }
     as_of = call.faults.as_of(call)
-    return {"User": _told(call, _user(call, as_of), as_of)}
+    return {"User": _user_element(call, _user(call, as_of), as_of)}
 
 
-def get_role(call: Call) -> dict[str, Any]:
+def get_role(call: ApiCall) -> dict[str, Any]:
     """One role with its trust policy, in percent-encoded JSON as IAM returns it.
 
     Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRole.html
     """
     role = call.account.roles.get(call.params.get("RoleName", ""))
     if role is None:
-        raise AwsError(
+        raise ErrorReplyError(
             "NoSuchEntity", f"The role with name {call.params.get('RoleName')} cannot be found.", 404
         )
     condition = (
@@ -150,12 +150,12 @@ def _principal_kind(trusted: str) -> str:
     return "Service" if trusted.endswith(".amazonaws.com") else "AWS"
 
 
-def create_user(call: Call) -> dict[str, Any]:
+def create_user(call: ApiCall) -> dict[str, Any]:
     """A new user; names differ by more than case."""
     name, path = call.params.get("UserName", ""), call.params.get("Path", "/")
     if any(name.lower() == existing.lower() for existing in call.account.users):
-        raise AwsError("EntityAlreadyExists", f"User with name {name} already exists.", 409)
-    user = User(
+        raise ErrorReplyError("EntityAlreadyExists", f"User with name {name} already exists.", 409)
+    user = SandboxUser(
         name=name,
         path=path,
         id=call.company.fresh("AIDA"),
@@ -168,10 +168,10 @@ def create_user(call: Call) -> dict[str, Any]:
     call.response_elements = {
         "user": {"path": path, "userName": name, "userId": user.id, "arn": call.account.user_arn(user)}
     }
-    return {"User": _told(call, user)}
+    return {"User": _user_element(call, user)}
 
 
-def update_user(call: Call) -> None:
+def update_user(call: ApiCall) -> None:
     """A new name, a new path or both; keys, id and creation stay, the old name is nobody's.
 
     Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateUser.html
@@ -187,7 +187,7 @@ def update_user(call: Call) -> None:
     _check_path(path, "newPath")
     others = (known for known in call.account.users.values() if known is not user)
     if any(name.lower() == other.name.lower() for other in others):
-        raise AwsError("EntityAlreadyExists", f"User with name {name} already exists.", 409)
+        raise ErrorReplyError("EntityAlreadyExists", f"User with name {name} already exists.", 409)
     call.resources = (("AWS::IAM::User", user.name),)
     if (name, path) == (user.name, user.path):
         return
@@ -198,23 +198,23 @@ def update_user(call: Call) -> None:
         call.account.renamed.append(user)
 
 
-def delete_user(call: Call) -> None:
+def delete_user(call: ApiCall) -> None:
     """Refused while the user has keys or policies."""
     user = _user(call)
     if any(key.exists_at(call.now) for key in user.keys):
-        raise AwsError("DeleteConflict", "Cannot delete entity, must delete access keys first.", 409)
+        raise ErrorReplyError("DeleteConflict", "Cannot delete entity, must delete access keys first.", 409)
     if user.policies:
-        raise AwsError("DeleteConflict", "Cannot delete entity, must detach all policies first.", 409)
+        raise ErrorReplyError("DeleteConflict", "Cannot delete entity, must detach all policies first.", 409)
     user.deleted = call.now
     call.account.former_users.append(call.account.users.pop(user.name))
 
 
-def _own_root_keys(call: Call) -> bool:
+def _own_root_keys(call: ApiCall) -> bool:
     """Whether a root session speaks of the root user's own keys."""
     return call.caller.kind == "Root" and not call.params.get("UserName")
 
 
-def list_access_keys(call: Call) -> dict[str, Any]:
+def list_access_keys(call: ApiCall) -> dict[str, Any]:
     """A user's keys; without a name those of the caller."""
     as_of = call.faults.as_of(call)
     owner = [] if _own_root_keys(call) else [_user(call, as_of)]
@@ -223,14 +223,14 @@ def list_access_keys(call: Call) -> dict[str, Any]:
     order = {key.id: f"{at:06}" for at, key in enumerate(present)}
     page, more = _page(call, present, lambda key: order[key.id])
     name = {"UserName": owner[0].called_at(as_of)[0]} if owner else {}
-    told = [
+    elements = [
         {**name, "AccessKeyId": key.id, "Status": key.status_at(as_of), "CreateDate": key.created}
         for key in page
     ]
-    return {"AccessKeyMetadata": told, **more}
+    return {"AccessKeyMetadata": elements, **more}
 
 
-def _key(call: Call) -> Key:
+def _key(call: ApiCall) -> SandboxKey:
     """The key that the request names, of the user that it names or of the caller; raises AwsError."""
     id_ = call.params.get("AccessKeyId")
     if not id_:
@@ -245,7 +245,7 @@ def _key(call: Call) -> Key:
     return key
 
 
-def update_access_key(call: Call) -> None:
+def update_access_key(call: ApiCall) -> None:
     """Set a key's status to Active or Inactive."""
     status = call.params.get("Status")
     if status not in _STATUSES:
@@ -261,31 +261,33 @@ def update_access_key(call: Call) -> None:
         key.change(status, call.now)
 
 
-def key_resources(key: Key) -> tuple[tuple[str, str], ...]:
+def key_resources(key: SandboxKey) -> tuple[tuple[str, str], ...]:
     """What CloudTrail says that a call is about."""
     return ("AWS::IAM::AccessKey", key.id), ("AWS::IAM::User", key.user or "root")
 
 
-def created_element(key: Key) -> dict[str, Any]:
+def created_element(key: SandboxKey) -> dict[str, Any]:
     """A new key in CloudTrail's responseElements."""
-    told = {
+    element = {
         "userName": key.user,
         "accessKeyId": key.id,
         "status": "Active",
         "createDate": console_time(key.created),
     }
-    return {"accessKey": told}
+    return {"accessKey": element}
 
 
-def create_access_key(call: Call) -> dict[str, Any]:
+def create_access_key(call: ApiCall) -> dict[str, Any]:
     """A new key, the secret in the answer only."""
     user = _user(call)
     if len([key for key in user.keys if key.exists_at(call.now)]) >= _KEYS_PER_USER:
-        raise AwsError("LimitExceeded", f"Cannot exceed quota for AccessKeysPerUser: {_KEYS_PER_USER}", 409)
+        raise ErrorReplyError(
+            "LimitExceeded", f"Cannot exceed quota for AccessKeysPerUser: {_KEYS_PER_USER}", 409
+        )
     id_ = call.company.fresh("AKIA")
     created = call.now.replace(microsecond=0)
     key = call.company.add_key(
-        Key(
+        SandboxKey(
             id=id_,
             secret=call.company.secret(id_),
             account=call.account.id,
@@ -309,24 +311,24 @@ def create_access_key(call: Call) -> dict[str, Any]:
     }
 
 
-def delete_access_key(call: Call) -> None:
+def delete_access_key(call: ApiCall) -> None:
     """Gone for good, whatever its status."""
     key = _key(call)
     call.resources = key_resources(key)
     key.deleted = call.now
 
 
-def get_access_key_last_used(call: Call) -> dict[str, Any]:
+def get_access_key_last_used(call: ApiCall) -> dict[str, Any]:
     """A key's last use; a key that is not of this account is denied."""
     key = call.company.keys.get(str(call.params.get("AccessKeyId")))
     if key is None or key.account != call.account.id or not key.exists_at(call.now):
         raise denied(call)
     use = key.last_used(call.faults.last_used_until(call))
-    told: dict[str, Any] = {"ServiceName": "N/A", "Region": "N/A"}
+    element: dict[str, Any] = {"ServiceName": "N/A", "Region": "N/A"}
     if use is not None:
-        told = {"LastUsedDate": use.at, "ServiceName": use.service, "Region": use.region}
+        element = {"LastUsedDate": use.at, "ServiceName": use.service, "Region": use.region}
     name = {"UserName": key.user} if key.user else {}
-    return {**name, "AccessKeyLastUsed": told}
+    return {**name, "AccessKeyLastUsed": element}
 
 
 # The managed policies that the practice AWS knows: those by which AWS marks a user's key as leaked.
@@ -337,7 +339,7 @@ QUARANTINES = (
 )
 
 
-def list_entities_for_policy(call: Call) -> dict[str, Any]:
+def list_entities_for_policy(call: ApiCall) -> dict[str, Any]:
     """The users that a managed policy is attached to, in the order of their names.
 
     Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListEntitiesForPolicy.html
@@ -346,27 +348,27 @@ def list_entities_for_policy(call: Call) -> dict[str, Any]:
     name = arn.removeprefix(f"arn:{call.company.partition}:iam::aws:policy/")
     if name not in QUARANTINES:
         raise no_such(f"Policy {arn} does not exist or is not attachable.")
-    wanted = call.params.get("EntityFilter", "User")
-    if wanted not in ("User", "Role", "Group", "LocalManagedPolicy", "AWSManagedPolicy"):
+    kind = call.params.get("EntityFilter", "User")
+    if kind not in ("User", "Role", "Group", "LocalManagedPolicy", "AWSManagedPolicy"):
         raise invalid(
-            f"1 validation error detected: Value '{wanted}' at 'entityFilter' failed to satisfy constraint: "
+            f"1 validation error detected: Value '{kind}' at 'entityFilter' failed to satisfy constraint: "
             "Member must satisfy enum value set: [User, Role, Group, LocalManagedPolicy, AWSManagedPolicy]"
         )
-    users = [user for user in call.account.users.values() if name in user.policies and wanted == "User"]
+    users = [user for user in call.account.users.values() if name in user.policies and kind == "User"]
     page, more = _page(call, sorted(users, key=lambda user: user.name), lambda user: user.name)
-    told = [{"UserName": user.name, "UserId": user.id} for user in page]
-    return {"PolicyGroups": [], "PolicyUsers": told, "PolicyRoles": [], **more}
+    elements = [{"UserName": user.name, "UserId": user.id} for user in page]
+    return {"PolicyGroups": [], "PolicyUsers": elements, "PolicyRoles": [], **more}
 
 
-def list_account_aliases(call: Call) -> dict[str, Any]:
+def list_account_aliases(call: ApiCall) -> dict[str, Any]:
     """The account's alias, if it has one."""
     return {"AccountAliases": [call.account.alias] if call.account.alias else [], "IsTruncated": False}
 
 
-def get_account_summary(call: Call) -> dict[str, Any]:
+def get_account_summary(call: ApiCall) -> dict[str, Any]:
     """Counts and quotas; AccountAccessKeysPresent is 0 or 1 however many keys the root user has."""
     root_keys = any(key.exists_at(call.now) for key in call.account.root_keys)
-    summary = Entries(
+    summary = MapEntries(
         Users=len(call.account.users),
         UsersQuota=5000,
         Roles=len(call.account.roles),
@@ -381,18 +383,18 @@ def get_account_summary(call: Call) -> dict[str, Any]:
     return {"SummaryMap": summary}
 
 
-def simulate_principal_policy(call: Call) -> dict[str, Any]:
+def simulate_principal_policy(call: ApiCall) -> dict[str, Any]:
     """What the scenario would answer to these actions."""
     arn = call.params.get("PolicySourceArn", "")
-    found = re.fullmatch(r"arn:[\w-]+:iam::(\d{12}):(user|role)/(?:.*/)?([^/]+)", arn)
-    if not found:
-        raise AwsError(
+    match = re.fullmatch(r"arn:[\w-]+:iam::(\d{12}):(user|role)/(?:.*/)?([^/]+)", arn)
+    if not match:
+        raise ErrorReplyError(
             "InvalidInput", f"Invalid Entity Arn: {arn} does not clearly define entity type and name.", 400
         )
-    role, name = found[2] == "role", found[3]
+    role, name = match[2] == "role", match[3]
     holders = call.account.roles if role else call.account.users
-    if found[1] != call.account.id or name not in holders:
-        raise no_such(f"The {found[2]} with name {name} cannot be found.")
+    if match[1] != call.account.id or name not in holders:
+        raise no_such(f"The {match[2]} with name {name} cannot be found.")
     results = [
         {
             "EvalActionName": action,

@@ -8,7 +8,7 @@ import msgspec
 CallerKind = Literal["IAMUser", "AssumedRole", "FederatedUser", "Root"]
 
 
-class Caller(msgspec.Struct, frozen=True, kw_only=True):
+class CallerPrincipal(msgspec.Struct, frozen=True, kw_only=True):
     """Who a request comes from: the principal, the key it is signed with, and the session, if it is one."""
 
     kind: CallerKind
@@ -17,7 +17,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     principal_id: str
     key: str
     user: str = ""
-    session: "Session | None" = None
+    session: "IssuedSession | None" = None
 
     @property
     def name(self) -> str:
@@ -30,7 +30,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         return self.user or (self.session.role if self.session else "") or "root"
 
 
-class Issuer(msgspec.Struct, frozen=True):
+class SessionIssuer(msgspec.Struct, frozen=True):
     """The role or user that a session stands for."""
 
     kind: Literal["Role", "IAMUser"]
@@ -39,7 +39,7 @@ class Issuer(msgspec.Struct, frozen=True):
     name: str
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True):
+class IssuedSession(msgspec.Struct, frozen=True, kw_only=True):
     """Temporary credentials; `minted_by` is the key that asked for them, itself perhaps a session's."""
 
     id: str
@@ -56,15 +56,15 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     role: str = ""
     task: str = ""
-    issuer: Issuer | None = None
+    issuer: SessionIssuer | None = None
     mfa: bool = False
 
     def __repr__(self) -> str:
         return f"Session({self.id}, {self.by}, {self.arn})"
 
-    def caller(self) -> Caller:
+    def caller(self) -> CallerPrincipal:
         """Who a request with these credentials comes from."""
-        return Caller(
+        return CallerPrincipal(
             kind=self.kind,
             account=self.account,
             arn=self.arn,

@@ -4,10 +4,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sparekey.sandbox.app import PracticeAws
-from sparekey.sandbox.protocols import Request
+from sparekey.sandbox.protocols import RawRequest
 
 
-class _Headers(dict[str, str]):
+class _ResponseHeaders(dict[str, str]):
     """Header names are told apart without case."""
 
     def __init__(self, headers: dict[str, str]) -> None:
@@ -23,13 +23,13 @@ class _Headers(dict[str, str]):
         return super().__contains__(str(name).lower())
 
 
-class Answer:
+class InProcessResponse:
     """As much of botocore's AWSResponse as its parsers look at."""
 
     def __init__(self, url: str, status: int, headers: dict[str, str], body: bytes) -> None:
         self.url = url
         self.status_code = status
-        self.headers = _Headers(headers)
+        self.headers = _ResponseHeaders(headers)
         self.content = body
         self.raw = self
 
@@ -40,14 +40,14 @@ class Answer:
         return piece
 
 
-class BeforeSend:
+class SendToApp:
     """The hook: `session.events.register("before-send", BeforeSend(app))`."""
 
     def __init__(self, app: PracticeAws, client: str = "127.0.0.1") -> None:
         self._app = app
         self._client = client
 
-    def __call__(self, request: Any, **_: Any) -> Answer:
+    def __call__(self, request: Any, **_: Any) -> InProcessResponse:
         """Answer a prepared request."""
         parts = urlsplit(request.url)
         headers = {
@@ -59,7 +59,7 @@ class BeforeSend:
         if hasattr(body, "read"):
             body = body.read()
         response = self._app.handle(
-            Request(
+            RawRequest(
                 method=request.method,
                 path=parts.path or "/",
                 query=parts.query,
@@ -69,4 +69,4 @@ class BeforeSend:
             )
         )
         self._app.company.clock.sleep(response.delay)
-        return Answer(request.url, response.status, response.headers, response.body)
+        return InProcessResponse(request.url, response.status, response.headers, response.body)

@@ -3,11 +3,11 @@
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from sparekey.sandbox.errors import AwsError
-from sparekey.sandbox.faults import Faults
-from sparekey.sandbox.identity import Session
-from sparekey.sandbox.request import Call
-from sparekey.sandbox.state import Account
+from sparekey.sandbox.errors import ErrorReplyError
+from sparekey.sandbox.faults import FaultRules
+from sparekey.sandbox.identity import IssuedSession
+from sparekey.sandbox.request import ApiCall
+from sparekey.sandbox.state import SandboxAccount
 
 Decision = Literal["allowed", "explicitDeny", "implicitDeny"]
 # The task policies of AssumeRoot, as far as the sandbox has their actions.
@@ -22,8 +22,8 @@ _SESSION_STS = frozenset({_FREE, "sts:AssumeRole"})
 
 
 def decide(
-    faults: Faults,
-    account: Account,
+    faults: FaultRules,
+    account: SandboxAccount,
     principal: str,
     action: str,
     *,
@@ -43,7 +43,7 @@ def decide(
     return "allowed"
 
 
-def authorize(call: Call) -> None:
+def authorize(call: ApiCall) -> None:
     """Let the call pass; raises AwsError as AWS words it."""
     if call.action == _FREE:
         return
@@ -66,19 +66,23 @@ def authorize(call: Call) -> None:
         raise denied(call, decision)
 
 
-def _check_session(call: Call, session: Session) -> None:
+def _check_session(call: ApiCall, session: IssuedSession) -> None:
     """What a user's own sessions may never do.
 
     Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
     """
     federated = session.by == "GetFederationToken"
     if call.operation.service == "iam" and (federated or not session.mfa):
-        raise AwsError("InvalidClientTokenId", "The security token included in the request is invalid", 403)
+        raise ErrorReplyError(
+            "InvalidClientTokenId", "The security token included in the request is invalid", 403
+        )
     if call.operation.service == "sts" and (federated or call.action not in _SESSION_STS):
-        raise AwsError("AccessDenied", f"Cannot call {call.operation.action} with session credentials", 403)
+        raise ErrorReplyError(
+            "AccessDenied", f"Cannot call {call.operation.action} with session credentials", 403
+        )
 
 
-def denied(call: Call, decision: Decision = "implicitDeny") -> AwsError:
+def denied(call: ApiCall, decision: Decision = "implicitDeny") -> ErrorReplyError:
     """AccessDenied, naming principal, action and resource."""
     why = (
         "with an explicit deny in an identity-based policy"
@@ -86,10 +90,10 @@ def denied(call: Call, decision: Decision = "implicitDeny") -> AwsError:
         else f"because no identity-based policy allows the {call.action} action"
     )
     who = f"User: {call.caller.arn} is not authorized to perform: {call.action}"
-    return AwsError("AccessDenied", f"{who} on resource: {_resource(call)} {why}", 403)
+    return ErrorReplyError("AccessDenied", f"{who} on resource: {_resource(call)} {why}", 403)
 
 
-def _resource(call: Call) -> str:
+def _resource(call: ApiCall) -> str:
     match call.operation.action:
         case "AssumeRole":
             return str(call.params.get("RoleArn", "*"))

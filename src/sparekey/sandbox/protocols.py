@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from sparekey.sandbox.errors import AwsError, invalid
+from sparekey.sandbox.errors import ErrorReplyError, invalid
 
 Protocol = Literal["query", "ec2", "json", "rest-json", "s3"]
 PROTOCOLS: dict[str, Protocol] = {
@@ -120,7 +120,7 @@ _JSON_TYPES: dict[str, Any] = {
 }
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request as it came: `path` and `query` still encoded, header names in lower case."""
 
     method: str
@@ -131,7 +131,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     client: str = "127.0.0.1"
 
 
-class Response(msgspec.Struct, frozen=True, kw_only=True):
+class RawResponse(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP answer; `delay` is how many seconds it is to be held back."""
 
     status: int
@@ -140,7 +140,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     delay: float = 0.0
 
 
-class Operation(msgspec.Struct, frozen=True):
+class OperationRequest(msgspec.Struct, frozen=True):
     """What a request asks for: the service, the action and its parameters (flat in the query protocol)."""
 
     service: str
@@ -148,11 +148,11 @@ class Operation(msgspec.Struct, frozen=True):
     params: dict[str, Any]
 
 
-class Entries(dict[str, object]):
+class MapEntries(dict[str, object]):
     """A map that the query protocol writes as `<entry><key/><value/></entry>`."""
 
 
-def read_operation(request: Request, service: str) -> Operation:
+def read_operation(request: RawRequest, service: str) -> OperationRequest:
     """Tell what is asked, `service` being the one the request is signed for; raises AwsError."""
     match PROTOCOLS[service]:
         case "query" | "ec2":
@@ -162,19 +162,19 @@ def read_operation(request: Request, service: str) -> Operation:
             action = params.pop("Action", "")
             params.pop("Version", "")
             if not action:
-                raise AwsError("MissingAction", "Missing Action", 400)
-            return Operation(service, action, params)
+                raise ErrorReplyError("MissingAction", "Missing Action", 400)
+            return OperationRequest(service, action, params)
         case "json":
             action = request.headers.get("x-amz-target", "").rpartition(".")[2]
-            return Operation(service, action, _json_body(request.body))
+            return OperationRequest(service, action, _json_body(request.body))
         case "rest-json":
             name = request.path.strip("/")
-            return Operation(service, name[:1].upper() + name[1:], _json_body(request.body))
+            return OperationRequest(service, name[:1].upper() + name[1:], _json_body(request.body))
         case _:
-            return Operation(service, "", {})
+            return OperationRequest(service, "", {})
 
 
-def guess_service(request: Request) -> str:
+def guess_service(request: RawRequest) -> str:
     """A service to answer for where the request is not signed, or for one that is not here."""
     target = request.headers.get("x-amz-target")
     if target is not None:
@@ -182,17 +182,17 @@ def guess_service(request: Request) -> str:
     return "iam" if b"2010-05-08" in request.body else "sts"
 
 
-def target_matches(request: Request, service: str) -> bool:
+def target_matches(request: RawRequest, service: str) -> bool:
     """Whether the target header names the service that the request is signed for."""
     return _TARGETS.get(request.headers.get("x-amz-target", "").rpartition(".")[0]) == service
 
 
 def members(params: Mapping[str, str], name: str) -> list[str]:
     """A list of the query protocol: Name.member.1, Name.member.2 and so on."""
-    found: list[str] = []
-    while (value := params.get(f"{name}.member.{len(found) + 1}")) is not None:
-        found.append(value)
-    return found
+    values: list[str] = []
+    while (value := params.get(f"{name}.member.{len(values) + 1}")) is not None:
+        values.append(value)
+    return values
 
 
 def whole_number(params: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
@@ -215,7 +215,9 @@ def whole_number(params: Mapping[str, Any], name: str, default: int, low: int, h
     return value
 
 
-def answer(operation: Operation, result: dict[str, Any] | None, request_id: str) -> Response:
+def render_response(
+    operation: OperationRequest, result: dict[str, Any] | None, request_id: str
+) -> RawResponse:
     """A success in the words of the service's protocol."""
     action, ids = operation.action, {"x-amzn-RequestId": request_id}
     match PROTOCOLS[operation.service]:
@@ -235,7 +237,7 @@ def answer(operation: Operation, result: dict[str, Any] | None, request_id: str)
             raise AssertionError("S3 writes its own answers")
 
 
-def refusal(service: str, error: AwsError, request_id: str) -> Response:
+def render_error(service: str, error: ErrorReplyError, request_id: str) -> RawResponse:
     """An error in the words of the service's protocol."""
     protocol = PROTOCOLS[service]
     words = _WORDS[protocol] | _SERVICE_WORDS.get(service, {})
@@ -245,18 +247,18 @@ def refusal(service: str, error: AwsError, request_id: str) -> Response:
     if protocol in {"json", "rest-json"}:
         content = _json({"__type": code, "message": message})
         return _response(status, _json_kind(service), content, {**ids, "x-amzn-ErrorType": code})
-    said = f"<Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
+    error_xml = f"<Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
     match protocol:
         case "query":
             blame = f"<Type>{'Sender' if status < 500 else 'Receiver'}</Type>"
-            inner = f"<Error>{blame}{said}</Error><RequestId>{request_id}</RequestId>"
+            inner = f"<Error>{blame}{error_xml}</Error><RequestId>{request_id}</RequestId>"
             body = f'<ErrorResponse xmlns="{_NAMESPACES[service]}">{inner}</ErrorResponse>'
         case "ec2":
-            inner = f"<Errors><Error>{said}</Error></Errors><RequestID>{request_id}</RequestID>"
+            inner = f"<Errors><Error>{error_xml}</Error></Errors><RequestID>{request_id}</RequestID>"
             body = f"{_XML}<Response>{inner}</Response>"
         case _:
             ids = {"x-amz-request-id": request_id}
-            body = f"{_XML}<Error>{said}<RequestId>{request_id}</RequestId></Error>"
+            body = f"{_XML}<Error>{error_xml}<RequestId>{request_id}</RequestId></Error>"
     return _response(status, "application/xml" if protocol == "s3" else "text/xml", body.encode(), ids)
 
 
@@ -266,24 +268,24 @@ def _json_kind(service: str) -> str:
     return f"application/x-amz-json-{'1.0' if service == 'sqs' else '1.1'}"
 
 
-def _response(status: int, kind: str, body: bytes, headers: dict[str, str]) -> Response:
-    return Response(status=status, headers={"Content-Type": kind, **headers}, body=body)
+def _response(status: int, kind: str, body: bytes, headers: dict[str, str]) -> RawResponse:
+    return RawResponse(status=status, headers={"Content-Type": kind, **headers}, body=body)
 
 
 def _json_body(body: bytes) -> dict[str, Any]:
     """The parameters of a JSON request; null stands for none."""
     try:
-        found = json.loads(body or b"{}")
+        document = json.loads(body or b"{}")
     except ValueError:
-        raise AwsError("SerializationException", "Unable to parse the request body", 400) from None
-    if not isinstance(found, dict):
-        raise AwsError("SerializationException", "Start of structure expected", 400)
-    params = {name: value for name, value in found.items() if value is not None}
+        raise ErrorReplyError("SerializationException", "Unable to parse the request body", 400) from None
+    if not isinstance(document, dict):
+        raise ErrorReplyError("SerializationException", "Start of structure expected", 400)
+    params = {name: value for name, value in document.items() if value is not None}
     try:
         known = _JSON_TYPES.keys() & params.keys()
         return params | {name: msgspec.convert(params[name], _JSON_TYPES[name]) for name in known}
     except msgspec.ValidationError as error:
-        raise AwsError("SerializationException", str(error), 400) from None
+        raise ErrorReplyError("SerializationException", str(error), 400) from None
 
 
 def _json(value: object) -> bytes:
@@ -297,13 +299,15 @@ def _json_value(value: object) -> object:
 
 
 def _xml(value: object, item: str = "member") -> str:
-    if isinstance(value, Entries):
-        pairs = (f"<key>{key}</key><value>{_text(of)}</value>" for key, of in value.items())
+    if isinstance(value, MapEntries):
+        pairs = (f"<key>{key}</key><value>{_text(content)}</value>" for key, content in value.items())
         return "".join(f"<entry>{pair}</entry>" for pair in pairs)
     if isinstance(value, dict):
-        return "".join(f"<{key}>{_xml(of, item)}</{key}>" for key, of in value.items() if of is not None)
+        return "".join(
+            f"<{key}>{_xml(content, item)}</{key}>" for key, content in value.items() if content is not None
+        )
     if isinstance(value, list):
-        return "".join(f"<{item}>{_xml(of, item)}</{item}>" for of in value)
+        return "".join(f"<{item}>{_xml(content, item)}</{item}>" for content in value)
     return escape(_text(value))
 
 

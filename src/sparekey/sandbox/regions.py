@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sparekey.sandbox.errors import AwsError
-from sparekey.sandbox.request import Call, Handler
+from sparekey.sandbox.errors import ErrorReplyError
+from sparekey.sandbox.request import ApiCall, Handler
 
 
-def describe_regions(call: Call) -> dict[str, Any]:
+def describe_regions(call: ApiCall) -> dict[str, Any]:
     """Enabled regions, all of them where AllRegions is true."""
     regions = [_region(name, "opt-in-not-required") for name in call.company.regions]
     if str(call.params.get("AllRegions", "false")).lower() == "true":
@@ -18,20 +18,22 @@ def _region(name: str, status: str) -> dict[str, str]:
     return {"regionName": name, "regionEndpoint": f"ec2.{name}.amazonaws.com", "optInStatus": status}
 
 
-def list_regions(call: Call) -> dict[str, Any]:
+def list_regions(call: ApiCall) -> dict[str, Any]:
     """Regions with their opt-in status, filtered, paged by at most 50."""
-    wanted = call.params.get("RegionOptStatusContains") or ["ENABLED", "ENABLED_BY_DEFAULT", "DISABLED"]
+    statuses = call.params.get("RegionOptStatusContains") or ["ENABLED", "ENABLED_BY_DEFAULT", "DISABLED"]
     known = [(name, "ENABLED_BY_DEFAULT") for name in call.company.regions]
     known += [(name, "DISABLED") for name in call.company.regions_off]
-    found = [{"RegionName": name, "RegionOptStatus": status} for name, status in known if status in wanted]
+    regions = [
+        {"RegionName": name, "RegionOptStatus": status} for name, status in known if status in statuses
+    ]
     size = call.params.get("MaxResults", 50)
     start = call.params.get("NextToken") or "0"
     if not 1 <= size <= 50 or not start.isdecimal():
-        raise AwsError(
+        raise ErrorReplyError(
             "ValidationException", "MaxResults must be from 1 to 50, and NextToken one of ours.", 400
         )
     end = int(start) + call.faults.page_size(call, size)
-    return {"Regions": found[int(start) : end]} | ({"NextToken": str(end)} if end < len(found) else {})
+    return {"Regions": regions[int(start) : end]} | ({"NextToken": str(end)} if end < len(regions) else {})
 
 
 EC2_ACTIONS: dict[str, Handler] = {"DescribeRegions": describe_regions}

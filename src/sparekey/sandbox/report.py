@@ -9,11 +9,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sparekey.sandbox.errors import AwsError
+from sparekey.sandbox.errors import ErrorReplyError
 from sparekey.sandbox.protocols import iso
-from sparekey.sandbox.request import Call
+from sparekey.sandbox.request import ApiCall
 from sparekey.sandbox.scenario import ReportTable
-from sparekey.sandbox.state import Account, Key, Report, User
+from sparekey.sandbox.state import GeneratedReport, SandboxAccount, SandboxKey, SandboxUser
 
 LIFETIME = timedelta(hours=4)
 _HEAD = (
@@ -43,24 +43,24 @@ _HEAD = (
 _SLOTS = 2
 
 
-def generate(call: Call) -> dict[str, Any]:
+def generate(call: ApiCall) -> dict[str, Any]:
     """Start a report unless one is young enough or on its way."""
     account = call.account
-    _settle(account, call.now)
+    _finish_generation(account, call.now)
     if account.next_report is not None:
         return {"State": "INPROGRESS"}
     if account.report is not None and call.now - account.report.ready < LIFETIME:
         return {"State": "COMPLETE"}
     takes = call.company.report.takes
     content = _write(account, call.now, call.company.report)
-    account.next_report = Report(call.now, call.now + takes, content)
+    account.next_report = GeneratedReport(call.now, call.now + takes, content)
     return {"State": "STARTED", "Description": "No report exists. Starting a new report generation task"}
 
 
-def get(call: Call) -> dict[str, Any]:
+def get(call: ApiCall) -> dict[str, Any]:
     """The stored report; raises AwsError while there is none that is ready and young enough."""
     account = call.account
-    _settle(account, call.now)
+    _finish_generation(account, call.now)
     report = account.report
     if report is not None and call.now - report.ready < LIFETIME:
         return {
@@ -69,19 +69,19 @@ def get(call: Call) -> dict[str, Any]:
             "GeneratedTime": report.ready.replace(microsecond=0),
         }
     if account.next_report is not None:
-        raise AwsError("ReportInProgress", "Credential report generation is in progress.", 404)
+        raise ErrorReplyError("ReportInProgress", "Credential report generation is in progress.", 404)
     if report is not None:
-        raise AwsError("ReportExpired", "Credential report has expired. Generate a new one.", 410)
-    raise AwsError("ReportNotPresent", "No report exists. Generate one first.", 410)
+        raise ErrorReplyError("ReportExpired", "Credential report has expired. Generate a new one.", 410)
+    raise ErrorReplyError("ReportNotPresent", "No report exists. Generate one first.", 410)
 
 
-def _settle(account: Account, now: datetime) -> None:
+def _finish_generation(account: SandboxAccount, now: datetime) -> None:
     """Take over the report that has become ready."""
     if account.next_report is not None and now >= account.next_report.ready:
         account.report, account.next_report = account.next_report, None
 
 
-def _write(account: Account, now: datetime, options: ReportTable) -> bytes:
+def _write(account: SandboxAccount, now: datetime, options: ReportTable) -> bytes:
     tail = ["additional_credentials_info"] if options.further_keys else []
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -99,7 +99,9 @@ def _offset_date(when: datetime) -> str:
     return iso(when).replace("Z", "+00:00")
 
 
-def _row(account: Account, user: User, keys: list[Key], date: Callable[[datetime], str]) -> list[str]:
+def _row(
+    account: SandboxAccount, user: SandboxUser, keys: list[SandboxKey], date: Callable[[datetime], str]
+) -> list[str]:
     created = date(user.created)
     password = ["true", "no_information", created, "N/A"] if user.console else ["false", "N/A", "N/A", "N/A"]
     return [
@@ -113,14 +115,14 @@ def _row(account: Account, user: User, keys: list[Key], date: Callable[[datetime
     ]
 
 
-def _root_row(account: Account, now: datetime, date: Callable[[datetime], str]) -> list[str]:
+def _root_row(account: SandboxAccount, now: datetime, date: Callable[[datetime], str]) -> list[str]:
     keys = [key for key in account.root_keys if key.exists_at(now)]
     head = ["<root_account>", account.root_arn, date(account.joined)]
     password = ["not_supported", "no_information", "not_supported", "not_supported", "true"]
     return [*head, *password, *_slots(keys, date), "false", "N/A", "false", "N/A"]
 
 
-def _slots(keys: list[Key], date: Callable[[datetime], str]) -> list[str]:
+def _slots(keys: list[SandboxKey], date: Callable[[datetime], str]) -> list[str]:
     cells: list[str] = []
     for slot in range(_SLOTS):
         if slot >= len(keys):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sparekey.sandbox.cloudtrail_events import Event
-from sparekey.sandbox.identity import Caller
-from sparekey.sandbox.protocols import Operation, Request
-from sparekey.sandbox.state import Account, Company
+from sparekey.sandbox.cloudtrail_events import TrailEvent
+from sparekey.sandbox.identity import CallerPrincipal
+from sparekey.sandbox.protocols import OperationRequest, RawRequest
+from sparekey.sandbox.state import Company, SandboxAccount
 
 if TYPE_CHECKING:
-    from sparekey.sandbox.faults import Faults
+    from sparekey.sandbox.faults import FaultRules
 
 
 # Without a user name these speak of the caller's own.
@@ -21,24 +21,24 @@ _OWN_BY_DEFAULT = frozenset(
 )
 
 
-class Call(msgspec.Struct, kw_only=True):
+class ApiCall(msgspec.Struct, kw_only=True):
     """A request whose sender is known; handlers leave in it what CloudTrail shall record."""
 
     company: Company
-    faults: "Faults"
-    caller: Caller
-    operation: Operation
-    request: Request
+    faults: "FaultRules"
+    caller: CallerPrincipal
+    operation: OperationRequest
+    request: RawRequest
     region: str
     request_id: str
     now: datetime
     response_elements: dict[str, Any] | None = None
     resources: tuple[tuple[str, str], ...] = ()
-    also: list[Event] = []
+    extra_events: list[TrailEvent] = []
     shared: str = ""
 
     @property
-    def account(self) -> Account:
+    def account(self) -> SandboxAccount:
         """The caller's account: the one that is acted on."""
         return self.company.accounts[self.caller.account]
 
@@ -68,9 +68,9 @@ class Call(msgspec.Struct, kw_only=True):
         """The client's user agent."""
         return self.request.headers.get("user-agent", "")
 
-    def event(self, error: str = "", message: str = "") -> Event:
+    def event(self, error: str = "", message: str = "") -> TrailEvent:
         """The call as CloudTrail records it."""
-        return Event(
+        return TrailEvent(
             at=self.now.replace(microsecond=0),
             account=self.caller.account,
             region=self.region,
@@ -90,7 +90,7 @@ class Call(msgspec.Struct, kw_only=True):
         )
 
 
-Handler = Callable[[Call], dict[str, Any] | None]
+Handler = Callable[[ApiCall], dict[str, Any] | None]
 
 
 def _lower(name: str) -> str:

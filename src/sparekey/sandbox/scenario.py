@@ -14,11 +14,11 @@ from sparekey.sandbox.errors import SandboxError
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class Span(timedelta):
+class Duration(timedelta):
     """A length of time that is written "400d", "12h", "30m" or "10s"."""
 
     @classmethod
-    def parse(cls, text: str) -> "Span":
+    def parse(cls, text: str) -> "Duration":
         """Read one; raises SandboxError."""
         match = re.fullmatch(r"(\d{1,6})([smhd])", text)
         if not match:
@@ -36,7 +36,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class UsedTable(_Table, frozen=True, kw_only=True):
     """A last use that IAM tells of a key."""
 
-    ago: Span
+    ago: Duration
     service: str = "s3"
     region: str = "us-east-1"
 
@@ -44,11 +44,11 @@ class UsedTable(_Table, frozen=True, kw_only=True):
 class KeyTable(_Table, frozen=True, kw_only=True):
     """One access key; `changed` is when its status was last set (the report's `last_rotated`)."""
 
-    age: Span
+    age: Duration
     id: str = ""
     status: Literal["Active", "Inactive", "Expired"] = "Active"
     used: UsedTable | None = None
-    changed: Span | None = None
+    changed: Duration | None = None
 
 
 class UserTable(_Table, frozen=True, kw_only=True):
@@ -59,7 +59,7 @@ class UserTable(_Table, frozen=True, kw_only=True):
 
     name: str
     path: str = "/"
-    age: Span | None = None
+    age: Duration | None = None
     console: bool = False
     allow: tuple[str, ...] | None = None
     policies: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class RoleTable(_Table, frozen=True, kw_only=True):
     trust: tuple[str, ...] = ("*",)
     path: str = "/"
     external_id: str = ""
-    max_session: Span = Span(hours=1)
+    max_session: Duration = Duration(hours=1)
     allow: tuple[str, ...] | None = None
 
 
@@ -95,17 +95,17 @@ class AppTable(_Table, frozen=True, kw_only=True):
     name: str
     user: str
     calls: tuple[str, ...]
-    every: Span
+    every: Duration
     key: int = 1
     agent: str = "Boto3/1.34.11 md/Botocore#1.34.11 ua/2.0 os/linux#5.15.0 lang/python#3.11.4"
     source: str = "198.51.100.10"
     region: str = "us-east-1"
-    start: Span = msgspec.field(default=Span(days=90), name="from")
-    end: Span = msgspec.field(default=Span(0), name="to")
+    start: Duration = msgspec.field(default=Duration(days=90), name="from")
+    end: Duration = msgspec.field(default=Duration(0), name="to")
     via: Literal["key", "GetSessionToken", "GetFederationToken", "AssumeRole"] = "key"
     role: str = ""
     external_id: str = ""
-    session: Span = Span(hours=1)
+    session: Duration = Duration(hours=1)
     error: str = ""
 
 
@@ -147,12 +147,12 @@ class CallerTable(_Table, frozen=True, kw_only=True):
 class ReportTable(_Table, frozen=True, kw_only=True):
     """How the credential report behaves."""
 
-    takes: Span = Span(seconds=1)
+    takes: Duration = Duration(seconds=1)
     further_keys: bool = False
     offset_dates: bool = False
 
 
-class Where(_Table, frozen=True, kw_only=True):
+class FaultScope(_Table, frozen=True, kw_only=True):
     """Which calls a fault strikes, by patterns with `*`.
 
     `action` is such as "iam:ListUsers", `user` the calling user or role, `target` the user asked about.
@@ -165,31 +165,31 @@ class Where(_Table, frozen=True, kw_only=True):
     region: str = "*"
 
 
-class Stale(Where, frozen=True, kw_only=True, tag="stale", tag_field="kind"):
+class Stale(FaultScope, frozen=True, kw_only=True, tag="stale", tag_field="kind"):
     """Reads of IAM show what was true `seconds` ago; `flapping` replicas answer now fresh, now stale."""
 
     seconds: float
     flapping: bool = False
 
 
-class SlowAuth(Where, frozen=True, kw_only=True, tag="slow-auth", tag_field="kind"):
+class SlowAuth(FaultScope, frozen=True, kw_only=True, tag="slow-auth", tag_field="kind"):
     """A change of a key's status takes `seconds` to reach the place where requests are checked."""
 
     seconds: float
 
 
-class Throttle(Where, frozen=True, kw_only=True, tag="throttle", tag_field="kind"):
+class Throttle(FaultScope, frozen=True, kw_only=True, tag="throttle", tag_field="kind"):
     """A token bucket per account and action: `rate` requests a second, `burst` at once."""
 
     rate: float
     burst: int = 1
 
 
-class Deny(Where, frozen=True, kw_only=True, tag="deny", tag_field="kind"):
+class Deny(FaultScope, frozen=True, kw_only=True, tag="deny", tag_field="kind"):
     """AccessDenied, in AWS's words."""
 
 
-class Fail(Where, frozen=True, kw_only=True, tag="error", tag_field="kind"):
+class Fail(FaultScope, frozen=True, kw_only=True, tag="error", tag_field="kind"):
     """An error answer, `times` in all or in a `share` of the calls, before the work is done or `after` it."""
 
     code: str = "ServiceFailure"
@@ -200,31 +200,31 @@ class Fail(Where, frozen=True, kw_only=True, tag="error", tag_field="kind"):
     after: bool = False
 
 
-class ShortPages(Where, frozen=True, kw_only=True, tag="short-pages", tag_field="kind"):
+class ShortPages(FaultScope, frozen=True, kw_only=True, tag="short-pages", tag_field="kind"):
     """Lists stop after `size` entries with IsTruncated=true, however many were asked for."""
 
     size: int = 1
 
 
-class Ignored(Where, frozen=True, kw_only=True, tag="ignored-update", tag_field="kind"):
+class Ignored(FaultScope, frozen=True, kw_only=True, tag="ignored-update", tag_field="kind"):
     """UpdateAccessKey answers 200 and nothing ever changes, `times` in all."""
 
     times: int | None = None
 
 
-class Latency(Where, frozen=True, kw_only=True, tag="latency", tag_field="kind"):
+class Latency(FaultScope, frozen=True, kw_only=True, tag="latency", tag_field="kind"):
     """Every answer takes `seconds` more."""
 
     seconds: float
 
 
-class LateHistory(Where, frozen=True, kw_only=True, tag="late-history", tag_field="kind"):
+class LateHistory(FaultScope, frozen=True, kw_only=True, tag="late-history", tag_field="kind"):
     """LookupEvents does not show the last `seconds`."""
 
     seconds: float
 
 
-class LateLastUsed(Where, frozen=True, kw_only=True, tag="late-last-used", tag_field="kind"):
+class LateLastUsed(FaultScope, frozen=True, kw_only=True, tag="late-last-used", tag_field="kind"):
     """GetAccessKeyLastUsed does not show a use of the last `seconds`."""
 
     seconds: float
@@ -282,8 +282,8 @@ def demo_company() -> Scenario:
 
 
 def _decode(kind: type, value: Any) -> Any:
-    if kind is Span and isinstance(value, str):
-        return Span.parse(value)
+    if kind is Duration and isinstance(value, str):
+        return Duration.parse(value)
     raise msgspec.ValidationError(f'expected a length of time such as "400d", got {value!r}')
 
 

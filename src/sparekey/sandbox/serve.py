@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from sparekey.sandbox.app import PracticeAws
 from sparekey.sandbox.clock import SandboxClock
 from sparekey.sandbox.errors import SandboxError
-from sparekey.sandbox.factory import build
-from sparekey.sandbox.inprocess import BeforeSend
-from sparekey.sandbox.protocols import Request, Response
+from sparekey.sandbox.factory import build_company
+from sparekey.sandbox.inprocess import SendToApp
+from sparekey.sandbox.protocols import RawRequest, RawResponse
 from sparekey.sandbox.scenario import Scenario, demo_company, load_scenario, parse_scenario
-from sparekey.sandbox.state import Company, Key
+from sparekey.sandbox.state import Company, SandboxKey
 
 if TYPE_CHECKING:
     import uvicorn
@@ -39,20 +39,20 @@ class Sandbox:
         port: int = 0,
     ) -> None:
         self.clock = clock or SandboxClock()
-        self.state: Company = build(_scenario(scenario), self.clock)
+        self.state: Company = build_company(_scenario(scenario), self.clock)
         self.app = PracticeAws(self.state)
         self._port = port
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
-    def begin_anew(
+    def restart(
         self, scenario: Scenario | str | Path | None = None, *, clock: SandboxClock | None = None
     ) -> None:
         """Answer for another company from now on, on the same socket."""
         self.clock = clock or SandboxClock()
-        self.state = build(_scenario(scenario), self.clock)
-        self.app.answer_for(self.state)
+        self.state = build_company(_scenario(scenario), self.clock)
+        self.app.answer_request(self.state)
 
     @property
     def url(self) -> str:
@@ -64,7 +64,7 @@ class Sandbox:
         return f"http://{_HOST}:{self._socket.getsockname()[1]}"
 
     @property
-    def operator(self) -> Key:
+    def operator(self) -> SandboxKey:
         """The key that is handed out."""
         return self.state.operator
 
@@ -80,18 +80,18 @@ class Sandbox:
             "AWS_DEFAULT_REGION": self.state.global_region,
         }
 
-    def key(self, user: str, *, account: str = "", number: int = 1) -> Key:
+    def key(self, user: str, *, account: str = "", number: int = 1) -> SandboxKey:
         """A user's key by number, of the operator's account unless said otherwise; raises SandboxError."""
         return self.state.key(account or self.operator.account, user, number)
 
-    def handle(self, request: Request) -> Response:
+    def handle(self, request: RawRequest) -> RawResponse:
         """Answer one request without a socket."""
         return self.app.handle(request)
 
     def attach(self, target: Any) -> None:
         """Answer without a socket one botocore client, or all that a botocore or boto3 session makes next."""
         events = getattr(getattr(target, "meta", target), "events", target)
-        events.register("before-send", BeforeSend(self.app))
+        events.register("before-send", SendToApp(self.app))
 
     def export_archive(self, folder: Path, **options: Any) -> list[Path]:
         """Write all events, data events too, as CloudTrail's log files; options as in `Trail.export`."""
@@ -150,16 +150,16 @@ def serve(scenario: Path | None, port: int, out: TextIO) -> None:
     Sandbox(scenario, port=port).run(out)
 
 
-def _scenario(given: Scenario | str | Path | None) -> Scenario:
-    match given:
+def _scenario(source: Scenario | str | Path | None) -> Scenario:
+    match source:
         case None:
             return demo_company()
         case Path():
-            return load_scenario(given)
+            return load_scenario(source)
         case str():
-            return parse_scenario(given)
+            return parse_scenario(source)
         case _:
-            return given
+            return source
 
 
 def _listen(port: int) -> socket.socket:

@@ -3,10 +3,10 @@
 import hashlib
 from typing import Any
 
-from sparekey.sandbox.request import Call, Handler
+from sparekey.sandbox.request import ApiCall, Handler
 
 
-def _queue(call: Call) -> list[str]:
+def _queue(call: ApiCall) -> list[str]:
     return call.company.queues.setdefault(f"{call.caller.account}/{call.params.get('QueueUrl', '')}", [])
 
 
@@ -14,14 +14,14 @@ def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def send_message(call: Call) -> dict[str, Any]:
+def send_message(call: ApiCall) -> dict[str, Any]:
     """Put a message last."""
     text = str(call.params.get("MessageBody", ""))
     _queue(call).append(text)
     return {"MD5OfMessageBody": _md5(text), "MessageId": call.company.uuid()}
 
 
-def receive_message(call: Call) -> dict[str, Any]:
+def receive_message(call: ApiCall) -> dict[str, Any]:
     """Take the first message; it does not come back."""
     queue = _queue(call)
     if not queue:
@@ -31,7 +31,7 @@ def receive_message(call: Call) -> dict[str, Any]:
     return {"Messages": [{"MessageId": id_, "ReceiptHandle": id_, "MD5OfBody": _md5(text), "Body": text}]}
 
 
-def delete_message(_call: Call) -> dict[str, Any]:
+def delete_message(_call: ApiCall) -> dict[str, Any]:
     """Receiving has deleted it already."""
     return {}
 

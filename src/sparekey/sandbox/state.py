@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from sparekey.sandbox.clock import SandboxClock
-from sparekey.sandbox.cloudtrail_events import Trail
+from sparekey.sandbox.cloudtrail_events import EventLog
 from sparekey.sandbox.errors import SandboxError
-from sparekey.sandbox.identity import Caller, Session
+from sparekey.sandbox.identity import CallerPrincipal, IssuedSession
 from sparekey.sandbox.scenario import Fault, OrganizationTable, ReportTable
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,7 +30,7 @@ GLOBAL_REGION = {
 GLOBAL_SERVICES = frozenset({"cloudfront", "iam", "organizations", "route53"})
 
 
-class LastUse(msgspec.Struct, frozen=True):
+class LastUseRecord(msgspec.Struct, frozen=True):
     """A use of a key as IAM tells it."""
 
     at: datetime
@@ -38,7 +38,7 @@ class LastUse(msgspec.Struct, frozen=True):
     region: str
 
 
-class Key(msgspec.Struct, kw_only=True):
+class SandboxKey(msgspec.Struct, kw_only=True):
     """One access key; an empty `user` is the root user."""
 
     id: str
@@ -50,7 +50,7 @@ class Key(msgspec.Struct, kw_only=True):
     rotated: datetime
     known_from: datetime = EVER
     deleted: datetime | None = None
-    uses: list[LastUse] = []
+    uses: list[LastUseRecord] = []
 
     def __repr__(self) -> str:
         return f"Key({self.id}, {self.status})"
@@ -84,14 +84,14 @@ class Key(msgspec.Struct, kw_only=True):
         """Note a use, if it is far enough past the last one noted."""
         if not self.uses or now - self.uses[-1].at >= GRANULARITY:
             region = "N/A" if service in GLOBAL_SERVICES else region
-            self.uses = [*self.uses[-3:], LastUse(now.replace(microsecond=0), service, region)]
+            self.uses = [*self.uses[-3:], LastUseRecord(now.replace(microsecond=0), service, region)]
 
-    def last_used(self, until: datetime) -> LastUse | None:
+    def last_used(self, until: datetime) -> LastUseRecord | None:
         """The last use noted until a time."""
         return next((use for use in reversed(self.uses) if use.at <= until), None)
 
 
-class User(msgspec.Struct, kw_only=True):
+class SandboxUser(msgspec.Struct, kw_only=True):
     """One IAM user."""
 
     name: str
@@ -101,7 +101,7 @@ class User(msgspec.Struct, kw_only=True):
     created: datetime
     console: bool = False
     allow: tuple[str, ...] | None = None
-    keys: list[Key] = []
+    keys: list[SandboxKey] = []
     known_from: datetime = EVER
     deleted: datetime | None = None
     policies: list[str] = []
@@ -126,7 +126,7 @@ class User(msgspec.Struct, kw_only=True):
             key.user = name
 
 
-class Role(msgspec.Struct, kw_only=True):
+class SandboxRole(msgspec.Struct, kw_only=True):
     """One role."""
 
     name: str
@@ -138,7 +138,7 @@ class Role(msgspec.Struct, kw_only=True):
     allow: tuple[str, ...] | None
 
 
-class Report(msgspec.Struct, frozen=True):
+class GeneratedReport(msgspec.Struct, frozen=True):
     """A stored credential report."""
 
     started: datetime
@@ -146,7 +146,7 @@ class Report(msgspec.Struct, frozen=True):
     content: bytes
 
 
-class Account(msgspec.Struct, kw_only=True):
+class SandboxAccount(msgspec.Struct, kw_only=True):
     """One account; `unit` is its place in the organization."""
 
     id: str
@@ -157,24 +157,24 @@ class Account(msgspec.Struct, kw_only=True):
     unit: str
     tags: dict[str, str]
     joined: datetime
-    users: dict[str, User] = {}
-    former_users: list[User] = []
-    renamed: list[User] = []
-    roles: dict[str, Role] = {}
-    root_keys: list[Key] = []
-    report: Report | None = None
-    next_report: Report | None = None
+    users: dict[str, SandboxUser] = {}
+    former_users: list[SandboxUser] = []
+    renamed: list[SandboxUser] = []
+    roles: dict[str, SandboxRole] = {}
+    root_keys: list[SandboxKey] = []
+    report: GeneratedReport | None = None
+    next_report: GeneratedReport | None = None
 
     def arn(self, rest: str, service: str = "iam") -> str:
         """The ARN of something in this account."""
         return f"arn:{self.partition}:{service}::{self.id}:{rest}"
 
-    def user_arn(self, user: User, when: datetime | None = None) -> str:
+    def user_arn(self, user: SandboxUser, when: datetime | None = None) -> str:
         """The ARN of a user, path and all, now or at a time."""
         name, path = user.called_at(when) if when else (user.name, user.path)
         return self.arn(f"user{path}{name}")
 
-    def user_at(self, name: str, when: datetime) -> User | None:
+    def user_at(self, name: str, when: datetime) -> SandboxUser | None:
         """The user who had a name at a time."""
         known = [self.users[name]] if name in self.users else []
         return next(
@@ -186,7 +186,7 @@ class Account(msgspec.Struct, kw_only=True):
             None,
         )
 
-    def role_arn(self, role: Role) -> str:
+    def role_arn(self, role: SandboxRole) -> str:
         """The ARN of a role, path and all."""
         return self.arn(f"role{role.path}{role.name}")
 
@@ -218,18 +218,18 @@ class Company:
         self.clock = clock
         self.lock = threading.RLock()
         self.random = random.Random(seed)
-        self.accounts: dict[str, Account] = {}
-        self.keys: dict[str, Key] = {}
-        self.sessions: dict[str, Session] = {}
+        self.accounts: dict[str, SandboxAccount] = {}
+        self.keys: dict[str, SandboxKey] = {}
+        self.sessions: dict[str, IssuedSession] = {}
         self.calls: list[CallRecord] = []
-        self.trail = Trail()
+        self.trail = EventLog()
         self.regions: tuple[str, ...] = ()
         self.regions_off: tuple[str, ...] = ()
         self.organization: OrganizationTable | None = None
         self.report = ReportTable()
         self.faults: list[Fault] = []
         self.lookup_rate: float | None = None
-        self.operator: Key
+        self.operator: SandboxKey
         self.objects: dict[tuple[str, str], bytes] = {}
         self.queues: dict[str, list[str]] = {}
 
@@ -238,14 +238,14 @@ class Company:
         """The region that IAM requests are signed for."""
         return GLOBAL_REGION[self.partition]
 
-    def derive(self, kind: str, of: str, length: int) -> str:
+    def derive(self, kind: str, name: str, length: int) -> str:
         """Letters made from the seed: the same scenario makes the same ids and secrets."""
-        digest = hmac.new(self.seed.encode(), f"{kind}/{of}".encode(), hashlib.sha512).digest()
+        digest = hmac.new(self.seed.encode(), f"{kind}/{name}".encode(), hashlib.sha512).digest()
         return base64.b32encode(digest).decode()[:length]
 
-    def secret(self, of: str) -> str:
+    def secret(self, name: str) -> str:
         """The practice secret of an access key id."""
-        digest = hmac.new(self.seed.encode(), f"secret/{of}".encode(), hashlib.sha512).digest()
+        digest = hmac.new(self.seed.encode(), f"secret/{name}".encode(), hashlib.sha512).digest()
         return base64.b64encode(digest).decode().replace("=", "A")[:40]
 
     def fresh(self, prefix: str) -> str:
@@ -257,21 +257,21 @@ class Company:
         text = f"{self.random.getrandbits(128):032x}"
         return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
-    def user(self, account: str, name: str) -> User:
+    def user(self, account: str, name: str) -> SandboxUser:
         """A user by name; raises SandboxError."""
         try:
             return self.accounts[account].users[name]
         except KeyError:
             raise SandboxError(f"the sandbox has no user {name} in the account {account}.") from None
 
-    def key(self, account: str, user: str, number: int) -> Key:
+    def key(self, account: str, user: str, number: int) -> SandboxKey:
         """A user's key by its number from 1; raises SandboxError."""
         keys = self.user(account, user).keys
         if not 1 <= number <= len(keys):
             raise SandboxError(f"the user {user} of the account {account} has no key number {number}.")
         return keys[number - 1]
 
-    def add_key(self, key: Key) -> Key:
+    def add_key(self, key: SandboxKey) -> SandboxKey:
         """Take in a key, under its user or the root user."""
         account = self.accounts[key.account]
         owner = account.users[key.user].keys if key.user else account.root_keys
@@ -279,15 +279,15 @@ class Company:
         self.keys[key.id] = key
         return key
 
-    def caller_of_key(self, key: Key) -> Caller:
+    def caller_of_key(self, key: SandboxKey) -> CallerPrincipal:
         """Who a request with this long-term key comes from."""
         account = self.accounts[key.account]
         if not key.user:
-            return Caller(
+            return CallerPrincipal(
                 kind="Root", account=account.id, arn=account.root_arn, principal_id=account.id, key=key.id
             )
         user = account.users[key.user]
-        return Caller(
+        return CallerPrincipal(
             kind="IAMUser",
             account=account.id,
             arn=account.user_arn(user),

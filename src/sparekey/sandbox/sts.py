@@ -10,32 +10,32 @@ from typing import Any, Literal
 import msgspec
 
 from sparekey.sandbox.cloudtrail_events import console_time
-from sparekey.sandbox.errors import AwsError, invalid
-from sparekey.sandbox.identity import CallerKind, Issuer, Session
+from sparekey.sandbox.errors import ErrorReplyError, invalid
+from sparekey.sandbox.identity import CallerKind, IssuedSession, SessionIssuer
 from sparekey.sandbox.permissions import TASKS, denied
 from sparekey.sandbox.protocols import whole_number
-from sparekey.sandbox.request import Call, Handler
-from sparekey.sandbox.state import Account, Role
+from sparekey.sandbox.request import ApiCall, Handler
+from sparekey.sandbox.state import SandboxAccount, SandboxRole
 
 _HOUR = 3600
 _ROOT_SECONDS = 900
 
 
 def _mint(
-    call: Call,
+    call: ApiCall,
     *,
     by: Literal["GetSessionToken", "GetFederationToken", "AssumeRole", "AssumeRoot"],
-    account: Account,
+    account: SandboxAccount,
     seconds: int,
     kind: CallerKind,
     arn: str,
     principal_id: str,
     **more: Any,
-) -> Session:
+) -> IssuedSession:
     """Make temporary credentials that the sandbox will know again."""
     company = call.company
     id_ = company.fresh("ASIA")
-    session = Session(
+    session = IssuedSession(
         id=id_,
         secret=company.secret(id_),
         token=f"IQoJb3JpZ2lu{company.derive('token', id_, 96)}",
@@ -53,7 +53,7 @@ def _mint(
     return session
 
 
-def _credentials_element(session: Session) -> dict[str, Any]:
+def _credentials_element(session: IssuedSession) -> dict[str, Any]:
     """The credentials in CloudTrail's responseElements."""
     return {
         "accessKeyId": session.id,
@@ -62,7 +62,7 @@ def _credentials_element(session: Session) -> dict[str, Any]:
     }
 
 
-def _credentials(session: Session) -> dict[str, Any]:
+def _credentials(session: IssuedSession) -> dict[str, Any]:
     return {
         "AccessKeyId": session.id,
         "SecretAccessKey": session.secret,
@@ -71,12 +71,12 @@ def _credentials(session: Session) -> dict[str, Any]:
     }
 
 
-def get_caller_identity(call: Call) -> dict[str, Any]:
+def get_caller_identity(call: ApiCall) -> dict[str, Any]:
     """Nothing can deny this one."""
     return {"UserId": call.caller.principal_id, "Account": call.caller.account, "Arn": call.caller.arn}
 
 
-def get_session_token(call: Call) -> dict[str, Any]:
+def get_session_token(call: ApiCall) -> dict[str, Any]:
     """A session of the calling user, 12 hours unless asked otherwise; root's last an hour at most."""
     if call.caller.kind == "Root":
         raise denied(call)
@@ -99,7 +99,7 @@ def get_session_token(call: Call) -> dict[str, Any]:
     return {"Credentials": _credentials(session)}
 
 
-def get_federation_token(call: Call) -> dict[str, Any]:
+def get_federation_token(call: ApiCall) -> dict[str, Any]:
     """A session for somebody else, by a long-term key only."""
     name = call.params.get("Name", "")
     if not re.fullmatch(r"[\w+=,.@-]{2,32}", name):
@@ -116,7 +116,7 @@ def get_federation_token(call: Call) -> dict[str, Any]:
         arn=call.account.arn(f"federated-user/{name}", "sts"),
         principal_id=f"{call.account.id}:{name}",
         user=call.caller.user,
-        issuer=Issuer("IAMUser", call.caller.principal_id, call.caller.arn, call.caller.user),
+        issuer=SessionIssuer("IAMUser", call.caller.principal_id, call.caller.arn, call.caller.user),
     )
     federated = {"FederatedUserId": session.principal_id, "Arn": session.arn}
     call.response_elements = {
@@ -126,7 +126,7 @@ def get_federation_token(call: Call) -> dict[str, Any]:
     return {"Credentials": _credentials(session), "FederatedUser": federated, "PackedPolicySize": 0}
 
 
-def _trusts(role: Role, call: Call) -> bool:
+def _trusts(role: SandboxRole, call: ApiCall) -> bool:
     caller = call.caller
     accepted = {"*", caller.account, caller.arn, f"arn:{call.company.partition}:iam::{caller.account}:root"}
     if caller.session and caller.session.issuer:
@@ -134,22 +134,22 @@ def _trusts(role: Role, call: Call) -> bool:
     return bool(accepted.intersection(role.trust))
 
 
-def assume_role(call: Call) -> dict[str, Any]:
+def assume_role(call: ApiCall) -> dict[str, Any]:
     """A session of a role of any account, where its trust and its external id let the caller in."""
     arn, name = call.params.get("RoleArn", ""), call.params.get("RoleSessionName", "")
-    found = re.fullmatch(r"arn:([\w-]+):iam::(\d{12}):role(/(?:.*/)?)([\w+=,.@-]+)", arn)
-    if not found or not re.fullmatch(r"[\w+=,.@-]{2,64}", name):
+    match = re.fullmatch(r"arn:([\w-]+):iam::(\d{12}):role(/(?:.*/)?)([\w+=,.@-]+)", arn)
+    if not match or not re.fullmatch(r"[\w+=,.@-]{2,64}", name):
         raise invalid(f"{arn} or {name} is invalid")
-    account = call.company.accounts.get(found[2])
-    role = account.roles.get(found[4]) if account else None
-    plain = AwsError(
+    account = call.company.accounts.get(match[2])
+    role = account.roles.get(match[4]) if account else None
+    plain = ErrorReplyError(
         "AccessDenied",
         f"User: {call.caller.arn} is not authorized to perform: sts:AssumeRole on resource: {arn}",
         403,
     )
     if call.caller.kind == "Root":
-        raise AwsError("AccessDenied", "Roles may not be assumed by root accounts.", 403)
-    if account is None or role is None or role.path != found[3] or found[1] != call.company.partition:
+        raise ErrorReplyError("AccessDenied", "Roles may not be assumed by root accounts.", 403)
+    if account is None or role is None or role.path != match[3] or match[1] != call.company.partition:
         raise plain
     wrong_id = role.external_id and call.params.get("ExternalId") != role.external_id
     if account.status != "ACTIVE" or wrong_id or not _trusts(role, call):
@@ -169,7 +169,7 @@ def assume_role(call: Call) -> dict[str, Any]:
         arn=account.arn(f"assumed-role/{role.name}/{name}", "sts"),
         principal_id=f"{role.id}:{name}",
         role=role.name,
-        issuer=Issuer("Role", role.id, arn, role.name),
+        issuer=SessionIssuer("Role", role.id, arn, role.name),
     )
     assumed = {"AssumedRoleId": session.principal_id, "Arn": session.arn}
     call.response_elements = {
@@ -177,19 +177,19 @@ def assume_role(call: Call) -> dict[str, Any]:
         "assumedRoleUser": {"assumedRoleId": session.principal_id, "arn": session.arn},
     }
     call.resources = (("AWS::IAM::Role", arn),)
-    _tell_the_other_account(call, account)
+    _record_in_other_account(call, account)
     return {"Credentials": _credentials(session), "AssumedRoleUser": assumed}
 
 
-def _tell_the_other_account(call: Call, account: Account) -> None:
+def _record_in_other_account(call: ApiCall, account: SandboxAccount) -> None:
     """Both accounts record the call; a shared id joins the two events."""
     if account.id != call.caller.account:
         call.shared = call.company.uuid()
         copy = msgspec.structs.replace(call.event(), account=account.id, foreign=True)
-        call.also.append(copy)
+        call.extra_events.append(copy)
 
 
-def assume_root(call: Call) -> dict[str, Any]:
+def assume_root(call: ApiCall) -> dict[str, Any]:
     """A short session of a member account's root user, for one task."""
     organization = call.company.organization
     target = re.sub(r"^arn:[\w-]+:iam::(\d{12}):root$", r"\1", call.params.get("TargetPrincipal", ""))
@@ -217,17 +217,17 @@ def assume_root(call: Call) -> dict[str, Any]:
         task=task,
     )
     call.response_elements = {"credentials": _credentials_element(session)}
-    _tell_the_other_account(call, account)
+    _record_in_other_account(call, account)
     return {"Credentials": _credentials(session)}
 
 
-def get_access_key_info(call: Call) -> dict[str, Any]:
+def get_access_key_info(call: ApiCall) -> dict[str, Any]:
     """The account of a key, whoever asks."""
     id_ = call.params.get("AccessKeyId", "")
-    found = call.company.keys.get(id_) or call.company.sessions.get(id_)
-    if found is None:
+    credential = call.company.keys.get(id_) or call.company.sessions.get(id_)
+    if credential is None:
         raise invalid(f"Invalid access key id {id_}")
-    return {"Account": found.account}
+    return {"Account": credential.account}
 
 
 ACTIONS: dict[str, Handler] = {

@@ -13,9 +13,9 @@ import msgspec
 from sparekey.errors import BadInputError
 from sparekey.model import Consumer, Usage
 from sparekey.usage import sources as _sources
-from sparekey.usage.request import Progress, Request
+from sparekey.usage.request import ReadProgress, UsageRequest
 
-__all__ = ["Progress", "Request", "document", "read", "source_names"]
+__all__ = ["ReadProgress", "UsageRequest", "document", "read_usage", "source_names"]
 
 SCHEMA = "sparekey/usage/1"
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
@@ -24,10 +24,10 @@ _KEY = re.compile(r"\w{20,128}", re.ASCII)
 _FIRST, _END = datetime(2006, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-class Source(Protocol):
+class UsageSource(Protocol):
     """A module of `usage/sources`; its name is what stands before `=`."""
 
-    def read(self, spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...]:
+    def read(self, spec: str, keys: Collection[str], request: UsageRequest) -> tuple[Usage, ...]:
         """The usage of each key, sorted by key; `spec` is what stands after `=`."""
         ...
 
@@ -37,7 +37,7 @@ def source_names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(_sources.__path__)))
 
 
-def read(source: str, keys: Collection[str], request: Request | None = None) -> tuple[Usage, ...]:
+def read_usage(source: str, keys: Collection[str], request: UsageRequest | None = None) -> tuple[Usage, ...]:
     """Read who used the keys from `history`, `archive=PLACE` or `athena=TABLE`, sorted by key.
 
     Raises BadInputError for an unknown source or a text that is no key id, and UnreadError where nothing at
@@ -49,12 +49,12 @@ def read(source: str, keys: Collection[str], request: Request | None = None) -> 
     for key in keys:
         if not _KEY.fullmatch(key):
             raise BadInputError(f"{key[:130]!r} is no access key id", "It looks like AKIAIOSFODNN7EXAMPLE.")
-    request = _bounded(request or Request())
+    request = _checked_request(request or UsageRequest())
     usages, limits = _module(name).read(spec, sorted(set(keys)), request), _limits(request)
-    return tuple(msgspec.structs.replace(one, partial=(*one.partial, *limits)) for one in usages)
+    return tuple(msgspec.structs.replace(usage, partial=(*usage.partial, *limits)) for usage in usages)
 
 
-def _bounded(request: Request) -> Request:
+def _checked_request(request: UsageRequest) -> UsageRequest:
     """The request with a window that can be reckoned with: no call is outside of these years."""
     since, until = request.since, request.until
     return replace(
@@ -62,10 +62,10 @@ def _bounded(request: Request) -> Request:
     )
 
 
-def _limits(request: Request) -> tuple[str, ...]:
+def _limits(request: UsageRequest) -> tuple[str, ...]:
     """What a person left out by choice: who calls elsewhere is not seen, so the usage is not whole."""
     asked = (("region", request.regions), ("account", request.accounts))
-    return tuple(f"only {name} {', '.join(sorted(told))} was asked for" for name, told in asked if told)
+    return tuple(f"only {name} {', '.join(sorted(values))} was asked for" for name, values in asked if values)
 
 
 def document(usages: Collection[Usage]) -> bytes:
@@ -107,7 +107,7 @@ def _consumer(consumer: Consumer) -> dict[str, Any]:
     }
 
 
-def _module(name: str) -> Source:
+def _module(name: str) -> UsageSource:
     module: Any = importlib.import_module(f"{_sources.__name__}.{name}")
-    source: Source = module
+    source: UsageSource = module
     return source

@@ -21,7 +21,7 @@ _IDS = re.compile(
 _VERSION = re.compile(r"[/#].*|-?v?\d[\d.]*$", re.DOTALL)
 _SERVICE = re.compile(r"[a-z0-9.-]+\.amazonaws\.com(?:\.cn)?")
 # One application, whatever else it says of itself; the first that matches.
-_WHOLE = tuple(
+_WHOLE_AGENTS = tuple(
     (re.compile(pattern, re.IGNORECASE), name)
     for pattern, name in (
         (r"\bOpenTofu/", "OpenTofu"),
@@ -50,7 +50,7 @@ _NOISE = frozenset(_NOISE_WORDS.split())
 
 
 @lru_cache(maxsize=1 << 14)
-def family(agent: str) -> str:
+def agent_family(agent: str) -> str:
     """The family of a user agent: at most four names, never empty.
 
     An application id that the SDK was given (`app/NAME`) is part of it.
@@ -58,7 +58,7 @@ def family(agent: str) -> str:
     text = printable(agent[:_LONGEST]).strip(" []")
     if not text:
         return UNKNOWN
-    if whole := next((name for pattern, name in _WHOLE if pattern.search(text)), None):
+    if whole := next((name for pattern, name in _WHOLE_AGENTS if pattern.search(text)), None):
         return whole
     if text == "AWS Internal" or _SERVICE.fullmatch(text):
         return text
@@ -75,8 +75,8 @@ def printable(text: str) -> str:
 def _names(text: str) -> list[str]:
     """The names that tell applications apart, each once; an SDK's modules go without saying."""
     tokens = re.split(r"[,;]?\s+", _COMMENT.sub(" ", text))
-    found = dict.fromkeys(name for token in tokens if (name := _name(token)))
-    return [name for name in found if not (name.startswith("aws-sdk-") and name != next(iter(found)))]
+    names = dict.fromkeys(name for token in tokens if (name := _name(token)))
+    return [name for name in names if not (name.startswith("aws-sdk-") and name != next(iter(names)))]
 
 
 def _name(token: str) -> str:

@@ -16,7 +16,7 @@ from typing import overload
 
 from sparekey.model import Consumer, ServiceUse, Unreadable, Usage
 from sparekey.usage.agents import printable
-from sparekey.usage.records import Event, Where, digest
+from sparekey.usage.records import CallOrigin, UseEvent, digest
 
 _DAY = 86_400
 _HOUR = 3_600
@@ -27,23 +27,23 @@ MOST_CONSUMERS = 20_000
 OTHERS = "others"
 
 
-Cell = tuple[str, Where]
+ConsumerKey = tuple[str, CallOrigin]
 """A key and what is counted together of its uses."""
 
 
 @dataclass(slots=True)
-class Seen:
+class UseTotals:
     """What one part saw of a cell."""
 
     first: int
     last: int
     own_last: int | None = None
     actions: set[str] = field(default_factory=set)
-    days: "dict[int, Day]" = field(default_factory=dict)
+    days: "dict[int, DayCounts]" = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class Day:
+class DayCounts:
     """The hours (a bit each) and the digests of a day's calls."""
 
     hours: int = 0
@@ -52,7 +52,7 @@ class Day:
 
 
 @dataclass(slots=True)
-class Part:
+class PartialUsage:
     """What one piece of work saw: uses, sessions minted (their key and when), and what it could not read.
 
     Uses before `since` or from `until` on (epoch seconds) are not counted; `place` is what is being read,
@@ -64,34 +64,34 @@ class Part:
     place: str = ""
     read: int = 0
     logs: int = 0
-    cells: dict[Cell, Seen] = field(default_factory=dict)
-    minted: dict[str, tuple[str, int]] = field(default_factory=dict)
+    uses: dict[ConsumerKey, UseTotals] = field(default_factory=dict)
+    sessions: dict[str, tuple[str, int]] = field(default_factory=dict)
     unread: list[Unreadable] = field(default_factory=list)
 
     def covers(self, at: int) -> bool:
         """True where a time is in the window."""
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
-    def miss(self, why: str) -> None:
+    def report_unread(self, why: str) -> None:
         """Name what is being read as unread, once: one reason is enough to hold a step."""
         place = printable(self.place)
         if not (self.unread and self.unread[-1].what == place):
             self.unread.append(Unreadable(place, why))
 
-    def add(self, use: Event, key: str) -> None:
+    def add(self, use: UseEvent, key: str) -> None:
         """Count one use for the key behind it."""
         at = use.at
         if at is None:
-            self.miss(f"{use.action}: a record with no readable eventTime")
+            self.report_unread(f"{use.action}: a record with no readable eventTime")
             return
         if use.minted is not None:
-            self.minted.setdefault(use.minted, (key, at))
+            self.sessions.setdefault(use.minted, (key, at))
         if not ((self.since is None or at >= self.since) and (self.until is None or at < self.until)):
             return
         cell = key, use.where
-        seen = self.cells.get(cell)
+        seen = self.uses.get(cell)
         if seen is None:
-            seen = self.cells[cell] = Seen(at, at)
+            seen = self.uses[cell] = UseTotals(at, at)
         elif at < seen.first:
             seen.first = at
         elif at > seen.last:
@@ -100,14 +100,14 @@ class Part:
             seen.own_last = at
         seen.actions.add(use.action)
         day, second = divmod(at, _DAY)
-        if (told := seen.days.get(day)) is None:
-            told = seen.days[day] = Day()
-        told.hours |= 1 << second // _HOUR
-        (told.errors if use.failed else told.calls).add(use.digest)
+        if (counts := seen.days.get(day)) is None:
+            counts = seen.days[day] = DayCounts()
+        counts.hours |= 1 << second // _HOUR
+        (counts.errors if use.failed else counts.calls).add(use.digest)
 
 
 @dataclass(slots=True)
-class _Total:
+class _ConsumerTotals:
     first: int
     last: int
     own_last: int | None
@@ -117,12 +117,12 @@ class _Total:
     days: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
-class Fold:
+class UsageAggregator:
     """Merges parts into usages."""
 
-    def __init__(self, once: "Once | None" = None) -> None:
-        self._once = once or Once()
-        self._totals: dict[Cell, _Total] = {}
+    def __init__(self, once: "Deduplicator | None" = None) -> None:
+        self._deduplicator = once or Deduplicator()
+        self._by_consumer: dict[ConsumerKey, _ConsumerTotals] = {}
         self._sessions: dict[str, int] = defaultdict(int)
         self._partial: dict[str, set[str]] = defaultdict(set)
         self._unread: set[Unreadable] = set()
@@ -130,31 +130,33 @@ class Fold:
     @property
     def first(self) -> int | None:
         """When the first call was, of whichever key (epoch seconds)."""
-        return min((total.first for total in self._totals.values()), default=None)
+        return min((total.first for total in self._by_consumer.values()), default=None)
 
     @property
     def last(self) -> int | None:
         """When the last call was, of whichever key (epoch seconds)."""
-        return max((total.last for total in self._totals.values()), default=None)
+        return max((total.last for total in self._by_consumer.values()), default=None)
 
-    def merge(self, part: Part) -> None:
+    def merge(self, part: PartialUsage) -> None:
         """Take in a part; events and sessions that were counted before count no more."""
         self._unread.update(part.unread)
-        for cell, seen in part.cells.items():
-            for day, told in seen.days.items():
-                ok = self._once.fresh(told.calls, seen.first, seen.last)
-                bad = self._once.fresh(told.errors, seen.first, seen.last)
-                self.count(cell, seen, {day: (ok + bad, told.hours)}, bad)
+        for cell, seen in part.uses.items():
+            for day, counts in seen.days.items():
+                ok = self._deduplicator.first_occurrences(counts.calls, seen.first, seen.last)
+                bad = self._deduplicator.first_occurrences(counts.errors, seen.first, seen.last)
+                self.count(cell, seen, {day: (ok + bad, counts.hours)}, bad)
 
     def session(self, key: str, session: str, at: int) -> None:
         """Count a session that the key (or a session of it) minted."""
-        self.sessions(key, self._once.fresh({digest(session)}, at, at))
+        self.sessions(key, self._deduplicator.first_occurrences({digest(session)}, at, at))
 
     def sessions(self, key: str, number: int) -> None:
         """Take in counted sessions."""
         self._sessions[key] += number
 
-    def count(self, cell: Cell, seen: Seen, days: dict[int, tuple[int, int]], errors: int) -> None:
+    def count(
+        self, cell: ConsumerKey, seen: UseTotals, days: dict[int, tuple[int, int]], errors: int
+    ) -> None:
         """Take in counted calls: per day their number and the hours, a bit each."""
         total = self._total(cell, seen)
         total.first = min(total.first, seen.first)
@@ -176,15 +178,15 @@ class Fold:
         """Name a place that could not be read."""
         self._unread.add(Unreadable(what, why))
 
-    def _total(self, cell: Cell, seen: Seen) -> _Total:
-        total = self._totals.get(cell)
+    def _total(self, cell: ConsumerKey, seen: UseTotals) -> _ConsumerTotals:
+        total = self._by_consumer.get(cell)
         if total is None:
-            if len(self._totals) >= MOST_CONSUMERS:
+            if len(self._by_consumer) >= MOST_CONSUMERS:
                 key, where = cell
                 self.partial(key, f"more than {MOST_CONSUMERS} consumers: the rest is counted as one")
                 cell = key, where._replace(agent=OTHERS, source=OTHERS)
-            total = self._totals.setdefault(
-                cell, _Total(seen.first, seen.last, seen.own_last, set(seen.actions))
+            total = self._by_consumer.setdefault(
+                cell, _ConsumerTotals(seen.first, seen.last, seen.own_last, set(seen.actions))
             )
         return total
 
@@ -197,9 +199,9 @@ class Fold:
         notes: tuple[str, ...] = (),
     ) -> tuple[Usage, ...]:
         """One usage for each key asked for, sorted, also where nothing was seen."""
-        found: dict[str, dict[tuple[str, str], list[ServiceUse]]] = {key: defaultdict(list) for key in keys}
-        for (key, where), total in sorted(self._totals.items(), key=lambda entry: entry[0]):
-            found[key][where.agent, where.source].append(_service_use(where, total))
+        by_key: dict[str, dict[tuple[str, str], list[ServiceUse]]] = {key: defaultdict(list) for key in keys}
+        for (key, where), total in sorted(self._by_consumer.items(), key=lambda entry: entry[0]):
+            by_key[key][where.agent, where.source].append(_service_use(where, total))
         unread = tuple(sorted(self._unread, key=lambda entry: (entry.what, entry.why)))
         return tuple(
             Usage(
@@ -217,11 +219,11 @@ class Fold:
                 unread=unread,
                 notes=notes,
             )
-            for key, consumers in sorted(found.items())
+            for key, consumers in sorted(by_key.items())
         )
 
 
-def _service_use(where: Where, total: _Total) -> ServiceUse:
+def _service_use(where: CallOrigin, total: _ConsumerTotals) -> ServiceUse:
     return ServiceUse(
         service=where.service,
         region=where.region,
@@ -254,7 +256,7 @@ def _longest_gap(days: dict[int, tuple[int, int]]) -> int:
     return max((after - before for before, after in pairwise(hours)), default=0)
 
 
-class Once:
+class Deduplicator:
     """A set of digests that counts each once and keeps its memory: older ones move to a temporary file.
 
     Two copies of an event tell the same time, so a digest is looked for only in those runs on disk whose time
@@ -265,26 +267,26 @@ class Once:
         self._limit = limit
         self._recent: set[bytes] = set()
         self._first = self._last = 0
-        self._runs: list[_Run] = []
+        self._sorted_files: list[_SortedFile] = []
 
-    def fresh(self, digests: Iterable[bytes], first: int, last: int) -> int:
+    def first_occurrences(self, digests: Iterable[bytes], first: int, last: int) -> int:
         """Remember these; returns how many were not known. `first` and `last` bound their times."""
         new = set(digests) - self._recent
-        for run in self._runs:
+        for run in self._sorted_files:
             if new and run.first <= last and first <= run.last:
-                new = {one for one in new if one not in run}
+                new = {digest_ for digest_ in new if digest_ not in run}
         if not new:
             return 0
         self._first = min(first, self._first) if self._recent else first
         self._last = max(last, self._last) if self._recent else last
         self._recent |= new
         if len(self._recent) > self._limit:
-            self._runs.append(_Run(self._recent, self._first, self._last))
+            self._sorted_files.append(_SortedFile(self._recent, self._first, self._last))
             self._recent = set()
         return len(new)
 
 
-class _Run(Sequence[bytes]):
+class _SortedFile(Sequence[bytes]):
     """Sorted digests in a temporary file that has no name."""
 
     def __init__(self, digests: Iterable[bytes], first: int, last: int) -> None:
@@ -306,8 +308,8 @@ class _Run(Sequence[bytes]):
             return [self[one] for one in range(*index.indices(len(self)))]
         return self._bytes[index * _DIGEST : index * _DIGEST + _DIGEST]
 
-    def __contains__(self, wanted: object) -> bool:
-        if not isinstance(wanted, bytes):
+    def __contains__(self, digest_: object) -> bool:
+        if not isinstance(digest_, bytes):
             return False
-        at = bisect.bisect_left(self, wanted)
-        return at < len(self) and self[at] == wanted
+        at = bisect.bisect_left(self, digest_)
+        return at < len(self) and self[at] == digest_

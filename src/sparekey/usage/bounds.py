@@ -4,5 +4,5 @@ LARGEST = 1 << 29  # bytes; no CloudTrail file comes near it, a gzip bomb does
 TOO_LARGE = "larger than 512 MiB"
 
 
-class ForeignError(ValueError):
+class ForeignTextError(ValueError):
     """A file that is no CloudTrail log, or not a whole one."""

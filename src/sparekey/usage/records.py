@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sparekey.usage.agents import UNKNOWN, family, printable
+from sparekey.usage.agents import UNKNOWN, agent_family, printable
 
 # Temporary keys begin with it: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
 _SESSION = re.compile(r"ASIA\w{16,124}", re.ASCII)
@@ -26,19 +26,19 @@ _FIRST, _END = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (2
 _DIGEST = 16
 
 
-class Identity(msgspec.Struct, gc=False):
+class RecordIdentity(msgspec.Struct, gc=False):
     """Who signed the call; also the credentials that a call answered with."""
 
     accessKeyId: str | None = None  # noqa: N815 - CloudTrail's own name
 
 
-class Answer(msgspec.Struct, gc=False):
+class RecordResponse(msgspec.Struct, gc=False):
     """The answer of a call that minted a session."""
 
-    credentials: Identity | None = None
+    credentials: RecordIdentity | None = None
 
 
-class Record(msgspec.Struct, gc=False):
+class TrailRecord(msgspec.Struct, gc=False):
     """What is read of one record, under CloudTrail's own names."""
 
     eventID: str | None = None  # noqa: N815
@@ -49,11 +49,11 @@ class Record(msgspec.Struct, gc=False):
     sourceIPAddress: str | None = None  # noqa: N815
     userAgent: str | None = None  # noqa: N815
     errorCode: str | None = None  # noqa: N815
-    userIdentity: Identity | None = None  # noqa: N815
-    responseElements: Answer | None = None  # noqa: N815
+    userIdentity: RecordIdentity | None = None  # noqa: N815
+    responseElements: RecordResponse | None = None  # noqa: N815
 
 
-class Where(NamedTuple):
+class CallOrigin(NamedTuple):
     """What is counted together: an application, and the service and region it called."""
 
     agent: str
@@ -62,7 +62,7 @@ class Where(NamedTuple):
     region: str
 
 
-class Event(msgspec.Struct, gc=False):
+class UseEvent(msgspec.Struct, gc=False):
     """One use of a key: who signed, when (epoch seconds), by what and from where.
 
     `at` is None where the record tells no readable time. `digest` stands for the `eventID`; `minted` is the
@@ -72,16 +72,16 @@ class Event(msgspec.Struct, gc=False):
     principal: str
     digest: bytes
     at: int | None
-    where: Where
+    where: CallOrigin
     action: str
     failed: bool
     minted: str | None
 
 
-_record = msgspec.json.Decoder(Record)
+_record = msgspec.json.Decoder(TrailRecord)
 
 
-def decode(raw: bytes | msgspec.Raw) -> Record | None:
+def decode(raw: bytes | msgspec.Raw) -> TrailRecord | None:
     """Read one record; None where it is not an object. Raises ValueError or RecursionError.
 
     What the strict decoder refuses (a number for a name, a lone surrogate, NaN) is read once more, leniently, and
@@ -91,13 +91,13 @@ def decode(raw: bytes | msgspec.Raw) -> Record | None:
     try:
         record = _record.decode(text)
     except msgspec.MsgspecError:
-        return lenient(json.loads(text, object_pairs_hook=once))
+        return lenient_record(json.loads(text, object_pairs_hook=unique_object))
     if text.count(_KEY) > 1 or text.count(_IDENTITY) > 1:
-        json.loads(text, object_pairs_hook=once)
-    return _cut(record) if len(text) > _USUAL else record
+        json.loads(text, object_pairs_hook=unique_object)
+    return _cut_record(record) if len(text) > _USUAL else record
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON (a hook of the standard library); raises ValueError where a name read here stands twice."""
     value = dict(pairs)
     if len(value) != len(pairs):
@@ -107,64 +107,68 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def lenient(value: Any) -> Record | None:
+def lenient_record(value: Any) -> TrailRecord | None:
     """Take what can be taken of a record read by the standard library."""
     if not isinstance(value, dict):
         return None
     texts = {name: value.get(name) for name in _TEXTS}
     answer = value.get("responseElements")
-    return _cut(
-        Record(
+    return _cut_record(
+        TrailRecord(
             **{name: text for name, text in texts.items() if isinstance(text, str)},
             userIdentity=_identity(value.get("userIdentity")),
-            responseElements=Answer(_identity(answer.get("credentials")))
+            responseElements=RecordResponse(_identity(answer.get("credentials")))
             if isinstance(answer, dict)
             else None,
         )
     )
 
 
-def _identity(value: Any) -> Identity | None:
+def _identity(value: Any) -> RecordIdentity | None:
     key = value.get("accessKeyId") if isinstance(value, dict) else None
-    return Identity(key) if isinstance(key, str) else None
+    return RecordIdentity(key) if isinstance(key, str) else None
 
 
-_TEXTS = tuple(name for name in Record.__struct_fields__ if name not in {"userIdentity", "responseElements"})
-_NAMES = frozenset({*Record.__struct_fields__, "accessKeyId", "credentials", "Records"})
+_TEXTS = tuple(
+    name for name in TrailRecord.__struct_fields__ if name not in {"userIdentity", "responseElements"}
+)
+_NAMES = frozenset({*TrailRecord.__struct_fields__, "accessKeyId", "credentials", "Records"})
 _KEY, _IDENTITY = b'"accessKeyId"', b'"userIdentity"'
 
 
-def event(record: Record) -> Event | None:
+def use_event(record: TrailRecord) -> UseEvent | None:
     """The use that a record shows, or None where no access key signed it."""
     principal = record.userIdentity.accessKeyId if record.userIdentity else None
     if not principal:
         return None
-    return Event(
+    return UseEvent(
         principal,
         _digest(record, principal),
         _seconds(record.eventTime or ""),
-        where(record.userAgent, record.sourceIPAddress, record.eventSource, record.awsRegion),
+        call_origin(record.userAgent, record.sourceIPAddress, record.eventSource, record.awsRegion),
         _short(record.eventName),
         bool(record.errorCode),
-        None if record.errorCode else _minted(record.responseElements),
+        None if record.errorCode else _minted_session(record.responseElements),
     )
 
 
-def events(records: Iterable[Record | None]) -> Iterator[Event]:
+def use_events(records: Iterable[TrailRecord | None]) -> Iterator[UseEvent]:
     """The uses among many records."""
     for record in records:
-        if record is not None and (use := event(record)) is not None:
+        if record is not None and (use := use_event(record)) is not None:
             yield use
 
 
-def _digest(record: Record, principal: str) -> bytes:
+def _digest(record: TrailRecord, principal: str) -> bytes:
     """Sixteen bytes for the `eventID`; records without one are the same where all they say is."""
-    if said := record.eventID:
+    if event_id := record.eventID:
         try:
-            found = bytes.fromhex(said.replace("-", ""))  # what a UUID says, for half the cost of a hash
+            id_bytes = bytes.fromhex(
+                event_id.replace("-", "")
+            )  # what a UUID says, for half the cost of a hash
         except ValueError:
-            return digest(said)
-        return found if len(found) == _DIGEST else digest(said)
+            return digest(event_id)
+        return id_bytes if len(id_bytes) == _DIGEST else digest(event_id)
     return digest(repr((principal, *(getattr(record, name) for name in _TEXTS))))
 
 
@@ -182,7 +186,7 @@ def _seconds(text: str) -> int | None:
     return at if _FIRST <= at < _END else None
 
 
-def _cut(record: Record) -> Record:
+def _cut_record(record: TrailRecord) -> TrailRecord:
     """The record with no text longer than what counts: what is kept of it for later ones is bounded by that."""
     for name in _TEXTS:
         text = getattr(record, name)
@@ -191,16 +195,16 @@ def _cut(record: Record) -> Record:
     return record
 
 
-def _minted(answer: Answer | None) -> str | None:
+def _minted_session(answer: RecordResponse | None) -> str | None:
     session = answer.credentials.accessKeyId if answer and answer.credentials else None
     return session if session and _SESSION.fullmatch(session) else None
 
 
 @lru_cache(maxsize=1 << 14)
-def where(agent: str | None, source: str | None, service: str | None, region: str | None) -> Where:
+def call_origin(agent: str | None, source: str | None, service: str | None, region: str | None) -> CallOrigin:
     """What a record's agent, source address, service and region are counted under."""
     host = _short(service).removesuffix(".cn").removesuffix(".amazonaws.com")
-    return Where(family(agent or ""), _short(source), host, _short(region))
+    return CallOrigin(agent_family(agent or ""), _short(source), host, _short(region))
 
 
 @lru_cache(maxsize=1 << 14)

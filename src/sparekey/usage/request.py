@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from sparekey.clock import Clock, SystemClock
 
 
-class Call(Protocol):
+class AwsCall(Protocol):
     """How AWS is asked; raises SparekeyError (`sparekey.aws.errors.AwsError`)."""
 
     def __call__(
@@ -19,7 +19,7 @@ class Call(Protocol):
 
 
 @dataclass
-class Progress:
+class ReadProgress:
     """How far a reading is: files (or pages), bytes (inflated), and what could not be read."""
 
     files: int = 0
@@ -33,12 +33,12 @@ class Progress:
         self.unread += unread
 
 
-def _silent(_: Progress) -> None:
+def _silent(_: ReadProgress) -> None:
     """Tell nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class UsageRequest:
     """The window and the means of a reading; each source takes what it needs.
 
     `since` is inclusive and `until` exclusive; None is no bound. `processes` None is one per processor.
@@ -54,9 +54,9 @@ class Request:
     max_pages: int = 200
     profile: str | None = None
     region: str | None = None
-    progress: Callable[[Progress], None] = _silent
+    progress: Callable[[ReadProgress], None] = _silent
     clock: Clock = field(default_factory=SystemClock)
     workgroup: str | None = None
     output: str | None = None
-    call: Call | None = None
+    call: AwsCall | None = None
     owners: Mapping[str, str] = field(default_factory=dict)

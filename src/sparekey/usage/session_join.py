@@ -6,22 +6,22 @@ caller's key in `userIdentity.accessKeyId` and the session's in `responseElement
 
 from collections.abc import Iterable, Mapping
 
-from sparekey.usage.aggregation import Part
-from sparekey.usage.records import Event
+from sparekey.usage.aggregation import PartialUsage
+from sparekey.usage.records import UseEvent
 
 # A session lives 36 hours at most (GetFederationToken, GetSessionToken), and its records come within the day.
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 LIFETIME = 60 * 3_600
 
 
-class Sessions:
+class KnownSessions:
     """The sessions known so far, each with the key at the head of its chain and when it was minted."""
 
     def __init__(self, most: int = 200_000) -> None:
         self._most = most
         self._known: dict[str, tuple[str, int]] = {}
 
-    def learn(self, minted: Mapping[str, tuple[str, int]]) -> dict[str, tuple[str, int]]:
+    def add(self, minted: Mapping[str, tuple[str, int]]) -> dict[str, tuple[str, int]]:
         """Take in minted sessions; returns those that were new."""
         new = {session: origin for session, origin in minted.items() if session not in self._known}
         self._known |= new
@@ -30,7 +30,7 @@ class Sessions:
             self._known = dict(latest)
         return new
 
-    def alive(self, at: int | None) -> dict[str, str]:
+    def active_at(self, at: int | None) -> dict[str, str]:
         """The sessions that may still call at a time (None: at any), with their keys."""
         return {
             session: key
@@ -39,26 +39,28 @@ class Sessions:
         }
 
 
-def attribute(uses: Iterable[Event], known: Mapping[str, str], part: Part) -> dict[str, str]:
+def attribute_sessions(
+    uses: Iterable[UseEvent], known: Mapping[str, str], partial: PartialUsage
+) -> dict[str, str]:
     """Count into `part` the uses by the known keys and sessions and by those that these uses mint.
 
     `known` maps key and session ids to keys; returns the sessions that were minted, with their keys.
     """
-    waiting: dict[str, list[Event]] = {}
-    found: dict[str, str] = {}
+    waiting: dict[str, list[UseEvent]] = {}
+    owners: dict[str, str] = {}
     for use in uses:
         if (key := known.get(use.principal)) is None:
             waiting.setdefault(use.principal, []).append(use)
             continue
-        part.add(use, key)
+        partial.add(use, key)
         if use.minted is not None and use.minted not in known:
-            found.setdefault(use.minted, key)
-    fresh = list(found)
+            owners.setdefault(use.minted, key)
+    fresh = list(owners)
     while fresh:
         session = fresh.pop()
         for use in waiting.pop(session, ()):
-            part.add(use, found[session])
-            if use.minted is not None and use.minted not in known and use.minted not in found:
-                found[use.minted] = found[session]
+            partial.add(use, owners[session])
+            if use.minted is not None and use.minted not in known and use.minted not in owners:
+                owners[use.minted] = owners[session]
                 fresh.append(use.minted)
-    return found
+    return owners

@@ -29,7 +29,7 @@ _UNITS = {
 _NAMED = 5
 
 
-class Covered(NamedTuple):
+class TableCoverage(NamedTuple):
     """From when to when a table reaches (None: not bounded by it), and why it may not be whole."""
 
     since: datetime | None = None
@@ -37,13 +37,13 @@ class Covered(NamedTuple):
     partial: tuple[str, ...] = ()
 
 
-def covered(
+def table_coverage(
     table: Mapping[str, Any],
     partitions: Collection[str],
     regions: Collection[str],
     accounts: Collection[str],
     now: datetime,
-) -> Covered:
+) -> TableCoverage:
     """What a table covers of these regions and accounts.
 
     `table` is the `TableMetadata` of Athena's GetTableMetadata; `partitions` are those of a table that does not
@@ -58,12 +58,12 @@ def covered(
         for key in keys
         if _projects(parameters) and parameters.get(f"projection.{key}.type", "").lower() == "date"
     ]
-    return Covered(
+    return TableCoverage(
         max((begin for begin, _ in spans if begin), default=None),
         min((end for _, end in spans if end), default=None),
         (
-            *_left_out("region", values, _REGION, _FIXED_REGION.search(place), regions),
-            *_left_out("account", values, _ACCOUNT, _FIXED_ACCOUNT.search(place), accounts),
+            *_missing_values("region", values, _REGION, _FIXED_REGION.search(place), regions),
+            *_missing_values("account", values, _ACCOUNT, _FIXED_ACCOUNT.search(place), accounts),
             *_unreadable(spans),
             *_without_partitions(parameters, keys, partitions),
             *_dropped(parameters),
@@ -90,19 +90,19 @@ def _listed(partitions: Collection[str], keys: Collection[str]) -> list[set[str]
     return [{value for name, _, value in pairs if name.lower() == key} for key in keys]
 
 
-def _left_out(
+def _missing_values(
     what: str,
     values: Collection[set[str]],
     kind: re.Pattern[str],
     fixed: re.Match[str] | None,
-    wanted: Collection[str],
+    required: Collection[str],
 ) -> Iterator[str]:
     """Say which of the wanted regions or accounts the table leaves out."""
-    shown = [found for found in values if any(map(kind.fullmatch, found))]
+    shown = [value for value in values if any(map(kind.fullmatch, value))]
     if fixed:
         shown.append({fixed[1]})
-    for found in shown:
-        missing = sorted(set(wanted) - found)
+    for value in shown:
+        missing = sorted(set(required) - value)
         if missing:
             more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
             yield f"the table leaves out {what} {', '.join(missing[:_NAMED])}{more}"
@@ -116,9 +116,9 @@ def _span(text: str, now: datetime) -> tuple[datetime | None, datetime | None]:
 def _time(text: str, now: datetime) -> datetime | None:
     if ago := _AGO.fullmatch(text.strip()):
         return now - int(ago[1]) * _UNITS[ago[2].lower()] if ago[1] else now
-    if told := _DATE.match(text.strip()):
+    if date_match := _DATE.match(text.strip()):
         try:
-            return datetime(int(told[1]), int(told[2] or 1), int(told[3] or 1), tzinfo=UTC)
+            return datetime(int(date_match[1]), int(date_match[2] or 1), int(date_match[3] or 1), tzinfo=UTC)
         except ValueError:
             return None
     return None
@@ -143,4 +143,4 @@ def _dropped(parameters: Mapping[str, str]) -> Iterator[str]:
             yield "the table leaves out records that it can't read (ignore.malformed.json)"
 
 
-UNBOUNDED = Covered()
+UNBOUNDED = TableCoverage()

@@ -11,7 +11,7 @@ _STEPS = "▁▂▃▄▅▆▇█"
 _NOTHING = "·"
 
 
-class Line(Value, frozen=True):
+class TimelineRow(Value, frozen=True):
     """One consumer of one key: `bar` has one character for each slice of time, from `first` on."""
 
     key: str
@@ -28,24 +28,24 @@ class Timeline(Value, frozen=True):
     first: date | None
     last: date | None
     days_each: int
-    lines: tuple[Line, ...]
+    lines: tuple[TimelineRow, ...]
 
 
-def timeline(usages: Iterable[Usage], width: int = 48) -> Timeline:
+def make_timeline(usages: Iterable[Usage], width: int = 48) -> Timeline:
     """The consumers of several keys on one axis of at most `width` slices of whole days."""
-    found = [(usage.key, consumer) for usage in usages for consumer in usage.consumers]
-    days = [day for _, consumer in found for use in consumer.uses for day, _ in use.daily]
+    pairs = [(usage.key, consumer) for usage in usages for consumer in usage.consumers]
+    days = [day for _, consumer in pairs for use in consumer.uses for day, _ in use.daily]
     if not days:
         return Timeline(None, None, 1, ())
     first, last = min(days), max(days)
     each = -(-((last - first).days + 1) // width)
     slices = -(-((last - first).days + 1) // each)
-    found.sort(key=lambda entry: (entry[0], -entry[1].last_seen.timestamp(), entry[1].agent, entry[1].source))
-    lines = tuple(_line(key, consumer, first, each, slices) for key, consumer in found)
+    pairs.sort(key=lambda entry: (entry[0], -entry[1].last_seen.timestamp(), entry[1].agent, entry[1].source))
+    lines = tuple(_line(key, consumer, first, each, slices) for key, consumer in pairs)
     return Timeline(first, first + timedelta(days=slices * each - 1), each, lines)
 
 
-def _line(key: str, consumer: Consumer, first: date, each: int, slices: int) -> Line:
+def _line(key: str, consumer: Consumer, first: date, each: int, slices: int) -> TimelineRow:
     calls: dict[int, int] = defaultdict(int)
     for use in consumer.uses:
         for day, number in use.daily:
@@ -55,4 +55,4 @@ def _line(key: str, consumer: Consumer, first: date, each: int, slices: int) -> 
         _STEPS[(calls[at] * len(_STEPS) - 1) // most] if calls.get(at) else _NOTHING for at in range(slices)
     )
     services = tuple(sorted({use.service for use in consumer.uses}))
-    return Line(key, consumer.agent, consumer.source, services, consumer.calls, bar)
+    return TimelineRow(key, consumer.agent, consumer.source, services, consumer.calls, bar)

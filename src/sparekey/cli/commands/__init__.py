@@ -1,4 +1,4 @@
-"""One module a verb, each holding `COMMAND`; found by looking into this folder."""
+"""One module per command, each with a function `<module>_command`; the folder is the registry."""
 
 import importlib
 import pkgutil
@@ -8,7 +8,8 @@ import click
 
 
 def all_commands() -> Iterator[click.Command]:
-    """Every verb, in the order of the alphabet."""
-    for found in pkgutil.iter_modules(__path__):
-        command: click.Command = importlib.import_module(f"{__name__}.{found.name}").COMMAND
+    """Every command, in alphabetical order."""
+    for module in pkgutil.iter_modules(__path__):
+        found = importlib.import_module(f"{__name__}.{module.name}")
+        command: click.Command = getattr(found, f"{module.name}_command")
         yield command

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 import click
 
 from sparekey.cli.options import (
-    connecting,
+    connection_options,
     database_option,
     format_option,
-    look,
+    message,
     notify_option,
-    show,
-    tell,
+    print_report,
+    render_options,
     usage_options,
 )
-from sparekey.cli.run_events import refuse_both, run_exit_code, say
+from sparekey.cli.run_events import check_wait_or_detach, print_event, run_exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App, Preflight, Request
+    from sparekey.app import Connection, Preflight, UsageRequest
 
 
 @click.command("apply", short_help="Deactivate the keys of a plan, and read back.")
@@ -84,8 +84,8 @@ if TYPE_CHECKING:
 @notify_option
 @format_option("run")
 @database_option
-@connecting()
-def COMMAND(  # noqa: N802
+@connection_options()
+def apply_command(
     plan: Path,
     yes: bool,
     max_keys: int | None,
@@ -96,7 +96,7 @@ def COMMAND(  # noqa: N802
     keep: tuple[str, ...],
     keep_old: bool,
     usage: str,
-    wanted_usage: "Callable[..., Request]",
+    usage_request: "Callable[..., UsageRequest]",
     waves: str,
     green_for: str,
     wait: bool,
@@ -104,7 +104,7 @@ def COMMAND(  # noqa: N802
     no_watch: bool,
     targets: tuple[str, ...],
     format_: str,
-    connect: "Callable[[], App]",
+    connect: "Callable[[], Connection]",
 ) -> int:
     """Carry out a plan: deactivate its keys, and read back that they are Inactive.
 
@@ -115,7 +115,7 @@ def COMMAND(  # noqa: N802
     """
     from sparekey import app, report
 
-    refuse_both(wait, detach)
+    check_wait_or_detach(wait, detach)
 
     limits = app.Limits(
         max_keys=max_keys,
@@ -123,51 +123,56 @@ def COMMAND(  # noqa: N802
         account_keys=max_account_keys,
         account_share=max_account_share,
     )
-    wanted = app.read_plan(plan)
-    here = connect()
-    app.check_targets(here, targets)
-    how = app.options(here, waves=waves, green_for=green_for, watch=not no_watch)
+    prepared = app.read_plan(plan)
+    connection = connect()
+    app.check_targets(connection, targets)
+    options = app.run_options(connection, waves=waves, green_for=green_for, watch=not no_watch)
     checked = app.preflight(
-        here,
-        wanted,
+        connection,
+        prepared,
         limits,
-        how,
+        options,
         detach=detach,
-        repeated=app.Asked(keep, dict.fromkeys(force, ""), keep_old),
+        repeated=app.Overrides(keep, dict.fromkeys(force, ""), keep_old),
         usage=usage,
-        wanted_usage=wanted_usage() if usage else None,
+        usage_request=usage_request() if usage else None,
     )
     going = checked.plan.deactivations
-    tell(f"as {checked.caller.arn}")
-    tell(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
+    message(f"as {checked.caller.arn}")
+    message(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
     if not checked.known:
-        tell(
+        message(
             "this state did not make the plan: its users were read again, and what follows is what they show"
         )
-    tell("".join(report.render("plan", checked.plan, "table", look())))
-    tell(*(f"override: {override}" for override in checked.overrides))
+    message("".join(report.render("plan", checked.plan, "table", render_options())))
+    message(*(f"override: {override}" for override in checked.overrides))
     if going:
-        tell(*(f"note: {warning}" for warning in checked.warnings if warning not in checked.plan.notes))
-        tell("This is how to reverse it by hand:", *(f"  {line}" for line in checked.reverse), "")
-    confirmed = _ask(checked, yes=yes) if going else False
+        message(*(f"note: {warning}" for warning in checked.warnings if warning not in checked.plan.notes))
+        message("This is how to reverse it by hand:", *(f"  {line}" for line in checked.reverse), "")
+    confirmed = _confirm(checked, yes=yes) if going else False
     record = app.apply(
-        here,
-        wanted,
-        options=how,
-        on_event=say,
-        on_notice=tell,
+        connection,
+        prepared,
+        options=options,
+        on_event=print_event,
+        on_notice=message,
         wait=wait,
         detach=detach,
         checked=checked,
         confirmed=confirmed,
     )
-    show(report.render("run", record, format_, look()))
-    tell(*(f"not told: {failed.target}: {failed.why}" for failed in app.tell_of_run(here, record, targets)))
+    print_report(report.render("run", record, format_, render_options()))
+    message(
+        *(
+            f"not told: {failed.target}: {failed.why}"
+            for failed in app.notify_of_run(connection, record, targets)
+        )
+    )
     code = run_exit_code(record, handed_over=detach)
     return 4 if checked.plan.unread and code != 1 else code
 
 
-def _ask(checked: "Preflight", *, yes: bool) -> bool:
+def _confirm(checked: "Preflight", *, yes: bool) -> bool:
     """Ask the person; True where the person has answered, False where --yes did."""
     from sparekey.errors import BadInputError, RefusedError
 

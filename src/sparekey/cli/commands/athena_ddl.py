@@ -2,7 +2,7 @@
 
 import click
 
-from sparekey.cli.options import show
+from sparekey.cli.options import print_report
 
 
 @click.command("athena-ddl", short_help="Print how to make a table for athena=TABLE.")
@@ -28,7 +28,7 @@ from sparekey.cli.options import show
 @click.option(
     "--organization", default="", metavar="ID", help="The o-… in the path of an organization's trail."
 )
-def COMMAND(  # noqa: N802
+def athena_ddl_command(
     table: str,
     location: str,
     accounts: tuple[str, ...],
@@ -43,4 +43,4 @@ def COMMAND(  # noqa: N802
     """
     from sparekey import app
 
-    show((app.athena_ddl(table, location, accounts, regions, since, organization), "\n"))
+    print_report((app.athena_ddl(table, location, accounts, regions, since, organization), "\n"))

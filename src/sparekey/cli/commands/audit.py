@@ -5,30 +5,32 @@ from typing import TYPE_CHECKING
 import click
 
 from sparekey.cli.options import (
-    connecting,
+    connection_options,
     format_option,
-    look,
+    message,
     notify_option,
+    print_report,
     progress,
     read_option,
-    show,
-    tell,
+    render_options,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sparekey.app import App, ReadMode, Sent
+    from sparekey.app import Connection, ReadMode, SecurityHubResult
 
 
-def told_to_hub(sent: "Iterable[Sent]") -> int:
+def security_hub_summary(sent: "Iterable[SecurityHubResult]") -> int:
     """Say what Security Hub took of each account; exit code 1 where it did not take all."""
     code = 0
-    for one in sent:
-        tell(f"Security Hub {one.account}: {one.imported} open, {one.passed} passed, {one.archived} archived")
-        tell(*(f"  refused {refused.id}: {refused.code} {refused.why}" for refused in one.refused))
-        tell(f"  not whole: {one.error}" if one.error else "")
-        code = code if one.whole else 1
+    for result in sent:
+        message(
+            f"Security Hub {result.account}: {result.imported} open, {result.passed} passed, {result.archived} archived"
+        )
+        message(*(f"  refused {refused.id}: {refused.code} {refused.why}" for refused in result.refused))
+        message(f"  not whole: {result.error}" if result.error else "")
+        code = code if result.complete else 1
     return code
 
 
@@ -49,8 +51,8 @@ def told_to_hub(sent: "Iterable[Sent]") -> int:
 )
 @read_option
 @format_option("audit")
-@connecting(many=True)
-def COMMAND(  # noqa: N802
+@connection_options(many=True)
+def audit_command(
     rules: tuple[str, ...],
     cis: str,
     show_all: bool,
@@ -58,7 +60,7 @@ def COMMAND(  # noqa: N802
     to_hub: bool,
     mode: "ReadMode",
     format_: str,
-    connect: "Callable[[], App]",
+    connect: "Callable[[], Connection]",
 ) -> int:
     """Say who has spare keys. Read-only.
 
@@ -66,13 +68,18 @@ def COMMAND(  # noqa: N802
     """
     from sparekey import app, report
 
-    here = connect()
-    app.check_targets(here, targets)
+    connection = connect()
+    app.check_targets(connection, targets)
     with progress("users read") as update:
-        audit = app.audit(here, mode=mode, rules=rules, cis=cis, on_progress=update)
-    show(report.render("audit", audit, format_, look(show_all=show_all)))
+        audit = app.audit(connection, mode=mode, rules=rules, cis=cis, on_progress=update)
+    print_report(report.render("audit", audit, format_, render_options(show_all=show_all)))
     code = app.exit_code(audit)
     if to_hub:
-        code = told_to_hub(app.send_to_security_hub(here, audit)) or code
-    tell(*(f"not told: {failed.target}: {failed.why}" for failed in app.tell_of_audit(here, audit, targets)))
+        code = security_hub_summary(app.send_to_security_hub(connection, audit)) or code
+    message(
+        *(
+            f"not told: {failed.target}: {failed.why}"
+            for failed in app.notify_of_audit(connection, audit, targets)
+        )
+    )
     return code

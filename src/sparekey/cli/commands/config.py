@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sparekey.cli.options import show
+from sparekey.cli.options import print_report
 
 _CONFIG = click.option(
     "--config",
@@ -16,11 +16,11 @@ _CONFIG = click.option(
 
 
 @click.group("config", short_help="Check or show the policy.")
-def COMMAND() -> None:  # noqa: N802
+def config_command() -> None:
     """Check or show the policy. Asks nothing of AWS."""
 
 
-@COMMAND.command("validate")
+@config_command.command("validate")
 @_CONFIG
 def validate(config: Path | None) -> None:
     """Check the whole policy: fields, patterns, probes, change windows and mutelists.
@@ -33,7 +33,7 @@ def validate(config: Path | None) -> None:
 
     policy, path = app.load_policy(config), app.policy_file(config)
     if not path.exists():
-        show((clean(f"There is no policy file {path}: the defaults hold.") + "\n",))
+        print_report((clean(f"There is no policy file {path}: the defaults hold.") + "\n",))
         return
     counts = (
         plural(len(policy.exempt), "exemption"),
@@ -42,10 +42,10 @@ def validate(config: Path | None) -> None:
         plural(len(policy.probes), "probe"),
         plural(len(policy.windows), "change window"),
     )
-    show((clean(f"{path} is valid: {', '.join(counts)}; digest {policy.digest}") + "\n",))
+    print_report((clean(f"{path} is valid: {', '.join(counts)}; digest {policy.digest}") + "\n",))
 
 
-@COMMAND.command("show")
+@config_command.command("show")
 @_CONFIG
 @click.option(
     "--format",
@@ -65,10 +65,14 @@ def show_policy(config: Path | None, format_: str) -> None:
 
     settings = app.settings(config)
     if format_ == "json":
-        rows = [{"field": one.field, "value": one.value, "source": one.source} for one in settings]
-        show((json.dumps(rows, indent=2), "\n"))
+        rows = [
+            {"field": setting.field, "value": setting.value, "source": setting.source} for setting in settings
+        ]
+        print_report((json.dumps(rows, indent=2), "\n"))
         return
-    texts = [(one.field, json.dumps(one.value, ensure_ascii=False), one.source) for one in settings]
+    texts = [
+        (setting.field, json.dumps(setting.value, ensure_ascii=False), setting.source) for setting in settings
+    ]
     widths = [max(len(text[column]) for text in texts) for column in (0, 1)]
     for field, value, source in texts:
-        show((clean(f"{field:{widths[0]}}  {value:{min(widths[1], 60)}}  {source}") + "\n",))
+        print_report((clean(f"{field:{widths[0]}}  {value:{min(widths[1], 60)}}  {source}") + "\n",))

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connecting, database_option, read_option, tell, usage_options
+from sparekey.cli.options import connection_options, database_option, message, read_option, usage_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App, ReadMode, Request
+    from sparekey.app import Connection, ReadMode, UsageRequest
 
 
 @click.command("console", short_help="Open a page to work in.")
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 )
 @usage_options
 @database_option
-@connecting(many=True)
-def COMMAND(  # noqa: N802
+@connection_options(many=True)
+def console_command(
     port: int,
     host: str,
     no_browser: bool,
     demo: bool,
     mode: "ReadMode",
     usage: str,
-    wanted_usage: "Callable[..., Request]",
-    connect: "Callable[[], App]",
+    usage_request: "Callable[..., UsageRequest]",
+    connect: "Callable[[], Connection]",
 ) -> None:
     """Open a page to work in: who has spare keys, why a key stays, deactivate, watch, reactivate.
 
@@ -57,22 +57,22 @@ def COMMAND(  # noqa: N802
 
     try:
         from sparekey.console.serve import serve
-        from sparekey.console.state import Ways
+        from sparekey.console.state import ConsoleOptions
     except ImportError as error:
         raise BadInputError(
             "the console needs packages that are not installed", "pip install 'sparekey[console]'"
         ) from error
     with app.practice_company() if demo else nullcontext():
         if demo:
-            tell("practice company: nothing here is real, and nothing is left when it ends (Ctrl-C)")
-        here = connect()
+            message("practice company: nothing here is real, and nothing is left when it ends (Ctrl-C)")
+        connection = connect()
         serve(
-            here,
+            connection,
             host=host,
             port=port,
-            ways=Ways(mode, usage),
-            wanted=wanted_usage(),
+            options=ConsoleOptions(mode, usage),
+            usage_request=usage_request(),
             out=sys.stdout,
-            tell=tell,
+            tell=message,
             browser=not no_browser,
         )

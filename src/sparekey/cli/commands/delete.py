@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connecting, database_option, show, tell
+from sparekey.cli.options import connection_options, database_option, message, print_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-    from sparekey.app import App
+    from sparekey.app import Connection
 
 
 @click.command("delete", short_help="Delete keys that were retired long ago.")
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 )
 @click.option("--account", default="", metavar="ID", help="The member account whose root key it is.")
 @database_option
-@connecting()
-def COMMAND(age: str, root_key: str, account: str, connect: "Callable[[], App]") -> int:  # noqa: N802
+@connection_options()
+def delete_command(age: str, root_key: str, account: str, connect: "Callable[[], Connection]") -> int:
     """Delete keys that a run deactivated that long ago, that are still inactive and were not used since.
 
     Each key is shown, and is deleted only if you type its account and its id. A deleted key never comes back.
@@ -40,45 +40,51 @@ def COMMAND(age: str, root_key: str, account: str, connect: "Callable[[], App]")
     span = app.older_than(age)
     if not sys.stdin.isatty():
         raise BadInputError("there is no terminal to type on", "Deleting is confirmed by hand, key by key.")
-    here = connect()
+    connection = connect()
     if root_key:
-        return _delete_root(here, account, root_key, span)
-    found = app.deletable(here, span)
-    if not found:
-        tell("no run deactivated a key that long ago")
+        return _delete_root(connection, account, root_key, span)
+    deletable = app.deletable(connection, span)
+    if not deletable:
+        message("no run deactivated a key that long ago")
     kept = 0
-    for what in found:
-        tell(
+    for what in deletable:
+        message(
             f"{what.account}  {what.user}  {what.key}: deactivated {what.since:%Y-%m-%d %H:%M} UTC by run {what.run}"
         )
-        if not _typed(what.account, what.key):
+        if not _confirm_account(what.account, what.key):
             kept += 1
             continue
-        why = app.delete(here, what)
+        why = app.delete(connection, what)
         kept += bool(why)
-        show((f"{what.account}  {what.user}  {what.key}: {f'kept: {why}' if why else 'deleted'}\n",))
+        print_report((f"{what.account}  {what.user}  {what.key}: {f'kept: {why}' if why else 'deleted'}\n",))
     return 3 if kept else 0
 
 
-def _delete_root(here: "App", account: str, key: str, age: "timedelta") -> int:
+def _delete_root(connection: "Connection", account: str, key: str, age: "timedelta") -> int:
     from sparekey import app
     from sparekey.formatting import key_age, last_use
 
-    found = app.root_key(here, account, key)
-    now = here.clock.now()
-    tell(f"{account}  root user  {key}: {found.status}, {key_age(found, now)}, {last_use(found, now)}")
-    if not _typed(account, key):
+    root_key = app.root_key(connection, account, key)
+    now = connection.clock.now()
+    message(
+        f"{account}  root user  {key}: {root_key.status}, {key_age(root_key, now)}, {last_use(root_key, now)}"
+    )
+    if not _confirm_account(account, key):
         return 3
-    show((f"{account}  root user  {key}: deleted (request {app.delete_root(here, account, found, age)})\n",))
+    print_report(
+        (
+            f"{account}  root user  {key}: deleted (request {app.delete_root(connection, account, root_key, age)})\n",
+        )
+    )
     return 0
 
 
-def _typed(account: str, key: str) -> bool:
+def _confirm_account(account: str, key: str) -> bool:
     """True where the person typed account and key; anything else keeps the key."""
     typed: str = click.prompt(
         f"Type {account} {key} to delete it for good", default="", show_default=False, err=True
     )
     if typed.split() == [account, key]:
         return True
-    tell("kept")
+    message("kept")
     return False

@@ -2,13 +2,13 @@
 
 import click
 
-from sparekey.cli.options import show
+from sparekey.cli.options import print_report
 
 
 @click.command("demo", short_help="Show the whole job on a practice AWS.")
-def COMMAND() -> None:  # noqa: N802
+def demo_command() -> None:
     """Show the whole job on a practice AWS: no account, no network, no questions."""
     from sparekey import app
 
     for chunk in app.demo():
-        show((chunk,))
+        print_report((chunk,))

@@ -4,13 +4,13 @@ import json
 
 import click
 
-from sparekey.cli.options import show
+from sparekey.cli.options import print_report
 
 
 @click.command("iam-policy", short_help="Print the least IAM policy for a job.")
 @click.argument("kind", type=click.Choice(("audit", "apply", "delete", "stackset")))
 @click.option("--org", is_flag=True, help="For the account from which others are entered.")
-def COMMAND(kind: str, org: bool) -> None:  # noqa: N802
+def iam_policy_command(kind: str, org: bool) -> None:
     """Print the least IAM policy that audit, apply or delete needs.
 
     `stackset` prints a CloudFormation template of two member roles: SparekeyAudit reads, SparekeyApply also
@@ -19,4 +19,4 @@ def COMMAND(kind: str, org: bool) -> None:  # noqa: N802
     from sparekey import app
 
     document = app.iam_policy(kind, organization=org)  # type: ignore[arg-type]  # click has checked the choice
-    show((json.dumps(document, indent=2), "\n"))
+    print_report((json.dumps(document, indent=2), "\n"))

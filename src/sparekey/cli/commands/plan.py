@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 import click
 
 from sparekey.cli.options import (
-    connecting,
+    connection_options,
     database_option,
     format_option,
-    look,
+    message,
+    print_report,
     progress,
     read_option,
-    show,
-    tell,
+    render_options,
     usage_options,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App, ReadMode, Request
+    from sparekey.app import Connection, ReadMode, UsageRequest
 
 
 @click.command("plan", short_help="Decide which keys stay and which go.")
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 @read_option
 @format_option("plan")
 @database_option
-@connecting(many=True)
-def COMMAND(  # noqa: N802
+@connection_options(many=True)
+def plan_command(
     out: Path | None,
     users: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -67,10 +67,10 @@ def COMMAND(  # noqa: N802
     never_reactivate: bool,
     keep_old: bool,
     usage: str,
-    wanted_usage: "Callable[..., Request]",
+    usage_request: "Callable[..., UsageRequest]",
     mode: "ReadMode",
     format_: str,
-    connect: "Callable[[], App]",
+    connect: "Callable[[], Connection]",
 ) -> int:
     """Decide which key of each user stays and which go. Read-only.
 
@@ -97,36 +97,36 @@ def COMMAND(  # noqa: N802
         raise BadInputError(
             "--never-reactivate is for forced keys, and none is named", "Name it: --force KEY."
         )
-    asked = app.Asked(
+    asked = app.Overrides(
         tuple(sorted(set(keep))),
         dict.fromkeys(force, because.strip()),
         keep_old,
         tuple(sorted(set(force))) if never_reactivate else (),
     )
-    here = connect()
+    connection = connect()
     with progress("users read") as update:
         plan = app.plan(
-            here,
+            connection,
             mode=mode,
-            asked=asked,
+            overrides=asked,
             users=users,
             exclude=exclude,
             usage=usage,
-            wanted_usage=wanted_usage(),
+            usage_request=usage_request(),
             on_progress=update,
         )
     if to_stdout:
-        tell("".join(report.render("plan", plan, "table", look())))
-        show((app.plan_text(plan),))
+        message("".join(report.render("plan", plan, "table", render_options())))
+        print_report((app.plan_text(plan),))
         return 4 if plan.unread else 3 if plan.held else 0
     if out:
         app.write_plan(plan, out)
-    unknown = app.remember(here, plan) if out or format_ == "json" else ""
-    show(report.render("plan", plan, format_, look()))
+    unknown = app.register_plan(connection, plan) if out or format_ == "json" else ""
+    print_report(report.render("plan", plan, format_, render_options()))
     if out:
-        tell(f"plan written to {out}; look at it, then: sparekey apply {out}")
-    if unknown and (plan.usages or plan.asked != app.NOTHING_ASKED):
-        tell(
+        message(f"plan written to {out}; look at it, then: sparekey apply {out}")
+    if unknown and (plan.usages or plan.overrides != app.NO_OVERRIDES):
+        message(
             f"note: the plan is not on record here ({unknown}): apply will not know it again, reads usage with"
             " --usage and asks for each override again"
         )

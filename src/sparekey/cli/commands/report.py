@@ -2,7 +2,7 @@
 
 import click
 
-from sparekey.cli.options import database_option, look, show
+from sparekey.cli.options import database_option, print_report, render_options
 
 
 @click.command("report", short_help="Report on a run or an audit.")
@@ -16,8 +16,8 @@ from sparekey.cli.options import database_option, look, show
     help="An unknown name tells which there are.",
 )
 @database_option
-def COMMAND(what: str, format_: str) -> None:  # noqa: N802
+def report_command(what: str, format_: str) -> None:
     """Report on a run (its id), or on an audit (the file with its JSON), to stdout. Asks nothing of AWS."""
     from sparekey import app
 
-    show(app.report_on(what, format_, look()))
+    print_report(app.render_report(what, format_, render_options()))

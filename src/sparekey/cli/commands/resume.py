@@ -4,13 +4,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connecting, database_option, format_option, look, show, tell
-from sparekey.cli.run_events import refuse_both, run_exit_code, say
+from sparekey.cli.options import (
+    connection_options,
+    database_option,
+    format_option,
+    message,
+    print_report,
+    render_options,
+)
+from sparekey.cli.run_events import check_wait_or_detach, print_event, run_exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App
+    from sparekey.app import Connection
 
 
 @click.command("resume")
@@ -19,13 +26,15 @@ if TYPE_CHECKING:
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
 @format_option("run")
 @database_option
-@connecting()
-def COMMAND(run: str, wait: bool, detach: bool, format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802
+@connection_options()
+def resume_command(
+    run: str, wait: bool, detach: bool, format_: str, connect: "Callable[[], Connection]"
+) -> int:
     """Let a stopped run go on."""
     from sparekey import app, report
 
-    refuse_both(wait, detach)
+    check_wait_or_detach(wait, detach)
 
-    record = app.resume(connect(), run, on_event=say, on_notice=tell, wait=wait, detach=detach)
-    show(report.render("run", record, format_, look()))
+    record = app.resume(connect(), run, on_event=print_event, on_notice=message, wait=wait, detach=detach)
+    print_report(report.render("run", record, format_, render_options()))
     return run_exit_code(record, handed_over=detach)

@@ -4,18 +4,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connecting, format_option, look, show
+from sparekey.cli.options import connection_options, format_option, print_report, render_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App
+    from sparekey.app import Connection
 
 
 @click.command("root-keys", short_help="Say which root users have access keys.")
 @format_option("root_keys")
-@connecting(many=True)
-def COMMAND(format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802
+@connection_options(many=True)
+def root_keys_command(format_: str, connect: "Callable[[], Connection]") -> int:
     """Say which accounts' root users have access keys. Read-only.
 
     In member accounts with centralized root access the keys are listed, with age and last use; elsewhere the
@@ -26,9 +26,9 @@ def COMMAND(format_: str, connect: "Callable[[], App]") -> int:  # noqa: N802
     from sparekey import app, report
     from sparekey.model import Unreadable
 
-    here = connect()
-    told = app.root_keys(here)
-    show(report.render("root_keys", (told, here.clock.now()), format_, look()))
-    if any(isinstance(one.present, Unreadable) for one in told):
+    connection = connect()
+    listing = app.root_keys(connection)
+    print_report(report.render("root_keys", (listing, connection.clock.now()), format_, render_options()))
+    if any(isinstance(account.present, Unreadable) for account in listing):
         return 4
-    return 3 if any(one.present for one in told) else 0
+    return 3 if any(account.present for account in listing) else 0

@@ -2,14 +2,14 @@
 
 import click
 
-from sparekey.cli.options import database_option, format_option, look, show
+from sparekey.cli.options import database_option, format_option, print_report, render_options
 
 
 @click.command("runs", short_help="List the runs, oldest first.")
 @database_option
 @format_option("runs")
-def COMMAND(format_: str) -> None:  # noqa: N802
+def runs_command(format_: str) -> None:
     """List the runs that this state directory knows, oldest first. Asks nothing of AWS."""
     from sparekey import app, report
 
-    show(report.render("runs", app.runs(), format_, look()))
+    print_report(report.render("runs", app.runs(), format_, render_options()))

@@ -16,7 +16,7 @@ import click
     metavar="FILE",
     help="Who is in it and what goes wrong; else the demo company.",
 )
-def COMMAND(port: int, scenario: Path | None) -> None:  # noqa: N802
+def sandbox_command(port: int, scenario: Path | None) -> None:
     """Serve a practice AWS on loopback, and print how to point any AWS client at it.
 
     It listens on 127.0.0.1 only, holds nothing real, and ends with Ctrl-C.

@@ -4,24 +4,30 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connecting, database_option, format_option, look, show
+from sparekey.cli.options import (
+    connection_options,
+    database_option,
+    format_option,
+    print_report,
+    render_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App
+    from sparekey.app import Connection
 
 
 @click.command("stop", short_help="Deactivate no further key of a run.")
 @click.argument("run", metavar="RUN")
 @format_option("run")
 @database_option
-@connecting()
-def COMMAND(run: str, format_: str, connect: "Callable[[], App]") -> None:  # noqa: N802
+@connection_options()
+def stop_command(run: str, format_: str, connect: "Callable[[], Connection]") -> None:
     """Stop a run from any machine that shares its state: no further key is deactivated.
 
     The step in hand is finished. Rollbacks and the watch go on. Works without AWS credentials, too.
     """
     from sparekey import app, report
 
-    show(report.render("run", app.stop(connect, run), format_, look()))
+    print_report(report.render("run", app.stop(connect, run), format_, render_options()))

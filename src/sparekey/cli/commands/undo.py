@@ -5,17 +5,33 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connecting, database_option, format_option, look, show, tell
-from sparekey.cli.run_events import say
+from sparekey.cli.options import (
+    connection_options,
+    database_option,
+    format_option,
+    message,
+    print_report,
+    render_options,
+)
+from sparekey.cli.run_events import print_event
 
 # A step in one of these is, or may be, inactive by the run's doing.
-_OFF = ("in_doubt", "applied", "confirmed", "reactivating", "watching", "settled", "unwatched")
-_NOT_BACK = ("failed", "in_doubt", "reactivating", "applied", "confirmed", "watching", "settled", "unwatched")
+_STILL_INACTIVE = ("in_doubt", "applied", "confirmed", "reactivating", "watching", "settled", "unwatched")
+_NOT_REACTIVATED = (
+    "failed",
+    "in_doubt",
+    "reactivating",
+    "applied",
+    "confirmed",
+    "watching",
+    "settled",
+    "unwatched",
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App
+    from sparekey.app import Connection
     from sparekey.model import RunRecord, StepRecord
 
 
@@ -29,10 +45,8 @@ if TYPE_CHECKING:
 )
 @format_option("run")
 @database_option
-@connecting()
-def COMMAND(  # noqa: N802
-    run: str, key: str, format_: str, connect: "Callable[[], App]"
-) -> int:
+@connection_options()
+def undo_command(run: str, key: str, format_: str, connect: "Callable[[], Connection]") -> int:
     """Reactivate what a run deactivated, at once, and read back that it is Active.
 
     RUN may be cut short to r- and four characters. Names the run and its keys first, and asks nothing.
@@ -43,18 +57,24 @@ def COMMAND(  # noqa: N802
 
     from sparekey import app, report
 
-    here = connect()
-    tell(f"as {here.gateway.caller().arn}")
-    record = app.undo(here, run, key=key, on_start=lambda found: tell(_announced(found, key)), on_event=say)
+    connection = connect()
+    message(f"as {connection.gateway.caller().arn}")
+    record = app.undo_run(
+        connection,
+        run,
+        key=key,
+        on_start=lambda record_before: message(_announcement(record_before, key)),
+        on_event=print_event,
+    )
     if key:
         record = structs.replace(record, steps=tuple(step for step in record.steps if step.key == key))
-    show(report.render("run", record, format_, look()))
-    return 1 if any(step.state in _NOT_BACK for step in record.steps) else 0
+    print_report(report.render("run", record, format_, render_options()))
+    return 1 if any(step.state in _NOT_REACTIVATED for step in record.steps) else 0
 
 
-def _announced(record: "RunRecord", key: str) -> str:
+def _announcement(record: "RunRecord", key: str) -> str:
     """What is about to be done: of which run, how many keys, in which accounts."""
-    off = [step for step in record.steps if step.state in _OFF and key in ("", step.key)]
+    off = [step for step in record.steps if step.state in _STILL_INACTIVE and key in ("", step.key)]
     barred = [] if key else [step for step in off if step.never_reactivate]
     off = [step for step in off if step not in barred]
     keys = f"{len(off):,} key{'' if len(off) == 1 else 's'}"

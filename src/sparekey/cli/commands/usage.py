@@ -5,12 +5,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connecting, format_option, look, progress, show, usage_options
+from sparekey.cli.options import (
+    connection_options,
+    format_option,
+    print_report,
+    progress,
+    render_options,
+    usage_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App, Progress, Request
+    from sparekey.app import Connection, ReadProgress, UsageRequest
 
 
 @click.command("usage", short_help="Say who still uses a key.")
@@ -28,15 +35,15 @@ if TYPE_CHECKING:
 )
 @usage_options
 @format_option("usage")
-@connecting(many=True)
-def COMMAND(  # noqa: N802
+@connection_options(many=True)
+def usage_command(
     keys: tuple[str, ...],
     user: str,
     plan: Path | None,
     source: str,
-    wanted_usage: "Callable[..., Request]",
+    usage_request: "Callable[..., UsageRequest]",
     format_: str,
-    connect: "Callable[[], App]",
+    connect: "Callable[[], Connection]",
 ) -> int:
     """Say who still uses a key: which application, from where, for what, and since when not any more.
 
@@ -49,16 +56,16 @@ def COMMAND(  # noqa: N802
         raise BadInputError("name keys, or --user, or --plan", "sparekey usage AKIA… --source archive=FOLDER")
     with progress("files read") as update:
 
-        def told(done: "Progress") -> None:
+        def show_progress(done: "ReadProgress") -> None:
             update(done.files, None)
 
-        wanted = wanted_usage(on_progress=told)
+        request = usage_request(on_progress=show_progress)
         local = source.startswith("archive=") and not source.startswith("archive=s3://")
         if keys:
-            usages = app.usage(source, keys, wanted, None if local else connect())
+            usages = app.read_usage(source, keys, request, None if local else connect())
         else:
-            here = connect()
-            named = app.keys_of_plan(plan) if plan else app.keys_of_user(app.read(here), user)
-            usages = app.usage_of_accounts(source, named, wanted, here)
-    show(report.render("usage", usages, format_, look()))
-    return 4 if any(one.unread for one in usages) else 0
+            connection = connect()
+            named = app.keys_of_plan(plan) if plan else app.keys_of_user(app.read_snapshot(connection), user)
+            usages = app.read_usage_of_accounts(source, named, request, connection)
+    print_report(report.render("usage", usages, format_, render_options()))
+    return 4 if any(usage.unread for usage in usages) else 0

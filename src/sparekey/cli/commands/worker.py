@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connecting, database_option, notify_option, tell
-from sparekey.cli.secondary_output import Aside
+from sparekey.cli.options import connection_options, database_option, message, notify_option
+from sparekey.cli.secondary_output import SecondaryOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import App, Told
+    from sparekey.app import Connection, OutageMessage
     from sparekey.model import RunRecord, StepRecord
 
 
 @click.command("worker", short_help="Carry and watch runs.")
 @notify_option
 @database_option
-@connecting()
-def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # noqa: N802
+@connection_options()
+def worker_command(targets: tuple[str, ...], connect: "Callable[[], Connection]") -> None:
     """Carry the runs that were handed over, and watch those that were applied; until Ctrl-C or SIGTERM.
 
     Any number of workers share the runs of one PostgreSQL database (SPAREKEY_DATABASE_URL); with SQLite, one
@@ -41,54 +41,56 @@ def COMMAND(targets: tuple[str, ...], connect: "Callable[[], App]") -> None:  # 
 
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, end)
-    here = connect()
-    tell(f"working as {here.caller(()).arn}; Ctrl-C ends")
-    if here.gateway.credentials_end():
-        tell(
+    connection = connect()
+    message(f"working as {connection.caller(()).arn}; Ctrl-C ends")
+    if connection.gateway.credentials_expire_at():
+        message(
             "note: nothing renews these credentials (a session, or a sign-in with SSO or aws login): once they end, no "
             "run is watched and no key reactivated until the worker is started again"
         )
-    app.check_targets(here, targets)
+    app.check_targets(connection, targets)
 
-    aside = Aside()
+    aside = SecondaryOutput()
 
     def rolled_back(record: "RunRecord", step: "StepRecord") -> None:
-        tell(f"{came_of(step)}: {step.account}  {step.user}  {step.key} (run {record.id}): {step.why}")
+        message(
+            f"{outcome_line(step)}: {step.account}  {step.user}  {step.key} (run {record.id}): {step.why}"
+        )
         if step.state != "rolled_back":
-            tell(f"To reactivate it yourself: sparekey undo {record.id} --key {step.key}")
-        failures = app.tell_of_rollback(here, record, step, targets)
-        tell(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
+            message(f"To reactivate it yourself: sparekey undo {record.id} --key {step.key}")
+        failures = app.notify_of_rollback(connection, record, step, targets)
+        message(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
 
-    def emergency(what: "Told") -> None:
-        tell(what.text)
-        failures = app.tell_of_state(here, what, targets)
-        tell(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
+    def emergency(what: "OutageMessage") -> None:
+        message(what.text)
+        failures = app.notify_of_state(connection, what, targets)
+        message(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
 
     def failed(run: str, why: str) -> None:
-        tell(f"run {run}: work on it failed: {why}", f"`sparekey show {run}` tells how far it has come.")
+        message(f"run {run}: work on it failed: {why}", f"`sparekey show {run}` tells how far it has come.")
 
     def say(text: str) -> None:
-        aside.soon(lambda: tell(text))
+        aside.call_later(lambda: message(text))
 
-    with aside.going():
+    with aside.running():
         try:
-            app.work(
-                here,
+            app.run_worker(
+                connection,
                 over.is_set,
-                lambda record, step: aside.soon(lambda: rolled_back(record, step)),
-                lambda run, why: aside.soon(lambda: failed(run, why)),
+                lambda record, step: aside.call_later(lambda: rolled_back(record, step)),
+                lambda run, why: aside.call_later(lambda: failed(run, why)),
                 say,
                 say,
-                lambda what: aside.soon(lambda: emergency(what)),
+                lambda what: aside.call_later(lambda: emergency(what)),
             )
         except SparekeyError as error:
             why = f"the worker has ended: {error.message}; it watches no run until it is started again"
-            aside.soon(lambda: emergency(app.Told(why, (), ())))
+            aside.call_later(lambda: emergency(app.OutageMessage(why, (), ())))
             raise
-    tell("ended; what is not finished waits for the next worker")
+    message("ended; what is not finished waits for the next worker")
 
 
-def came_of(step: "StepRecord") -> str:
+def outcome_line(step: "StepRecord") -> str:
     """What became of a key that was to be reactivated without a person."""
     if step.state == "rolled_back":
         return "rolled back"

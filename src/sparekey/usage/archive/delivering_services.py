@@ -18,6 +18,6 @@ NAMES = "|".join(map(re.escape, _SERVICES))
 _FOLDER = re.compile(rf"{ACCOUNT}/(?:{NAMES}|aws-service=(?!cloudtrail(?:/|$))[^/]+)(?:/|$)", re.IGNORECASE)
 
 
-def other_service(folder: str) -> bool:
+def delivering_service(folder: str) -> bool:
     """True where a folder (its whole path) belongs to another service, in the layout of AWS's own deliveries."""
     return _FOLDER.search(folder) is not None

@@ -14,8 +14,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from sparekey.model import Value
-from sparekey.usage.archive.delivering_services import other_service
-from sparekey.usage.archive.storage import Found, Place
+from sparekey.usage.archive.delivering_services import delivering_service
+from sparekey.usage.archive.storage import ArchiveStorage, Found
 
 _FILE = re.compile(r"(\d{12})_CloudTrail_([a-z0-9-]+)_(\d{8}T\d{4}Z)_[^/]*$")
 _TRAIL = re.compile(r"/(\d{12})/CloudTrail/([a-z0-9-]+)((?:/\d+){0,3})$")
@@ -28,7 +28,7 @@ BEFORE = timedelta(days=3)
 AFTER = timedelta(days=2)
 
 
-class Entry(NamedTuple):
+class LogFile(NamedTuple):
     """One file, sorted by when it was delivered: the stamp in its name, or an empty one.
 
     Its name is the path below the place's root, its size about how many bytes it has.
@@ -39,10 +39,10 @@ class Entry(NamedTuple):
     size: int
 
 
-_Dated = tuple[date, list[Entry]]
+_Dated = tuple[date, list[LogFile]]
 
 
-class Scope(Value, frozen=True):
+class ReadScope(Value, frozen=True):
     """Which files matter: accounts and regions (all, where empty) and the time of the calls."""
 
     accounts: frozenset[str] = frozenset()
@@ -61,54 +61,58 @@ class Scope(Value, frozen=True):
             region is None or not self.regions or region in self.regions
         )
 
-    def on(self, first: date, last: date) -> bool:
+    def for_days(self, first: date, last: date) -> bool:
         """True where these days may hold files that are asked for."""
         return (self.since is None or last >= (self.since - BEFORE).date()) and (
             self.until is None or first <= (self.until + AFTER).date()
         )
 
 
-def limit(place: Place) -> str | None:
+def reading_limit(place: ArchiveStorage) -> str | None:
     """Why a place shows a part of an archive only; None where that can't be told."""
-    if place.only is not None:
-        return f"only the file {place.only} was read"
+    if place.single_file is not None:
+        return f"only the file {place.single_file} was read"
     if region := _REGION.search(place.root):
         return f"only region {region[1]} was read: {place.root} is one part of an archive"
     return None
 
 
-def delivered(told: str) -> datetime | None:
+def delivery_time(stamp: str) -> datetime | None:
     """The time of a stamp; None where it is none."""
     try:
-        return datetime.strptime(told, _STAMP).replace(tzinfo=UTC)
+        return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
     except ValueError:
         return None
 
 
-def in_order(place: Place, scope: Scope, failed: Callable[[str, OSError], None]) -> Iterator[Entry]:
+def files_in_order(
+    place: ArchiveStorage, scope: ReadScope, failed: Callable[[str, OSError], None]
+) -> Iterator[LogFile]:
     """Every file that may matter, oldest delivery first, one day of all accounts and regions at a time.
 
     Files outside of the layout come first, whatever their names: what they are, their content shows. `failed` is
     called for each folder that can't be listed, and for what in it is neither a folder nor a file.
     """
-    walk = _Walk(place, scope, failed)
-    loose: list[Entry] = []
+    walk = _ArchiveWalk(place, scope, failed)
+    loose: list[LogFile] = []
     trails = [walk.days(folder) for folder in walk.trails("", loose)]
     yield from sorted(loose)
     for _, days in groupby(heapq.merge(*trails, key=itemgetter(0)), key=itemgetter(0)):
         yield from sorted(entry for _, entries in days for entry in entries)
 
 
-class _Walk:
-    def __init__(self, place: Place, scope: Scope, failed: Callable[[str, OSError], None]) -> None:
-        self._place, self._scope, self._failed = place, scope, failed
+class _ArchiveWalk:
+    def __init__(
+        self, place: ArchiveStorage, scope: ReadScope, failed: Callable[[str, OSError], None]
+    ) -> None:
+        self._storage, self._scope, self._failed = place, scope, failed
         self._first, self._last = scope.stamps()
         self._seen: set[object] = set()
 
-    def trails(self, folder: str, loose: list[Entry]) -> Iterator[str]:
+    def trails(self, folder: str, loose: list[LogFile]) -> Iterator[str]:
         """The folders of one region of one account's trail; files above them go to `loose`."""
         path = self._path(folder)
-        if other_service(path):
+        if delivering_service(path):
             return
         account = _ACCOUNT.search(path)
         if account and not self._scope.covers(account[1]):
@@ -129,10 +133,10 @@ class _Walk:
         span = _span(parts)
         if span is None or len(parts) == 3:
             first, last = span or (date.min, date.max)
-            if self._scope.on(first, last):
+            if self._scope.for_days(first, last):
                 yield first, list(self._all(folder))
             return
-        if not self._scope.on(*span):
+        if not self._scope.for_days(*span):
             return
         folders, files = self._children(folder)
         if files:
@@ -140,38 +144,38 @@ class _Walk:
         for below in sorted(folders, key=lambda name: _span_of(name, parts)):
             yield from self.days(below)
 
-    def _all(self, folder: str) -> Iterator[Entry]:
+    def _all(self, folder: str) -> Iterator[LogFile]:
         folders, files = self._children(folder)
         yield from files
         for below in folders:
             yield from self._all(below)
 
-    def _children(self, folder: str) -> tuple[Iterable[str], list[Entry]]:
+    def _children(self, folder: str) -> tuple[Iterable[str], list[LogFile]]:
         try:
-            identity = self._place.identity(folder)
+            identity = self._storage.identity(folder)
             if identity in self._seen:  # two links lead to it
                 return (), []
             self._seen.add(identity)
-            listing = self._place.children(folder)
+            listing = self._storage.children(folder)
         except OSError as error:
-            self._failed(folder or self._place.root, error)
+            self._failed(folder or self._storage.root, error)
             return (), []
         for name, why in listing.unread:
             self._failed(name, OSError(why))
-        return listing.folders, list(self._mattering(listing.files))
+        return listing.folders, list(self._relevant(listing.files))
 
-    def _mattering(self, files: Iterable[Found]) -> Iterator[Entry]:
+    def _relevant(self, files: Iterable[Found]) -> Iterator[LogFile]:
         """The files whose names do not show that nothing in them is asked for, with their stamps."""
         covers, first, last = self._scope.covers, self._first, self._last
         for name, size in files:
             match = _FILE.search(name, name.rfind("/") + 1)
             if match is None:
-                yield Entry("", name, size)
+                yield LogFile("", name, size)
             elif first <= match[3] <= last and covers(match[1], match[2]):
-                yield Entry(match[3], name, size)
+                yield LogFile(match[3], name, size)
 
     def _path(self, folder: str) -> str:
-        return f"/{self._place.root}/{folder}".rstrip("/")
+        return f"/{self._storage.root}/{folder}".rstrip("/")
 
 
 def _span_of(name: str, parts: list[int]) -> date:

@@ -8,9 +8,9 @@ import json
 import re
 from typing import Any
 
-from sparekey.usage.archive.decompression import content
+from sparekey.usage.archive.decompression import decompressed
 from sparekey.usage.archive.delivering_services import ACCOUNT, NAMES
-from sparekey.usage.bounds import ForeignError
+from sparekey.usage.bounds import ForeignTextError
 
 # A folder of a service that is not known here: its files are opened, and need not be CloudTrail's.
 _UNKNOWN = re.compile(rf"{ACCOUNT}/(?!CloudTrail(?:/|$))[^/]+/", re.IGNORECASE)
@@ -40,7 +40,7 @@ _OBJECTS = (
 )
 _LOG_NAME = re.compile(r"_CloudTrail_|\.(?:json|jsonl|ndjson|gz|bz2|xz|zst|zip|log)(?:\.|$)", re.IGNORECASE)
 # What a file manager leaves: a name, and how such a file begins.
-_LITTER = (
+_LEFTOVERS = (
     (re.compile(r"^\.DS_Store$"), b"\0\0\0\1Bud1"),
     (re.compile(r"^\._"), b"\0\x05\x16\x07"),
     (re.compile(r"^(?:Thumbs|ehthumbs)\.db$"), b"\xd0\xcf\x11\xe0"),
@@ -50,29 +50,29 @@ _MOST = 1 << 25  # bytes that are searched or parsed to recognise a file
 _ID = re.compile(rb"(?:AKIA|ASIA|ABIA)[A-Z0-9]{16}")
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
 # Text that only spells bytes: what it packs can't be searched.
-_PACKED = re.compile(rb"[A-Za-z0-9+/=_\-\s]{200,}")
+_COMPRESSED = re.compile(rb"[A-Za-z0-9+/=_\-\s]{200,}")
 
 
-def explained(path: str, data: bytes) -> bool:
+def explain_other_file(path: str, data: bytes) -> bool:
     """True where a file that is no CloudTrail log need not be one: another service's, or text without any key id.
 
     `path` is the whole path, and `data` the bytes of the file as they lie there. A name alone explains nothing: it
     says what a text without key ids may be, and in which text no part of a log can be hidden.
     """
     name = path.rpartition("/")[2]
-    if any(kind.match(name) and data.startswith(begin) for kind, begin in _LITTER):
+    if any(kind.match(name) and data.startswith(begin) for kind, begin in _LEFTOVERS):
         return True
     try:
-        text = content(data)
+        text = decompressed(data)
         characters = len(text.decode())
-    except (ForeignError, UnicodeDecodeError):
+    except (ForeignTextError, UnicodeDecodeError):
         return False
-    if _of_another_service(text):
+    if _is_of_another_service(text):
         return True
     return characters >= _PLAIN * len(text) and _without_ids(text) and _need_not_be_a_log(path, name, text)
 
 
-def _of_another_service(text: bytes) -> bool:
+def _is_of_another_service(text: bytes) -> bool:
     if _TEXT.match(text):
         return True
     if not text.startswith((b"{", b" ", b"\n")):
@@ -87,10 +87,10 @@ def _names_in(text: bytes) -> frozenset[str]:
         if len(part) > _MOST:
             continue
         try:
-            found: Any = json.loads(part)
+            document: Any = json.loads(part)
         except (ValueError, RecursionError):
             continue
-        return frozenset(found) if isinstance(found, dict) else frozenset()
+        return frozenset(document) if isinstance(document, dict) else frozenset()
     return frozenset()
 
 
@@ -101,7 +101,7 @@ def _without_ids(text: bytes) -> bool:
         or _ID.search(text)
         or _BINARY.search(text)
         or b"\\u00" in text
-        or _PACKED.fullmatch(text)
+        or _COMPRESSED.fullmatch(text)
     )
 
 

@@ -24,23 +24,23 @@ from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from sparekey.aws.credential_chain import ChainCredentials, resolve
-from sparekey.aws.credential_errors import Setup, explain
-from sparekey.aws.errors import Answer, from_answer
+from sparekey.aws.credential_errors import CredentialSetup, explain
+from sparekey.aws.errors import ErrorResponse, error_from_response
 from sparekey.clock import SystemClock
 from sparekey.errors import BadInputError, UnreadError
-from sparekey.usage.archive.storage import Found, Listing
+from sparekey.usage.archive.storage import FolderListing, Found
 from sparekey.usage.bounds import LARGEST, TOO_LARGE
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-_AT_ONCE = 16
-_ASK_AGAIN = timedelta(minutes=5)  # botocore renews what has to be renewed
+_PARALLEL_REQUESTS = 16
+_RETRIES = timedelta(minutes=5)  # botocore renews what has to be renewed
 _USERINFO = re.compile(r"//[^/@\s]*@")
 
 
 @dataclass(frozen=True)
-class Bucket:
+class BucketAddress:
     """Where botocore asks for a bucket: at a host of its own (`virtual`), or in the path of `endpoint`.
 
     `region` is the one to sign for.
@@ -52,19 +52,19 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class S3Place:
+class S3Storage:
     """`s3://bucket/prefix`, with the credentials of the usual AWS chain (resolved where it is read)."""
 
     url: str
     profile: str | None = None
     region: str | None = None
     endpoint: str | None = None
-    found: Bucket | None = field(default=None, repr=False, compare=False)
-    only: ClassVar[None] = None
+    found: BucketAddress | None = field(default=None, repr=False, compare=False)
+    single_file: ClassVar[None] = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process is given where the bucket is, and makes a connection of its own."""
-        return S3Place, (self.url, self.profile, self.region, self.endpoint, self.found or self._found)
+        return S3Storage, (self.url, self.profile, self.region, self.endpoint, self.found or self._found)
 
     @property
     def root(self) -> str:
@@ -94,10 +94,10 @@ class S3Place:
             session = self._session
             return resolve(session)
         except BotoCoreError as error:  # a profile that there is not
-            raise explain(error, Setup(self.profile or "", (), os.environ)) from None
+            raise explain(error, CredentialSetup(self.profile or "", (), os.environ)) from None
 
     @cached_property
-    def _found(self) -> Bucket:
+    def _found(self) -> BucketAddress:
         """List one key by botocore, which follows a bucket to its region; raises UnreadError where S3 refuses."""
         asked: list[tuple[str, str]] = []
 
@@ -121,13 +121,13 @@ class S3Place:
         virtual = not path.endswith(f"/{quote(self.bucket)}")
         if not virtual:
             path = path.removesuffix(f"/{quote(self.bucket)}")
-        return Bucket(f"{parts.scheme}://{parts.netloc}{path}", virtual, region)
+        return BucketAddress(f"{parts.scheme}://{parts.netloc}{path}", virtual, region)
 
     def _refused(self, error: Exception) -> UnreadError:
         """What S3, or the way to it, said to the listing."""
         if not isinstance(error, ClientError):
-            told = explain(error, self._credentials.setup, self._session)
-            return UnreadError(f"{self.root} could not be listed: {told.message}", told.hint)
+            translated = explain(error, self._credentials.setup, self._session)
+            return UnreadError(f"{self.root} could not be listed: {translated.message}", translated.hint)
         answer = error.response.get("Error", {})
         meta = error.response.get("ResponseMetadata", {})
         code, status = str(answer.get("Code", "")), int(meta.get("HTTPStatusCode", 400))
@@ -143,8 +143,8 @@ class S3Place:
             )
         if code == "NoSuchBucket":
             return UnreadError(f"{self.root} could not be listed: there is no such bucket")
-        told = from_answer(
-            Answer(
+        translated = error_from_response(
+            ErrorResponse(
                 service="s3",
                 action="ListObjectsV2",
                 status=status,
@@ -154,7 +154,9 @@ class S3Place:
             )
         )
         hint = "Reading an archive needs s3:ListBucket and s3:GetObject (and kms:Decrypt, if encrypted)."
-        return UnreadError(f"{self.root} could not be listed: {told.message} (HTTP {status} {code})", hint)
+        return UnreadError(
+            f"{self.root} could not be listed: {translated.message} (HTTP {status} {code})", hint
+        )
 
     @cached_property
     def _store(self) -> "S3Store":
@@ -168,19 +170,19 @@ class S3Place:
                 "access_key_id": frozen.access_key,
                 "secret_access_key": frozen.secret_key,
                 "token": frozen.token,
-                "expires_at": SystemClock().now() + _ASK_AGAIN,
+                "expires_at": SystemClock().now() + _RETRIES,
             }
 
-        found = self.found or self._found
+        address = self.found or self._found
         return S3Store(
             self.bucket,
             prefix=self._prefix or None,
-            region=found.region,
+            region=address.region,
             credential_provider=provide,
-            client_options=self._transport(found.endpoint),
-            virtual_hosted_style_request=found.virtual,
+            client_options=self._transport(address.endpoint),
+            virtual_hosted_style_request=address.virtual,
             # It comes before what obstore itself would take from the environment, which botocore may have ignored.
-            aws_endpoint_url_s3=found.endpoint,
+            aws_endpoint_url_s3=address.endpoint,
             skip_signature=False,
             s3_express=False,
         )
@@ -207,22 +209,22 @@ class S3Place:
         """Its path: nothing links to it."""
         return folder
 
-    def children(self, folder: str) -> Listing:
+    def children(self, folder: str) -> FolderListing:
         """All pages of one folder; the empty object that stands for the folder itself is none of its files."""
         from obstore import list_with_delimiter  # noqa: PLC0415
 
         with _as_os_error():
-            found = list_with_delimiter(self._store, folder or None)
+            listing = list_with_delimiter(self._store, folder or None)
         files: list[Found] = [
             (item["path"], item["size"])
-            for item in found["objects"]
+            for item in listing["objects"]
             if item["path"] != folder or item["size"]
         ]
-        return Listing(sorted(found["common_prefixes"]), sorted(files), [])
+        return FolderListing(sorted(listing["common_prefixes"]), sorted(files), [])
 
     def fetch(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
         """Several at once, in order."""
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
+        with ThreadPoolExecutor(_PARALLEL_REQUESTS) as threads:
             yield from threads.map(self._get, names)
 
     def _get(self, name: str) -> tuple[str, bytes | OSError]:

@@ -20,12 +20,12 @@ from typing import Any
 import msgspec
 from ahocorasick_rs import BytesAhoCorasick
 
-from sparekey.usage.aggregation import Part
-from sparekey.usage.archive.decompression import content
-from sparekey.usage.archive.session_feed import Board
-from sparekey.usage.bounds import ForeignError
-from sparekey.usage.records import Event, decode, event, lenient, once
-from sparekey.usage.session_join import attribute
+from sparekey.usage.aggregation import PartialUsage
+from sparekey.usage.archive.decompression import decompressed
+from sparekey.usage.archive.session_feed import SessionFeed
+from sparekey.usage.bounds import ForeignTextError
+from sparekey.usage.records import UseEvent, decode, lenient_record, unique_object, use_event
+from sparekey.usage.session_join import attribute_sessions
 
 # An id has 20 characters; were it longer, its beginning would do: the decoder has the last word.
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
@@ -48,11 +48,11 @@ _Match = tuple[int, int, int]
 """Which text was found, and where it begins and ends."""
 
 
-class _File(msgspec.Struct, gc=False):
+class _LogDocument(msgspec.Struct, gc=False):
     Records: list[msgspec.Raw]
 
 
-_file = msgspec.json.Decoder(_File)
+_file = msgspec.json.Decoder(_LogDocument)
 
 
 def keep_buffers() -> None:
@@ -67,18 +67,18 @@ def keep_buffers() -> None:
         mallopt(trim_threshold, 1 << 30)
 
 
-class Needles:
+class IdMatcher:
     """The wanted ids as text: which key each key and session id stands for.
 
     What was told on the `board` after its position `told` is news.
     """
 
-    def __init__(self, wanted: Mapping[str, str], board: Board | None = None, told: int = 0) -> None:
-        self.keys = dict(wanted)
-        self.stems = set(_stems(wanted))
+    def __init__(self, keys: Mapping[str, str], board: SessionFeed | None = None, position: int = 0) -> None:
+        self.keys = dict(keys)
+        self.stems = set(_stems(keys))
         prefixes = {stem[: len(_SESSION)] for stem in self.stems} - {_SESSION}
         self._search = BytesAhoCorasick(sorted(prefixes))
-        self._board, self._told = board, told
+        self._feed, self._position = board, position
 
     def add(self, sessions: Mapping[str, str]) -> frozenset[bytes]:
         """Want these sessions too; returns the stems that are new."""
@@ -87,135 +87,137 @@ class Needles:
         self.stems |= new
         return new
 
-    def tell(self, sessions: Mapping[str, str]) -> None:
+    def publish(self, sessions: Mapping[str, str]) -> None:
         """Want these sessions too, and let other processes."""
-        if self.add(sessions) and self._board:
-            self._board.tell(sessions)
+        if self.add(sessions) and self._feed:
+            self._feed.publish(sessions)
 
-    def news(self) -> frozenset[bytes]:
+    def read_feed(self) -> frozenset[bytes]:
         """Want what other processes told of too; returns the stems that are new."""
-        if self._board is None or self._board.end == self._told:
+        if self._feed is None or self._feed.end == self._position:
             return frozenset()
-        begin, self._told = self._told, self._board.end
-        return self.add(self._board.since(begin))
+        begin, self._position = self._position, self._feed.end
+        return self.add(self._feed.read_from(begin))
 
-    def named(self, text: str) -> bool:
+    def find_named(self, text: str) -> bool:
         """True where a wanted id stands in a text."""
         return any(stem.decode() in text for stem in self.stems)
 
-    def long_term(self, text: bytes) -> list[_Match]:
+    def find_long_term(self, text: bytes) -> list[_Match]:
         """Where ids stand in a text that begin like wanted keys."""
         return self._search.find_matches_as_indexes(text)
 
 
-def scan(data: bytes, needles: Needles, part: Part) -> Set[bytes] | None:
+def scan_log(data: bytes, matcher: IdMatcher, partial: PartialUsage) -> Set[bytes] | None:
     """Count into `part` the uses of the wanted ids in one file, and want the sessions that were minted in it.
 
     Returns the stems of sessions in it that are not wanted; None where any might be in it. Raises
     ForeignError, and counts nothing, where the file can't be read whole.
     """
-    text = content(data)
-    part.read += len(text)
+    text = decompressed(data)
+    partial.read += len(text)
     if len(text) > _LONG:
-        _bound(text)
+        _unbounded_number(text)
     if _ESCAPE.find_matches_as_indexes(text) and _ESCAPED.search(text):
-        _count(_tolerant_uses(text, needles), needles, part)
+        _add_uses(_tolerant_uses(text, matcher), matcher, partial)
         return None
     places = _SESSIONS.find_matches_as_indexes(text)
     number = len(places)
-    places += needles.long_term(text)
+    places += matcher.find_long_term(text)
     stems = [text[at : at + STEM] for _, at, _ in places]
     sessions = set(stems[:number])
-    needles.news()
-    if not needles.stems.isdisjoint(stems):
-        _count(_uses(text, places, stems, needles), needles, part)
-        return sessions - needles.stems
-    if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut(text) is None:
-        deque(_tolerant(text), 0)
+    matcher.read_feed()
+    if not matcher.stems.isdisjoint(stems):
+        _add_uses(_uses(text, places, stems, matcher), matcher, partial)
+        return sessions - matcher.stems
+    if not (text.startswith(_BEGIN) and text.endswith(_END)) and _cut_records(text) is None:
+        deque(_tolerant_records(text), 0)
     return sessions
 
 
-def _bound(text: bytes) -> None:
+def _unbounded_number(text: bytes) -> None:
     """Refuse a text that would take many times its size as records: millions of tiny ones."""
     if text.count(b",") > _MOST_COMMAS or text.count(b"{") > _MOST_OBJECTS:
-        raise ForeignError("it holds more values than a log file does")
+        raise ForeignTextError("it holds more values than a log file does")
 
 
-def _count(uses: list[Event], needles: Needles, part: Part) -> None:
-    known = len(part.minted)
-    attribute(uses, needles.keys, part)
-    if len(part.minted) > known:
-        new = islice(part.minted.items(), known, None)
-        needles.tell({session: key for session, (key, _) in new})
+def _add_uses(uses: list[UseEvent], matcher: IdMatcher, partial: PartialUsage) -> None:
+    known = len(partial.sessions)
+    attribute_sessions(uses, matcher.keys, partial)
+    if len(partial.sessions) > known:
+        new = islice(partial.sessions.items(), known, None)
+        matcher.publish({session: key for session, (key, _) in new})
 
 
-def _uses(text: bytes, places: list[_Match], stems: list[bytes], needles: Needles) -> list[Event]:
+def _uses(text: bytes, places: list[_Match], stems: list[bytes], matcher: IdMatcher) -> list[UseEvent]:
     """Decode the records that hold a wanted id, and those of the sessions that these mint."""
-    records = _cut(text)
+    records = _cut_records(text)
     ends = None if records is None else _ends(text, records)
     if records is None or ends is None:
-        return _all_uses(text, needles)
-    uses: list[Event] = []
+        return _all_uses(text, matcher)
+    uses: list[UseEvent] = []
     done: set[int] = set()
-    wanted: Set[bytes] = needles.stems
-    while wanted:
-        found = compress(places, map(wanted.__contains__, stems))
-        held = {bisect_right(ends, at) for _, at, _ in found} - done
+    stems_wanted: Set[bytes] = matcher.stems
+    while stems_wanted:
+        hits = compress(places, map(stems_wanted.__contains__, stems))
+        held = {bisect_right(ends, at) for _, at, _ in hits} - done
         if len(records) in held:  # an id that stands after the records
-            return _all_uses(text, needles)
-        more = _uses_of((records[index] for index in sorted(held)), needles)
+            return _all_uses(text, matcher)
+        more = _uses_of((records[index] for index in sorted(held)), matcher)
         done |= held
         uses += more
-        wanted = _stems(use.minted for use in more if use.minted) or needles.news()
+        stems_wanted = _stems(use.minted for use in more if use.minted) or matcher.read_feed()
     return uses
 
 
-def _all_uses(text: bytes, needles: Needles) -> list[Event]:
+def _all_uses(text: bytes, matcher: IdMatcher) -> list[UseEvent]:
     """Decode every record, however the file is written."""
-    records = _cut(text) if text.count(_NAME) == 1 else None
-    return _tolerant_uses(text, needles) if records is None else _uses_of(records, needles)
+    records = _cut_records(text) if text.count(_NAME) == 1 else None
+    return _tolerant_uses(text, matcher) if records is None else _uses_of(records, matcher)
 
 
-def _uses_of(records: Iterable[msgspec.Raw], needles: Needles) -> list[Event]:
+def _uses_of(records: Iterable[msgspec.Raw], matcher: IdMatcher) -> list[UseEvent]:
     """The uses that records show; raises ForeignError where one can't be read."""
     uses = []
     try:
         for raw in records:
             record = decode(raw)
-            if record is not None and (use := event(record)) is not None:
+            if record is not None and (use := use_event(record)) is not None:
                 uses.append(use)
             else:
-                _explain(json.loads(bytes(raw)), needles)
+                _why_unreadable(json.loads(bytes(raw)), matcher)
     except (ValueError, RecursionError) as error:
         raise (
-            error if isinstance(error, ForeignError) else ForeignError(f"a record is not JSON: {error}")
+            error
+            if isinstance(error, ForeignTextError)
+            else ForeignTextError(f"a record is not JSON: {error}")
         ) from error
     return uses
 
 
-def _tolerant_uses(text: bytes, needles: Needles) -> list[Event]:
+def _tolerant_uses(text: bytes, matcher: IdMatcher) -> list[UseEvent]:
     """The uses in a file that the strict parser does not cut into records."""
     uses = []
-    for value in _tolerant(text):
-        record = lenient(value)
-        if record is not None and (use := event(record)) is not None:
+    for value in _tolerant_records(text):
+        record = lenient_record(value)
+        if record is not None and (use := use_event(record)) is not None:
             uses.append(use)
         else:
-            _explain(value, needles)
+            _why_unreadable(value, matcher)
     return uses
 
 
-def _explain(value: Any, needles: Needles) -> None:
+def _why_unreadable(value: Any, matcher: IdMatcher) -> None:
     """Raise ForeignError where a record without a signer names a wanted id where only a signer stands.
 
     A call that only speaks of a key names it elsewhere: in its parameters, or in its answer.
     """
     identity = value.get("userIdentity") if isinstance(value, dict) else None
-    if needles.named(json.dumps(identity if isinstance(identity, dict) else value)):
-        raise ForeignError("a record names the key, and it cannot be read who signed it")
+    if matcher.find_named(json.dumps(identity if isinstance(identity, dict) else value)):
+        raise ForeignTextError("a record names the key, and it cannot be read who signed it")
 
 
-def _cut(text: bytes) -> list[msgspec.Raw] | None:
+def _cut_records(text: bytes) -> list[msgspec.Raw] | None:
     """The records of a log file as the parser bounds them; None where it is none to a strict reader."""
     try:
         return _file.decode(text).Records
@@ -223,14 +225,14 @@ def _cut(text: bytes) -> list[msgspec.Raw] | None:
         return None
 
 
-def _tolerant(text: bytes) -> Iterator[Any]:
+def _tolerant_records(text: bytes) -> Iterator[Any]:
     """The records of a log file or of JSON lines as the standard library reads them."""
     empty = True
     for line in _documents(text):
         empty = False
         yield from _records(line)
     if empty:
-        raise ForeignError("it is empty")
+        raise ForeignTextError("it is empty")
 
 
 def _documents(text: bytes) -> Iterator[Any]:
@@ -246,17 +248,17 @@ def _documents(text: bytes) -> Iterator[Any]:
             return
     for match in _LINE.finditer(text):
         if match.end() - match.start() > _LONG:
-            raise ForeignError(f"not JSON: {whole}, and a line of it is larger than 64 MiB")
+            raise ForeignTextError(f"not JSON: {whole}, and a line of it is larger than 64 MiB")
         if line := match[0].strip():
             try:
                 document = _document(line)
             except (ValueError, RecursionError):
-                raise ForeignError(f"not JSON: {whole}") from None
+                raise ForeignTextError(f"not JSON: {whole}") from None
             yield document
 
 
 def _document(text: bytes) -> Any:
-    return json.loads(text.decode("utf-8", "surrogatepass"), object_pairs_hook=once)
+    return json.loads(text.decode("utf-8", "surrogatepass"), object_pairs_hook=unique_object)
 
 
 def _records(line: Any) -> list[Any]:
@@ -266,7 +268,7 @@ def _records(line: Any) -> list[Any]:
             return records
         if isinstance(line.get("eventSource"), str):
             return [line]
-    raise ForeignError("it holds no CloudTrail records")
+    raise ForeignTextError("it holds no CloudTrail records")
 
 
 def _ends(text: bytes, records: list[msgspec.Raw]) -> list[int] | None:

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from multiprocessing.context import BaseContext
 
 # Some 6,000 sessions: more than are minted while a few tasks run.
-_ROOM = 1 << 18
+_CAPACITY = 1 << 18
 
 
-class Board:
+class SessionFeed:
     """The end of a text that grows, in shared memory; a process is given it when it starts."""
 
-    def __init__(self, context: BaseContext, room: int = _ROOM) -> None:
-        self._room = room
+    def __init__(self, context: BaseContext, room: int = _CAPACITY) -> None:
+        self._capacity = room
         self._lock = context.Lock()
         self._text = context.RawArray("c", room)
         self._end = context.RawValue("Q", 0)
@@ -26,19 +26,19 @@ class Board:
         end: int = self._end.value
         return end
 
-    def tell(self, sessions: Mapping[str, str]) -> None:
+    def publish(self, sessions: Mapping[str, str]) -> None:
         """Tell of sessions and the keys behind them."""
-        said = "".join(f"{session} {key}\n" for session, key in sessions.items()).encode()[-self._room :]
+        lines = "".join(f"{session} {key}\n" for session, key in sessions.items()).encode()[-self._capacity :]
         with self._lock:
-            at = self._end.value % self._room
-            first, rest = said[: self._room - at], said[self._room - at :]
+            at = self._end.value % self._capacity
+            first, rest = lines[: self._capacity - at], lines[self._capacity - at :]
             self._text[at : at + len(first)] = first
             self._text[: len(rest)] = rest
-            self._end.value += len(said)
+            self._end.value += len(lines)
 
-    def since(self, begin: int) -> dict[str, str]:
+    def read_from(self, begin: int) -> dict[str, str]:
         """The sessions, and their keys, that were told of after `begin`; none where that is too long ago."""
         with self._lock:
-            size, at = self._end.value - begin, begin % self._room
-            said: bytes = self._text[at : at + size] + self._text[: max(0, at + size - self._room)]
-        return dict(line.split(" ") for line in said.decode().splitlines()) if size <= self._room else {}
+            size, at = self._end.value - begin, begin % self._capacity
+            text: bytes = self._text[at : at + size] + self._text[: max(0, at + size - self._capacity)]
+        return dict(line.split(" ") for line in text.decode().splitlines()) if size <= self._capacity else {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sparekey.errors import BadInputError
-from sparekey.usage.archive.delivering_services import other_service
+from sparekey.usage.archive.delivering_services import delivering_service
 from sparekey.usage.bounds import LARGEST, TOO_LARGE
 
 _ASKED_FOR_SIZE = 16
@@ -19,7 +19,7 @@ Found = tuple[str, int]
 """One file: its path below the place's root, and about how many bytes it has."""
 
 
-class Listing(NamedTuple):
+class FolderListing(NamedTuple):
     """What is directly in a folder, by paths below the place's root, sorted; `unread` says why each is neither."""
 
     folders: list[str]
@@ -27,7 +27,7 @@ class Listing(NamedTuple):
     unread: list[tuple[str, str]]
 
 
-class Place(Protocol):
+class ArchiveStorage(Protocol):
     """A tree of files that a worker process can be given; reading raises OSError."""
 
     @property
@@ -36,7 +36,7 @@ class Place(Protocol):
         ...
 
     @property
-    def only(self) -> str | None:
+    def single_file(self) -> str | None:
         """The one file that is meant, where it is not all of them."""
         ...
 
@@ -44,7 +44,7 @@ class Place(Protocol):
         """What is the same for a folder by whichever path it is reached."""
         ...
 
-    def children(self, folder: str) -> Listing:
+    def children(self, folder: str) -> FolderListing:
         """The folders and files directly in a folder."""
         ...
 
@@ -54,11 +54,11 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True)
-class LocalPlace:
+class LocalStorage:
     """A folder, or one file, of this machine."""
 
     path: Path
-    only: str | None = None
+    single_file: str | None = None
 
     @property
     def root(self) -> str:
@@ -67,49 +67,49 @@ class LocalPlace:
 
     def identity(self, folder: str) -> object:
         """Device and inode."""
-        found = (self.path / folder).stat()
-        return found.st_dev, found.st_ino
+        status = (self.path / folder).stat()
+        return status.st_dev, status.st_ino
 
-    def children(self, folder: str) -> Listing:
+    def children(self, folder: str) -> FolderListing:
         """Links are followed; one to a folder of this archive leads to what is read anyway.
 
         One file in sixteen is asked for its size, which is the next ones' too: asking costs half of a small
         file's reading, and of sizes no more hangs than how many files are read at a time.
         """
-        found = Listing([], [], [])
-        files = found.files
+        listing = FolderListing([], [], [])
+        files = listing.files
         size = 0
         before = f"{folder}/" if folder else ""
         with os.scandir(self.path / folder) as items:
             for item in items:
                 name = before + item.name
-                if self.only is not None and self.only != name:
+                if self.single_file is not None and self.single_file != name:
                     continue
                 try:
                     if item.is_dir(follow_symlinks=False):
-                        found.folders.append(name)
+                        listing.folders.append(name)
                     elif item.is_file():
                         if len(files) % _ASKED_FOR_SIZE == 0:
                             size = item.stat().st_size
                         files.append((name, size))
                     else:
-                        self._odd(item, name, found)
+                        self._unread_reason(item, name, listing)
                 except OSError as error:
-                    found.unread.append((name, error.strerror or str(error)))
-        return Listing(sorted(found.folders), sorted(files), sorted(found.unread))
+                    listing.unread.append((name, error.strerror or str(error)))
+        return FolderListing(sorted(listing.folders), sorted(files), sorted(listing.unread))
 
-    def _odd(self, item: "os.DirEntry[str]", name: str, found: Listing) -> None:
+    def _unread_reason(self, item: "os.DirEntry[str]", name: str, listing: FolderListing) -> None:
         """Sort in what is no file, and no folder but by a link."""
         if item.is_dir():
             root, real = os.path.realpath(self.path), os.path.realpath(item.path)
             if _within(root, real) and root != real:
-                found.unread.append((name, "a link to a folder above the archive is not followed"))
-            elif not _within(real, root) or other_service(real):
-                found.folders.append(name)
+                listing.unread.append((name, "a link to a folder above the archive is not followed"))
+            elif not _within(real, root) or delivering_service(real):
+                listing.folders.append(name)
         elif item.is_symlink() and not Path(item.path).exists():
-            found.unread.append((name, "a link to nothing"))
+            listing.unread.append((name, "a link to nothing"))
         else:
-            found.unread.append((name, "it is no file: a pipe, a socket or a device"))
+            listing.unread.append((name, "it is no file: a pipe, a socket or a device"))
 
     def fetch(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
         """One file after the other: the page cache needs no help."""
@@ -133,25 +133,25 @@ def _content(path: str) -> bytes:
     """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would wait for a writer
     try:
-        before = None if path.endswith(".gz") else _state(file)
+        before = None if path.endswith(".gz") else _file_status(file)
         data = os.read(file, _ROOM)
         if len(data) == _ROOM:
-            data += _rest(file)
+            data += _remaining(file)
         elif more := os.read(file, _ROOM):
-            data += more + _rest(file)
-        if before is not None and not (before == _state(file) and before[0] == len(data)):
+            data += more + _remaining(file)
+        if before is not None and not (before == _file_status(file) and before[0] == len(data)):
             raise OSError("it changed while it was read")
     finally:
         os.close(file)
     return data
 
 
-def _state(file: int) -> tuple[int, int]:
-    found = os.fstat(file)
-    return found.st_size, found.st_mtime_ns
+def _file_status(file: int) -> tuple[int, int]:
+    status = os.fstat(file)
+    return status.st_size, status.st_mtime_ns
 
 
-def _rest(file: int) -> bytes:
+def _remaining(file: int) -> bytes:
     """What follows the first part of a file, as far as a log file may reach; raises OSError."""
     size = os.fstat(file).st_size
     parts: list[bytes] = []
@@ -165,17 +165,17 @@ def _rest(file: int) -> bytes:
     raise OSError(TOO_LARGE)
 
 
-def place(spec: str, *, profile: str | None = None, region: str | None = None) -> Place:
+def open_storage(spec: str, *, profile: str | None = None, region: str | None = None) -> ArchiveStorage:
     """The place that `s3://bucket/prefix`, a folder or a file names; raises BadInputError."""
     if spec.startswith("s3://"):
-        from sparekey.usage.archive.s3_storage import S3Place  # noqa: PLC0415 - an extra, and heavy
+        from sparekey.usage.archive.s3_storage import S3Storage  # noqa: PLC0415 - an extra, and heavy
 
-        if not S3Place(spec).bucket:
+        if not S3Storage(spec).bucket:
             raise BadInputError(f"{spec} names no bucket", "Write s3://bucket/prefix.")
-        return S3Place(spec, profile, region)
+        return S3Storage(spec, profile, region)
     path = Path(spec).expanduser()
     if path.is_file():
-        return LocalPlace(path.parent, path.name)
+        return LocalStorage(path.parent, path.name)
     if path.is_dir():
-        return LocalPlace(path)
+        return LocalStorage(path)
     raise BadInputError(f"there is no archive at {spec}", "Name a folder, a file or s3://bucket/prefix.")

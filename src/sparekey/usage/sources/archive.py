@@ -24,15 +24,15 @@ from typing import NamedTuple
 from sparekey.errors import UnreadError
 from sparekey.model import Usage
 from sparekey.usage.agents import printable
-from sparekey.usage.aggregation import Fold, Part, seconds, utc
-from sparekey.usage.archive.layout import Entry, Scope, delivered, in_order, limit
-from sparekey.usage.archive.other_files import explained
-from sparekey.usage.archive.search import STEM, Needles, keep_buffers, scan
-from sparekey.usage.archive.session_feed import Board
-from sparekey.usage.archive.storage import Place, place
-from sparekey.usage.bounds import ForeignError
-from sparekey.usage.request import Progress, Request
-from sparekey.usage.session_join import Sessions
+from sparekey.usage.aggregation import PartialUsage, UsageAggregator, seconds, utc
+from sparekey.usage.archive.layout import LogFile, ReadScope, delivery_time, files_in_order, reading_limit
+from sparekey.usage.archive.other_files import explain_other_file
+from sparekey.usage.archive.search import STEM, IdMatcher, keep_buffers, scan_log
+from sparekey.usage.archive.session_feed import SessionFeed
+from sparekey.usage.archive.storage import ArchiveStorage, open_storage
+from sparekey.usage.bounds import ForeignTextError
+from sparekey.usage.request import ReadProgress, UsageRequest
+from sparekey.usage.session_join import KnownSessions
 
 _CHUNK_BYTES = 4 << 20
 _CHUNK_FILES = 1_000
@@ -45,13 +45,13 @@ _SLACK = 900  # names tell the minute, and trust is good
 _ANY = b"*"
 
 
-class _Task(NamedTuple):
+class _ScanTask(NamedTuple):
     """Files to read, and for whom: key and session ids with the key behind each.
 
     What the board told up to `told` is among them.
     """
 
-    place: Place
+    place: ArchiveStorage
     names: tuple[str, ...]
     wanted: Mapping[str, str]
     since: int | None
@@ -59,7 +59,7 @@ class _Task(NamedTuple):
     told: int = 0
 
 
-class _Others(NamedTuple):
+class _ForeignSessions(NamedTuple):
     """Sessions that nobody asked for yet: their stems, file after file, and where those of each file end."""
 
     stems: bytes
@@ -67,46 +67,46 @@ class _Others(NamedTuple):
 
     def holding(self, names: tuple[str, ...], sessions: Iterable[str]) -> tuple[str, ...]:
         """Those of the files that may hold one of some sessions."""
-        found: set[int] = set()
+        positions: set[int] = set()
         for stem in (_ANY, *(session[:STEM].encode() for session in sessions)):
             at = self.stems.find(stem)
             while at >= 0:
                 index = bisect_right(self.ends, at)
-                found.add(index)
+                positions.add(index)
                 at = self.stems.find(stem, self.ends[index])
-        return tuple(names[index] for index in sorted(found))
+        return tuple(names[index] for index in sorted(positions))
 
 
-class _Result(NamedTuple):
+class _ScanResult(NamedTuple):
     """What was seen, and what else is in the files."""
 
-    part: Part
-    others: _Others
+    part: PartialUsage
+    others: _ForeignSessions
 
 
-class _Span(NamedTuple):
+class _TimeSpan(NamedTuple):
     """When the first and the last of some files were delivered (epoch seconds); None where not all names tell."""
 
     first: int | None
     last: int | None
 
 
-class _Flying(NamedTuple):
+class _PendingTask(NamedTuple):
     """A task under way: of when its files are (None: they were read before), what was known when it began."""
 
-    task: _Task
-    span: _Span | None
-    learnt: int
+    task: _ScanTask
+    span: _TimeSpan | None
+    known_before: int
     told: int
-    future: Future[_Result]
+    future: Future[_ScanResult]
 
 
-class _Passed(NamedTuple):
+class _ScannedChunk(NamedTuple):
     """Files that were read, and the sessions in them."""
 
-    span: _Span
+    span: _TimeSpan
     names: tuple[str, ...]
-    others: _Others
+    others: _ForeignSessions
 
     @property
     def size(self) -> int:
@@ -114,135 +114,143 @@ class _Passed(NamedTuple):
         return len(self.others.stems) + 200 * len(self.names)
 
 
-def read(spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...]:
+def read(spec: str, keys: Collection[str], request: UsageRequest) -> tuple[Usage, ...]:
     """Read what the archive at `spec` shows of the keys."""
-    return _Reading(place(spec, profile=request.profile, region=request.region), keys, request).run()
+    return _ArchiveReader(
+        open_storage(spec, profile=request.profile, region=request.region), keys, request
+    ).run()
 
 
-def work(task: _Task) -> _Result:
+def scan_chunk(task: _ScanTask) -> _ScanResult:
     """Read the files of one task, in a worker process or in this one."""
-    needles = Needles(task.wanted, _boards[0] if _boards else None, task.told)
-    part = Part(task.since, task.until)
+    matcher = IdMatcher(task.wanted, _feeds[0] if _feeds else None, task.told)
+    partial = PartialUsage(task.since, task.until)
     root = task.place.root
-    held = [_read(root, name, data, needles, part) for name, data in task.place.fetch(task.names)]
-    return _Result(part, _Others(b"".join(held), list(accumulate(map(len, held)))))
+    held = [_scan_files(root, name, data, matcher, partial) for name, data in task.place.fetch(task.names)]
+    return _ScanResult(partial, _ForeignSessions(b"".join(held), list(accumulate(map(len, held)))))
 
 
-def _read(root: str, name: str, data: bytes | OSError, needles: Needles, part: Part) -> bytes:
+def _scan_files(
+    root: str, name: str, data: bytes | OSError, matcher: IdMatcher, partial: PartialUsage
+) -> bytes:
     """Scan one file; returns the stems of sessions in it that nobody asked for yet."""
-    part.place = name
+    partial.place = name
     try:
         if isinstance(data, OSError):
             raise data
-        stems = scan(data, needles, part)
+        stems = scan_log(data, matcher, partial)
     except OSError as error:
-        part.miss(error.strerror or str(error))
-    except ForeignError as error:
-        if isinstance(data, OSError) or not explained(f"{root}/{name}", data):
-            part.miss(str(error))
+        partial.report_unread(error.strerror or str(error))
+    except ForeignTextError as error:
+        if isinstance(data, OSError) or not explain_other_file(f"{root}/{name}", data):
+            partial.report_unread(str(error))
     except MemoryError:
-        part.miss("it needs more memory than there is")
+        partial.report_unread("it needs more memory than there is")
     else:
-        part.logs += 1
+        partial.logs += 1
         return _ANY if stems is None else b"".join(stems)
     return b""
 
 
-class _Reading:
+class _ArchiveReader:
     """One reading of an archive."""
 
-    def __init__(self, where: Place, keys: Collection[str], request: Request) -> None:
-        self._place = where
+    def __init__(self, where: ArchiveStorage, keys: Collection[str], request: UsageRequest) -> None:
+        self._storage = where
         self._keys = {key: key for key in keys}
         self._request = request
         self._since = seconds(request.since)
         self._until = seconds(request.until)
-        self._fold = Fold()
-        self._sessions = Sessions()
-        self._learnt: list[tuple[str, str]] = []
-        self._passed: deque[_Passed] = deque()
+        self._aggregator = UsageAggregator()
+        self._sessions = KnownSessions()
+        self._known_sessions: list[tuple[str, str]] = []
+        self._scanned: deque[_ScannedChunk] = deque()
         self._remembered = 0
         self._forgotten: int | None = None
         self._oldest: int | None = None
         self._newest: int | None = None
-        self._progress = Progress()
-        self._logs = 0
-        self._refused: tuple[str, str] | None = None
+        self._progress = ReadProgress()
+        self._log_count = 0
+        self._unread_folders: tuple[str, str] | None = None
 
     def run(self) -> tuple[Usage, ...]:
         """Read everything."""
-        scope = Scope(self._request.accounts, self._request.regions, self._request.since, self._request.until)
-        chunks = _chunks(in_order(self._place, scope, self._failed))
-        with _Workers(self._request.processes) as workers:
-            flying: deque[_Flying] = deque()
+        scope = ReadScope(
+            self._request.accounts, self._request.regions, self._request.since, self._request.until
+        )
+        chunks = _chunks(files_in_order(self._storage, scope, self._failed))
+        with _ScanWorkers(self._request.processes) as workers:
+            flying: deque[_PendingTask] = deque()
             while True:
                 while len(flying) < workers.ahead and (chunk := next(chunks, None)):
                     # Whatever was told before the oldest of these began is known here by now.
-                    told = flying[0].told if flying else workers.told()
-                    flying.append(self._first_time(chunk, told, workers))
+                    published = flying[0].told if flying else workers.published()
+                    flying.append(self._scan_first_time(chunk, published, workers))
                 if not flying:
                     break
                 landed = flying.popleft()
-                for names, wanted in self._take(landed, workers.result(landed.future)):
-                    task = landed.task._replace(names=names, wanted=wanted, told=workers.told())
+                for names, needed in self._accept(landed, workers.result(landed.future)):
+                    task = landed.task._replace(names=names, wanted=needed, told=workers.published())
                     future = workers.submit(task)
-                    flying.append(_Flying(task, None, len(self._learnt), task.told, future))
+                    flying.append(_PendingTask(task, None, len(self._known_sessions), task.told, future))
         return self._usages()
 
-    def _first_time(self, chunk: list[Entry], told: int, workers: "_Workers") -> _Flying:
+    def _scan_first_time(self, chunk: list[LogFile], published: int, workers: "_ScanWorkers") -> _PendingTask:
         span = _span(chunk)
         if (first := span.first) is not None and (last := span.last) is not None:
             self._oldest = first if self._oldest is None else min(self._oldest, first)
             self._newest = last if self._newest is None else max(self._newest, last)
-        wanted = self._keys | self._sessions.alive(span.first)
+        ids = self._keys | self._sessions.active_at(span.first)
         names = tuple(entry.name for entry in chunk)
-        task = _Task(self._place, names, wanted, self._since, self._until, told)
-        now = workers.told()
-        return _Flying(task, span, len(self._learnt), now, workers.submit(task, _size(chunk)))
+        task = _ScanTask(self._storage, names, ids, self._since, self._until, published)
+        now = workers.published()
+        return _PendingTask(task, span, len(self._known_sessions), now, workers.submit(task, _size(chunk)))
 
-    def _take(self, landed: _Flying, result: _Result) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
+    def _accept(
+        self, landed: _PendingTask, result: _ScanResult
+    ) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
         """Merge a result; yields what has to be read once more, and for which sessions."""
-        late = dict(self._learnt[landed.learnt :])  # while these files were being read
-        self._fold.merge(result.part)
-        new = self._sessions.learn(result.part.minted)
+        late = dict(self._known_sessions[landed.known_before :])  # while these files were being read
+        self._aggregator.merge(result.part)
+        new = self._sessions.add(result.part.sessions)
         for session, (key, at) in new.items():
-            self._learnt.append((session, key))
+            self._known_sessions.append((session, key))
             if result.part.covers(at):
-                self._fold.session(key, session, at)
+                self._aggregator.session(key, session, at)
             if self._forgotten is not None and at <= self._forgotten:
-                self._fold.partial(
+                self._aggregator.partial(
                     key, f"the minting of a session at {utc(at):%Y-%m-%dT%H:%MZ} came too late"
                 )
         if landed.span is not None:
             names = landed.task.names
-            self._remember(_Passed(landed.span, names, result.others))
-            self._logs += result.part.logs
+            self._remember(_ScannedChunk(landed.span, names, result.others))
+            self._log_count += result.part.logs
             self._progress.add(result.part.read, len(names), len(result.part.unread))
             self._request.progress(self._progress)
             if late and (again := result.others.holding(names, late)):
                 yield again, late
         if new:
-            wanted = {session: key for session, (key, _) in new.items()}
+            new_keys = {session: key for session, (key, _) in new.items()}
             minted = min(at for _, at in new.values())
-            for passed in self._passed:
+            for passed in self._scanned:
                 after = passed.span.last is None or passed.span.last + _SLACK >= minted
-                if after and (again := passed.others.holding(passed.names, wanted)):
-                    yield again, wanted
+                if after and (again := passed.others.holding(passed.names, new_keys)):
+                    yield again, new_keys
 
-    def _remember(self, passed: _Passed) -> None:
+    def _remember(self, passed: _ScannedChunk) -> None:
         if passed.others.stems:  # nothing else is ever looked for in it
-            self._passed.append(passed)
+            self._scanned.append(passed)
             self._remembered += passed.size
-        while self._passed and (self._remembered > _REMEMBERED_BYTES or self._outlived(passed.span.first)):
-            gone = self._passed.popleft()
+        while self._scanned and (self._remembered > _REMEMBERED_BYTES or self._expired(passed.span.first)):
+            gone = self._scanned.popleft()
             self._remembered -= gone.size
-            until = _ALWAYS if gone.span.last is None else gone.span.last + _SLACK
+            until = _NO_TIME_LIMIT if gone.span.last is None else gone.span.last + _SLACK
             self._forgotten = max(self._forgotten or 0, until)
 
-    def _outlived(self, now: int | None) -> bool:
-        oldest = self._passed[0].span.last
+    def _expired(self, now: int | None) -> bool:
+        oldest = self._scanned[0].span.last
         return (
-            len(self._passed) > _REMEMBERED_TASKS
+            len(self._scanned) > _REMEMBERED_TASKS
             and now is not None
             and oldest is not None
             and oldest < now - _REMEMBERED_SECONDS
@@ -250,19 +258,19 @@ class _Reading:
 
     def _failed(self, folder: str, error: OSError) -> None:
         what, why = printable(folder), error.strerror or str(error)
-        self._refused = self._refused or (what, why)
-        self._fold.unread(what, why)
+        self._unread_folders = self._unread_folders or (what, why)
+        self._aggregator.unread(what, why)
 
     def _check(self) -> None:
         """Raise UnreadError where nothing was read at all."""
-        root = printable(self._place.root)
-        if self._refused and not self._progress.files:
-            what, why = self._refused
+        root = printable(self._storage.root)
+        if self._unread_folders and not self._progress.files:
+            what, why = self._unread_folders
             raise UnreadError(
                 f"{root if what == root else f'{what} in {root}'} could not be read: {why}",
                 "Nothing of the archive was read. Give these credentials the right to list and to get it.",
             )
-        if not self._logs and not self._refused and not self._progress.unread:
+        if not self._log_count and not self._unread_folders and not self._progress.unread:
             raise UnreadError(
                 f"nothing under {root} is a CloudTrail log file of what was asked for",
                 "Name the folder above AWSLogs, and check --since, --until, --usage-account and --usage-region.",
@@ -271,31 +279,33 @@ class _Reading:
     def _usages(self) -> tuple[Usage, ...]:
         """The window is what was asked for, as far as the archive reaches."""
         self._check()
-        if why := limit(self._place):
+        if why := reading_limit(self._storage):
             for key in self._keys:
-                self._fold.partial(key, why)
+                self._aggregator.partial(key, why)
         # Where no name shows when files were delivered, only the calls show what they cover.
-        seen = self._fold.first, self._fold.last
+        seen = self._aggregator.first, self._aggregator.last
         oldest, newest = seen if self._oldest is None else (self._oldest, self._newest)
         since = [time for time in (self._request.since, None if oldest is None else utc(oldest)) if time]
         until = [time for time in (self._request.until, None if newest is None else utc(newest)) if time]
         if until:  # a name may be of any time, but no file is delivered in the future
             until.append(self._request.clock.now())
-        source = f"archive {printable(self._place.root)}"
-        return self._fold.usages(self._keys, source, max(since, default=None), min(until, default=None))
+        source = f"archive {printable(self._storage.root)}"
+        return self._aggregator.usages(self._keys, source, max(since, default=None), min(until, default=None))
 
 
-_ALWAYS = 1 << 40
+_NO_TIME_LIMIT = 1 << 40
 
 
-def _span(entries: list[Entry]) -> _Span:
+def _span(entries: list[LogFile]) -> _TimeSpan:
     stamps = [entry.stamp for entry in entries]
-    first, last = (delivered(told) if told else None for told in (min(stamps), max(stamps)))
-    return _Span(int(first.timestamp()), int(last.timestamp())) if first and last else _Span(None, None)
+    first, last = (delivery_time(stamp) if stamp else None for stamp in (min(stamps), max(stamps)))
+    return (
+        _TimeSpan(int(first.timestamp()), int(last.timestamp())) if first and last else _TimeSpan(None, None)
+    )
 
 
-def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    chunk: list[Entry] = []
+def _chunks(entries: Iterable[LogFile]) -> Iterator[list[LogFile]]:
+    chunk: list[LogFile] = []
     size, loose = 0, True
     for entry in entries:
         if loose and entry.stamp:  # when the others are from is not known
@@ -312,11 +322,11 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield chunk
 
 
-def _size(entries: list[Entry]) -> int:
+def _size(entries: list[LogFile]) -> int:
     return sum(entry.size for entry in entries)
 
 
-class _Workers(ExitStack):
+class _ScanWorkers(ExitStack):
     """Runs tasks here while they are few, and in processes from then on."""
 
     def __init__(self, processes: int | None) -> None:
@@ -324,35 +334,35 @@ class _Workers(ExitStack):
         self._processes = processes or os.cpu_count() or 1
         self.ahead = 1
         self._pool: ProcessPoolExecutor | None = None
-        self._board: Board | None = None
+        self._feed: SessionFeed | None = None
         self._bytes = 0
         keep_buffers()
 
-    def submit(self, task: _Task, size: int = 0) -> Future[_Result]:
+    def submit(self, task: _ScanTask, size: int = 0) -> Future[_ScanResult]:
         """Start a task; `size` is that of its files."""
         if self._pool is None and self._processes > 1:
-            how = _how_to_start()
+            method = _start_method()
             self._bytes += size
-            if self._bytes > _POOL_FROM[how]:
-                self._start(multiprocessing.get_context(how))
+            if self._bytes > _POOL_FROM[method]:
+                self._start(multiprocessing.get_context(method))
         if self._pool is not None:
-            return self._pool.submit(work, task)
-        done: Future[_Result] = Future()
-        done.set_result(work(task))
+            return self._pool.submit(scan_chunk, task)
+        done: Future[_ScanResult] = Future()
+        done.set_result(scan_chunk(task))
         return done
 
     def _start(self, context: BaseContext) -> None:
-        self._board = Board(context)
+        self._feed = SessionFeed(context)
         self._pool = self.enter_context(
-            ProcessPoolExecutor(self._processes, context, initializer=_begin, initargs=(self._board,))
+            ProcessPoolExecutor(self._processes, context, initializer=_start_worker, initargs=(self._feed,))
         )
         self.ahead = self._processes + 2
 
-    def told(self) -> int:
+    def published(self) -> int:
         """How much the processes have told each other."""
-        return self._board.end if self._board else 0
+        return self._feed.end if self._feed else 0
 
-    def result(self, future: Future[_Result]) -> _Result:
+    def result(self, future: Future[_ScanResult]) -> _ScanResult:
         """The outcome of a task; raises UnreadError where its process died."""
         try:
             return future.result()
@@ -362,17 +372,17 @@ class _Workers(ExitStack):
             ) from error
 
 
-_boards: list[Board] = []
+_feeds: list[SessionFeed] = []
 
 
-def _begin(board: Board) -> None:
+def _start_worker(board: SessionFeed) -> None:
     """Make a new process a worker."""
     gc.freeze()  # what it was started with stays, and stays shared
     keep_buffers()
-    _boards[:] = [board]
+    _feeds[:] = [board]
 
 
-def _how_to_start() -> str:
+def _start_method() -> str:
     """`fork` where this process has one thread (what another held would stay locked), else `spawn`.
 
     https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods

@@ -13,11 +13,11 @@ from typing import Any
 
 from sparekey.errors import BadInputError, SparekeyError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.aggregation import Fold, Seen, seconds
+from sparekey.usage.aggregation import UsageAggregator, UseTotals, seconds
 from sparekey.usage.archive.layout import AFTER, BEFORE
-from sparekey.usage.records import where
-from sparekey.usage.request import Call, Progress, Request
-from sparekey.usage.table_coverage import UNBOUNDED, Covered, covered
+from sparekey.usage.records import call_origin
+from sparekey.usage.request import AwsCall, ReadProgress, UsageRequest
+from sparekey.usage.table_coverage import UNBOUNDED, TableCoverage, table_coverage
 
 _NAME = re.compile(r"(?:([A-Za-z_]\w{0,127})\.)?([A-Za-z_]\w{0,127})", re.ASCII)
 _WORD = re.compile(r"[\w-]+", re.ASCII)
@@ -31,16 +31,16 @@ _COLUMNS = (
 )
 
 
-def read(spec: str, keys: Collection[str], request: Request) -> tuple[Usage, ...]:
+def read(spec: str, keys: Collection[str], request: UsageRequest) -> tuple[Usage, ...]:
     """Read what the table shows of the keys; raises BadInputError for a name that is no table's."""
     if request.call is None:
         raise BadInputError("Athena needs AWS credentials", "Name a profile, or an archive.")
     text = query(spec, keys, request)
-    rows = [dict(zip(_COLUMNS, row, strict=True)) for row in _answer(request.call, text, request)]
-    return usages(rows, spec, keys, request, _covered(request.call, spec, keys, request))
+    rows = [dict(zip(_COLUMNS, row, strict=True)) for row in _query_result(request.call, text, request)]
+    return usages(rows, spec, keys, request, _check_coverage(request.call, spec, keys, request))
 
 
-def _covered(call: Call, spec: str, keys: Collection[str], request: Request) -> Covered:
+def _check_coverage(call: AwsCall, spec: str, keys: Collection[str], request: UsageRequest) -> TableCoverage:
     """What the table covers; what can't be found out of it makes the usage partial."""
     try:
         match = _NAME.fullmatch(spec)
@@ -53,25 +53,25 @@ def _covered(call: Call, spec: str, keys: Collection[str], request: Request) -> 
         parameters = table.get("Parameters") or {}
         if table.get("PartitionKeys") and str(parameters.get("projection.enabled")).lower() != "true":
             name = _table(spec).replace('"', "`")
-            rows = _answer(call, f"SHOW PARTITIONS {name}", request, names=0)
+            rows = _query_result(call, f"SHOW PARTITIONS {name}", request, names=0)
             partitions = [row[0] for row in rows if row and row[0]]
         regions = request.regions or {
             region["RegionName"] for region in call("ec2", "DescribeRegions", {})["Regions"]
         }
     except SparekeyError as error:
-        return Covered(partial=(f"what the table covers could not be read: {error.message}",))
+        return TableCoverage(partial=(f"what the table covers could not be read: {error.message}",))
     accounts = {account for key in keys if (account := request.owners.get(key))}
-    return covered(table, partitions, regions, request.accounts or accounts, request.clock.now())
+    return table_coverage(table, partitions, regions, request.accounts or accounts, request.clock.now())
 
 
-def query(table: str, keys: Collection[str], request: Request) -> str:
+def query(table: str, keys: Collection[str], request: UsageRequest) -> str:
     """The SQL (Athena's, which is Trino's) that asks for the usage of the keys."""
-    wanted = ", ".join(_text(key) for key in sorted(keys))
+    key_list = ", ".join(_text(key) for key in sorted(keys))
     links = "".join(
         f",\nlink{n} AS (SELECT link{n - 1}.*, ELEMENT_AT(links, p{n - 1}) AS p{n} FROM link{n - 1})"  # noqa: S608 - numbers
         for n in range(2, _CHAIN + 1)
     )
-    owner = " ".join(f"WHEN p{n} IN ({wanted}) THEN p{n}" for n in range(_CHAIN + 1))
+    owner = " ".join(f"WHEN p{n} IN ({key_list}) THEN p{n}" for n in range(_CHAIN + 1))
     counted = f"eventtime >= {_text(_time(request.since))}" if request.since else "TRUE"
     return f"""WITH calls AS (
   SELECT eventid, eventtime, eventsource, eventname, awsregion, sourceipaddress, useragent,
@@ -79,7 +79,7 @@ def query(table: str, keys: Collection[str], request: Request) -> str:
     CASE WHEN COALESCE(errorcode, '') = ''
       THEN JSON_EXTRACT_SCALAR(responseelements, '$.credentials.accessKeyId') END AS minted
   FROM {_table(table)}
-  WHERE {" AND ".join(_conditions(wanted, request))}
+  WHERE {" AND ".join(_conditions(key_list, request))}
 ),
 mints AS (SELECT minted, MIN(p0) AS principal FROM calls WHERE minted LIKE 'ASIA%' GROUP BY minted),
 known AS (SELECT MAP_FROM_ENTRIES(ARRAY_AGG(ROW(minted, principal))) AS links FROM mints),
@@ -98,9 +98,9 @@ GROUP BY 1, 2, 3, 4, 5, 6, 7
 ORDER BY 1, 2, 3, 4, 5, 6, 7"""  # noqa: S608 - keys are quoted, the table's name is checked
 
 
-def _conditions(wanted: str, request: Request) -> Iterator[str]:
+def _conditions(key_list: str, request: UsageRequest) -> Iterator[str]:
     """Which rows are read: by who signed, by time, and by the partitions of the table that `ddl` makes."""
-    yield f"(useridentity.accesskeyid IN ({wanted}) OR useridentity.accesskeyid LIKE 'ASIA%')"
+    yield f"(useridentity.accesskeyid IN ({key_list}) OR useridentity.accesskeyid LIKE 'ASIA%')"
     if request.since:
         begin = request.since - BEFORE
         yield f"eventtime >= {_text(_time(begin))}"
@@ -117,18 +117,18 @@ def usages(
     rows: Collection[dict[str, Any]],
     table: str,
     keys: Collection[str],
-    request: Request,
-    shown: Covered = UNBOUNDED,
+    request: UsageRequest,
+    shown: TableCoverage = UNBOUNDED,
 ) -> tuple[Usage, ...]:
     """The usages that the query's rows tell."""
-    fold = Fold()
+    fold = UsageAggregator()
     for row in rows:
-        place = where(row["useragent"], row["sourceipaddress"], row["eventsource"], row["awsregion"])
+        place = call_origin(row["useragent"], row["sourceipaddress"], row["eventsource"], row["awsregion"])
         first, last = (_seconds(row[name]) for name in ("first_seen", "last_seen"))
         own = last if row["own"] in {True, "true"} else None
         day = (date.fromisoformat(row["day"]) - date(1970, 1, 1)).days
         hours = sum({1 << int(hour) for hour in row["hours"].split(",")})
-        seen = Seen(first, last, own, set((row["actions"] or "unknown").split(",")))
+        seen = UseTotals(first, last, own, set((row["actions"] or "unknown").split(",")))
         fold.count((row["key"], place), seen, {day: (int(row["calls"]), hours)}, int(row["errors"]))
         fold.sessions(row["key"], int(row["sessions"]))
     # Where nothing bounds the query, what it covers is known from the first call that it found.
@@ -141,7 +141,9 @@ def usages(
     return fold.usages(keys, f"athena {table}", max(since, default=None), min(until), NOTES)
 
 
-def _answer(call: Call, text: str, request: Request, names: int = 1) -> Iterator[list[str | None]]:
+def _query_result(
+    call: AwsCall, text: str, request: UsageRequest, names: int = 1
+) -> Iterator[list[str | None]]:
     """Run the query and yield the values of each row; raises UnreadError.
 
     The first row of the first page names the columns, but not where a statement only shows something (`names` 0).
@@ -155,14 +157,14 @@ def _answer(call: Call, text: str, request: Request, names: int = 1) -> Iterator
     run = call("athena", "StartQueryExecution", asked)["QueryExecutionId"]
     state = "QUEUED"
     while state in {"QUEUED", "RUNNING"}:
-        told = call("athena", "GetQueryExecution", {"QueryExecutionId": run})["QueryExecution"]
-        state = told["Status"]["State"]
+        execution = call("athena", "GetQueryExecution", {"QueryExecutionId": run})["QueryExecution"]
+        state = execution["Status"]["State"]
         if state in {"QUEUED", "RUNNING"}:
             request.clock.sleep(_POLL)
     if state != "SUCCEEDED":
-        why = told["Status"].get("StateChangeReason") or state
+        why = execution["Status"].get("StateChangeReason") or state
         raise UnreadError(f"Athena did not answer: {why}", f"The query is {run} in Athena's console.")
-    progress = Progress(bytes=told.get("Statistics", {}).get("DataScannedInBytes", 0))
+    progress = ReadProgress(bytes=execution.get("Statistics", {}).get("DataScannedInBytes", 0))
     request.progress(progress)
     token: dict[str, str] = {}
     skip = names
@@ -175,7 +177,7 @@ def _answer(call: Call, text: str, request: Request, names: int = 1) -> Iterator
         token, skip = {"NextToken": page["NextToken"]}, 0
 
 
-def ddl(
+def table_ddl(
     table: str,
     location: str,
     accounts: Collection[str],

@@ -14,63 +14,63 @@ from typing import Any
 from sparekey.clock import Clock
 from sparekey.errors import BadInputError, SparekeyError, UnreadError
 from sparekey.model import Usage
-from sparekey.usage.aggregation import Fold, Part, seconds
+from sparekey.usage.aggregation import PartialUsage, UsageAggregator, seconds
 from sparekey.usage.archive.layout import BEFORE
-from sparekey.usage.records import Event, decode, events
-from sparekey.usage.request import Call, Progress, Request
-from sparekey.usage.session_join import attribute
+from sparekey.usage.records import UseEvent, decode, use_events
+from sparekey.usage.request import AwsCall, ReadProgress, UsageRequest
+from sparekey.usage.session_join import attribute_sessions
 
-_KEPT = timedelta(days=90)
+_RETENTION = timedelta(days=90)
 _LAG = timedelta(minutes=15)  # events show within about that; AWS guarantees nothing
 _PAUSE = timedelta(seconds=0.5)  # two requests a second per account and region
 _MOST_SESSIONS = 50
 NOTES = ("calls on data (S3 objects, SQS messages, DynamoDB items, …) are not in the event history",)
 
 
-def read(_: str, keys: Collection[str], request: Request) -> tuple[Usage, ...]:
+def read(_: str, keys: Collection[str], request: UsageRequest) -> tuple[Usage, ...]:
     """Read what the event history shows of the keys; it takes no place."""
     if request.call is None:
         raise BadInputError("the event history needs AWS credentials", "Name a profile, or an archive.")
-    return _Reading(keys, request, request.call).run()
+    return _HistoryReader(keys, request, request.call).run()
 
 
 @dataclass
-class _Region:
+class _RegionHistory:
     """One region: it is asked by one thread at a time, and not faster than AWS lets."""
 
     name: str | None
-    call: Call
+    call: AwsCall
     clock: Clock
     window: dict[str, Any]
     max_pages: int
     told: Callable[[int], None]
     next_at: datetime | None = None
     failed: str = ""
-    cut: set[str] = field(default_factory=set)
+    cut_short: set[str] = field(default_factory=set)
 
     @property
     def place(self) -> str:
         """How the region is named to people."""
         return f"history in {self.name or 'the default region'}"
 
-    def look_up(self, ids: Iterable[str]) -> list[Event]:
+    def look_up(self, ids: Iterable[str]) -> list[UseEvent]:
         """The events that these ids signed, newest first; after an error nothing more is asked."""
-        found: list[Event] = []
-        for one in ids:
+        events_found: list[UseEvent] = []
+        for id_ in ids:
             if self.failed:
                 break
             try:
-                found += self._pages(one)
+                events_found += self._pages(id_)
             except SparekeyError as error:
                 self.failed = error.message
             except (ValueError, RecursionError) as error:
                 self.failed = f"an event is not JSON: {error}"
-        return found
+        return events_found
 
-    def _pages(self, one: str) -> list[Event]:
-        attributes = [{"AttributeKey": "AccessKeyId", "AttributeValue": one}]
+    def _pages(self, id_: str) -> list[UseEvent]:
+        attributes = [{"AttributeKey": "AccessKeyId", "AttributeValue": id_}]
         token: dict[str, Any] = {}
-        found: list[Event] = []
+        events_found: list[UseEvent] = []
         for _ in range(self.max_pages):
             self._wait()
             page = self.call(
@@ -80,13 +80,13 @@ class _Region:
                 self.name,
             )
             texts = [entry.get("CloudTrailEvent", "null") for entry in page.get("Events", ())]
-            found += events(decode(text.encode("utf-8", "surrogatepass")) for text in texts)
+            events_found += use_events(decode(text.encode("utf-8", "surrogatepass")) for text in texts)
             self.told(sum(map(len, texts)))
             if not page.get("NextToken"):
-                return found
+                return events_found
             token = {"NextToken": page["NextToken"]}
-        self.cut.add(one)
-        return found
+        self.cut_short.add(id_)
+        return events_found
 
     def _wait(self) -> None:
         now = self.clock.now()
@@ -96,42 +96,44 @@ class _Region:
         self.next_at = now + _PAUSE
 
 
-class _Reading:
+class _HistoryReader:
     """One reading of the event history."""
 
-    def __init__(self, keys: Collection[str], request: Request, call: Call) -> None:
+    def __init__(self, keys: Collection[str], request: UsageRequest, call: AwsCall) -> None:
         self._keys = {key: key for key in keys}
         self._request = request
         self._call = call
         now = request.clock.now()
-        self._since = max(now - _KEPT, request.since or now - _KEPT)
+        self._since = max(now - _RETENTION, request.since or now - _RETENTION)
         self._until = min(now - _LAG, request.until or now)
         self._window = {
-            "StartTime": max(now - _KEPT, self._since - BEFORE),
+            "StartTime": max(now - _RETENTION, self._since - BEFORE),
             "EndTime": request.until or now,
         }
-        self._fold = Fold()
-        self._progress = Progress()
+        self._aggregator = UsageAggregator()
+        self._progress = ReadProgress()
         self._lock = threading.Lock()
 
     def run(self) -> tuple[Usage, ...]:
         """Ask every region for the keys, then for the sessions that they minted, and so on."""
         request = self._request
         regions = [
-            _Region(name, self._call, request.clock, self._window, request.max_pages, self._tell)
+            _RegionHistory(
+                name, self._call, request.clock, self._window, request.max_pages, self._report_progress
+            )
             for name in self._regions()
         ]
         owners = dict(self._keys)
         asked = list(self._keys)
-        seen: list[Event] = []
+        seen: list[UseEvent] = []
         with ThreadPoolExecutor(len(regions)) as threads:
             while asked:
-                for found in threads.map(_Region.look_up, regions, repeat(asked)):
-                    seen += found
-                new = attribute(seen, owners, Part())
-                asked = self._to_follow(new, seen, len(owners) - len(self._keys))
+                for events_ in threads.map(_RegionHistory.look_up, regions, repeat(asked)):
+                    seen += events_
+                new = attribute_sessions(seen, owners, PartialUsage())
+                asked = self._sessions_to_follow(new, seen, len(owners) - len(self._keys))
                 owners |= new
-        self._told_of(regions, owners)
+        self._owners_of(regions, owners)
         return self._usages(seen, owners)
 
     def _regions(self) -> list[str | None]:
@@ -140,21 +142,23 @@ class _Reading:
         try:
             answer = self._call("ec2", "DescribeRegions", {})
         except SparekeyError as error:
-            self._fold.unread("history: the list of regions", error.message)
+            self._aggregator.unread("history: the list of regions", error.message)
             return [self._request.region]
         names: set[str | None] = {region["RegionName"] for region in answer["Regions"]}
         return sorted(names, key=str)
 
-    def _to_follow(self, new: dict[str, str], seen: list[Event], followed: int) -> list[str]:
+    def _sessions_to_follow(self, new: dict[str, str], seen: list[UseEvent], followed: int) -> list[str]:
         """The newest sessions as far as there is room; the others make their keys' usage partial."""
         minted = {use.minted: use.at or 0 for use in seen if use.minted}
         newest = sorted(new, key=lambda session: (-minted[session], session))
         room = max(0, _MOST_SESSIONS - followed)
         for session in newest[room:]:
-            self._fold.partial(new[session], f"only {_MOST_SESSIONS} sessions were followed, the newest")
+            self._aggregator.partial(
+                new[session], f"only {_MOST_SESSIONS} sessions were followed, the newest"
+            )
         return newest[:room]
 
-    def _told_of(self, regions: list[_Region], owners: dict[str, str]) -> None:
+    def _owners_of(self, regions: list[_RegionHistory], owners: dict[str, str]) -> None:
         """Name what was not read, or not wholly."""
         if all(region.failed for region in regions):
             raise UnreadError(
@@ -163,22 +167,22 @@ class _Reading:
             )
         for region in regions:
             if region.failed:
-                self._fold.unread(region.place, region.failed)
-            for one in region.cut:
-                self._fold.partial(
-                    owners[one], f"{region.place}: cut short after {self._request.max_pages} pages of {one}"
+                self._aggregator.unread(region.place, region.failed)
+            for id_ in region.cut_short:
+                self._aggregator.partial(
+                    owners[id_], f"{region.place}: cut short after {self._request.max_pages} pages of {id_}"
                 )
 
-    def _tell(self, size: int) -> None:
+    def _report_progress(self, size: int) -> None:
         with self._lock:
             self._progress.add(size, 1, 0)
             self._request.progress(self._progress)
 
-    def _usages(self, seen: list[Event], owners: dict[str, str]) -> tuple[Usage, ...]:
-        part = Part(int(self._since.timestamp()), seconds(self._request.until), "history")
-        attribute(seen, owners, part)
-        self._fold.merge(part)
-        for session, (key, at) in part.minted.items():
+    def _usages(self, seen: list[UseEvent], owners: dict[str, str]) -> tuple[Usage, ...]:
+        part = PartialUsage(int(self._since.timestamp()), seconds(self._request.until), "history")
+        attribute_sessions(seen, owners, part)
+        self._aggregator.merge(part)
+        for session, (key, at) in part.sessions.items():
             if part.covers(at):
-                self._fold.session(key, session, at)
-        return self._fold.usages(self._keys, "history", self._since, self._until, NOTES)
+                self._aggregator.session(key, session, at)
+        return self._aggregator.usages(self._keys, "history", self._since, self._until, NOTES)
