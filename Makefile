@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or newer, make and a package index; nothing else beforehand.
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-console test lint types unit docs cases screenshots bench-read bench-peers bench-trail bench-run bench-kill bench-chaos bench-watch lock clean
+.PHONY: help demo demo-console test quick lint types unit docs cases screenshots bench-read bench-peers bench-trail bench-run bench-kill bench-chaos bench-watch lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -23,6 +23,9 @@ demo-console: run-venv ## the page to work in, on the practice company
 test: dev-venv judge-venv ## everything that must hold: lint, types, tests with coverage
 	@tools/system-packages
 	@$(MAKE) --no-print-directory lint types unit
+
+quick: dev-venv ## lint, types and the fast tests of the rooms that changed, in seconds
+	@$(BIN)/python tools/quick.py
 
 lint: dev-venv
 	$(BIN)/ruff check .

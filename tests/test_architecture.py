@@ -1,71 +1,14 @@
-"""The house: which room may import which, held against what the code imports, late imports included."""
+"""The architecture: the code imports what `tools/rooms.py` allows, late imports included."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rooms import LATE, NO_ERRORS, PURE, ROOMS
 
 SOURCE = Path(__file__).parents[1] / "src" / "sparekey"
 
-# What each room may import of ours, beside itself. `errors` is how any room refuses, so any may import it
-# (docs/adr/0003); `clock` names a Protocol, and only rooms with I/O are given one (docs/adr/0001).
-DECIDING = {
-    "model",
-    "formatting",
-    "patterns",
-    "policy",
-    "service_names",
-    "rules",
-    "cutover",
-    "selection",
-    "plan",
-    "revalidation",
-    "guards",
-}
-READING = {"aws", "usage", "audit"}
-RUNNING = DECIDING | READING | {"ledger", "probes", "runs", "clock", "ownership"}
-ROOMS: dict[str, set[str]] = {
-    "errors": set(),
-    "clock": set(),
-    "model": set(),
-    "formatting": {"model"},
-    "patterns": set(),
-    "documents": {"patterns"},
-    "policy": {"model", "patterns", "formatting"},
-    "ownership": set(),
-    "settings": {"model", "policy", "prowler_mutelist", "documents", "ownership", "rules", "probes", "runs"},
-    "prowler_mutelist": {"model", "policy", "rules", "patterns", "documents"},
-    "rules": {"model", "policy", "formatting"},
-    "service_names": set(),
-    "cutover": {"model", "policy", "service_names", "formatting"},
-    "selection": {"model", "policy", "cutover", "service_names", "formatting"},
-    "plan": {"model", "policy", "selection", "formatting"},
-    "revalidation": {"model", "plan", "selection", "policy", "formatting"},
-    "guards": {"model", "plan", "formatting"},
-    "aws": {"model", "clock", "documents"},
-    "usage": {"model", "aws", "clock"},
-    "audit": {"model", "policy", "rules", "aws", "clock"},
-    "ledger": {"model", "clock", "plan", "formatting", "ownership"},
-    "probes": {"model", "policy", "patterns", "formatting", "clock"},
-    "runs": RUNNING,
-    "report": {"model", "plan", "rules", "usage", "formatting", "clock"},
-    "notify": {"model", "plan", "formatting"},
-    "app": RUNNING | {"settings", "prowler_mutelist", "report", "notify", "sandbox", "demo"},
-    "console": {"app", "model", "report", "formatting"},
-    "cli": {"app", "console", "model", "report", "formatting"},
-    "sandbox": set(),
-    "demo": {"sandbox"},
-    "__init__": set(),
-    "__main__": {"cli"},
-}
-NO_ERRORS = {"errors", "clock", "model", "sandbox", "__init__"}
-
-# The sandbox judges the rest, so only the verbs that start one reach it, and only when they run.
-LATE = {"sandbox", "demo"}
-
-# A pure room imports nothing that could tell the time, read the machine or reach a network …
-PURE = DECIDING | {"errors"}
 PURE_IMPORTS = {
     *("collections", "datetime", "enum", "fnmatch", "functools", "hashlib", "itertools", "math"),
     *("msgspec", "operator", "re", "re2", "tomllib", "typing"),
@@ -128,10 +71,10 @@ def forbidden(found: Import) -> str | None:
             return None
         if there == "errors" and here not in NO_ERRORS:
             return None
-        if there not in ROOMS[here]:
+        if there not in ROOMS[here].imports:
             return f"{found.module} imports {found.target}: {here} may not import {there}"
         if there in LATE and not (found.late or here in LATE):
-            return f"{found.module} imports {found.target}: only a verb may, when it runs"
+            return f"{found.module} imports {found.target}: only a command may, when it runs"
         return None
     allowed = PURE_IMPORTS | (REGISTRY_IMPORTS if found.module == "sparekey.rules" else set())
     if here in PURE and parts[0] not in allowed:
@@ -166,14 +109,14 @@ def test_deciding_asks_no_clock_and_no_machine(module: str) -> None:
 
 
 def test_the_table_names_only_rooms() -> None:
-    assert {name for allowed in ROOMS.values() for name in allowed} <= set(ROOMS)
+    assert {name for room_ in ROOMS.values() for name in room_.imports} <= set(ROOMS)
 
 
 def test_no_two_rooms_need_one_another() -> None:
     """A cycle between rooms would make them one room."""
     free: set[str] = set()
     while len(free) < len(ROOMS):
-        more = {name for name, allowed in ROOMS.items() if name not in free and allowed - {name} <= free}
+        more = {name for name, room_ in ROOMS.items() if name not in free and room_.imports - {name} <= free}
         assert more, f"these need one another: {sorted(set(ROOMS) - free)}"
         free |= more
 
@@ -224,3 +167,13 @@ def test_the_table_allows(module: str, source: str) -> None:
 @pytest.mark.parametrize("source", ["datetime.now()", "date.today()", "open('x')", "f = print"])
 def test_a_call_that_asks_the_machine_is_seen(source: str) -> None:
     assert list(impure("sparekey.selection", source))
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """A reader who meets a name finds one definition."""
+    named: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                named.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in named.items() if len(modules) > 1} == {}

@@ -51,24 +51,6 @@ def plural(count: int, singular: str, plural_form: str = "") -> str:
     return f"{number(count)} {singular if count == 1 else plural_form or singular + 's'}"
 
 
-_STATES = {
-    "applied": "deactivated, not yet read back",
-    "confirmed": "deactivated",
-    "in_doubt": "in doubt",
-    "rolled_back": "rolled back",
-    "rollback_failed": "ROLLBACK FAILED, still inactive",
-    "already_inactive": "was inactive already",
-    "settled": "deactivated, settled",
-    "unwatched": "deactivated, unwatched",
-    "watching": "deactivated, watched",
-}
-
-
-def step_state(state: str) -> str:
-    """What became of a key, as a person says it."""
-    return _STATES.get(state, state)
-
-
 def clean(text: str) -> str:
     """Text with everything made visible that could move a terminal's cursor or hide other text."""
     return "".join(char if char.isprintable() or char == "\n" else f"\\u{ord(char):04x}" for char in text)

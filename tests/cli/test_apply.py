@@ -54,10 +54,10 @@ def _use_the_kept_key(sk: CliHarness) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "state", "inactive"),
     [
-        (_delete_user, 0, "GONE", set()),
-        (_delete_the_key, 0, "GONE", set()),
+        (_delete_user, 0, "NO LONGER EXISTS", set()),
+        (_delete_the_key, 0, "NO LONGER EXISTS", set()),
         (_rename_the_user, 3, "HELD", set()),
-        (_deactivate_the_key, 0, "WAS INACTIVE ALREADY", {"web/1"}),
+        (_deactivate_the_key, 0, "ALREADY INACTIVE", {"web/1"}),
         (_deactivate_the_kept_key, 3, "HELD", {"web/2"}),
         (_use_the_key, 3, "HELD", set()),
         (_use_the_kept_key, 0, "DEACTIVATED", {"web/1"}),
@@ -228,7 +228,7 @@ def test_undo_leaves_alone_what_somebody_else_has_changed_since(sk: CliHarness) 
     _delete_the_key(sk)
     said = sk("undo", sk.run)
     assert said.code == 0
-    assert f"{sk.key('web', 1)}: GONE" in said.out
+    assert f"{sk.key('web', 1)}: NO LONGER EXISTS" in said.out
     assert sk.inactive == set()
 
 
@@ -238,7 +238,7 @@ def test_runs_are_named_and_explained(sk: CliHarness) -> None:
     sk("apply", sk.plan, "--yes")
     listed = sk("runs")
     assert listed.code == 0
-    assert "1 deactivated, unwatched" in listed.out
+    assert "1 deactivated, not watched" in listed.out
     for verb in ("show", "undo", "stop", "resume"):
         said = sk(verb, "r-zzz")
         assert (said.code, said.out) == (2, "")

@@ -16,6 +16,8 @@ from support.fake_aws import NOW
         ("watching", ("watching", "failed", "held"), 1),
         ("stopped", ("unwatched", "planned"), 0),
         ("stopped", ("in_doubt",), 1),
+        ("watching", ("rollback_failed",), 1),
+        ("watching", ("reactivating", "watching"), 1),
         ("applying", ("planned",), 1),
         ("unwatched", ("unwatched", "held"), 3),
     ],

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from sparekey import plan, rules
-from sparekey.console.render import RUN_STATES, STATES, STATUSES
+from sparekey.console.render import STATUSES
 from sparekey.console.timeline import timelines
 from sparekey.console.views import (
     PAGE,
@@ -31,6 +31,7 @@ from sparekey.model import (
     User,
 )
 from sparekey.policy import Policy
+from sparekey.states import RUN_STATES, STEP_STATES
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -118,7 +119,7 @@ def test_users_are_named_with_their_account() -> None:
 
 
 def test_every_state_has_its_words() -> None:
-    assert set(STATES) == set(get_args(StepState))
+    assert set(STEP_STATES) == set(get_args(StepState))
     assert set(RUN_STATES) == set(get_args(RunState))
     assert set(STATUSES) == set(get_args(FindingStatus))
 

@@ -86,15 +86,15 @@ def test_deactivate_and_reactivate_by_keyboard_alone(page: Page, console: Consol
 
     page.get_by_role("heading", name="Run r-").wait_for()
     page.evaluate("window.sameDocument = true")
-    expect(page.get_by_text("set inactive, being read back").first).to_be_attached()
-    expect(page.get_by_text("Inactive, read back").first).to_be_visible()
+    expect(page.get_by_text("deactivated, verifying").first).to_be_attached()
+    expect(page.get_by_text("deactivated, not watched").first).to_be_visible()
     assert page.evaluate("window.sameDocument"), "the read-back came by a reload, not live"
     expect(page.get_by_role("region", name=key.id)).to_contain_text(f"{key.id} Inactive")
     assert status_in_aws(console, "web-frontend") == "Inactive"
 
     press_until(page, "Tab", "Reactivate")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Active again").first).to_be_visible()
+    expect(page.get_by_text("reactivated").first).to_be_visible()
     assert status_in_aws(console, "web-frontend") == "Active"
 
 
@@ -120,13 +120,13 @@ def test_several_users_in_one_plan_undo_one_key_then_the_run(page: Page, console
     expect(page.locator("pre")).to_contain_text("aws iam update-access-key --user-name ci-deploy")
     page.get_by_role("button", name="Deactivate 2 keys").click()
 
-    expect(page.get_by_text("Inactive, read back").nth(1)).to_be_visible()
+    expect(page.get_by_text("deactivated, not watched").nth(1)).to_be_visible()
     expect(page.get_by_role("button", name="Reactivate all 2 keys")).to_be_enabled()
     assert status_in_aws(console, "ci-deploy") == "Inactive"
     assert status_in_aws(console, "legacy-reports") == "Inactive"
     ours = console.sandbox.key("legacy-reports").id
     page.get_by_role("button", name=f"Reactivate {ours}").click()
-    expect(page.get_by_role("region", name=ours)).to_contain_text("Active again")
+    expect(page.get_by_role("region", name=ours)).to_contain_text("reactivated")
     assert status_in_aws(console, "legacy-reports") == "Active"
     assert status_in_aws(console, "ci-deploy") == "Inactive"
 
@@ -136,7 +136,7 @@ def test_several_users_in_one_plan_undo_one_key_then_the_run(page: Page, console
     page.goto(f"{console.origin}/runs")
     page.get_by_role("link", name="r-").first.click()
     page.get_by_role("button", name=f"Reactivate {other}").click()
-    expect(page.get_by_role("region", name=other)).to_contain_text("Active again")
+    expect(page.get_by_role("region", name=other)).to_contain_text("reactivated")
     assert status_in_aws(console, "ci-deploy") == "Active"
 
 
@@ -158,13 +158,13 @@ def test_the_second_tab_is_told_what_the_first_did(context: BrowserContext, cons
     second.get_by_role("link", name=f"Look at run {run}").click()
     undo = second.get_by_role("button", name=f"Reactivate {key}")
     for tab in (first, second):
-        expect(tab.get_by_text("Inactive, read back").first).to_be_visible()
+        expect(tab.get_by_text("deactivated, not watched").first).to_be_visible()
 
     first.get_by_role("button", name=f"Reactivate {key}").click()
-    expect(first.get_by_text("Active again").first).to_be_visible()
+    expect(first.get_by_text("reactivated").first).to_be_visible()
     undo.click()
     second.get_by_role("heading", name="was acted on first").wait_for()
-    expect(second.get_by_role("heading")).to_contain_text("says undone")
+    expect(second.get_by_role("heading")).to_contain_text("says reactivated")
     first.close()
     second.close()
 
@@ -190,14 +190,14 @@ def test_the_whole_walk_without_javascript(
     page.get_by_role("button", name="Make inactive").first.click()
     page.get_by_role("button", name="Deactivate 2 keys").click()
     page.get_by_role("heading", name="Run r-").wait_for()
-    expect(page.get_by_text("Inactive, read back").nth(1)).to_be_visible()
+    expect(page.get_by_text("deactivated, not watched").nth(1)).to_be_visible()
     assert [status_in_aws(console, "data-import", number) for number in (1, 2, 3)] == [
         "Inactive",
         "Inactive",
         "Active",
     ]
     page.get_by_role("button", name="Reactivate all 2 keys").click()
-    expect(page.get_by_text("Active again").nth(1)).to_be_visible()
+    expect(page.get_by_text("reactivated").nth(1)).to_be_visible()
     plain.close()
 
 
@@ -277,9 +277,9 @@ def test_reactivate_does_not_wait_for_the_read_back(page: Page, console: Console
     page.get_by_role("button", name="Make inactive").click()
     page.get_by_role("button", name="Deactivate").click()
     page.get_by_role("heading", name="Run r-").wait_for()
-    page.get_by_text("set inactive, being read back").first.wait_for(state="attached")
+    page.get_by_text("deactivated, verifying").first.wait_for(state="attached")
     page.get_by_role("button", name=f"Reactivate {key}").click()
-    expect(page.get_by_role("region", name=key)).to_contain_text("Active again")
+    expect(page.get_by_role("region", name=key)).to_contain_text("reactivated")
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
     assert status_in_aws(console, "ci-deploy") == "Active"
 
@@ -301,7 +301,7 @@ def test_a_run_in_waves_is_stopped_and_goes_on(page: Page, console: Console) -> 
     page.get_by_role("button", name="Go on with this run").click()
     expect(page.get_by_text("stopped", exact=True)).to_have_count(0)
     page.get_by_role("button", name="Reactivate all").click()
-    expect(page.get_by_text("Active again").first).to_be_visible()
+    expect(page.get_by_text("reactivated").first).to_be_visible()
 
 
 def test_an_unknown_failure_is_a_page_without_details(

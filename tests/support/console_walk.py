@@ -30,9 +30,9 @@ def walk(page: Page, console: Console) -> Iterator[str]:
     page.get_by_role("heading", name="Deactivate AKIA").wait_for()
     yield "confirm"
     page.get_by_role("button", name="Deactivate").click()
-    page.get_by_text("set inactive, being read back").first.wait_for(state="attached")
+    page.get_by_text("deactivated, verifying").first.wait_for(state="attached")
     yield "run-live"
-    page.get_by_text("Inactive, read back").first.wait_for()
+    page.get_by_text("deactivated, not watched").first.wait_for()
     yield "run"
     page.goto(f"{console.origin}/user?account={MAIN}&name=billing-export")
     page.get_by_role("button", name="Read who uses these keys").click()

@@ -30,8 +30,6 @@ _RUN_TEXTS = {
     "stopped": "the run is stopped: no further key is deactivated",
     "undoing": "undo requested",
 }
-_FAILED_STATES = frozenset({"failed", "in_doubt", "reactivating", "rollback_failed"})
-_UNFINISHED_STATES = frozenset({"applied", "planned"})
 
 
 def print_event(entry: "LedgerEntry") -> None:
@@ -70,8 +68,13 @@ def run_exit_code(record: "RunRecord", *, handed_over: bool = False) -> int:
 
     Steps of a run that was handed over or stopped, or whose later waves wait for a watch, may be outstanding.
     """
-    states = {step.state for step in record.steps}
+    from sparekey.states import STEP_STATES
+
+    states = {STEP_STATES[step.state] for step in record.steps}
     waits = handed_over or record.state in ("watching", "stopped")
-    if states & _FAILED_STATES or (states & _UNFINISHED_STATES and not waits):
+    wrong = {state for state in states if state.group == "attention"}
+    returning = {state for state in states if state.group == "reactivated" and state.phase != "ended"}
+    unfinished = {state for state in states if state.phase in ("pending", "in_progress")}
+    if wrong or returning or (unfinished and not waits):
         return 1
-    return 3 if "held" in states else 0
+    return 3 if any(state.group == "held" for state in states) else 0

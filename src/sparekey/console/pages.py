@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from sparekey.app import Overrides, Plan, encode_plan
 from sparekey.console.render import html, page, page_address, refusal, user_url
 from sparekey.console.request_guard import BrowserSession
-from sparekey.console.state import REACTIVATED, ConsoleState
+from sparekey.console.state import ConsoleState
 from sparekey.console.timeline import HEIGHT, WIDTH, timelines
 from sparekey.console.views import (
     AGES,
@@ -27,6 +27,7 @@ from sparekey.console.views import (
 )
 from sparekey.errors import BadInputError, SparekeyError
 from sparekey.model import AccessKey, RunRecord, StepRecord
+from sparekey.states import STEP_STATES
 
 _LARGEST_FORM = 2 * 1024 * 1024
 _MOST_FIELDS = 50_000
@@ -318,22 +319,7 @@ def run_values(state: ConsoleState, record: RunRecord) -> dict[str, Any]:
         "failure": state.failures.get(record.id),
         "live": is_live(state, record),
         "moving": is_under_way(state, record),
-        "back": REACTIVATED,
-        "undoable": frozenset(
-            step.key
-            for step in record.steps
-            if step.state
-            in (
-                "applied",
-                "confirmed",
-                "watching",
-                "settled",
-                "unwatched",
-                "failed",
-                "rollback_failed",
-                "in_doubt",
-            )
-        ),
+        "undoable": frozenset(step.key for step in record.steps if STEP_STATES[step.state].undoable),
     }
 
 

@@ -12,40 +12,8 @@ from sparekey import __version__
 from sparekey.console.views import UserId
 from sparekey.formatting import clean, key_age, last_use, moment, number, plural, span
 from sparekey.model import Unreadable
+from sparekey.states import RUN_STATES, STEP_STATES
 
-# How a step's state is said, and the look of its chip.
-STATES = {
-    "planned": ("waiting", "wait"),
-    "held": ("held", "held"),
-    "already_inactive": ("was inactive before", "off"),
-    "gone": ("no longer exists", "off"),
-    "in_doubt": ("being written", "wait"),
-    "applied": ("set inactive, being read back", "wait"),
-    "confirmed": ("Inactive, read back", "done"),
-    "watching": ("Inactive, being watched", "done"),
-    "settled": ("Inactive, settled", "done"),
-    "unwatched": ("Inactive, read back; not watched", "off"),
-    "reactivating": ("being reactivated", "wait"),
-    "rolled_back": ("put back by itself", "back"),
-    "rollback_failed": ("still Inactive: putting it back fails", "bad"),
-    "undone": ("Active again", "back"),
-    "changed": ("changed by somebody else", "warn"),
-    "failed": ("failed", "bad"),
-    "deleting": ("being deleted", "wait"),
-    "deleted": ("deleted", "off"),
-}
-RUN_STATES = {
-    "applying": ("under way", "wait"),
-    "waiting": ("waiting for a change window", "wait"),
-    "stopped": ("stopped", "warn"),
-    "watching": ("done, being watched", "done"),
-    "settled": ("done", "done"),
-    "unwatched": ("done, not watched", "off"),
-    "rolled_back": ("put back", "back"),
-    "rollback_failed": ("putting back fails", "bad"),
-    "undone": ("undone", "back"),
-    "failed": ("failed", "bad"),
-}
 STATUSES = {
     "PASS": ("passes", "done"),
     "FAIL": ("spare keys", "bad"),
@@ -122,7 +90,7 @@ def _environment() -> Environment:
         plural=plural,
         key_age=key_age,
         last_use=last_use,
-        STATES=STATES,
+        STEP_STATES=STEP_STATES,
         RUN_STATES=RUN_STATES,
         STATUSES=STATUSES,
     )

@@ -27,11 +27,9 @@ from sparekey.app import (
 from sparekey.console.views import AuditView, UserId, audit_view, listed
 from sparekey.errors import BadInputError, RefusedError, SparekeyError, UnexpectedError
 from sparekey.model import Audit, RunRecord, StepRecord, Unreadable, Usage, Value
+from sparekey.states import STEP_STATES
 
 _MAX_PLANS = 200
-# A step in one of these is being worked at.
-UNDER_WAY = frozenset({"planned", "in_doubt", "applied", "reactivating"})
-REACTIVATED = frozenset({"undone", "rolled_back"})
 
 
 class AlreadyStartedError(SparekeyError):
@@ -329,7 +327,7 @@ def _claim_plan(plan: Plan) -> None:
         for step in record.steps if record.plan_digest != plan.digest else ():
             late = step.changed_at is not None and step.changed_at > plan.generated
             if (step.account, step.user, step.key) in going and (
-                late or step.state in UNDER_WAY - {"planned"}
+                late or STEP_STATES[step.state].phase == "in_progress"
             ):
                 raise AlreadyStartedError(_outcome(step, record), record.id)
 
@@ -338,12 +336,17 @@ def _outcome(step: StepRecord, record: RunRecord) -> str:
     when = f" at {step.changed_at:%H:%M:%S} UTC" if step.changed_at else ""
     return (
         f"{step.key} of {step.user} was acted on first, by {record.caller}{when}: "
-        f"run {record.id} says {step.state.replace('_', ' ')}"
+        f"run {record.id} says {STEP_STATES[step.state].label}"
     )
+
+
+def _is_back(step: StepRecord) -> bool:
+    state = STEP_STATES[step.state]
+    return state.group == "reactivated" and state.phase == "ended"
 
 
 def _still_off(record: RunRecord, key: str) -> None:
     """Raise TakenError where all that an undo concerns is back already."""
     steps = [step for step in record.steps if key in ("", step.key) and step.state != "held"]
-    if steps and all(step.state in REACTIVATED for step in steps):
+    if steps and all(_is_back(step) for step in steps):
         raise AlreadyStartedError(_outcome(steps[-1], record), record.id)

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
-from sparekey.formatting import clean, clean_line, number, plural, step_state
+from sparekey.formatting import clean, clean_line, number, plural
 from sparekey.model import Audit, RunRecord, StepRecord, Value
+from sparekey.states import step_label
 
 _LONGEST = 20
 _URGENT = ("rollback_failed", "failed", "in_doubt", "rolled_back")
@@ -48,7 +49,7 @@ def of_audit(audit: Audit) -> Message:
 def of_run(record: RunRecord) -> Message:
     """What became of the steps of a run, and of which it needs a person."""
     counts = Counter(step.state for step in record.steps)
-    counted = ", ".join(f"{number(count)} {step_state(state)}" for state, count in sorted(counts.items()))
+    counted = ", ".join(f"{number(count)} {step_label(state)}" for state, count in sorted(counts.items()))
     urgent = [step for step in record.steps if step.state in _URGENT or step.not_reactivated]
     lines = [
         f"{counted}.",
@@ -98,7 +99,7 @@ def of_state(host: str, text: str, watched: tuple[str, ...], unwatched: tuple[st
 
 
 def _line(step: StepRecord) -> str:
-    return f"{step.account} {step.user} {step.key}: {step_state(step.state)}: {step.why or step.decided}"
+    return f"{step.account} {step.user} {step.key}: {step_label(step.state)}: {step.why or step.decided}"
 
 
 def _limit_lines(lines: list[str]) -> list[str]:

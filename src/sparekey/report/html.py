@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sparekey import __version__
-from sparekey.formatting import clean, key_age, last_use, moment, number, plural, step_state
+from sparekey.formatting import clean, key_age, last_use, moment, number, plural
 from sparekey.model import (
     Account,
     AccountVerdict,
@@ -27,6 +27,7 @@ from sparekey.model import (
 from sparekey.report import RenderOptions, _run_summary, json
 from sparekey.report._finding_records import finding_records
 from sparekey.rules import DEFAULT_RULE, exit_code, rule
+from sparekey.states import RUN_STATES, Tone, step_label
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -138,7 +139,7 @@ _FILTERS: Mapping[str, Callable[..., Any]] = {
     "last_use": last_use,
     "path": _path,
     "tone": _TONES.__getitem__,
-    "state": step_state,
+    "state": step_label,
     "listings": _listings,
 }
 
@@ -310,12 +311,26 @@ def _ages(audit: Audit) -> _AgeChart:
     )
 
 
+# How the colours of the console are named in this page.
+_RUN_TONES: Mapping[Tone, str] = {
+    "wait": "plain",
+    "done": "good",
+    "off": "plain",
+    "back": "plain",
+    "held": "plain",
+    "warn": "warn",
+    "bad": "bad",
+}
+
+
 def _run_verdict(record: RunRecord) -> _PageVerdict:
-    word, tone = _run_summary.VERDICTS[record.state]
+    state = RUN_STATES[record.state]
     also = [f"Watched until {moment(record.watch_until)}."] if record.watch_until else []
     if record.waves > 1:
         also.append(f"Wave {record.wave} of {record.waves}.")
-    return _PageVerdict(word, tone, _run_summary.summary(record), tuple(also))
+    return _PageVerdict(
+        state.label.upper(), _RUN_TONES[state.tone], _run_summary.summary(record), tuple(also)
+    )
 
 
 def _run_facts(record: RunRecord) -> list[tuple[str, Any]]:

@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sparekey.formatting import clean, key_age, last_use, moment, number, plural, step_state
+from sparekey.formatting import clean, key_age, last_use, moment, number, plural
 from sparekey.model import (
     AccountVerdict,
     Audit,
     RootKeys,
     RunRecord,
     StepRecord,
+    StepState,
     Unreadable,
     Usage,
     UserVerdict,
@@ -24,6 +25,7 @@ from sparekey.model import (
 from sparekey.plan import Plan, Step
 from sparekey.report import RenderOptions
 from sparekey.rules import rule
+from sparekey.states import RUN_STATES, step_label
 from sparekey.usage.timeline import TimelineRow, make_timeline
 
 NAME = "table"
@@ -95,7 +97,7 @@ def plan(plan: Plan, options: RenderOptions) -> Iterator[str]:
 
 def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
     """What became of each step, with AWS's request ids and the head of the ledger's chain."""
-    yield f"Run {record.id}: {record.state.replace('_', ' ')}\n"
+    yield f"Run {record.id}: {RUN_STATES[record.state].label}\n"
     yield f"  plan    {record.plan_digest}\n"
     yield clean(f"  caller  {record.caller}\n")
     yield f"  begun   {moment(record.opened)}, last entry {moment(record.updated)}\n"
@@ -106,7 +108,7 @@ def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
     yield f"  ledger  {plural(record.entries, 'entry', 'entries')}, head {record.head}\n\n"
     for step in record.steps:
         stays = f" ({step.keep} stays)" if step.keep else ""
-        yield clean(f"  {step.account}  {step.user}  {step.key}: {step_state(step.state).upper()}{stays}\n")
+        yield clean(f"  {step.account}  {step.user}  {step.key}: {step_label(step.state).upper()}{stays}\n")
         for line in _evidence_line(step):
             yield from _wrapped(" " * 6, line, options)
 
@@ -118,9 +120,9 @@ def runs(records: tuple[RunRecord, ...], options: RenderOptions) -> Iterator[str
         return
     table = _bare_table("Run", "State", "Begun", "Steps", "Caller")
     for record in records:
-        counts = ", ".join(f"{number(count)} {step_state(state)}" for state, count in _counts(record.steps))
+        counts = ", ".join(f"{number(count)} {step_label(state)}" for state, count in _counts(record.steps))
         begun = moment(record.opened)
-        cells = (record.id, record.state.replace("_", " "), begun, counts, clean(record.caller))
+        cells = (record.id, RUN_STATES[record.state].label, begun, counts, clean(record.caller))
         table.add_row(*(Text(cell) for cell in cells))
     yield from _print_to_text(options, table)
 
@@ -190,7 +192,7 @@ def _add_usage(usage: Usage, lines: list[TimelineRow], options: RenderOptions) -
     yield "\n"
 
 
-def _counts(steps: Iterable[StepRecord]) -> list[tuple[str, int]]:
+def _counts(steps: Iterable[StepRecord]) -> list[tuple[StepState, int]]:
     states = sorted(step.state for step in steps)
     return [(state, len(list(same))) for state, same in groupby(states)]
 

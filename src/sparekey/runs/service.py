@@ -60,6 +60,7 @@ from sparekey.runs.supervisor import Supervisor, supervision_lease
 from sparekey.runs.tasks import ThreadTasks
 from sparekey.runs.worker import ProjectionCache, RunExecutor, load_header, load_projection
 from sparekey.runs.worker_leases import WorkerLeases
+from sparekey.states import RUN_STATES, STEP_STATES
 
 if TYPE_CHECKING:
     from sparekey.runs.queue import Queue
@@ -82,8 +83,6 @@ _SHORTEST_WATCH = timedelta(hours=48)
 _PREFIX = "r-"
 _SHORTEST_ID = 4
 _RUNS_HINT = "`sparekey runs` lists them; an id may be cut short to r- and four characters."
-_FINISHED = ("settled", "unwatched", "rolled_back", "undone")
-_UNDER_WAY = ("in_doubt", "applied", "confirmed", "reactivating")
 
 
 def _ignore(_entry: LedgerEntry) -> None:
@@ -184,7 +183,7 @@ class RunService:
 
     def _unfinished(self, run_id: str) -> str:
         record = self.show(run_id)
-        if record.state in _FINISHED:
+        if RUN_STATES[record.state].ended:
             raise RefusedError(f"run {record.id} is {record.state}: it has ended")
         return record.id
 
@@ -385,7 +384,7 @@ class RunService:
         if not self._state.ledger.entries(run, limit=1):
             return None
         record = self.show(run)
-        if record.state in _FINISHED:
+        if RUN_STATES[record.state].ended:
             raise RefusedError(
                 f"this plan was carried out as run {run}, which is {record.state}: it needs a new plan",
                 f"`sparekey show {run}` tells what was done; `sparekey plan -o plan.json` makes a new plan.",
@@ -591,8 +590,8 @@ def _no_such_run(text: str, matches: int) -> BadInputError:
 def _is_over(record: RunRecord) -> bool:
     """True where nothing more is to be told: a stopped run finishes the step in hand and its rollbacks."""
     if record.state == "stopped":
-        return not any(step.state in _UNDER_WAY for step in record.steps)
-    return record.state in (*_FINISHED, "failed")
+        return not any(STEP_STATES[step.state].phase == "in_progress" for step in record.steps)
+    return RUN_STATES[record.state].ended or record.state == "failed"
 
 
 class _WorkerProcess:

@@ -15,19 +15,6 @@ from sparekey.cli.options import (
 )
 from sparekey.cli.run_events import print_event
 
-# A step in one of these is, or may be, inactive by the run's doing.
-_STILL_INACTIVE = ("in_doubt", "applied", "confirmed", "reactivating", "watching", "settled", "unwatched")
-_NOT_REACTIVATED = (
-    "failed",
-    "in_doubt",
-    "reactivating",
-    "applied",
-    "confirmed",
-    "watching",
-    "settled",
-    "unwatched",
-)
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -56,6 +43,7 @@ def undo_command(run: str, key: str, format_: str, connect: "Callable[[], Connec
     from msgspec import structs
 
     from sparekey import app, report
+    from sparekey.states import STEP_STATES
 
     connection = connect()
     message(f"as {connection.gateway.caller().arn}")
@@ -69,12 +57,14 @@ def undo_command(run: str, key: str, format_: str, connect: "Callable[[], Connec
     if key:
         record = structs.replace(record, steps=tuple(step for step in record.steps if step.key == key))
     print_report(report.render("run", record, format_, render_options()))
-    return 1 if any(step.state in _NOT_REACTIVATED for step in record.steps) else 0
+    return 1 if any(STEP_STATES[step.state].may_be_inactive for step in record.steps) else 0
 
 
 def _announcement(record: "RunRecord", key: str) -> str:
     """What is about to be done: of which run, how many keys, in which accounts."""
-    off = [step for step in record.steps if step.state in _STILL_INACTIVE and key in ("", step.key)]
+    from sparekey.states import STEP_STATES
+
+    off = [step for step in record.steps if STEP_STATES[step.state].may_be_inactive and key in ("", step.key)]
     barred = [] if key else [step for step in off if step.never_reactivate]
     off = [step for step in off if step not in barred]
     keys = f"{len(off):,} key{'' if len(off) == 1 else 's'}"
