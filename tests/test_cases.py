@@ -7,12 +7,13 @@ from typing import Literal
 import msgspec
 import pytest
 
+from sparekey.decision import NO_OVERRIDES, Overrides
 from sparekey.errors import BadInputError
 from sparekey.model import Account, Caller, Snapshot, Usage
-from sparekey.plan import decode, encode, make_plan
+from sparekey.plan import decode, encode
+from sparekey.planner import make_plan
 from sparekey.policy import parse_policy
 from sparekey.rules import DEFAULT_RULE, assess, exit_code, findings, registry
-from sparekey.selection import NO_OVERRIDES, Overrides
 
 CASES = Path(__file__).parent / "cases"
 FILES = sorted(CASES.glob("*/*.json"))

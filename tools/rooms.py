@@ -25,9 +25,11 @@ DECIDING = frozenset(
         "policy",
         "service_names",
         "rules",
+        "decision",
         "cutover",
         "selection",
         "plan",
+        "planner",
         "revalidation",
         "guards",
     }
@@ -63,20 +65,26 @@ ROOMS: dict[str, Room] = {
         "what counts as a finding: one rule a module", frozenset({"model", "policy", "formatting"})
     ),
     "service_names": Room("IAM's namespaces and CloudTrail's event sources, matched", frozenset()),
+    "decision": Room(
+        "what a decision rests on: policy, time, caller, overrides, usages", frozenset({"model", "policy"})
+    ),
     "cutover": Room(
         "have a key's consumers moved to the key that is kept?",
-        frozenset({"model", "policy", "service_names", "formatting"}),
+        frozenset({"model", "policy", "decision", "service_names", "formatting"}),
     ),
     "selection": Room(
         "which key of a user is kept, deactivated or held",
-        frozenset({"model", "policy", "cutover", "service_names", "formatting"}),
+        frozenset({"model", "policy", "decision", "cutover", "service_names", "formatting"}),
     ),
     "plan": Room(
-        "the plan, its digest and its file", frozenset({"model", "policy", "selection", "formatting"})
+        "the plan, its digest and its file", frozenset({"model", "policy", "decision", "formatting"})
+    ),
+    "planner": Room(
+        "from what was read to a plan", frozenset({"model", "policy", "decision", "selection", "plan"})
     ),
     "revalidation": Room(
         "a plan decided again from fresh readings",
-        frozenset({"model", "plan", "selection", "policy", "formatting"}),
+        frozenset({"model", "plan", "planner", "decision", "policy", "formatting"}),
     ),
     "guards": Room("the flat list of reasons to refuse a plan", frozenset({"model", "plan", "formatting"})),
     "aws": Room("everything that talks to AWS", frozenset({"model", "clock", "documents"})),

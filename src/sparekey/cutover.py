@@ -4,10 +4,11 @@ A used key is released only where all five conditions hold; the first one that f
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from sparekey.decision import DecisionContext
 from sparekey.model import AccessKey, Consumer, Evidence, LastUsed, ServiceUse, Usage, Value
 from sparekey.policy import Policy, Span
 from sparekey.service_names import is_known, same_service
@@ -38,13 +39,14 @@ class ConsumersNotMoved(Value, frozen=True):
 
 
 def have_consumers_moved(
-    old: AccessKey, kept: AccessKey, usages: Mapping[str, Usage], policy: Policy, now: datetime
+    old: AccessKey, kept: AccessKey, context: DecisionContext
 ) -> ConsumersMoved | ConsumersNotMoved:
-    """Tell whether `old` may go because its consumers are now seen on `kept`.
+    """Whether `old` can be deactivated because its consumers are now seen on `kept`.
 
-    `usages` maps key ids to what one usage source saw of them.
+    The context's usages are what one usage source saw of the keys.
     """
-    old_usage, kept_usage = usages.get(old.id or ""), usages.get(kept.id or "")
+    policy, now = context.policy, context.now
+    old_usage, kept_usage = context.usages.get(old.id or ""), context.usages.get(kept.id or "")
     if old_usage is None or kept_usage is None:
         missing = old if old_usage is None else kept
         return ConsumersNotMoved(

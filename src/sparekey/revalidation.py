@@ -10,11 +10,19 @@ from datetime import datetime
 
 import msgspec
 
-from sparekey import plan as planning
+from sparekey.decision import DecisionContext, Overrides
 from sparekey.model import Snapshot, Unreadable, Usage, User
-from sparekey.plan import ExemptedUser, Plan, PlannedAccount, Preconditions, Step, exempt_texts, exemption_of
+from sparekey.plan import ExemptedUser, Plan, PlannedAccount, Preconditions, Step, seal
+from sparekey.planner import (
+    UserDecision,
+    assemble,
+    decide_users,
+    exempt_texts,
+    exemption_of,
+    notes_on,
+    usage_by_key,
+)
 from sparekey.policy import Policy
-from sparekey.selection import Overrides
 
 UserId = tuple[str, str]
 _NO_USAGE = ("no-usage", "not-proven")
@@ -60,22 +68,35 @@ def rebuild_plan(
     A step that does not result again is held, and the reason says what differs. `usages` and `counts` (active
     keys by account) were read by ourselves; those in the file are left out.
     """
-    planned_users = frozenset(users_of(plan))
     overrides = overrides_for(plan.overrides, snapshot)
-    usages = tuple(usages)
-    fresh = planning.make_plan(
-        snapshot,
-        policy,
-        now,
-        overrides=overrides,
-        usages=usages,
-        is_wanted=lambda account, user: (account, user) in planned_users,
-    )
+    context = DecisionContext(policy, now, snapshot.caller, overrides, usage_by_key(usages))
+    return rebuild_from(plan, snapshot, context, decide_planned_users(plan, snapshot, context), counts)
+
+
+def decide_planned_users(
+    plan: Plan, snapshot: Snapshot, context: DecisionContext
+) -> tuple[UserDecision, ...]:
+    """The decision of now on every user of whom the plan has a step."""
+    planned = frozenset(users_of(plan))
+    return decide_users(snapshot, context, lambda account, user: (account, user) in planned)
+
+
+def rebuild_from(
+    plan: Plan,
+    snapshot: Snapshot,
+    context: DecisionContext,
+    decisions: Iterable[UserDecision],
+    counts: Mapping[str, int] = NO_KEY_COUNTS,
+) -> Plan:
+    """The same plan, its steps as these decisions on its users have them."""
+    policy, now = context.policy, context.now
+    fresh = assemble(snapshot, context, decisions)
+    is_unbound = bool(plan.usages) and not context.usages
     by_key = {(step.account, step.user, step.key): step for step in fresh.steps}
     users = {(account.id, user.name): user for account, user in snapshot.users()}
     steps = tuple(
-        _unchanged(step, by_key.get((step.account, step.user, step.key)), bool(plan.usages) and not usages)
-        or _missing_user_step(step, users.get((step.account, step.user)), policy, now, overrides)
+        _unchanged(step, by_key.get((step.account, step.user, step.key)), is_unbound)
+        or _missing_user_step(step, users.get((step.account, step.user)), context)
         for step in plan.steps
     )
     read = {account.id: account for account in fresh.accounts}
@@ -86,7 +107,7 @@ def rebuild_plan(
         unread=tuple(sorted({*fresh.unread, *plan.unread}, key=lambda entry: (entry.what, entry.why))),
         accounts=tuple(_planned_account(account, read, counts) for account in plan.accounts),
     )
-    return planning.seal(msgspec.structs.replace(fresh, notes=planning.notes_on(fresh.steps, policy)))
+    return seal(msgspec.structs.replace(fresh, notes=notes_on(fresh.steps, policy)))
 
 
 def _unchanged(step: Step, again: Step | None, unbound: bool) -> Step | None:
@@ -119,11 +140,9 @@ def _held_step(step: Step, reason: str, why: str, release: str) -> Step:
     return msgspec.structs.replace(step, action="held", reason=reason, why=why, release=release)
 
 
-def _missing_user_step(
-    step: Step, user: User | None, policy: Policy, now: datetime, overrides: Overrides
-) -> Step:
+def _missing_user_step(step: Step, user: User | None, context: DecisionContext) -> Step:
     """Held: of this key there is nothing to decide now."""
-    exempted = exemption_of(step.account, user, policy, now, overrides) if user else None
+    exempted = exemption_of(step.account, user, context) if user else None
     reason, why, release = "changed", "the user no longer exists", _PLAN_AGAIN
     if exempted:
         reason, (why, release) = "exempt", exempt_texts(exempted)

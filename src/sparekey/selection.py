@@ -10,8 +10,9 @@ from typing import assert_never
 import msgspec
 
 from sparekey import cutover
+from sparekey.decision import DecisionContext, Overrides
 from sparekey.formatting import moment, span
-from sparekey.model import ACTIVE, AccessKey, Caller, Evidence, Unreadable, Usage, User, Value
+from sparekey.model import ACTIVE, AccessKey, Evidence, Unreadable, Usage, User, Value
 from sparekey.policy import Policy
 from sparekey.service_names import same_service
 
@@ -31,21 +32,6 @@ _ASK_USAGE = (
     " shows whether its sessions work"
 )
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-
-class Overrides(Value, frozen=True):
-    """What a person overruled: keys named to stay, keys forced out with a reason, old keys allowed.
-
-    `never_reactivate` names forced keys that are reactivated by nobody but a person.
-    """
-
-    keep: tuple[str, ...] = ()
-    force: Mapping[str, str] = {}
-    keep_old: bool = False
-    never_reactivate: tuple[str, ...] = ()
-
-
-NO_OVERRIDES = Overrides()
 
 
 class DeactivateKey(Value, frozen=True, tag="deactivate"):
@@ -185,20 +171,11 @@ class _KeyUsage(Value, frozen=True):
         return not self.settling and not self.used
 
 
-def choose(
-    account: str,
-    user: User,
-    policy: Policy,
-    now: datetime,
-    *,
-    overrides: Overrides,
-    caller: Caller,
-    usages: Mapping[str, Usage],
-) -> Choice | None:
+def choose(account: str, user: User, context: DecisionContext) -> Choice | None:
     """Decide on one user whose keys were listed; None where fewer than two keys are active."""
-    choice = _choose(account, user, policy, now, overrides, caller, usages)
+    choice, policy = _choose(account, user, context), context.policy
     if choice is not None and user.quarantine:
-        choice = _with_quarantine_hold(choice, user, now)
+        choice = _with_quarantine_hold(choice, user, context.now)
     if choice is None or not policy.require_probe or policy.probed(account, user.name):
         return choice
     # Policy wants somebody to notice a breakage, whatever a person forces.
@@ -210,26 +187,17 @@ def choose(
     return Choice(choice.user, choice.keep, tuple(outcomes))
 
 
-def _choose(
-    account: str,
-    user: User,
-    policy: Policy,
-    now: datetime,
-    overrides: Overrides,
-    caller: Caller,
-    usages: Mapping[str, Usage],
-) -> Choice | None:
+def _choose(account: str, user: User, context: DecisionContext) -> Choice | None:
     active = tuple(sorted(user.active_keys, key=_order))
     if len(active) < 2:
         return None
-    hold = _hold_on_user(account, user, active, policy, overrides, caller)
-    keys = hold or _classify(active, policy, now, overrides, usages)
+    keys = _hold_on_user(account, user, active, context) or _classify(active, context)
     if isinstance(keys, _HoldReason):
-        return _hold_all(user.name, active, keys, overrides, now)
-    kept = _select_kept(keys, policy, now, overrides, usages)
+        return _hold_all(user.name, active, keys, context)
+    kept = _select_kept(keys, context)
     if isinstance(kept, _HoldReason):
-        return _hold_all(user.name, active, kept, overrides, now)
-    outcomes = _decide(keys, kept, policy, now, overrides, usages)
+        return _hold_all(user.name, active, kept, context)
+    outcomes = _decide(keys, kept, context)
     return Choice(user.name, kept.id, tuple(sorted(outcomes, key=lambda outcome: outcome.key)))
 
 
@@ -271,23 +239,18 @@ def _order(key: AccessKey) -> str:
 
 
 def _hold_on_user(
-    account: str,
-    user: User,
-    active: tuple[AccessKey, ...],
-    policy: Policy,
-    overrides: Overrides,
-    caller: Caller,
+    account: str, user: User, active: tuple[AccessKey, ...], context: DecisionContext
 ) -> _HoldReason | None:
     """Step 5 where it concerns the user; and one key stays, whatever is forced."""
     listed = user.keys if isinstance(user.keys, tuple) else active
-    match caller.protects(account, user.name, [key.id for key in listed]):
+    match context.caller.protects(account, user.name, [key.id for key in listed]):
         case "caller":
             return _hold("caller")
         case "caller-unknown":
-            return _hold("caller-unknown", unknown="; ".join(caller.unknown))
-    if all(key.id in overrides.force for key in active):
+            return _hold("caller-unknown", unknown="; ".join(context.caller.unknown))
+    if all(key.id in context.overrides.force for key in active):
         return _hold("none-left")
-    rotator = policy.rotator(account, user.name)
+    rotator = context.policy.rotator(account, user.name)
     if rotator:
         return _hold("rotator", tool=rotator.tool, pattern=repr(rotator.user))
     if user.name.startswith(_SMTP_USERS):
@@ -295,14 +258,9 @@ def _hold_on_user(
     return None
 
 
-def _classify(
-    active: tuple[AccessKey, ...],
-    policy: Policy,
-    now: datetime,
-    overrides: Overrides,
-    usages: Mapping[str, Usage],
-) -> list[_KeyUsage] | _HoldReason:
+def _classify(active: tuple[AccessKey, ...], context: DecisionContext) -> list[_KeyUsage] | _HoldReason:
     """Name each key young, settling, used, proven; newest first. What was not read holds the user."""
+    policy, now = context.policy, context.now
     keys = []
     for key in active:
         if key.id is None or key.created is None:
@@ -321,7 +279,7 @@ def _classify(
             )
         age = now - key.created
         recently_used = last_used.at is not None and now - last_used.at < policy.quiet
-        usage = usages.get(key.id)
+        usage = context.usages.get(key.id)
         # IAM's last use is late: what a usage source saw is a use as well.
         seen = usage is not None and usage.last_seen is not None and now - usage.last_seen < policy.quiet
         keys.append(
@@ -329,7 +287,7 @@ def _classify(
                 id=key.id,
                 key=key,
                 created=key.created,
-                young=age < policy.max_key_age or overrides.keep_old,
+                young=age < policy.max_key_age or context.overrides.keep_old,
                 due_for_rotation=age >= policy.max_key_age,
                 settling=age < policy.settle,
                 used=recently_used or seen,
@@ -349,12 +307,10 @@ def _is_working(usage: Usage | None, policy: Policy, now: datetime) -> bool:
     )
 
 
-def _select_kept(
-    keys: list[_KeyUsage], policy: Policy, now: datetime, overrides: Overrides, usages: Mapping[str, Usage]
-) -> _KeyUsage | _HoldReason:
+def _select_kept(keys: list[_KeyUsage], context: DecisionContext) -> _KeyUsage | _HoldReason:
     """Steps 1 to 4 and 6: the key that stays, or a hold on the whole user."""
-    named = [key for key in keys if key.id in overrides.keep]
-    candidates = [key for key in keys if key.id not in overrides.force]
+    named = [key for key in keys if key.id in context.overrides.keep]
+    candidates = [key for key in keys if key.id not in context.overrides.force]
     young = [key for key in candidates if key.young]
     proven = [key for key in young if key.proven]
     if len(named) > 1:
@@ -362,42 +318,35 @@ def _select_kept(
     if named or proven:
         return (named or proven)[0]
     if not young:
-        return _hold("no-young-key", age=policy.max_key_age)
+        return _hold("no-young-key", age=context.policy.max_key_age)
     if any(key.used for key in candidates):
-        unproven = [key.id for key in young if key.used and key.id not in usages]
+        unproven = [key.id for key in young if key.used and key.id not in context.usages]
         hold = _hold("not-proven")
         return msgspec.structs.replace(hold, release=hold.release + _ASK_USAGE) if unproven else hold
     if any(key.settling for key in candidates):
-        return _settling(candidates[0], policy, now)
+        return _settling(candidates[0], context)
     return young[0]
 
 
-def _settling(key: _KeyUsage, policy: Policy, now: datetime) -> _HoldReason:
-    return _hold("settling", key=key.id, age=span(now - key.created), settle=policy.settle)
+def _settling(key: _KeyUsage, context: DecisionContext) -> _HoldReason:
+    return _hold("settling", key=key.id, age=span(context.now - key.created), settle=context.policy.settle)
 
 
-def _decide(
-    keys: list[_KeyUsage],
-    keep: _KeyUsage,
-    policy: Policy,
-    now: datetime,
-    overrides: Overrides,
-    usages: Mapping[str, Usage],
-) -> list[Outcome]:
+def _decide(keys: list[_KeyUsage], keep: _KeyUsage, context: DecisionContext) -> list[Outcome]:
     """An outcome for each key beside the one that stays; each says so where that one is due itself."""
     seen = any(key.used for key in keys)
     outcomes: list[Outcome] = []
     for key in keys:
         if key.id == keep.id:
             continue
-        evidence = key_evidence(keep.key, now) + key_evidence(key.key, now)
+        evidence = key_evidence(keep.key, context.now) + key_evidence(key.key, context.now)
         outcome = (
-            _forced_outcome(key.id, overrides, evidence)
-            if key.id in overrides.force
-            else _judge_key(key, keep, seen, policy, now, usages, evidence)
+            _forced_outcome(key.id, context.overrides, evidence)
+            if key.id in context.overrides.force
+            else _judge_key(key, keep, seen, context, evidence)
         )
         if keep.due_for_rotation:
-            due = f"; {keep.id} is {span(now - keep.created)} old: its rotation is still due"
+            due = f"; {keep.id} is {span(context.now - keep.created)} old: its rotation is still due"
             outcome = msgspec.structs.replace(outcome, why=outcome.why + due)
         outcomes.append(outcome)
     return outcomes
@@ -407,24 +356,21 @@ def _judge_key(
     key: _KeyUsage,
     keep: _KeyUsage,
     seen: bool,
-    policy: Policy,
-    now: datetime,
-    usages: Mapping[str, Usage],
+    context: DecisionContext,
     evidence: tuple[Evidence, ...],
 ) -> Outcome:
     """What becomes of one key beside the one that stays; `seen` where any key of the user was used."""
     if same_service(key.key.last_used.service or "", _SMTP_SERVICE):
         return _hold("smtp", key=key.id).for_key(key.id, evidence)
     if key.settling:
-        return _settling(key, policy, now).for_key(key.id, evidence)
+        return _settling(key, context).for_key(key.id, evidence)
     if key.idle:
-        why = f"not used in {policy.quiet}" + (f", while {keep.id} is" if keep.used else "")
+        quiet = context.policy.quiet
+        why = f"not used in {quiet}" + (f", while {keep.id} is" if keep.used else "")
         if not seen:
-            why = (
-                f"no use of any key of this user was seen in {policy.quiet}; {keep.id} is the one that stays"
-            )
+            why = f"no use of any key of this user was seen in {quiet}; {keep.id} is the one that stays"
         return DeactivateKey(key.id, "idle", why, evidence)
-    verdict = cutover.have_consumers_moved(key.key, keep.key, usages, policy, now)
+    verdict = cutover.have_consumers_moved(key.key, keep.key, context)
     match verdict:
         case cutover.ConsumersMoved(why=why, evidence=shown):
             return DeactivateKey(key.id, "cutover", why, evidence + shown)
@@ -441,9 +387,10 @@ def _forced_outcome(key: str, overrides: Overrides, evidence: tuple[Evidence, ..
 
 
 def _hold_all(
-    user: str, active: tuple[AccessKey, ...], hold: _HoldReason, overrides: Overrides, now: datetime
+    user: str, active: tuple[AccessKey, ...], hold: _HoldReason, context: DecisionContext
 ) -> Choice:
     """Hold every key; step 6: a forced key still goes if one that works stays, unless it may be the caller's."""
+    overrides, now = context.overrides, context.now
     forced = {key.id for key in active if key.id in overrides.force and key.status == ACTIVE}
     rest = [key for key in active if key.id and key.id not in forced and key.status == ACTIVE]
     keep = None

@@ -22,9 +22,10 @@ from sparekey.aws.errors import AwsError, NoCredentialsError, RejectedCredential
 from sparekey.aws.gateway import AwsGateway
 from sparekey.aws.http_pool import HttpResponse
 from sparekey.aws.signers import SigningIdentities
+from sparekey.decision import DecisionContext, Overrides
 from sparekey.model import ANY, AccessKey, Caller, LastUsed, User
 from sparekey.policy import Policy
-from sparekey.selection import HOLD_REASONS, HeldKey, Overrides, choose
+from sparekey.selection import HOLD_REASONS, HeldKey, choose
 from support.sandbox_gateway import SandboxGateway
 from support.scripted_aws import ACCOUNT, FakeClock, ScriptedAws, connect, failure, identity, ok, session
 
@@ -502,7 +503,7 @@ def test_a_suspect_is_held_forced_or_not_and_the_reason_says_why() -> None:
     for suspects in ({(ACCOUNT, "ann")}, {(ACCOUNT, ANY)}, {(ANY, ANY)}):
         caller = Caller(ACCOUNT, ROLE, suspects=frozenset(suspects), unknown=("nobody knows whose",))
         for asked in (Overrides(), Overrides(force={"AKIAOLD": "old"})):
-            choice = choose(ACCOUNT, user, Policy(), now, overrides=asked, caller=caller, usages={})
+            choice = choose(ACCOUNT, user, DecisionContext(Policy(), now, caller, asked))
             assert choice is not None
             assert {one.reason for one in choice.outcomes} == {"caller-unknown"}
             assert all(
@@ -510,7 +511,7 @@ def test_a_suspect_is_held_forced_or_not_and_the_reason_says_why() -> None:
             )
     assert "caller-unknown" in HOLD_REASONS
     elsewhere = Caller(ACCOUNT, ROLE, suspects=frozenset({(OTHER, ANY), (ACCOUNT, "bob")}))
-    choice = choose(ACCOUNT, user, Policy(), now, overrides=Overrides(), caller=elsewhere, usages={})
+    choice = choose(ACCOUNT, user, DecisionContext(Policy(), now, elsewhere))
     assert choice is not None
     assert [one.key for one in choice.outcomes if not isinstance(one, HeldKey)] == ["AKIAOLD"]
 

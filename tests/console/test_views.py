@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from sparekey import plan, rules
+from sparekey import planner, rules
 from sparekey.console.render import STATUSES
 from sparekey.console.timeline import timelines
 from sparekey.console.views import (
@@ -58,7 +58,7 @@ def company(users: int) -> AuditView:
         people[3] = User(people[3].name, people[3].arn, Unreadable("iam:ListAccessKeys", "denied"))
         accounts.append(Account(account, "aws", tuple(people), NOW))
     snapshot = Snapshot(NOW, Caller("111122223333", "arn:aws:iam::111122223333:role/ops"), tuple(accounts))
-    return audit_view(rules.assess(snapshot, Policy(), NOW), plan.make_plan(snapshot, Policy(), NOW))
+    return audit_view(rules.assess(snapshot, Policy(), NOW), planner.make_plan(snapshot, Policy(), NOW))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import pytest
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.guards import GUARDS, Limits, refusals
 from sparekey.model import INACTIVE, AccessKey, Account, Caller, LastUsed, Snapshot, User
-from sparekey.plan import Plan, PlannedAccount, Step, make_plan
+from sparekey.plan import Plan, PlannedAccount, Step
+from sparekey.planner import make_plan
 from sparekey.policy import Policy
 from support.strategies import NOW
 

@@ -6,11 +6,12 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from sparekey.decision import Overrides
 from sparekey.errors import RefusedError, SparekeyError
 from sparekey.model import AccessKey, Account, Caller, LastUsed, Snapshot, Unreadable, Usage, User
-from sparekey.plan import LIFETIME, Plan, PlanError, check_usable, decode, encode, make_plan
+from sparekey.plan import LIFETIME, Plan, PlanError, check_usable, decode, encode
+from sparekey.planner import make_plan
 from sparekey.policy import Policy, Span
-from sparekey.selection import Overrides
 from support.strategies import NOW
 
 ACCOUNT = "111111111111"

@@ -4,11 +4,12 @@ from datetime import timedelta
 
 import pytest
 
+from sparekey.decision import NO_OVERRIDES, Overrides
 from sparekey.errors import BadInputError
 from sparekey.model import ACTIVE, AccessKey, Account, Caller, LastUsed, Snapshot, User
-from sparekey.plan import Plan, decode, encode, make_plan
+from sparekey.plan import Plan, decode, encode
+from sparekey.planner import make_plan
 from sparekey.policy import parse_policy
-from sparekey.selection import NO_OVERRIDES, Overrides
 from support.strategies import NOW
 
 ACCOUNT = "111122223333"

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparekey import plan as plans
+from sparekey.decision import NO_OVERRIDES, Overrides
 from sparekey.guards import Limits, refusals
 from sparekey.model import ACTIVE, INACTIVE, AccessKey, Snapshot, Unreadable
-from sparekey.plan import Plan, PlanError, make_plan
+from sparekey.plan import Plan, PlanError
+from sparekey.planner import make_plan
 from sparekey.policy import Policy
-from sparekey.selection import NO_OVERRIDES, Overrides
 from support.strategies import NOW, UNREAD, decisions, read_uses, snapshots, unread_uses
 
 settings.register_profile("core", max_examples=150, deadline=None)

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 
 from sparekey import cutover
 from sparekey import selection as room
+from sparekey.decision import DecisionContext, Overrides
 from sparekey.model import AccessKey, Caller, Evidence, LastUsed, Snapshot, User
-from sparekey.plan import make_plan
+from sparekey.planner import make_plan
 from sparekey.policy import Policy
-from sparekey.selection import HOLD_REASONS, DeactivateKey, HeldKey, Overrides, choose
+from sparekey.selection import HOLD_REASONS, DeactivateKey, HeldKey, choose
 from support.strategies import NOW, decisions
 
 ROLE = Caller("111111111111", "arn:aws:sts::111111111111:assumed-role/ops/session")
@@ -41,7 +42,7 @@ def test_the_verdict_of_cutover_decides_on_a_used_key(moved: bool, monkeypatch: 
         return cutover.ConsumersNotMoved("no-usage", "not all moved", "move them", (SEEN,))
 
     monkeypatch.setattr(cutover, "have_consumers_moved", verdict)
-    choice = choose("111111111111", alice(), Policy(), NOW, overrides=Overrides(), caller=ROLE, usages={})
+    choice = choose("111111111111", alice(), DecisionContext(Policy(), NOW, ROLE))
     assert choice is not None
     assert told == [("AKIAOLD", "AKIANEW")]
     assert choice.keep == "AKIANEW"
@@ -83,7 +84,7 @@ def test_a_name_full_of_braces_is_only_text() -> None:
     """What a user or a rotator is called is never read as a template."""
     key = AccessKey("AKIA{why}", "{status}", NOW - timedelta(days=9))
     user = User("{key}", "arn:aws:iam::111111111111:user/x", (key, key))
-    choice = choose("111111111111", user, Policy(), NOW, overrides=Overrides(), caller=ROLE, usages={})
+    choice = choose("111111111111", user, DecisionContext(Policy(), NOW, ROLE))
     assert choice is not None
     outcome = choice.outcomes[0]
     assert isinstance(outcome, HeldKey)

@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from sparekey.cutover import ConsumersMoved, ConsumersNotMoved, have_consumers_moved
+from sparekey.decision import DecisionContext
 from sparekey.model import (
     NEVER_USED,
     NOT_READ,
     AccessKey,
+    Caller,
     Consumer,
     LastUsed,
     ServiceUse,
@@ -76,9 +78,8 @@ class Case:
     def verdict(self) -> ConsumersMoved | ConsumersNotMoved:
         usages = {entry.key: entry for entry in (self.old, self.kept) if entry is not None}
         old = AccessKey(OLD, "Active", ago(400), self.last)
-        return have_consumers_moved(
-            old, AccessKey(KEPT, "Active", ago(20), last_used(0)), usages, self.policy, NOW
-        )
+        context = DecisionContext(self.policy, NOW, Caller("111122223333", ""), usages=usages)
+        return have_consumers_moved(old, AccessKey(KEPT, "Active", ago(20), last_used(0)), context)
 
 
 BASE = Case()

@@ -11,7 +11,8 @@ from botocore.config import Config
 
 from sparekey import usage
 from sparekey.cutover import ConsumersMoved, ConsumersNotMoved, have_consumers_moved
-from sparekey.model import AccessKey, LastUsed
+from sparekey.decision import DecisionContext
+from sparekey.model import AccessKey, Caller, LastUsed
 from sparekey.policy import Policy
 from sparekey.sandbox import Sandbox, SandboxClock, parse_scenario
 
@@ -100,7 +101,8 @@ def judge(sandbox: Sandbox, source: str, folder: Path, clock: SandboxClock) -> s
         entry.key: entry
         for entry in usage.read_usage(source, ids, usage.UsageRequest(clock=clock, call=call))
     }
-    match have_consumers_moved(keys[0], keys[1], seen, POLICY, clock.now()):
+    context = DecisionContext(POLICY, clock.now(), Caller("111122223333", ""), usages=seen)
+    match have_consumers_moved(keys[0], keys[1], context):
         case ConsumersMoved():
             return "moved"
         case ConsumersNotMoved(reason=reason):

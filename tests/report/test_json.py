@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
 from sparekey import plan as planning
+from sparekey import planner
 from sparekey.model import Audit, Consumer, Evidence, RunRecord, ServiceUse, Unreadable, Usage
 from sparekey.plan import Plan
 from sparekey.report import Subject, render
@@ -55,7 +56,7 @@ def the_plan() -> Plan:
         partial=("cut short",),
         unread=(Unreadable("eu-west-3", "AccessDenied"),),
     )
-    return planning.make_plan(snapshot, company.POLICY, company.NOW, usages=[usage])
+    return planner.make_plan(snapshot, company.POLICY, company.NOW, usages=[usage])
 
 
 def the_run() -> RunRecord:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sparekey import plan as planning
+from sparekey import planner
 from sparekey.errors import BadInputError
 from sparekey.model import Audit, RunRecord
 from sparekey.plan import Plan
@@ -15,7 +15,7 @@ from support import sample_company as company
 
 SUBJECTS: list[tuple[Subject, Audit | Plan | RunRecord]] = [
     ("audit", company.audit()),
-    ("plan", planning.make_plan(company.audit().snapshot, company.POLICY, company.NOW)),
+    ("plan", planner.make_plan(company.audit().snapshot, company.POLICY, company.NOW)),
     ("run", company.run()),
 ]
 

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparekey.app.override import describe_overrides, unconfirmed_error, unrepeated_overrides
+from sparekey.decision import NO_OVERRIDES, Overrides
 from sparekey.errors import RefusedError, SparekeyError
 from sparekey.guards import Limits, refusals
 from sparekey.model import Caller, Consumer, ServiceUse, Usage
-from sparekey.plan import LIFETIME, Plan, check_usable, decode, encode, make_plan, seal
+from sparekey.plan import LIFETIME, Plan, check_usable, decode, encode, seal
+from sparekey.planner import make_plan
 from sparekey.policy import Exemption, Policy, Rotator
 from sparekey.revalidation import rebuild_plan, users_of, with_key_counts
-from sparekey.selection import NO_OVERRIDES, Overrides
 from support.fake_aws import ACCOUNT, NOW, FakeAws, VirtualClock, key, snapshot, used
 from support.virtual_engine import VirtualQueue
 

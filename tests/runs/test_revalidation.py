@@ -11,12 +11,12 @@ from sparekey.app import plan_refresh
 from sparekey.app.connection import Connection
 from sparekey.app.override import describe_overrides
 from sparekey.aws.errors import DeniedError, NotEnteredError
+from sparekey.decision import Overrides
 from sparekey.errors import RefusedError, SparekeyError
 from sparekey.guards import Limits
 from sparekey.model import Quarantined
 from sparekey.plan import Plan, PlannedAccount, check_usable
 from sparekey.policy import Policy
-from sparekey.selection import Overrides
 from support.fake_aws import (
     ACCOUNT,
     CALLER,

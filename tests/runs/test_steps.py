@@ -13,6 +13,7 @@ from sparekey.aws.errors import (
     ThrottledError,
     UnreachableError,
 )
+from sparekey.decision import Overrides
 from sparekey.errors import BadInputError
 from sparekey.ledger.events import (
     RunResumed,
@@ -25,14 +26,13 @@ from sparekey.ledger.events import (
 )
 from sparekey.ledger.store import FencedError, StateFullError
 from sparekey.model import Caller, LastUsed
-from sparekey.plan import make_plan
+from sparekey.planner import make_plan
 from sparekey.policy import Policy
 from sparekey.runs.context import NoProbes, RunContext, StepCoroutine, UserLease
 from sparekey.runs.projection import KeyFacts, RunProjection, open_run
 from sparekey.runs.scheduler import run_all
 from sparekey.runs.steps import execute_user, hold_key, reactivate
 from sparekey.runs.worker import load_header
-from sparekey.selection import Overrides
 from support.fake_aws import ACCOUNT, NOW, FakeAws, VirtualClock, key, plan_for, small_company, snapshot, used
 from support.virtual_engine import VirtualEngine, one_call_at_a_time
 

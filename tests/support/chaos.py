@@ -20,7 +20,8 @@ from sparekey.aws.accounts import AccountAccess
 from sparekey.aws.gateway import AccountGateway, AwsGateway
 from sparekey.aws.http_pool import HttpPool
 from sparekey.ledger.events import RunOptions, RunResumed, UndoRequested
-from sparekey.plan import Plan, make_plan
+from sparekey.plan import Plan
+from sparekey.planner import make_plan
 from sparekey.policy import Policy
 from sparekey.probes import ProbeResult
 from sparekey.runs.worker import load_projection

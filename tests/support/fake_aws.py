@@ -16,7 +16,8 @@ from sparekey.model import (
     Snapshot,
     User,
 )
-from sparekey.plan import Plan, make_plan
+from sparekey.plan import Plan
+from sparekey.planner import make_plan
 from sparekey.policy import Policy
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

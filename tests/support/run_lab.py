@@ -7,7 +7,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 from sparekey.audit import audit
-from sparekey.plan import encode, make_plan
+from sparekey.plan import encode
+from sparekey.planner import make_plan
 from sparekey.policy import Policy
 from sparekey.runs import queue
 from sparekey.runs.projection import RunProjection

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from hypothesis import strategies as st
 
+from sparekey.decision import Overrides
 from sparekey.model import (
     ACTIVE,
     INACTIVE,
@@ -19,7 +20,6 @@ from sparekey.model import (
     User,
 )
 from sparekey.policy import Policy, Rotator
-from sparekey.selection import Overrides
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ACCOUNTS = ("111111111111", "222222222222")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from sparekey import usage
 from sparekey.cutover import ConsumersMoved, ConsumersNotMoved, have_consumers_moved
-from sparekey.model import AccessKey, LastUsed, Usage
+from sparekey.decision import DecisionContext
+from sparekey.model import AccessKey, Caller, LastUsed, Usage
 from sparekey.policy import Policy
 from support.archive_samples import ACCOUNT, NEW, OLD, SESSIONS, file_name, mint, put, put_bytes, record
 
@@ -127,7 +128,8 @@ def read(root: Path) -> tuple[Usage, Usage]:
 def verdict(old: Usage, new: Usage) -> ConsumersMoved | ConsumersNotMoved:
     used = LastUsed("used", LAST, "dynamodb", REGION)
     before, kept = (AccessKey(key, "Active", NOW - timedelta(days=99), used) for key in (OLD, NEW))
-    return have_consumers_moved(before, kept, {OLD: old, NEW: new}, Policy(), NOW)
+    context = DecisionContext(Policy(), NOW, Caller("111122223333", ""), usages={OLD: old, NEW: new})
+    return have_consumers_moved(before, kept, context)
 
 
 def lay_out(root: Path, spread: list[tuple[str, bytes]], linked: bool) -> None:

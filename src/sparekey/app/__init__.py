@@ -41,6 +41,7 @@ from sparekey.app.usage_reading import (
     usage_request,
 )
 from sparekey.audit import ReadMode
+from sparekey.decision import NO_OVERRIDES, Overrides
 from sparekey.guards import Limits
 from sparekey.ledger.events import RunOptions
 from sparekey.ledger.store import LedgerEntry
@@ -48,7 +49,6 @@ from sparekey.ledger.verification import VerificationResult
 from sparekey.plan import Plan, Step
 from sparekey.report.asff import SecurityHubResult
 from sparekey.runs.emergency import OutageMessage
-from sparekey.selection import NO_OVERRIDES, Overrides
 from sparekey.settings import Setting, load_policy, policy_file, settings
 from sparekey.usage import ReadProgress, UsageRequest
 

@@ -7,15 +7,16 @@ import msgspec
 
 from sparekey import audit as reading
 from sparekey import plan as planning
+from sparekey import planner
 from sparekey import rules as judging
 from sparekey.app.connection import Connection, OnProgress, ignore_progress
 from sparekey.app.planning import read_snapshot
 from sparekey.audit import ReadMode
 from sparekey.aws.errors import AwsError, NotFoundError
 from sparekey.aws.gateway import AccountGateway
+from sparekey.decision import NO_OVERRIDES, Overrides
 from sparekey.model import Account, Audit, Snapshot, Unreadable, Usage, User
 from sparekey.plan import Plan
-from sparekey.selection import NO_OVERRIDES, Overrides
 
 UserId = tuple[str, str]
 
@@ -103,7 +104,7 @@ def plan_again(
     is_wanted: Callable[[str, str], bool] = lambda _account, _name: True,
 ) -> Plan:
     """Decide on what was read already, for every user (account, name) that is wanted; AWS is not asked."""
-    return planning.make_plan(
+    return planner.make_plan(
         snapshot,
         connection.policy,
         connection.clock.now(),

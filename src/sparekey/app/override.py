@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from sparekey.decision import Overrides
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.plan import Plan, Step
 from sparekey.policy import Policy
-from sparekey.selection import Overrides
 
 _LAST_USE = "iam:GetAccessKeyLastUsed"
 

@@ -5,16 +5,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 
+import msgspec
+
 from sparekey import audit as reading
 from sparekey.app.connection import Connection
 from sparekey.app.usage_reading import contested_keys, read_usage_of_accounts
 from sparekey.aws.errors import AwsError, NotEnteredError, NotFoundError
 from sparekey.aws.gateway import AccountGateway
+from sparekey.decision import DecisionContext
 from sparekey.errors import RefusedError
 from sparekey.guards import Limits
-from sparekey.model import Account, Caller, Snapshot, Unreadable, Usage, User
+from sparekey.model import Account, Caller, Snapshot, Unreadable, User
 from sparekey.plan import Plan
-from sparekey.revalidation import UserId, overrides_for, rebuild_plan, users_of
+from sparekey.planner import decide_with_usages, usage_by_key
+from sparekey.revalidation import UserId, decide_planned_users, overrides_for, rebuild_from
 from sparekey.usage import UsageRequest
 
 # Users, and accounts, that are asked about at once.
@@ -37,12 +41,15 @@ def replan(
     work, BadInputError, RefusedError.
     """
     snapshot = _read_users(connection, plan, caller)
-    usages: tuple[Usage, ...] = ()
+    overrides = overrides_for(plan.overrides, snapshot)
+    context = DecisionContext(connection.policy, connection.clock.now(), caller, overrides)
+    decisions = decide_planned_users(plan, snapshot, context)
     if usage:
-        overrides = overrides_for(plan.overrides, snapshot)
-        keys = contested_keys(connection, snapshot, overrides, users_of(plan))
+        keys = contested_keys(decisions)
         usages = read_usage_of_accounts(usage, keys, usage_request or UsageRequest(), connection)
-    return rebuild_plan(plan, snapshot, connection.policy, connection.clock.now(), usages, counts)
+        context = msgspec.structs.replace(context, usages=usage_by_key(usages))
+        decisions = decide_with_usages(decisions, context)
+    return rebuild_from(plan, snapshot, context, decisions, counts)
 
 
 def _read_users(connection: Connection, plan: Plan, caller: Caller) -> Snapshot:

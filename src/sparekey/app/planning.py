@@ -4,8 +4,10 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
+import msgspec
+
 from sparekey import audit as reading
-from sparekey import plan as planning
+from sparekey import planner
 from sparekey import rules as judging
 from sparekey.app.connection import Connection, OnProgress, ignore_progress
 from sparekey.app.usage_reading import contested_keys, read_usage_of_accounts
@@ -13,10 +15,10 @@ from sparekey.audit import ReadMode
 from sparekey.aws import iam_policies
 from sparekey.aws.accounts import Target
 from sparekey.aws.errors import AwsError
+from sparekey.decision import NO_OVERRIDES, DecisionContext, Overrides
 from sparekey.errors import BadInputError
-from sparekey.model import Audit, RootKeys, Snapshot, Unreadable, Usage
+from sparekey.model import Audit, RootKeys, Snapshot, Unreadable
 from sparekey.plan import Plan
-from sparekey.selection import NO_OVERRIDES, Overrides
 from sparekey.usage import UsageRequest
 
 
@@ -120,18 +122,14 @@ def plan(
     """
     snapshot = read_snapshot(connection, mode=mode, on_progress=on_progress)
     named = _only_users(snapshot, users, exclude)
-    usages: tuple[Usage, ...] = ()
+    context = DecisionContext(connection.policy, connection.clock.now(), snapshot.caller, overrides)
+    decisions = planner.decide_users(snapshot, context, lambda account, name: (account, name) in named)
     if usage:
-        keys = contested_keys(connection, snapshot, overrides, named)
+        keys = contested_keys(decisions)
         usages = read_usage_of_accounts(usage, keys, usage_request or UsageRequest(), connection)
-    return planning.make_plan(
-        snapshot,
-        connection.policy,
-        connection.clock.now(),
-        overrides=overrides,
-        usages=usages,
-        is_wanted=lambda account, name: (account, name) in named,
-    )
+        context = msgspec.structs.replace(context, usages=planner.usage_by_key(usages))
+        decisions = planner.decide_with_usages(decisions, context)
+    return planner.assemble(snapshot, context, decisions)
 
 
 def _only_users(

@@ -17,6 +17,7 @@ from sparekey.app.state_outage import report_outages
 from sparekey.aws.errors import AwsError
 from sparekey.aws.gateway import AccountGateway
 from sparekey.clock import Clock, SystemClock
+from sparekey.decision import NO_OVERRIDES, Overrides
 from sparekey.errors import BadInputError, RefusedError, SparekeyError
 from sparekey.formatting import escaped, moment
 from sparekey.guards import Limits
@@ -35,7 +36,6 @@ from sparekey.runs.emergency import OutageMessage
 from sparekey.runs.reverse_script import reverse_commands
 from sparekey.runs.service import RunService
 from sparekey.runs.storage import StateDirectory
-from sparekey.selection import NO_OVERRIDES, Overrides
 from sparekey.settings import state_directory
 from sparekey.usage import UsageRequest
 

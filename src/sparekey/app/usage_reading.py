@@ -1,7 +1,7 @@
 """The verbs of proof: who still uses which key, and the plan that rests on it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -11,14 +11,12 @@ from sparekey.app.connection import Connection
 from sparekey.app.output_files import read_plan
 from sparekey.errors import BadInputError
 from sparekey.model import Snapshot, Unreadable, Usage
-from sparekey.selection import Choice, HeldKey, Overrides, choose
+from sparekey.planner import UserDecision, needs_usage
 from sparekey.usage import ReadProgress, UsageRequest
 from sparekey.usage.sources import athena
 
 # Sources that ask AWS, and those of them that know the keys of their own account alone.
 _ONE_ACCOUNT_SOURCES = frozenset({"history"})
-# What a usage could change: a used key beside the one that stays, or a young one that only mints sessions.
-_REASONS_USAGE_CAN_LIFT = frozenset({"no-usage", "not-proven"})
 
 
 def usage_request(
@@ -95,28 +93,12 @@ def _with_aws_calls(connection: Connection, account: str, usage_request: UsageRe
     )
 
 
-def contested_keys(
-    connection: Connection, snapshot: Snapshot, overrides: Overrides, named: Collection[tuple[str, str]]
-) -> dict[str, list[str]]:
-    """By account, the active keys of each user (account, name) for whom a usage could change the choice."""
+def contested_keys(decisions: Iterable[UserDecision]) -> dict[str, list[str]]:
+    """By account, the active keys of each user for whom a usage could change the decision."""
     keys: dict[str, list[str]] = defaultdict(list)
-    now = connection.clock.now()
-    for account, user in snapshot.users():
-        if (account.id, user.name) not in named or isinstance(user.keys, Unreadable):
-            continue
-        choice = choose(
-            account.id, user, connection.policy, now, overrides=overrides, caller=snapshot.caller, usages={}
-        )
-        if choice and _needs_usage(choice):
-            keys[account.id] += [key.id for key in user.active_keys if key.id]
+    for decision in filter(needs_usage, decisions):
+        keys[decision.account] += [key.id for key in decision.user.active_keys if key.id]
     return dict(keys)
-
-
-def _needs_usage(choice: Choice) -> bool:
-    return any(
-        isinstance(outcome, HeldKey) and outcome.reason in _REASONS_USAGE_CAN_LIFT
-        for outcome in choice.outcomes
-    )
 
 
 def keys_of_user(snapshot: Snapshot, name: str) -> dict[str, list[str]]:

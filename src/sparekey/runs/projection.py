@@ -47,7 +47,8 @@ from sparekey.ledger.events import (
 )
 from sparekey.ledger.store import Ledger, LedgerEntry
 from sparekey.model import Caller, RunRecord, RunState, StepRecord, StepState, Value
-from sparekey.plan import Plan, Step, decode, never_reactivate
+from sparekey.plan import Plan, Step, decode
+from sparekey.planner import never_reactivate
 from sparekey.policy import Policy, decode_policy
 from sparekey.probes import OUTPUT_LIMIT
 

@@ -2,10 +2,12 @@
 
 from datetime import datetime, timedelta
 
+from sparekey.decision import DecisionContext
 from sparekey.ledger.events import AlreadyInactive, KeyEvent, KeyMissing, StepHeld
 from sparekey.ledger.store import Ledger
 from sparekey.model import ACTIVE, Caller, User
-from sparekey.plan import Step, exempt_texts, exemption_of, steps_of
+from sparekey.plan import Step
+from sparekey.planner import exempt_texts, exemption_of, steps_of
 from sparekey.runs.context import listing_of
 from sparekey.runs.projection import KeyFacts, RunHeader, UserId, project_keys
 from sparekey.selection import choose
@@ -32,9 +34,10 @@ def reason_to_hold(
             *key_id, "keep-not-active", f"{step.keep}, which was to stay, is not active now", _PLAN_AGAIN
         )
     held = _held_by_another_run(run, step, now, ledger)
-    held = held or _exempt(run, step, seen, now)
+    usages = {usage.key: usage for usage in run.plan.usages}
     for caller in callers:
-        held = held or _selected_again(run, step, seen, now, caller)
+        context = DecisionContext(run.policy, now, caller, run.plan.overrides, usages)
+        held = held or _exempt(step, seen, context) or _selected_again(step, seen, context)
     return held or _newer_use(step, seen)
 
 
@@ -67,20 +70,17 @@ def written_since(run: str, user: UserId, key: str, ledger: Ledger, name: str = 
     return last[0] if last and last[0] != run else ""
 
 
-def _exempt(run: RunHeader, step: Step, seen: User, now: datetime) -> StepHeld | None:
+def _exempt(step: Step, seen: User, context: DecisionContext) -> StepHeld | None:
     """The run's policy is asked, not the plan: whoever edits a plan decides about no exemption."""
-    entry = exemption_of(step.account, seen, run.policy, now, run.plan.overrides)
+    entry = exemption_of(step.account, seen, context)
     if entry is None:
         return None
     return StepHeld(step.account, step.user, step.key, "exempt", *exempt_texts(entry))
 
 
-def _selected_again(run: RunHeader, step: Step, seen: User, now: datetime, caller: Caller) -> StepHeld | None:
-    usages = {usage.key: usage for usage in run.plan.usages}
+def _selected_again(step: Step, seen: User, context: DecisionContext) -> StepHeld | None:
     key_id = (step.account, step.user, step.key)
-    choice = choose(
-        step.account, seen, run.policy, now, overrides=run.plan.overrides, caller=caller, usages=usages
-    )
+    choice = choose(step.account, seen, context)
     again = steps_of(step.account, seen, choice) if choice else ()
     same = next((candidate for candidate in again if candidate.key == step.key), None)
     if same is None:

@@ -34,7 +34,8 @@ from sparekey.ledger.events import (
 )
 from sparekey.ledger.store import FencedError, StoppedError
 from sparekey.model import ACTIVE, INACTIVE, Caller, User
-from sparekey.plan import Step, never_reactivate
+from sparekey.plan import Step
+from sparekey.planner import never_reactivate
 from sparekey.runs.change_windows import is_open
 from sparekey.runs.context import (
     RetryStepError,
