@@ -7,7 +7,7 @@ def play(seed, url="", workers=1, seconds=50):
     random.seed(seed)
     lab = Lab(company(12, seed=f"k{seed}"), HTTP.format(watch="20m", every="2s"), url=url)
     lab.aws.state.faults.append(sc.Stale(seconds=3, flapping=True))
-    kills, log, again = 0, [], ("apply", "plan.json", "--yes", "--waves", "4,rest", "--green-for", "15s")
+    kills, log, again = 0, [], ("apply", "plan.json", "--yes", "--waves", "4,rest", "--healthy-for", "15s")
     try:
         lab.plan()
         down = {"now": False}

@@ -2,7 +2,7 @@
 
 Run: SK_VENV=… python3 forged_limits.py. Expected: the limits of a run hold, the text that is shown does not lie, and a
 key that stands twice is refused. Before: with `active_keys` set to 100000 all keys go although they are too many; a forced
-step is shown as "not used in 45d" although the key is in use.
+step is shown as "not used for 45 days" although the key is in use.
 """
 
 from common import *
@@ -24,7 +24,7 @@ with Sandbox(company(MONTHLY)) as aws, folder() as d:
     made = plan(env, d / "p.json")
     step = made["steps"][0]
     old, used = step["key"], next(k for k in step["preconditions"]["statuses"] if k != step["key"])
-    lie = f"not used in 45d, while {old} is"
+    lie = f"not used for 45 days; {old} is in use"
     made["asked"] = {"keep": [], "force": {used: "x"}, "keep_old": True}
     step.update(action="deactivate", reason="forced", why=lie, release="", key=used, keep=old, evidence=[])
     forge(d / "p.json", made)

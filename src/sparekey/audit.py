@@ -139,7 +139,7 @@ class InterruptedAuditError(SparekeyError):
         users = sum(1 for _ in partial.users())
         super().__init__(
             f"interrupted: {len(partial.accounts)} of {total} accounts with {users} users were read; "
-            "of the rest nothing is said"
+            "the rest was not"
         )
         self.partial = partial
 

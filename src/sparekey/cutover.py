@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from sparekey.decision import DecisionContext
+from sparekey.formatting import moment_with_seconds, span
 from sparekey.model import AccessKey, Consumer, Evidence, LastUsed, ServiceUse, Usage, Value
-from sparekey.policy import Policy, Span
+from sparekey.policy import Policy
 from sparekey.service_names import is_known, same_service
 
 # IAM's last use is coarse (15 minutes or more) and CloudTrail's clock is the service's own.
@@ -70,7 +71,7 @@ def _used_recently(old: AccessKey, usage: Usage, policy: Policy, now: datetime) 
     if used.state == "never" and usage.last_seen is not None:
         return ConsumersNotMoved(
             "no-usage",
-            f"{usage.source} saw {old.id} used at {_utc_time(usage.last_seen)}, "
+            f"{usage.source} saw {old.id} used at {_time(usage.last_seen)}, "
             "and IAM has no use of it to compare with",
             "plan again once IAM shows the use, or --force KEY --because TEXT",
             _usage_evidence(usage),
@@ -78,7 +79,7 @@ def _used_recently(old: AccessKey, usage: Usage, policy: Policy, now: datetime) 
     if used.state == "never":
         return ConsumersNotMoved(
             "no-usage",
-            f"IAM has no use of {old.id}: there is nothing to compare",
+            f"IAM has no use of {old.id}: it cannot be compared",
             "a key never used is released as idle, by its age and not by cutover",
         )
     if used.state != "used" or used.at is None:
@@ -93,8 +94,8 @@ def _used_recently(old: AccessKey, usage: Usage, policy: Policy, now: datetime) 
     seen = f"for {service_and_region(used)}" if latest == used.at else f"as {usage.source} saw"
     return ConsumersNotMoved(
         "recent-use",
-        f"{old.id} was used at {_utc_time(latest)}, {seen}, less than {policy.cutover_quiet} ago",
-        f"{policy.cutover_quiet} without a use of it, so not before {_utc_time(latest + policy.cutover_quiet)}",
+        f"{old.id} was used at {_time(latest)}, {seen}, less than {span(policy.cutover_quiet)} ago",
+        f"{span(policy.cutover_quiet)} without a use of it, so not before {_time(latest + policy.cutover_quiet)}",
         (_iam_evidence(old), *_usage_evidence(usage)),
     )
 
@@ -111,7 +112,7 @@ def _source_is_blind(old: AccessKey, usage: Usage) -> ConsumersNotMoved | None:
         why += f", or CloudTrail records {used.service} under a name that sparekey does not know"
     return ConsumersNotMoved(
         "source-blind",
-        f"IAM says that {old.id} was last used for {service_and_region(used)} at {_utc_time(used.at)}, and {why}",
+        f"IAM reports that {old.id} was last used for {service_and_region(used)} at {_time(used.at)}, and {why}",
         "a usage source that has these calls (data events need an archive or athena over a trail that logs"
         " them), or the key being idle for `quiet`, or --force KEY --because TEXT",
         (_iam_evidence(old), *_usage_evidence(usage)),
@@ -137,12 +138,12 @@ def _incomplete_usage(usages: Iterable[Usage], policy: Policy, now: datetime) ->
     for usage in usages:
         faults = [*usage.partial, *(f"{entry.what}: {entry.why}" for entry in usage.unread)]
         if usage.since is not None and usage.since > now - policy.quiet:
-            faults.append(f"it begins at {_utc_time(usage.since)}, less than {policy.quiet} ago")
+            faults.append(f"it begins at {_time(usage.since)}, less than {span(policy.quiet)} ago")
         if faults:
             return ConsumersNotMoved(
                 "usage-partial",
                 f"the usage of {usage.key} from {usage.source} is not whole: {_short_list(faults)}",
-                "mend what could not be read, widen the window, or take another source",
+                "fix what could not be read, widen the window, or use another source",
                 _usage_evidence(usage),
             )
     return None
@@ -159,7 +160,7 @@ def _not_yet_on_kept_key(old: Usage, kept: Usage) -> ConsumersNotMoved | None:
     if not behind:
         return None
     names = [
-        f"{_consumer_name(app)}, last seen {_utc_time(_latest(uses))}"
+        f"{_consumer_name(app)}, last seen {_time(_latest(uses))}"
         + (" (all its calls there failed)" if _latest(there.get(app, ())) > _latest(uses) else "")
         for app, uses in behind
     ]
@@ -201,14 +202,14 @@ def _quiet_too_short(old: Usage, kept: Usage, now: datetime) -> ConsumersNotMove
     if not waiting:
         return None
     texts = [
-        f"{_consumer_name(app)} has paused for {_span(needed / 2)} before and is quiet for {_span(quiet)}"
+        f"{_consumer_name(app)} has paused for {span(needed / 2)} before and is quiet for {span(quiet)}"
         for _, app, needed, quiet in sorted(waiting)
     ]
     free = max(when for when, *_ in waiting)
     return ConsumersNotMoved(
         "gap",
-        f"too early to tell: {_short_list(texts)}",
-        f"no use of {old.key} until {_utc_time(free)}",
+        f"too early: {_short_list(texts)}",
+        f"no use of {old.key} until {_time(free)}",
         _usage_evidence(old),
     )
 
@@ -217,7 +218,7 @@ def _cutover_evidence(old: AccessKey, old_usage: Usage, kept_usage: Usage) -> Co
     apps = len(_by_consumer(old_usage))
     return ConsumersMoved(
         f"{apps} consumer{'s' if apps != 1 else ''} of {old.id} moved to {kept_usage.key};"
-        f" {old.id} was last used at {_utc_time(old.last_used.at)}",
+        f" {old.id} was last used at {_time(old.last_used.at)}",
         (_iam_evidence(old), *_usage_evidence(old_usage), *_usage_evidence(kept_usage)),
     )
 
@@ -261,7 +262,7 @@ def _usage_evidence(usage: Usage) -> tuple[Evidence, ...]:
     return tuple(
         Evidence(
             usage.source,
-            f"{_consumer_name(app)}: {sum(use.calls for use in uses)} calls, last {_utc_time(_latest(uses))}",
+            f"{_consumer_name(app)}: {sum(use.calls for use in uses)} calls, last {_time(_latest(uses))}",
             usage.key,
             _latest(uses),
         )
@@ -284,9 +285,5 @@ def _short_list(texts: list[str]) -> str:
     return "; ".join(texts[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _utc_time(when: datetime | None) -> str:
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ") if when else "an unknown time"
-
-
-def _span(length: timedelta) -> str:
-    return str(Span(minutes=int(length.total_seconds() // 60)))
+def _time(when: datetime | None) -> str:
+    return moment_with_seconds(when) if when else "an unknown time"

@@ -63,31 +63,33 @@ class _Demo:
         )
         yield _stage("1. Audit", "Read every IAM user and access key. Nothing is changed.")
         yield from self._run("audit", "--cis", "4.0", expect=3)
-        yield _why("Seven users fail the control; partner-sftp has an exemption. Exit code 3 tells a script.")
-        yield _stage("2. Plan", "Which key stays, which go, and why. Still nothing is changed.")
+        yield _why("Seven users fail the control; partner-sftp has an exemption. Exit code 3 is for scripts.")
+        yield _stage(
+            "2. Plan", "Which key is kept, which are deactivated, and why. Still nothing is changed."
+        )
         yield from self._run("plan", "-o", "plan.json", expect=3)
         yield _why(
-            "Only keys that nobody used for 45 days go, beside a key that works or, where no key was used,\n"
+            "Only keys not used for 45 days are deactivated, beside a key that works or, where no key was used,\n"
             "the newest young one. billing-export uses both keys: which application still has the old one\n"
             "must be shown first. etl-nightly has only old keys: rotate first. mobile-api began a rotation\n"
             "an hour ago."
         )
-        yield _stage(
-            "3. Apply", "Look again at each user, switch the spare keys off, read back until certain."
-        )
+        yield _stage("3. Apply", "Read each user again, deactivate the spare keys, read until confirmed.")
         yield from self._run("apply", "plan.json", "--yes", expect=3)
         yield _why(
-            "Every key was read back as Inactive. Exit code 3: some keys are held. First came the way back."
+            "Every key is confirmed Inactive. Exit code 3: some keys are held. The commands to revert came first."
         )
-        yield _stage("4. Read back", "The audit again: who is left.")
+        yield _stage("4. Confirm", "The audit again: the users that are left.")
         yield from self._run("audit", expect=3)
-        yield _stage("5. Undo one key", "Somebody misses the old key of legacy-reports: put that one back.")
+        yield _stage("5. Undo one key", "An application needs the old key of legacy-reports: reactivate it.")
         listed = "".join(chunk for chunk in self._run("runs", expect=0))
         yield listed
         run = _first(r"\br-[0-9a-z]+\b", listed)
         key = self._key_of(run, "legacy-reports")
         yield from self._run("undo", run, "--key", key, expect=0)
-        yield _stage("6. Evidence", "What was intended and done, each entry chained to the one before.")
+        yield _stage(
+            "6. Evidence", "What was intended and done; each entry holds the hash of the one before."
+        )
         yield from self._run("show", run, expect=0)
         yield _heading(
             "Now on your own account",

@@ -1,4 +1,4 @@
-"""How lengths of time, last uses, counts and foreign text are said to a person; pure."""
+"""Lengths of time, times, last uses and counts as text for people; foreign text made harmless. Pure."""
 
 import re
 from datetime import datetime, timedelta
@@ -7,10 +7,13 @@ from sparekey.model import AccessKey
 
 
 def span(value: timedelta) -> str:
-    """A length of time in its natural unit, as a person says it: "412 d", "5 h", "12 min"."""
-    minutes = max(0, int(value.total_seconds() // 60))
+    """A length of time in whole units, rounded down: "412 days", "5 h", "12 min"; below a minute "30 s"."""
+    seconds = max(0, int(value.total_seconds()))
+    minutes = seconds // 60
     if minutes >= 48 * 60:
-        return f"{minutes // 1440} d"
+        return f"{minutes // 1440} days"
+    if 0 < seconds < 60:
+        return f"{seconds} s"
     return f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"
 
 
@@ -19,15 +22,25 @@ def moment(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
+def moment_with_seconds(at: datetime) -> str:
+    """A time to the second, in UTC."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def rfc3339(at: datetime) -> str:
+    """A time to the second in UTC as machine-readable formats have it: "2026-11-25T22:11:03Z"."""
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
 def key_age(key: AccessKey, now: datetime) -> str:
-    """How old a key is; of a key without an id the credential report tells only when it changed last."""
+    """How old a key is; of a key without an id the credential report has only the time of its last change."""
     if key.created is None:
         return "age not read"
     return f"{'' if key.id else 'at least '}{span(now - key.created)} old"
 
 
 def last_use(key: AccessKey, now: datetime) -> str:
-    """When, for what and where a key was last used, as IAM says."""
+    """When, for what and where a key was last used, by IAM."""
     used = key.last_used
     match used.state:
         case "used" if used.at is not None:

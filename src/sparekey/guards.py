@@ -85,7 +85,7 @@ def _kept_key_is_active(plan: Plan, caller: Caller, limits: Limits) -> Iterator[
     del caller, limits
     for step in plan.deactivations:
         if step.keep is None or step.preconditions.statuses.get(step.keep) != ACTIVE:
-            yield f"{step.account}/{step.user}: {step.key} would go without an active key to stay"
+            yield f"{step.account}/{step.user}: {step.key} would be deactivated without an active key to keep"
 
 
 def _kept_key_is_not_deactivated(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _kept_key_is_not_deactivated(plan: Plan, caller: Caller, limits: Limits) -> 
     going = {(step.account, step.user, step.key) for step in plan.deactivations}
     for step in plan.deactivations:
         if (step.account, step.user, step.keep) in going:
-            yield f"{step.account}/{step.user}: {step.keep} would both stay and go"
+            yield f"{step.account}/{step.user}: {step.keep} would be both kept and deactivated"
 
 
 def _each_key_once(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
@@ -111,7 +111,7 @@ def _only_accounts_that_were_read(plan: Plan, caller: Caller, limits: Limits) ->
     del caller, limits
     known = {account.id for account in plan.accounts}
     for account in sorted({step.account for step in plan.deactivations} - known):
-        yield f"account {account}: the plan has steps for it and does not say that it was read"
+        yield f"account {account}: the plan has steps for it but does not list it as read"
 
 
 def _never_the_callers_own(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:

@@ -19,7 +19,7 @@ def check_file(path: Path, what: str, status: os.stat_result) -> None:
     if status.st_uid not in (0, os.geteuid()):
         raise RefusedError(
             f"{what} {path} belongs to {_user_name(status.st_uid)}; nothing was done",
-            f"Take it over if you trust what it says: chown {os.geteuid()} {path}",
+            f"If you trust its content, take ownership: chown {os.geteuid()} {path}",
         )
     _check_link(path, what)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from sparekey.decision import Overrides
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.formatting import escaped
+from sparekey.formatting import escaped, moment
 from sparekey.model import Caller, Evidence, Time, Unreadable, Usage, Value
 from sparekey.policy import Policy
 
@@ -164,9 +164,9 @@ def check_usable(plan: Plan, caller: Caller, policy: Policy, now: datetime) -> N
     """
     end = min(plan.expires, _plus(plan.generated, LIFETIME))
     if now >= end:
-        raise PlanError(f"the plan expired at {_minute(end)}: a plan is good for 24 hours")
+        raise PlanError(f"the plan expired at {moment(end)}: a plan is good for 24 hours")
     if _plus(plan.generated, -_CLOCKS_DIFFER) > now:
-        raise PlanError(f"the plan was made in the future ({_minute(plan.generated)}): check the clock")
+        raise PlanError(f"the plan was made in the future ({moment(plan.generated)}): check the clock")
     if plan.policy_digest != policy.digest:
         raise PlanError("the policy is not the one that the plan was made under")
     ours = plan.caller.split(":")[4:5]
@@ -180,13 +180,9 @@ def check_usable(plan: Plan, caller: Caller, policy: Policy, now: datetime) -> N
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
 
-def _plus(moment: datetime, length: timedelta) -> datetime:
+def _plus(at: datetime, length: timedelta) -> datetime:
     """A time so much later or earlier; where the calendar ends, the time itself."""
     try:
-        return moment + length
+        return at + length
     except OverflowError:
-        return moment
-
-
-def _minute(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
+        return at

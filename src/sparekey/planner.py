@@ -142,7 +142,7 @@ def _notes(steps: Iterable[Step], policy: Policy) -> Iterator[str]:
     users = {(step.account, step.user) for step in steps if step.action == "deactivate"}
     blind = sum(not policy.probed(*user) for user in users)
     if blind:
-        yield f"nothing will notice a breakage for {blind} of {len(users)} users: no probe"
+        yield f"no health probe covers {blind} of {len(users)} users; a breakage would not be detected"
     for step in steps:
         if step.reason == "forced" and not step.never_reactivate and policy.probed(step.account, step.user):
             yield (
@@ -232,7 +232,9 @@ def _planned_account(account: Account) -> PlannedAccount:
 def _check_overrides(overrides: Overrides, users: Iterable[User]) -> None:
     both = sorted(set(overrides.keep) & set(overrides.force))
     if both:
-        raise BadInputError(f"{both[0]} is named by --keep and by --force", "A key either stays or goes.")
+        raise BadInputError(
+            f"{both[0]} is named by --keep and by --force", "A key is either kept or deactivated."
+        )
     spare = {key.id for user in users if len(user.active_keys) > 1 for key in user.active_keys}
     for key in (*overrides.keep, *overrides.force):
         if key not in spare:
@@ -242,7 +244,7 @@ def _check_overrides(overrides: Overrides, users: Iterable[User]) -> None:
             )
     for key, because in overrides.force.items():
         if not because.strip():
-            raise BadInputError(f"--force {key} needs a reason", "Say it with --because TEXT.")
+            raise BadInputError(f"--force {key} needs a reason", "Add --because TEXT.")
     for key in overrides.never_reactivate:
         if key not in overrides.force:
             raise BadInputError(

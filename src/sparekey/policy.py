@@ -271,7 +271,7 @@ def _check(policy: Policy) -> None:
         )
     for name in ("max_key_age", "settle", "cutover_quiet"):
         if getattr(policy, name) <= timedelta(0):
-            raise FieldError(name, "it must be longer than nothing")
+            raise FieldError(name, "it must be longer than zero")
     for name in ("max_key_age", "settle", "quiet", "cutover_quiet", "watch"):
         if getattr(policy, name) > _LONGEST:
             raise FieldError(name, f"{str(getattr(policy, name))!r} is longer than ten years")

@@ -18,7 +18,7 @@ from sparekey.documents import DocumentError, parse_yaml
 from sparekey.model import Value
 from sparekey.policy import Exemption, PolicyError, Scope
 
-_HINT = "docs/reports.md says what of a mutelist is read; account ids must be quoted."
+_HINT = "docs/reports.md lists what is read of a mutelist; account ids must be quoted."
 _ANYTHING = ".*"
 # Accounts, checks and resources multiply, and every user is matched with every exemption and its exceptions.
 _LARGEST_COUNT = 10_000
@@ -73,7 +73,7 @@ def parse(text: str, *, until: date, owner: str, region: str = "us-east-1") -> I
                 (name, entry) for name, entry in block.checks.items() if _exemptions_of([name], rule.prowler)
             ]
             if named and rule.needs == "summary":
-                ignored.append(f"{account}: {rule.prowler}: nobody is exempt from {rule.id}")
+                ignored.append(f"{account}: {rule.prowler}: no user is exempt from {rule.id}")
                 continue
             unless: tuple[Scope, ...] = ()
             for name, entry in named or ():
@@ -104,7 +104,7 @@ def parse(text: str, *, until: date, owner: str, region: str = "us-east-1") -> I
 def _check_count(count: int, most: int) -> None:
     if count > most:
         raise PolicyError(
-            f"the mutelist comes to more than {_LARGEST_COUNT:,} exemptions and exceptions: its lists multiply",
+            f"the mutelist expands to more than {_LARGEST_COUNT:,} exemptions and exceptions: its lists multiply",
             "Join the resources of a check in one pattern, such as ^(a|b|c)$.",
         )
 

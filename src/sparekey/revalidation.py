@@ -131,7 +131,7 @@ def _unchanged(step: Step, again: Step | None, unbound: bool) -> Step | None:
             again, "changed", "the plan holds this key; it could be deactivated now", _PLAN_AGAIN
         )
     if (again.keep, again.reason) != (step.keep, step.reason):
-        why = f"decided anew, {again.keep} stays: [{again.reason}] {again.why}"
+        why = f"decided again, {again.keep} is kept: [{again.reason}] {again.why}"
         return _held_step(again, "changed", why, _PLAN_AGAIN)
     return again
 
@@ -152,7 +152,7 @@ def _missing_user_step(step: Step, user: User | None, context: DecisionContext) 
     elif user and not any(key.id == step.key for key in user.active_keys):
         why = "the user has no such active key"
     elif user:
-        why = "decided anew, this is the key that stays, or the user's only active key"
+        why = "decided again, this key is kept, or is the user's only active key"
     return Step(
         account=step.account,
         user=step.user,

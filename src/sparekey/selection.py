@@ -28,8 +28,8 @@ _OUTRANKS_QUARANTINE = _CALLERS_OWN | {"none-left"}
 _LAST_USED_RESOLUTION = timedelta(hours=1)
 # What shows whether a key that mints sessions is at work.
 _ASK_USAGE = (
-    "; it has shown nothing but sts, or no service: --usage history, archive=PLACE or athena=TABLE"
-    " shows whether its sessions work"
+    "; its only recorded use is sts, or no service: --usage history, archive=PLACE or athena=TABLE"
+    " shows whether its sessions are in use"
 )
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -75,19 +75,19 @@ HOLD_REASONS: Mapping[str, tuple[str, str]] = {
         "let sparekey take the session itself (a profile with role_arn and source_profile), and plan again",
     ),
     "no-probe": (
-        "no probe speaks for this user, and policy requires one",
+        "no health probe covers this user, and policy requires one",
         "add a probe that covers the user to the policy",
     ),
     "rotator": (
-        "policy says that {tool} manages this user's keys and needs two of them",
+        "by policy, {tool} manages this user's keys and needs two of them",
         "remove the rotator entry for {pattern} from the policy, or --force one key",
     ),
     "smtp-user": (
-        "the name says that this user's keys are SMTP passwords for SES",
+        "by its name, this user's keys are SMTP passwords for SES",
         "move the mail senders to one key's SMTP password, then --force the other key",
     ),
     "smtp": (
-        "{key} was last used for SES: it may be a mail server's password, whose use shows nowhere else",
+        "{key} was last used for SES: it may be a mail server's SMTP password, whose use is recorded nowhere else",
         "find the mail senders that use it, then --force this key",
     ),
     "not-listed": ("the keys of this user were not listed", "plan again: it lists them"),
@@ -99,37 +99,37 @@ HOLD_REASONS: Mapping[str, tuple[str, str]] = {
         "the last use of {key} could not be read: {error}",
         "allow iam:GetAccessKeyLastUsed and plan again",
     ),
-    "keep-twice": ("--keep names more than one key of this user", "name one key that stays"),
-    "none-left": ("--force names every active key of this user", "leave one key that stays"),
+    "keep-twice": ("--keep names more than one key of this user", "name one key to keep"),
+    "none-left": ("--force names every active key of this user", "leave one active key"),
     "no-young-key": (
         "no active key of this user is less than {age} old",
-        "create a new key, move the applications to it and plan again; or plan with --keep-old",
+        "create a new key, move the applications to it and plan again; or keep an old key: --keep-old",
     ),
     "not-proven": (
-        "a key is in use, but none that is young enough to stay has been shown to work",
-        "move the applications to the newest key and plan again once its use shows, or --keep KEY",
+        "a key is in use, but no young key has been shown to work",
+        "move the applications to the newest key, then plan again once IAM shows its use; or --keep KEY",
     ),
     "impossible-times": (
-        "AWS says that {key} was last used at {used}, before it was created at {created}",
-        "plan again in an hour; if AWS still says so, find out who uses the key, then --force one key",
+        "IAM reports that {key} was last used at {used}, before its creation at {created}",
+        "plan again in an hour; if IAM still reports it, find out who uses the key, then --force one key",
     ),
     "quarantine-unread": (
         "whether AWS has quarantined this user for a leaked key could not be read: {error}",
         "allow iam:ListEntitiesForPolicy and plan again",
     ),
     "quarantined": (
-        "AWS knows a key of this user as leaked ({policies} is attached): its use may be a thief's",
+        "AWS has quarantined this user for a leaked key ({policies} is attached); its use may be an attacker's",
         "find the leaked key in AWS's support case, move its applications to another key, then --force it",
     ),
     "settling": (
-        "{key} is {age} old, too new for its use to show: a rotation may be under way",
+        "{key} is {age} old, too new for its use to show; a rotation may be in progress",
         "plan again when it is {settle} old; if it is the new key, move the applications to it",
     ),
 }
 
 
 _UNREAD_LAST_USE = {
-    "not_read": "nobody asked for it",
+    "not_read": "it was not requested",
     "used": "it has no date",
     "unreadable": "no reason was given",
 }
@@ -318,7 +318,7 @@ def _select_kept(keys: list[_KeyUsage], context: DecisionContext) -> _KeyUsage |
     if named or proven:
         return (named or proven)[0]
     if not young:
-        return _hold("no-young-key", age=context.policy.max_key_age)
+        return _hold("no-young-key", age=span(context.policy.max_key_age))
     if any(key.used for key in candidates):
         unproven = [key.id for key in young if key.used and key.id not in context.usages]
         hold = _hold("not-proven")
@@ -329,7 +329,9 @@ def _select_kept(keys: list[_KeyUsage], context: DecisionContext) -> _KeyUsage |
 
 
 def _settling(key: _KeyUsage, context: DecisionContext) -> _HoldReason:
-    return _hold("settling", key=key.id, age=span(context.now - key.created), settle=context.policy.settle)
+    return _hold(
+        "settling", key=key.id, age=span(context.now - key.created), settle=span(context.policy.settle)
+    )
 
 
 def _decide(keys: list[_KeyUsage], keep: _KeyUsage, context: DecisionContext) -> list[Outcome]:
@@ -365,10 +367,10 @@ def _judge_key(
     if key.settling:
         return _settling(key, context).for_key(key.id, evidence)
     if key.idle:
-        quiet = context.policy.quiet
-        why = f"not used in {quiet}" + (f", while {keep.id} is" if keep.used else "")
+        quiet = span(context.policy.quiet)
+        why = f"not used for {quiet}" + (f"; {keep.id} is in use" if keep.used else "")
         if not seen:
-            why = f"no use of any key of this user was seen in {quiet}; {keep.id} is the one that stays"
+            why = f"no use of any key of this user was seen in {quiet}; {keep.id} is kept"
         return DeactivateKey(key.id, "idle", why, evidence)
     verdict = cutover.have_consumers_moved(key.key, keep.key, context)
     match verdict:

@@ -77,7 +77,7 @@ def test_pages_without_an_end_are_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("sparekey.aws.paging._MAX_PAGES", 20)
     numbers = count()
     aws = ScriptedAws(ListUsers=lambda _: ok("ListUsers", page("Users", "", marker=f"m{next(numbers)}")))
-    with pytest.raises(MalformedResponseError, match="goes on after 20 pages"):
+    with pytest.raises(MalformedResponseError, match="continues after 20 pages"):
         list(own_account(aws).list_users())
     assert aws.count("ListUsers") == 21
 

@@ -51,7 +51,7 @@ EXPIRED, EARLY, AWS_TIME = "Signature expired", "Signature not  yet current", "2
         ),
         (
             f"{EARLY}: 20261201T204000Z is still later than 20261125T204500Z ({AWS_TIME} + 5 min.)",
-            "6 d ahead of",
+            "6 days ahead of",
         ),
     ],
 )
@@ -155,7 +155,7 @@ SCP = "arn:aws:organizations::987654321098:policy/o-qv5af4abcd/service_control_p
         ("because no permissions boundary allows the iam:ListUsers action",
          "no permissions boundary allows the iam:ListUsers action", "change the boundary"),
         ("because no session policy allows the iam:ListUsers action",
-         "no session policy allows the iam:ListUsers action", "session was begun with"),
+         "no session policy allows the iam:ListUsers action", "session policy limits it"),
         ("because no VPC endpoint policy allows the iam:ListUsers action",
          "no VPC endpoint policy allows the iam:ListUsers action", "VPC endpoint"),
         ("because no resource-based policy allows the SNS:Publish action",

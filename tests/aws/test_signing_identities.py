@@ -1,4 +1,4 @@
-"""Who AWS says that a credential source is, and what becomes of one that nobody can identify."""
+"""Who AWS reports that a credential source is, and what becomes of one that nobody can identify."""
 
 import hashlib
 import json
@@ -272,7 +272,7 @@ def test_a_key_that_does_not_say_who_it_is_stays_protected_by_its_id_and_that_is
     assert caller.keys == {"AKIABASE"}
     assert caller.users == frozenset()
     assert caller.suspects == frozenset()
-    assert "AWS did not say who signs" in caller.unknown[0]
+    assert "AWS did not identify who signs" in caller.unknown[0]
     assert "InvalidClientTokenId" in caller.unknown[0]
 
 

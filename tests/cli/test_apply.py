@@ -92,7 +92,7 @@ def test_an_undo_follows_a_renamed_user_and_fails_where_aws_does_not_say_where_t
     sk.deny("iam:ListUsers")
     said = sk("undo", run)
     assert said.code == 1, said.out + said.err
-    assert "AWS does not say whether it was deleted or belongs to another user now" in said.out + said.err
+    assert "AWS does not show whether it was deleted or belongs to another user now" in said.out + said.err
     assert goes.status == "Inactive"
     sk.aws.state.faults.clear()
     said = sk("undo", run)
@@ -126,7 +126,7 @@ def test_reads_that_lag_behind_are_waited_for(sk: CliHarness) -> None:
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 0
     assert sk.inactive == {"web/1"}
-    assert "read back, several readings agree" in said.err
+    assert "confirmed Inactive (3 consistent reads)" in said.err
 
 
 def test_lost_answers_are_resolved_by_reading(sk: CliHarness) -> None:
@@ -242,7 +242,7 @@ def test_runs_are_named_and_explained(sk: CliHarness) -> None:
     for verb in ("show", "undo", "stop", "resume"):
         said = sk(verb, "r-zzz")
         assert (said.code, said.out) == (2, "")
-        assert said.error == "'r-zzz' is not the id of a run: nothing was done"
+        assert said.error == "'r-zzz' is not the id of a run; nothing was changed"
     assert sk("ledger", "verify").out.split()[1] == "whole"
     said = sk("undo", sk.run, "--key", "AKIANOTHINGLIKETHAT0")
     assert (said.code, "reactivates" in said.err) == (2, False)

@@ -131,10 +131,10 @@ def test_keys_that_a_copy_does_not_know_of_are_in_doubt(sk: CliHarness, run: str
     copy.write_text(copy.read_text().splitlines(keepends=True)[0])
     said = sk("undo", run)
     assert (said.code, sk.inactive) == (1, _OFF), said.err
-    assert said.out.count("the ledger does not say that this run deactivated it") == len(_OFF)
+    assert said.out.count("the ledger has no deactivation by this run") == len(_OFF)
     said = sk("undo", run, "--key", sk.key("web", 1))
     assert (said.code, sk.inactive) == (1, _OFF), said.err
-    assert "is left alone" in said.out
+    assert "is left unchanged" in said.out
 
 
 def test_keys_in_doubt_are_found_under_a_new_name_and_what_aws_does_not_say_is_in_doubt(
@@ -150,7 +150,7 @@ def test_keys_in_doubt_are_found_under_a_new_name_and_what_aws_does_not_say_is_i
     sk.deny("iam:ListAccessKeys", target="batch")
     said = sk("undo", run)
     assert said.code == 1, said.err
-    assert said.out.count("the ledger does not say that this run deactivated it") == 1
+    assert said.out.count("the ledger has no deactivation by this run") == 1
     assert said.out.count("whether it is off is not known") == 2
 
 
@@ -166,7 +166,7 @@ def test_a_lost_database_is_put_back_from_the_copies(sk: CliHarness, run: str) -
         path.unlink()
     said = sk("undo", run)
     assert (said.code, sk.inactive) == (0, set()), said.err
-    assert f"were put back from {sk.home}/reverse/{run}.jsonl" in said.out
+    assert f"were restored from {sk.home}/reverse/{run}.jsonl" in said.out
     assert "undone" in sk("runs").out
     assert sk("ledger", "verify").code == 0
 
@@ -198,10 +198,10 @@ def test_keys_that_an_older_backup_does_not_know_are_in_doubt(sk: CliHarness, ru
     (sk.home / "reverse" / f"{run}.jsonl").unlink()
     said = sk("undo", run)
     assert (said.code, sk.inactive) == (1, _OFF)
-    assert said.out.count("the ledger does not say that this run deactivated it") == len(_OFF)
+    assert said.out.count("the ledger has no deactivation by this run") == len(_OFF)
     said = sk("undo", run, "--key", sk.key("web", 1))
     assert (said.code, sk.inactive) == (1, _OFF)
-    assert said.out.count("is left alone") == 1
+    assert said.out.count("is left unchanged") == 1
 
 
 def test_a_run_that_the_ledger_forgot_names_the_way_by_hand(sk: CliHarness, run: str) -> None:

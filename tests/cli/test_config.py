@@ -122,7 +122,7 @@ def test_a_key_that_nobody_but_a_person_brings_back(sk: CliHarness) -> None:
     assert "# never reactivated without a person (--never-reactivate): aws iam" in script.read_text()
     said = sk("undo", sk.run)
     assert said.code == 1
-    assert f"{key}: NOT reactivated (it stays Inactive; only a person may reactivate it" in said.err
+    assert f"{key}: NOT reactivated (it is left Inactive; only a person may reactivate it" in said.err
     assert sk.inactive == {"busy/1"}
     assert sk("undo", sk.run, "--key", key).code == 0
     assert sk.inactive == set()

@@ -109,7 +109,7 @@ def test_a_root_key_that_signs_here_is_not_deleted(aws: Sandbox, env: dict[str, 
     args = ("delete", "--root", key.id, "--account", "222233334444", "--older-than", "90d")
     ours = {**env, "AWS_CONFIG_FILE": str(tmp_path / "config")}
     code, said = run(ours, *args, typed=f"222233334444 {key.id}\n")
-    assert (code, "is the one that sparekey runs with: nothing was deleted" in said) == (1, True)
+    assert (code, "signs sparekey's own calls; nothing was deleted" in said) == (1, True)
     assert not is_gone(key)
 
 

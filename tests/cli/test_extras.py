@@ -28,6 +28,10 @@ def test_a_missing_extra_is_named(
     for name in [
         name for name in sys.modules if name.startswith(("sparekey.console", "sparekey.usage", missing))
     ]:
+        # Its parent holds it as an attribute too, and must get this one back, not the one imported meanwhile.
+        package, _, leaf = name.rpartition(".")
+        if package in sys.modules and hasattr(sys.modules[package], leaf):
+            monkeypatch.setattr(sys.modules[package], leaf, sys.modules[name])
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     assert run_guarded(cli, args) == 2

@@ -122,7 +122,7 @@ def test_a_forced_key_needs_a_person_where_only_the_file_speaks_for_it(sk: CliHa
     old = forced(sk)
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 1
-    assert f"nobody has confirmed what it overrules: --force {old}" in said.error
+    assert f"its overrides are not confirmed: --force {old}" in said.error
     assert sk.writes == 0
     said = sk("apply", sk.plan, "--yes", "--force", sk.key("web", 1))
     assert said.code == 2
@@ -146,7 +146,7 @@ def test_a_forced_key_is_named_before_the_question(sk: CliHarness) -> None:
 def test_a_forced_step_cannot_pass_as_an_idle_one(sk: CliHarness) -> None:
     old = forced(sk)
     document = json.loads(sk.plan.read_text())
-    lie = f"not used in 45d, while {old} is"
+    lie = f"not used for 45 days; {old} is in use"
     edited(sk, steps=[document["steps"][0] | {"why": lie, "evidence": []}])
     sk.answer("n\n")
     said = sk("apply", sk.plan)
@@ -162,7 +162,7 @@ def test_a_run_that_has_begun_shows_its_own_plan_and_reads_no_usage(sk: CliHarne
     assert said.code == 2
     assert "--usage has no effect" in said.error
     sk.answer("n\n")
-    assert "Go on with 1 key?" in sk("apply", sk.plan).err
+    assert "Continue with 1 key?" in sk("apply", sk.plan).err
 
 
 def test_usage_is_read_again_on_request(sk: CliHarness) -> None:
@@ -326,7 +326,7 @@ def test_undo_names_the_run_and_its_keys_first(sk: CliHarness) -> None:
     sk("apply", sk.plan, "--yes")
     for short in ("r", "r-", sk.run[:5], "x" + sk.run, "*", "%"):
         said = sk("undo", short)
-        assert (said.code, said.error) == (2, f"{short!r} is not the id of a run: nothing was done")
+        assert (said.code, said.error) == (2, f"{short!r} is not the id of a run; nothing was changed")
     assert len(sk.inactive) == 3
     said = sk("undo", sk.run[:6], "--key", sk.key("web", 1))
     assert said.code == 0

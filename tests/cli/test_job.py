@@ -18,7 +18,7 @@ def test_audit_plan_apply_undo(sk: CliHarness) -> None:
     said = sk("apply", sk.plan, "--yes")
     assert said.code == 3
     assert sk.inactive == {"batch/1", "batch/2", "web/1"}
-    assert said.err.index("aws iam update-access-key") < said.err.index("about to change it")
+    assert said.err.index("aws iam update-access-key") < said.err.index("deactivating …")
     assert "DEACTIVATED" in said.out
 
     said = sk("undo", sk.run, "--key", sk.key("web", 1))

@@ -163,16 +163,16 @@ def test_ones_own_root_keys_are_told_by_the_credential_report(sk: CliHarness) ->
     sk.aws.state.accounts[ACCOUNT].report = None
     said = sk("root-keys")
     assert said.code == 3
-    assert "a key Active, at least 400 d old, used 3 d ago (iam)" in said.out
-    assert "a key Inactive, at least 400 d old, never used" in said.out
+    assert "a key Active, at least 400 days old, used 3 days ago (iam)" in said.out
+    assert "a key Inactive, at least 400 days old, never used" in said.out
     (told,) = json.loads(sk("root-keys", "--format", "json").out)["accounts"]
     assert [(key["id"], key["status"]) for key in told["keys"]] == [(None, "Active"), (None, "Inactive")]
     assert told["unreadable"] is None
     for mode in ("list", "report"):
         said = sk("audit", "--rule", "root-key", "--read", mode)
         assert said.code == 3
-        assert "2 keys: Active, at least 400 d old" in " ".join(said.out.split())
+        assert "2 keys: Active, at least 400 days old" in " ".join(said.out.split())
     sk.deny("iam:GetCredentialReport")
     said = sk("root-keys")
     assert said.code == 3
-    assert "nobody but the root user" in said.out
+    assert "only the root user" in said.out

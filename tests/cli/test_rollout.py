@@ -7,7 +7,12 @@ from support.cli_harness import CliHarness
 
 @pytest.mark.parametrize(
     "said",
-    [("--green-for", "2h"), ("--waves", "rest,1"), ("--waves", "0"), ("--waves", "1", "--green-for", "soon")],
+    [
+        ("--healthy-for", "2h"),
+        ("--waves", "rest,1"),
+        ("--waves", "0"),
+        ("--waves", "1", "--healthy-for", "soon"),
+    ],
     ids=" ".join,
 )
 def test_waves_that_make_no_sense_are_refused(sk: CliHarness, said: tuple[str, ...]) -> None:

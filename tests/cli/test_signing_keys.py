@@ -116,7 +116,7 @@ def test_a_worker_says_that_nothing_renews_its_credentials(sk: CliHarness, token
         sk.patch.setenv("AWS_SESSION_TOKEN", told["SessionToken"])
     said = sk("worker")
     assert said.code == 0
-    assert ("nothing renews these credentials" in said.err) == bool(token)
+    assert ("these credentials cannot be renewed" in said.err) == bool(token)
 
 
 def test_a_worker_that_ends_by_a_fault_and_one_without_its_state_tell_whom_they_notify(
@@ -131,7 +131,5 @@ def test_a_worker_that_ends_by_a_fault_and_one_without_its_state_tell_whom_they_
     said = sk("worker", "--notify", "webhook:https://127.0.0.1:9/x")
     assert said.code == 1
     assert "the state cannot be used\n" in said.err
-    assert (
-        "the worker has ended: the database is away; it watches no run until it is started again" in said.err
-    )
-    assert said.err.count("not told: webhook:") == 2
+    assert "the worker has ended: the database is away; it monitors no run until it is restarted" in said.err
+    assert said.err.count("not notified: webhook:") == 2

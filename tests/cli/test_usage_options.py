@@ -19,7 +19,10 @@ KEY = "AKIAIOSFODNN7EXAMPLE"
         (("plan", "--usage", "archive=x", "--max-pages", "9"), "--max-pages belongs to --usage history"),
         (("usage", KEY, "--output", "o.json"), "--output belongs to --source athena=TABLE"),
         (("usage", KEY, "--processes", "2"), "--processes belongs to --source archive=PLACE"),
-        (("usage", KEY, "--source", "athena=t", "--output", "o.json"), "--output o.json is no place in S3"),
+        (
+            ("usage", KEY, "--source", "athena=t", "--output", "o.json"),
+            "--output o.json is not an s3:// location",
+        ),
         (("console", "--workgroup", "w"), "--workgroup belongs to --usage athena=TABLE"),
     ],
 )

@@ -140,7 +140,7 @@ def test_nothing_is_shown_to_a_browser_that_was_not_let_in(console: Console, pat
     answer = ask(console, path)
     assert answer.status == 403
     told = answer.text
-    assert "This browser was not let in" in told
+    assert "Not signed in" in told
     assert MAIN not in told
 
 
@@ -159,7 +159,7 @@ def test_the_address_opens_once(console: Console, context: BrowserContext, brows
     page.goto(f"{console.origin}/open?token=guess")
     expect(page.get_by_role("heading", name="This address was used before")).to_be_visible()
     page.goto(console.origin)
-    expect(page.get_by_role("heading", name="This browser was not let in")).to_be_visible()
+    expect(page.get_by_role("heading", name="Not signed in")).to_be_visible()
     other.close()
 
 

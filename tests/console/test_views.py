@@ -71,7 +71,7 @@ def large() -> AuditView:
     [
         (UserFilter(), 500),
         (UserFilter(show="all"), 5000),
-        (UserFilter(show="may-go"), 250),
+        (UserFilter(show="deactivate"), 250),
         (UserFilter(show="held"), 250),
         (UserFilter(show="unreadable"), 2),
         (UserFilter(show="exempt"), 0),

@@ -64,10 +64,10 @@ def test_deactivate_and_reactivate_by_keyboard_alone(page: Page, console: Consol
     page.get_by_role("heading", name="web-frontend Security credentials").wait_for()
     card = page.get_by_role("region", name=key.id)
     expect(card).to_contain_text("Active")
-    expect(card).to_contain_text("may go")
-    expect(card).to_contain_text("used 62 d ago (ssm, us-east-1)")
-    expect(card).to_contain_text("Not used in 45d, while")
-    press_until(page, "Tab", "Read who uses these keys")
+    expect(card).to_contain_text("deactivate")
+    expect(card).to_contain_text("used 62 days ago (ssm, us-east-1)")
+    expect(card).to_contain_text("Not used for 45 days;")
+    press_until(page, "Tab", "Check usage (CloudTrail)")
     page.keyboard.press("Enter")
     card = page.get_by_role("region", name=key.id)
     expect(card.get_by_role("row", name="aws-sdk-js")).to_contain_text("198.51.100.41")
@@ -77,8 +77,8 @@ def test_deactivate_and_reactivate_by_keyboard_alone(page: Page, console: Consol
 
     page.get_by_role("heading", name=f"Deactivate {key.id} of web-frontend?").wait_for()
     card = page.get_by_role("region", name=key.id)
-    expect(card).to_contain_text("used 62 d ago")
-    expect(card).to_contain_text("What still uses it")
+    expect(card).to_contain_text("used 62 days ago")
+    expect(card).to_contain_text("Who still uses it")
     expect(card.get_by_role("row", name="aws-sdk-js")).to_contain_text("ssm")
     assert status_in_aws(console, "web-frontend") == "Active"
     press_until(page, "Tab", "Deactivate")
@@ -116,7 +116,7 @@ def test_several_users_in_one_plan_undo_one_key_then_the_run(page: Page, console
         page.get_by_role("link", name="plan.json").click()
     plan = app.read_plan(download.value.path())
     assert [step.user for step in plan.deactivations] == ["ci-deploy", "legacy-reports"]
-    page.get_by_text("How to reverse it by hand").click()
+    page.get_by_text("How to revert manually").click()
     expect(page.locator("pre")).to_contain_text("aws iam update-access-key --user-name ci-deploy")
     page.get_by_role("button", name="Deactivate 2 keys").click()
 
@@ -155,7 +155,7 @@ def test_the_second_tab_is_told_what_the_first_did(context: BrowserContext, cons
     heading = second.get_by_role("heading", name=f"{key} of legacy-reports was acted on first")
     heading.wait_for()
     expect(heading).to_contain_text(f"by {app.show(run).caller}")
-    second.get_by_role("link", name=f"Look at run {run}").click()
+    second.get_by_role("link", name=f"Open run {run}").click()
     undo = second.get_by_role("button", name=f"Reactivate {key}")
     for tab in (first, second):
         expect(tab.get_by_text("deactivated, not watched").first).to_be_visible()
@@ -175,9 +175,9 @@ def test_the_whole_walk_without_javascript(
     state: Any = context.storage_state()
     plain = browser.new_context(java_script_enabled=False, storage_state=state)
     page = plain.new_page()
-    page.goto(f"{console.origin}/users?show=may-go")
+    page.goto(f"{console.origin}/users?show=deactivate")
     page.get_by_role("button", name="Choose none").click()
-    page.goto(f"{console.origin}/users?show=may-go")
+    page.goto(f"{console.origin}/users?show=deactivate")
     page.get_by_label("Name or access key").fill("data-im")
     page.get_by_role("button", name="Find").click()
     expect(page.get_by_text("1 user", exact=True)).to_be_visible()
@@ -215,8 +215,8 @@ def test_a_held_key_says_what_would_release_it_and_can_be_forced_with_a_reason(
     expect(page.get_by_text("Every key is held")).to_be_visible()
 
     page.goto(user_page(console, "billing-export"))
-    page.get_by_text("It may go all the same").click()
-    page.get_by_label("Why may this key go").fill("finance said so on Monday")
+    page.get_by_text("Deactivate anyway").click()
+    page.get_by_label("Why can this key be deactivated").fill("finance said so on Monday")
     page.get_by_role("button", name="Plan to make it inactive anyway").click()
     page.get_by_role("heading", name=f"Deactivate {key} of billing-export?").wait_for()
     expect(page.get_by_text("Forced: finance said so on Monday.")).to_be_visible()
@@ -225,12 +225,12 @@ def test_a_held_key_says_what_would_release_it_and_can_be_forced_with_a_reason(
 
 def test_a_key_that_stays_can_be_named(page: Page, console: Console) -> None:
     page.goto(user_page(console, "etl-nightly"))
-    page.get_by_text("Decide otherwise for this user").click()
-    page.get_by_label("Which key stays").select_option(index=1)
-    page.get_by_label("A key of 90 days and more may stay").check()
-    page.get_by_role("button", name="Plan again with that").click()
-    page.get_by_role("heading", name="Nothing would be deactivated").wait_for()
-    expect(page.get_by_text("1 key is held and left alone")).to_be_visible()
+    page.get_by_text("Override for this user").click()
+    page.get_by_label("Key to keep").select_option(index=1)
+    page.get_by_label("Allow a key of 90 days or more to be kept").check()
+    page.get_by_role("button", name="Plan again").click()
+    page.get_by_role("heading", name="No key would be deactivated").wait_for()
+    expect(page.get_by_text("1 key is held and left unchanged")).to_be_visible()
     expect(page.get_by_role("button", name="Deactivate")).to_have_count(0)
 
 
@@ -285,20 +285,20 @@ def test_reactivate_does_not_wait_for_the_read_back(page: Page, console: Console
 
 
 def test_a_run_in_waves_is_stopped_and_goes_on(page: Page, console: Console) -> None:
-    page.goto(f"{console.origin}/users?show=may-go")
+    page.goto(f"{console.origin}/users?show=deactivate")
     page.get_by_role("button", name="Choose none").click()
     page.get_by_label("Choose ci-deploy").check()
     page.get_by_label("Choose web-frontend").check()
     expect(page.locator("#chosen")).to_have_text("2 users chosen")
     page.get_by_role("button", name="Review the plan").click()
-    page.get_by_text("How it goes").click()
-    page.get_by_label("So many users at a time").fill("1,rest")
+    page.get_by_text("Waves and watch").click()
+    page.get_by_label("Users per wave").fill("1,rest")
     page.get_by_role("button", name="Deactivate 2 keys").click()
     page.get_by_role("heading", name="Run r-").wait_for()
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("stopped", exact=True)).to_be_visible()
     assert status_in_aws(console, "web-frontend") == "Active"
-    page.get_by_role("button", name="Go on with this run").click()
+    page.get_by_role("button", name="Resume this run").click()
     expect(page.get_by_text("stopped", exact=True)).to_have_count(0)
     page.get_by_role("button", name="Reactivate all").click()
     expect(page.get_by_text("reactivated").first).to_be_visible()
@@ -330,7 +330,9 @@ def test_other_accounts_are_read_and_those_that_are_not_are_named(browser: Brows
         page = context.new_page()
         page.goto(console.origin)
         expect(page.get_by_role("row", name="practice-production")).to_contain_text("has an access key")
-        expect(page.get_by_role("row", name="Former shop")).to_contain_text("AWS says that it is suspended")
+        expect(page.get_by_role("row", name="Former shop")).to_contain_text(
+            "AWS reports that it is suspended"
+        )
         page.goto(f"{console.origin}/users")
         page.get_by_label("Account").select_option("222233334444")
         # The list is narrowed by the server: what is chosen before its answer would be chosen in the old list.

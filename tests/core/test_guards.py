@@ -54,13 +54,13 @@ def test_an_honest_plan_passes() -> None:
 def test_the_kept_key_must_be_active(status: str) -> None:
     plan = honest()
     plan = with_step(plan, 0, preconditions=status_of_kept(plan.steps[0], status))
-    with pytest.raises(RefusedError, match="AKIA1u000OLD would go without an active key to stay"):
+    with pytest.raises(RefusedError, match="AKIA1u000OLD would be deactivated without an active key to keep"):
         refusals(plan, ROLE, Limits())
 
 
 @pytest.mark.parametrize("keep", [None, "AKIAELSEWHERE"])
 def test_there_must_be_a_key_of_this_user_to_stay(keep: str | None) -> None:
-    with pytest.raises(RefusedError, match="without an active key to stay"):
+    with pytest.raises(RefusedError, match="without an active key to keep"):
         refusals(with_step(honest(), 0, keep=keep), ROLE, Limits())
 
 
@@ -69,13 +69,13 @@ def test_no_key_both_stays_and_goes() -> None:
     first = plan.steps[0]
     back = msgspec.structs.replace(first, key=first.keep, keep=first.key)
     plan = msgspec.structs.replace(plan, steps=(*plan.steps, back))
-    with pytest.raises(RefusedError, match="AKIA1u000NEW would both stay and go"):
+    with pytest.raises(RefusedError, match="AKIA1u000NEW would be both kept and deactivated"):
         refusals(plan, ROLE, Limits())
 
 
 def test_a_key_that_keeps_itself_is_refused() -> None:
     plan = honest()
-    with pytest.raises(RefusedError, match="would both stay and go"):
+    with pytest.raises(RefusedError, match="would be both kept and deactivated"):
         refusals(with_step(plan, 0, keep=plan.steps[0].key), ROLE, Limits())
 
 

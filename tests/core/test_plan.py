@@ -47,9 +47,9 @@ def test_a_step_carries_what_it_was_decided_on() -> None:
         ("iam:GetAccessKeyLastUsed", "AKIAOLD"),
     ]
     assert [entry.fact for entry in step.evidence] == [
-        "Active, 30 d old",
+        "Active, 30 days old",
         "last used 24 h ago for s3 in us-east-1",
-        "Active, 400 d old",
+        "Active, 400 days old",
         "never used",
     ]
 

@@ -40,8 +40,8 @@ def plan(policy: str, asked: Overrides = NO_OVERRIDES, quarantine: tuple[str, ..
 
 
 def test_the_plan_says_for_how_many_users_nothing_notices_a_breakage() -> None:
-    assert plan("").notes == ("nothing will notice a breakage for 2 of 2 users: no probe",)
-    assert plan(PROBE).notes == ("nothing will notice a breakage for 1 of 2 users: no probe",)
+    assert plan("").notes == ("no health probe covers 2 of 2 users; a breakage would not be detected",)
+    assert plan(PROBE).notes == ("no health probe covers 1 of 2 users; a breakage would not be detected",)
     assert plan(PROBE.replace("web-*", "*")).notes == ()
 
 

@@ -215,7 +215,7 @@ def test_a_held_step_names_exactly_those_that_have_not_moved() -> None:
     verdict = replace(BASE, old=usage(OLD, app(use(60, 10)), stayed)).verdict()
     assert isinstance(verdict, ConsumersNotMoved)
     assert [entry.fact for entry in verdict.evidence] == [
-        "terraform from 10.0.0.2 (dynamodb), last seen 2026-02-17T12:00:00Z"
+        "terraform from 10.0.0.2 (dynamodb), last seen 2026-02-17 12:00:00 UTC"
     ]
     assert "boto3" not in verdict.why
 

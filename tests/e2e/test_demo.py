@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-STAGES = ("1. Audit", "2. Plan", "3. Apply", "4. Read back", "5. Undo one key", "6. Evidence")
+STAGES = ("1. Audit", "2. Plan", "3. Apply", "4. Confirm", "5. Undo one key", "6. Evidence")
 LAST = "    sparekey audit\n    sparekey plan -o plan.json\n    sparekey apply plan.json\n"
 
 

@@ -144,7 +144,7 @@ def test_a_worker_carries_what_is_handed_over_until_it_is_told_to_end(shell: She
         out, err = worker.communicate(timeout=60)
     assert (worker.returncode, out) == (0, "")
     assert "working as arn:aws:iam::111122223333:user/ops" in err
-    assert err.endswith("ended; what is not finished waits for the next worker\n")
+    assert err.endswith("stopped; unfinished runs wait for the next worker\n")
     assert len(shell.inactive) == 2 * USERS
 
 
@@ -174,7 +174,7 @@ def test_ctrl_c_during_an_audit_says_what_was_covered(shell: Shell) -> None:
     shell.aws.state.faults.append(Latency(action="iam:ListAccessKeys", seconds=1.5))
     code, out, err = shell.interrupt_at(lambda: shell.asked("iam:ListAccessKeys") > 0, "audit")
     assert (code, out) == (130, "")
-    assert "0 of 1 accounts with 0 users were read; of the rest nothing is said" in err
+    assert "0 of 1 accounts with 0 users were read; the rest was not" in err
 
 
 def test_ctrl_c_while_nothing_was_asked_yet(shell: Shell) -> None:

@@ -288,7 +288,7 @@ def test_a_full_disk_is_told_and_what_was_written_stays_whole(tmp_path: Path) ->
         ledger = Ledger.open(f"sqlite:///{directory / 'ledger.db'}")
         with pytest.raises(StateFullError) as full:
             _fill_up(ledger)
-        assert "Make room" in full.value.hint
+        assert "Free space" in full.value.hint
         found = ledger.verify("r-1")
         assert found.entries > 0
         assert found.broken == ()

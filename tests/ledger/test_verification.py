@@ -140,7 +140,7 @@ def test_a_ledger_that_nobody_touched_is_whole(ledger: Ledger) -> None:
         ("UPDATE sparekey_entries SET seq = -1 WHERE seq = 1", ["entry -1 has a number that no entry can"]),
         ("DELETE FROM sparekey_claims", ["the claim on user api in account 1 is at epoch 0, an entry has 1"]),
         ("UPDATE sparekey_claims SET epoch = 0", ["is at epoch 0, an entry has 1: it was set back"]),
-        ("UPDATE sparekey_claims SET epoch = 3", ["was taken 3 times, the entries say at most 1"]),
+        ("UPDATE sparekey_claims SET epoch = 3", ["was taken 3 times; by the entries, at most 1"]),
         ("UPDATE sparekey_claims SET run = 'r-00000000'", ["is of run 'r-00000000', which has no entries"]),
         ("UPDATE sparekey_claims SET epoch = 'x'", ["has no usable epoch", "is at epoch 0"]),
         ("UPDATE sparekey_observations SET run = 'r-0'", ["probe 'web' is of run 'r-0', which has no"]),
@@ -153,7 +153,7 @@ def test_a_ledger_that_nobody_touched_is_whole(ledger: Ledger) -> None:
         ("UPDATE sparekey_entries SET seq = 'two' WHERE seq = 2", ["entry 2 was removed", "'two' has no"]),
         (
             "INSERT INTO sparekey_claims VALUES ('1', 'new', 1, '" + RUN + "')",
-            ["was taken 1 times, the entries say at most 0: entries were cut off"],
+            ["was taken 1 times; by the entries, at most 0: entries were cut off"],
         ),
     ],
 )
@@ -167,7 +167,7 @@ def test_each_fault_is_named(ledger: Ledger, path: Path, change: str, named: lis
 def test_a_cut_tail_with_a_write_in_it_shows_in_the_claims(ledger: Ledger, path: Path) -> None:
     tamper(path, "DELETE FROM sparekey_entries WHERE seq > 1")
     assert faults(ledger) == [
-        "the claim on user api in account 1 was taken 1 times, the entries say at most 0: entries were cut off"
+        "the claim on user api in account 1 was taken 1 times; by the entries, at most 0: entries were cut off"
     ]
 
 

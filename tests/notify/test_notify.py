@@ -471,7 +471,7 @@ def test_what_is_said_of_a_state_that_cannot_be_used() -> None:
     assert "\x1b" not in told.subject
     assert (told.event, told.urgent, told.data["watched"]) == ("state", True, "r-1")
     told = notify.of_state("host", "why", ("r-1",), ("r-2", "r-3"))
-    assert told.subject == "NOBODY WATCHES r-2, r-3: the state of sparekey on host cannot be used"
+    assert told.subject == "NOT MONITORED: r-2, r-3: the state of sparekey on host cannot be used"
     assert (told.text, told.data["unwatched"]) == ("why", "r-2, r-3")
 
 
@@ -479,9 +479,9 @@ def test_what_is_said_of_a_rollback() -> None:
     run = company.run()
     told = notify.of_rollback(run, run.steps[2])
     assert re.fullmatch(
-        r"sparekey put back AKIADEMO0{10}15 of <script>alert\(1\)</script> in \d{12}", told.subject
+        r"sparekey reactivated AKIADEMO0{10}15 of <script>alert\(1\)</script> in \d{12}", told.subject
     )
-    assert told.text.startswith("reactivated because a probe turned red\n")
+    assert told.text.startswith("reactivated because a probe became unhealthy\n")
     assert (told.event, told.urgent, told.data["key"]) == ("rollback", True, run.steps[2].key)
     hidden = msgspec.structs.replace(run.steps[2], user=company.ESCAPE)
     assert "\x1b" not in notify.of_rollback(run, hidden).subject

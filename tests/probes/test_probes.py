@@ -252,7 +252,7 @@ def test_alarm() -> None:
         ({"kind": "http", "url": URL, "body": "((a{0,99}){0,99}b)"}, "field `body`: "),
         ({"kind": "http", "url": URL, "body": ".{300}"}, "field `body`: '.{300}' repeats too much"),
         ({"kind": "http", "url": URL, "status": 99}, "field `status`: 99 is not a status"),
-        ({"kind": "http", "url": URL, "every": "0m"}, "field `every`: it must be longer than nothing"),
+        ({"kind": "http", "url": URL, "every": "0m"}, "field `every`: it must be longer than zero"),
         ({"kind": "http", "url": URL, "every": 5}, "field `every`: expected a duration"),
         ({"kind": "http", "url": URL, "timeout": float("nan")}, "field `timeout`: it must be more than 0"),
         ({"kind": "http", "url": URL, "timeout": float("inf")}, "field `timeout`: it must be more than 0"),

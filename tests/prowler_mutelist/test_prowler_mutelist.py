@@ -93,7 +93,7 @@ def test_checks_are_rules(name: str, rules: set[str]) -> None:
 def test_no_root_key_is_exempt_and_that_is_told() -> None:
     told = read(check("iam_no_root_access_key"))
     assert told.exempt == ()
-    assert told.ignored == (f"{ONE}: iam_no_root_access_key: nobody is exempt from root-key",)
+    assert told.ignored == (f"{ONE}: iam_no_root_access_key: no user is exempt from root-key",)
 
 
 def test_accounts_are_whole_ids_or_all() -> None:
@@ -194,11 +194,11 @@ def test_lists_that_multiply_are_refused_before_they_are_made() -> None:
     accounts = ", ".join(
         f"'{number:012d}': {{Checks: {{'{TWO_KEYS}': {'*e' if number else entry}}}}}" for number in range(100)
     )
-    with pytest.raises(PolicyError, match="comes to more than 10,000 exemptions"):
+    with pytest.raises(PolicyError, match="expands to more than 10,000 exemptions"):
         read(f"Mutelist: {{Accounts: {{{accounts}}}}}")
     ids = ",".join(f"'{number:012d}'" for number in range(200))
     many = f"          Exceptions: {{Accounts: [{ids}], Resources: [{names}]}}\n"
-    with pytest.raises(PolicyError, match="comes to more than 10,000 exemptions"):
+    with pytest.raises(PolicyError, match="expands to more than 10,000 exemptions"):
         read(check(TWO_KEYS, more=many))
 
 

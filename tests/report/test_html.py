@@ -139,7 +139,7 @@ def test_a_run_shows_what_was_done_and_what_proves_it() -> None:
         run.head,
         run.plan_digest,
         run.caller,
-        "released by: move it",
+        "To release: move it",
     ):
         assert fact in text
     assert text.index("Needs a person (1)") < text.index("Deactivated (2)") < text.index("Held (1)")

@@ -60,7 +60,7 @@ def test_a_run_has_a_row_for_each_step() -> None:
 def test_a_run_as_table_has_its_proof() -> None:
     text = "".join(render("run", company.run(), "table", RenderOptions(width=160)))
     assert text.startswith("Run 20260301-1204-7f3a: watching\n")
-    for fact in ("requests: 1d2e-bb, 1d2e-cc", "head " + "ab12" * 16, "released by: move it to the new key"):
+    for fact in ("requests: 1d2e-bb, 1d2e-cc", "head " + "ab12" * 16, "To release: move it to the new key"):
         assert fact in text
 
 

@@ -143,7 +143,7 @@ def test_who_has_no_copy_says_that_nobody_watches(watched: Watch, tmp_path: Path
     _wait(lambda: beside.told)
     beside.watch.stop()
     assert beside.told[0].unwatched == (watched.run,)
-    assert f"NOBODY WATCHES {watched.run}" in beside.told[0].text
+    assert f"NOT MONITORED: {watched.run}" in beside.told[0].text
     assert watched.key_is("Inactive")
 
 
@@ -165,7 +165,7 @@ def test_a_fault_of_the_watch_itself_is_reported_once_and_it_is_tried_again(
     beside.watch.stop()
     assert [told.unwatched for told in beside.told] == [(watched.run,)]
     assert "OSError" in beside.told[0].text
-    assert f"NOBODY WATCHES {watched.run}" in beside.told[0].text
+    assert f"NOT MONITORED: {watched.run}" in beside.told[0].text
     assert "may hold anything" not in beside.told[0].text
 
 
@@ -189,7 +189,7 @@ def test_a_run_that_is_missed_later_is_taken_up_too(watched: Watch) -> None:
     beside.watch.stop()
     assert beside.told[0].unwatched == ()
     assert (beside.told[1].watched, beside.told[1].unwatched) == ((watched.run,), ("r-ffffffff",))
-    assert "NOBODY WATCHES r-ffffffff" in beside.told[1].text
+    assert "NOT MONITORED: r-ffffffff" in beside.told[1].text
 
 
 def test_a_worker_that_begins_beside_a_bad_state_watches_by_the_copies(watched: Watch) -> None:

@@ -107,7 +107,7 @@ def test_an_honest_plan_that_this_state_did_not_make_is_carried_out() -> None:
     assert {"AKIAIDLEOLD", "AKIALATEOLD", "AKIABATCH1", "AKIABATCH2", "AKIAIDLE2OLD"} == MAY_GO
     states = apply(aws, plan)
     assert inactive(aws) == {step.key for step in plan.deactivations}
-    assert all(states[name].startswith("unwatched: [idle] not used in 45d") for name in inactive(aws))
+    assert all(states[name].startswith("unwatched: [idle] not used for 45 days") for name in inactive(aws))
 
 
 def _step(of: str, keep: str, **changes: object) -> Callable[[dict[str, Any]], None]:
@@ -134,13 +134,13 @@ def _step(of: str, keep: str, **changes: object) -> Callable[[dict[str, Any]], N
         (_step("AKIAEXEMPTOLD", "AKIAEXEMPTNEW"), "[exempt] policy exempts this user until"),
         (_step("AKIAVAULTOLD", "AKIAVAULTNEW"), "[rotator]"),
         (_step("AKIABUSYOLD", "AKIABUSYNEW"), "[usage-unbound] no usage of AKIABUSYOLD was read"),
-        (_step("AKIABUSYNEW", "AKIABUSYOLD"), "[changed] decided anew, this is the key that stays"),
+        (_step("AKIABUSYNEW", "AKIABUSYOLD"), "[changed] decided again, this key is kept"),
         (
             _step("AKIAONE", "AKIAONE2"),
-            "[changed] decided anew, this is the key that stays, or the user's only",
+            "[changed] decided again, this key is kept, or is the user's only",
         ),
-        (_step("AKIAIDLEOLD", "AKIALATENEW"), "[changed] decided anew, AKIAIDLENEW stays: [idle]"),
-        (_step("AKIAIDLEOLD", "AKIAIDLENEW", reason="cutover"), "[changed] decided anew"),
+        (_step("AKIAIDLEOLD", "AKIALATENEW"), "[changed] decided again, AKIAIDLENEW is kept: [idle]"),
+        (_step("AKIAIDLEOLD", "AKIAIDLENEW", reason="cutover"), "[changed] decided again"),
         (_step("AKIAIDLEOLD", "AKIAIDLENEW", action="held"), "[changed] the plan holds this key"),
     ],
 )
@@ -209,13 +209,13 @@ def test_overrides_are_named_with_what_aws_says() -> None:
     plan = honest(company(), asked)
     told = describe_overrides(plan, POLICY, NOW)
     assert told[0].startswith(
-        f"--force AKIABUSYOLD (user busy in account {ACCOUNT}; last used 20 d ago for s3"
+        f"--force AKIABUSYOLD (user busy in account {ACCOUNT}; last used 20 days ago for s3"
     )
     assert told[0].endswith("): retired")
     assert "; policy exempts this user until" in told[1]
     assert told[2:] == (
         f"--keep AKIALATENEW (user late in account {ACCOUNT})",
-        "--keep-old: a kept key may be older than 90d",
+        "--keep-old: a kept key may be older than 90 days",
     )
     assert unrepeated_overrides(asked, NO_OVERRIDES) == (
         "--force AKIABUSYOLD",
@@ -237,7 +237,7 @@ TIMES = st.sampled_from(
 )
 ids, names = st.sampled_from([*KEYS, "AKIANOBODY", ""]), st.sampled_from([*USERS, "nobody", ""])
 accounts = st.sampled_from([ACCOUNT, ELSEWHERE, "999999999999", ""])
-texts = st.sampled_from(["", "not used in 45d, while it is", "\x1b[2J", "forced: x"])
+texts = st.sampled_from(["", "not used for 45 days; it is in use", "\x1b[2J", "forced: x"])
 Edit = Callable[[dict[str, Any]], None]
 
 

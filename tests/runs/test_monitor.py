@@ -138,7 +138,7 @@ def test_a_single_red_answer_is_asked_again_and_is_on_record() -> None:
 
 
 def test_a_step_does_not_start_while_a_probe_is_not_green() -> None:
-    for answer, told in ((RED, "red before anything"), (BLIND, "could not be asked")):
+    for answer, told in ((RED, "unhealthy before any"), (BLIND, "could not be asked")):
         engine, probes, run = watched({"web": ("api",)})
         probes.result_of = lambda _name, answer=answer: answer  # type: ignore[misc]
         engine.run()
@@ -200,7 +200,7 @@ def test_the_kept_keys_use_shows_and_a_foreign_change_ends_our_part() -> None:
     engine.run(until=NOW + timedelta(days=2))
     steps = {step.key: step for step in engine.record(run).steps}
     assert steps["AKIAIDLE1"].state == "changed"
-    assert "AKIAAPINEW, which stays, was used" in steps["AKIAAPIOLD"].why
+    assert "AKIAAPINEW, the kept key, was used" in steps["AKIAAPIOLD"].why
     # Somebody switches it off again: it is theirs, and a red probe does not bring it back.
     engine.aws.set("idle", "AKIAIDLE1", "Inactive")
     probes.result_of = lambda _name: RED
@@ -238,7 +238,7 @@ def test_waves_wait_until_the_last_one_has_settled() -> None:
 
 
 def test_waves_may_go_on_after_a_green_time() -> None:
-    engine, _, run = watched({"all": ("api", "batch", "idle")}, waves=(1, 1), green_for=3600.0)
+    engine, _, run = watched({"all": ("api", "batch", "idle")}, waves=(1, 1), healthy_for=3600.0)
     engine.run(until=NOW + timedelta(minutes=59))
     assert engine.states(run)["AKIABATCH1"] == "planned"
     engine.run(until=NOW + timedelta(hours=3))
@@ -268,7 +268,7 @@ def test_what_cuts_looking_after_a_run_off_is_put_on_record_once() -> None:
         engine.work.record_failure(run, "", ZeroDivisionError("by something that must not be told"))
     assert engine.kinds(run).count("stumbled") == 1
     (note,) = (note for note in engine.record(run).notes if "could not" in note)
-    assert note.endswith("could not look after the run: unexpected error: ZeroDivisionError")
+    assert note.endswith("could not supervise the run: unexpected error: ZeroDivisionError")
 
 
 def test_of_many_runs_only_the_last_few_are_kept_folded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +335,7 @@ def test_windows_bind_deactivations_only() -> None:
     engine.run(until=NOW + timedelta(hours=24))
     assert set(engine.states(run).values()) == {"planned"}
     assert engine.record(run).state == "waiting"
-    note = "no change window is open: the keys that are left wait until 2026-03-03 10:00:00 UTC"
+    note = "no change window is open: the remaining keys wait until 2026-03-03 10:00:00 UTC"
     assert engine.record(run).notes == (note,)
     engine.run(until=NOW + timedelta(hours=26))
     assert set(engine.states(run).values()) == {"watching"}
@@ -409,7 +409,7 @@ def test_of_two_probes_that_turn_red_together_the_first_brings_back() -> None:
     probes.result_of = lambda _name: RED if engine.clock.now() > late else GREEN
     engine.run()
     # The first one that is confirmed brings the key back; the other need not be waited for.
-    assert engine.record(run).steps[0].why == "probe jobs turned red: HTTP 500"
+    assert engine.record(run).steps[0].why == "probe jobs became unhealthy: HTTP 500"
     turned = engine.ledger.entries(run, kinds=("probed",))
     assert {entry.body["probe"] for entry in turned if entry.body["green"] is False} == {"jobs", "web"}
     assert len([note for note in engine.record(run).notes if note.startswith("stopped")]) == 1
@@ -450,7 +450,7 @@ def test_a_look_that_cannot_read_is_no_verdict() -> None:
     (step,) = (step for step in engine.record(run).steps if step.key == "AKIAAPIOLD")
     assert step.state == "settled"
     # The probes carried it, and whoever reads the verdict is told that they did alone.
-    assert step.why.startswith("web stayed green; ")
+    assert step.why.startswith("web stayed healthy; ")
     assert "12 looks at its user's keys were refused, last at 2026-03-05 09:00:00 UTC" in step.why
     assert step.why.endswith("access denied: list_keys")
 
@@ -473,7 +473,7 @@ def test_a_long_silence_is_told_once() -> None:
     engine.run()
     assert engine.kinds(run).count("unobserved") == 1
     assert engine.states(run)["AKIAAPIOLD"] == "unwatched"
-    assert len([note for note in engine.record(run).notes if "is unanswered" in note]) == 1
+    assert len([note for note in engine.record(run).notes if "is unknown" in note]) == 1
 
 
 def test_a_watch_whose_observations_were_lost_has_seen_nothing() -> None:

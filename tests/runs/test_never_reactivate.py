@@ -45,13 +45,13 @@ def test_an_unhealthy_probe_brings_back_all_keys_but_those() -> None:
     assert step.never_reactivate == BARRED
     assert step.not_reactivated == "rollback"
     assert step.why == (
-        f"probe web turned red: HTTP 500; it stays Inactive; only a person may reactivate it ({BARRED}): "
+        f"probe web became unhealthy: HTTP 500; it is left Inactive; only a person may reactivate it ({BARRED}): "
         f"sparekey undo {run} --key {KEY}"
     )
     # Recorded once, however often the probe is asked, and the waves are stopped.
     assert engine.kinds(run).count("not-reactivated") == 1
     assert engine.kinds(run).count("stopped") == 1
-    assert outcome_line(step) == "NOT REACTIVATED, only a person may do that"
+    assert outcome_line(step) == "NOT REACTIVATED, only a person may reactivate it"
     back = next(step for step in engine.record(run).steps if step.key == "AKIABATCH1")
     assert outcome_line(back) == "rolled back"
     assert outcome_line(structs.replace(back, state="rollback_failed")).startswith("ROLLBACK FAILED")
@@ -168,7 +168,7 @@ def test_undo_announces_what_it_leaves_inactive() -> None:
     total = sum(step.state in ("watching", "unwatched") for step in record.steps)
     assert _announcement(record, "").endswith(
         f"reactivates {total - 1} keys: {total - 1} in account {ACCOUNT}; "
-        "1 stays Inactive: only --key reactivates it"
+        "1 is left Inactive: only --key reactivates it"
     )
     assert _announcement(record, KEY).endswith(f"reactivates 1 key: 1 in account {ACCOUNT}")
 

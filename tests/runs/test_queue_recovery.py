@@ -87,7 +87,7 @@ def test_apply_then_undo_one_key_then_all(world: World) -> None:
     assert runs.list() == (record,)
     assert runs.show(record.id[:6]) == record
     assert world.state.ledger.verify(record.id, record.head).broken == ()
-    with pytest.raises(RefusedError, match="was carried out as run"):
+    with pytest.raises(RefusedError, match="was executed as run"):
         runs.apply(world.plan, Policy())
 
     undone = runs.undo(record.id, "AKIAAPIOLD", on_event=told.append)
@@ -240,7 +240,7 @@ def test_probes_need_somebody_who_asks_them(world: World) -> None:
     states = {step.key: step.state for step in record.steps}
     assert states["AKIAAPIOLD"] == "settled"
     told = world.runs(probes).warnings(world.plan, Policy(), options)
-    assert told[0] == "nothing will notice a breakage for 2 of 3 users: no probe"
+    assert told[0] == "no health probe covers 2 of 3 users; a breakage would not be detected"
     assert "48 h" in told[1]
 
 
@@ -255,7 +255,7 @@ def test_a_worker_watches_and_rolls_back_after_the_command_has_ended(world: Worl
     worker.start()
     try:
         _until(lambda: bool(runs.live_workers()))
-        assert "end before the watch does" in runs.warnings(world.plan, Policy(), RunOptions(watch=5.0))[-1]
+        assert "expire before the watch ends" in runs.warnings(world.plan, Policy(), RunOptions(watch=5.0))[-1]
         record = runs.apply(world.plan, Policy(), options=RunOptions(watch=60.0), detach=True)
         _until(lambda: runs.show(record.id).state == "watching")
         broken = time.monotonic()
@@ -393,7 +393,7 @@ def test_a_worker_that_cannot_enter_an_account_says_so_once(world: World) -> Non
     assert world.aws.writes == []
     record = world.runs().show(told[0][0])
     assert [note for note in record.notes if "could not" in note] == [
-        f"worker {runs._context.worker} could not carry account {ACCOUNT}: {why}"
+        f"worker {runs._context.worker} could not execute account {ACCOUNT}: {why}"
     ]
     assert {step.state for step in record.steps} == {"planned"}
     # From where the account can be reached, the run goes on.
@@ -560,7 +560,7 @@ def test_two_plans_with_the_same_beginning_have_runs_of_their_own(world: World) 
     with pytest.raises(BadInputError, match="is not the id of a run"):
         runs.show("r-zz")
     assert runs.warnings(world.plan, Policy(), RunOptions(watch=8 * 86400.0)) == (
-        "nothing will notice a breakage for 3 of 3 users: no probe",
+        "no health probe covers 3 of 3 users; a breakage would not be detected",
     )
     everybody = world.runs(FakeProbes({"all": ("api", "batch", "idle")}))
     assert everybody.warnings(world.plan, Policy(), RunOptions(watch=8 * 86400.0)) == ()

@@ -192,7 +192,7 @@ def test_where_aws_does_not_say_where_the_key_is_the_undo_fails_and_may_be_repea
     undo(engine, run)
     step = engine.record(run).steps[0]
     assert step.state == "failed"
-    assert "AWS does not say whether it was deleted or belongs to another user now" in step.why
+    assert "AWS does not show whether it was deleted or belongs to another user now" in step.why
     assert run_exit_code(engine.record(run)) == 1
     engine.aws.before = lambda _call: None
     undo(engine, run)
@@ -305,7 +305,7 @@ def test_where_users_may_not_be_listed_either_the_search_fails() -> None:
 
     gateway.list_users = refuse  # type: ignore[method-assign]
     answering(turn, gateway)
-    with pytest.raises(DeniedError, match="does not say whether it was deleted") as caught:
+    with pytest.raises(DeniedError, match="does not show whether it was deleted") as caught:
         run_inline(list_current_user(turn, OLD), engine.clock)
     assert caught.value.hint
 

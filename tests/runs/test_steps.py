@@ -80,16 +80,16 @@ def _add(aws: FakeAws) -> None:
     ("change", "state", "why"),
     [
         (lambda aws: aws.set("api", "AKIAAPIOLD", "Inactive"), "already_inactive", "somebody else had"),
-        (lambda aws: aws.set("api", "AKIAAPINEW", "Inactive"), "held", "which was to stay, is not active"),
+        (lambda aws: aws.set("api", "AKIAAPINEW", "Inactive"), "held", "the key to keep, is not active"),
         (lambda aws: aws.users[ACCOUNT, "api"].pop(0), "gone", "the key no longer exists"),
         (lambda aws: aws.users[ACCOUNT, "api"].pop(1), "held", "is not active now"),
         (lambda aws: aws.users.clear(), "gone", "the key no longer exists"),
         (lambda aws: aws.rename(("api", "api2")), "held", "its user was renamed to api2 after the plan"),
         (lambda aws: _last_use(aws, 0, used(79)), "held", "after the plan was made"),
         (lambda aws: _last_use(aws, 0, used(1)), "held", ""),
-        (_swap, "held", "chosen again, this is the key that stays"),
+        (_swap, "held", "decided again, this key is kept"),
         (lambda aws: _last_use(aws, 1, LastUsed("unreadable", why="denied")), "held", "could not be read"),
-        (_add, "held", "chosen again, AKIAAPINEWEST stays"),
+        (_add, "held", "decided again, AKIAAPINEWEST is kept"),
     ],
 )
 def test_a_step_is_not_taken_where_the_world_changed(
@@ -732,7 +732,7 @@ def test_an_undo_that_others_never_let_hold_a_key_back_says_so(monkeypatch: pyte
 
     monkeypatch.setattr(UserLease, "facts", meanwhile)
     opened = load_header(engine.context, run)
-    with pytest.raises(FencedError, match="not certain that AKIAAPIOLD stays active"):
+    with pytest.raises(FencedError, match="not certain that AKIAAPIOLD is still active"):
         list(hold_key(engine.context, opened, (ACCOUNT, "api"), "AKIAAPIOLD", "undone"))
 
 

@@ -23,8 +23,8 @@ def walk(page: Page, console: Console) -> Iterator[str]:
     page.get_by_role("heading", name="Deactivate 2 keys of 2 users?").wait_for()
     yield "review"
     page.goto(f"{console.origin}/user?account={MAIN}&name=web-frontend")
-    page.get_by_role("button", name="Read who uses these keys").click()
-    page.get_by_role("button", name="Read who uses these keys again").wait_for()
+    page.get_by_role("button", name="Check usage (CloudTrail)").click()
+    page.get_by_role("button", name="Check usage (CloudTrail) again").wait_for()
     yield "user"
     page.get_by_role("button", name="Make inactive").click()
     page.get_by_role("heading", name="Deactivate AKIA").wait_for()
@@ -35,9 +35,9 @@ def walk(page: Page, console: Console) -> Iterator[str]:
     page.get_by_text("deactivated, not watched").first.wait_for()
     yield "run"
     page.goto(f"{console.origin}/user?account={MAIN}&name=billing-export")
-    page.get_by_role("button", name="Read who uses these keys").click()
+    page.get_by_role("button", name="Check usage (CloudTrail)").click()
     yield "user-reading"
-    page.get_by_role("button", name="Read who uses these keys again").wait_for()
+    page.get_by_role("button", name="Check usage (CloudTrail) again").wait_for()
     for summary in page.locator("summary").all():
         summary.click()
     yield "user-held"

@@ -121,7 +121,7 @@ def run(state: RunState = "watching") -> RunRecord:
                 15,
                 "rolled_back",
                 decided="[idle] never used",
-                why="reactivated because a probe turned red",
+                why="reactivated because a probe became unhealthy",
                 ids=("77-1", "77-2"),
             ),
             _step(
@@ -146,7 +146,7 @@ def run(state: RunState = "watching") -> RunRecord:
         wave=1,
         waves=2,
         watch_until=NOW + timedelta(days=3),
-        notes=("probe https://shop.example/health turned red: 503",),
+        notes=("probe https://shop.example/health became unhealthy: 503",),
     )
 
 

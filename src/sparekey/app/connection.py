@@ -129,12 +129,12 @@ def account_choice(
 ) -> AccountChoice:
     """Which accounts a person means; raises BadInputError for what does not go together."""
     if org and accounts_file:
-        raise BadInputError("--org and --accounts both say which accounts", "Name one of them.")
+        raise BadInputError("--org and --accounts both choose accounts", "Name one of them.")
     if (include or exclude) and not (org or accounts_file):
-        raise BadInputError("there is nothing to choose accounts from", "Say --org or --accounts FILE.")
+        raise BadInputError("no accounts to choose from were given", "Add --org or --accounts FILE.")
     if (external_id or session_duration) and not role:
         raise BadInputError(
-            "--external-id and --session-duration say how a role is entered, and none is named",
+            "--external-id and --session-duration belong to a role, and none is named",
             "Name it with --role; in an --accounts file both stand beside the account.",
         )
     try:

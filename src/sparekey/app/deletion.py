@@ -63,7 +63,7 @@ def delete_root(connection: Connection, account: str, key: AccessKey, age: timed
     """
     if key.id in connection.caller(()).keys:
         raise RefusedError(
-            f"root key {key.id} of account {account} is the one that sparekey runs with: nothing was deleted",
+            f"root key {key.id} of account {account} signs sparekey's own calls; nothing was deleted",
             "Run it with credentials of another identity.",
         )
     with runs_of(connection) as runs:

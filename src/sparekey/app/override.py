@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sparekey.decision import Overrides
 from sparekey.errors import BadInputError, RefusedError
+from sparekey.formatting import span
 from sparekey.plan import Plan, Step
 from sparekey.policy import Policy
 
@@ -33,7 +34,7 @@ def _describe(plan: Plan, policy: Policy, now: datetime) -> Iterator[str]:
         whose = f" (user {kept.user} in account {kept.account})" if kept else ": no user of the plan keeps it"
         yield f"--keep {key}{whose}"
     if plan.overrides.keep_old:
-        yield f"--keep-old: a kept key may be older than {policy.max_key_age}"
+        yield f"--keep-old: a kept key may be older than {span(policy.max_key_age)}"
 
 
 def _last_use(step: Step) -> str:
@@ -64,6 +65,6 @@ def _as_options(overrides: Overrides) -> tuple[str, ...]:
 def unconfirmed_error(unconfirmed: tuple[str, ...]) -> RefusedError:
     """The refusal of a plan whose overrides nobody has confirmed."""
     return RefusedError(
-        f"this state did not make the plan, and nobody has confirmed what it overrules: {', '.join(unconfirmed)}",
-        "Apply it without --yes and answer, or name each override again with --yes. Nothing was changed.",
+        f"this state did not make the plan, and its overrides are not confirmed: {', '.join(unconfirmed)}",
+        "Apply it without --yes and confirm, or name each override again with --yes. Nothing was changed.",
     )

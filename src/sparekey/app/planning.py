@@ -180,7 +180,7 @@ def _root_keys(connection: Connection, target: Target, own: str) -> RootKeys:
         return RootKeys(target.id, target.name, Unreadable("root keys", error.message, error.code))
     if not present:
         return RootKeys(target.id, target.name, 0)
-    unread = Unreadable("root keys", "AWS lets nobody but the root user itself list the keys of this account")
+    unread = Unreadable("root keys", "AWS lets only the root user itself list the root keys of this account")
     if target.id != own:
         try:
             return RootKeys(target.id, target.name, present, connection.gateway.list_root_keys(target.id))

@@ -107,7 +107,8 @@ def preflight(
         planning.check_usable(plan, caller, connection.policy, connection.clock.now())
     elif usage:
         raise BadInputError(
-            f"--usage has no effect: run {record.id} of this plan has begun", "Leave --usage out: it goes on."
+            f"--usage has no effect: run {record.id} of this plan has started",
+            "Leave --usage out to resume it.",
         )
     guards.refusals(plan, caller, limits)
     if not known or usage:
@@ -156,7 +157,7 @@ def _warnings(
     if not is_open(windows, now):
         opens = moment(next_opening(windows, now))
         warnings += (
-            f"no change window is open: the first key goes from {opens} on, with a worker or --wait",
+            f"no change window is open: the first key is deactivated from {opens} on, with a worker or --wait",
         )
     return warnings
 
@@ -194,26 +195,32 @@ def _permissions(connection: Connection, plan: Plan) -> tuple[Unreadable, ...]:
 
 
 def run_options(
-    connection: Connection, *, waves: str = "", green_for: str = "", watch: bool = True, windows: bool = True
+    connection: Connection,
+    *,
+    waves: str = "",
+    healthy_for: str = "",
+    watch: bool = True,
+    windows: bool = True,
 ) -> RunOptions:
     """How a run goes, as a person says it: `waves` such as "1,10,rest"; raises BadInputError.
 
-    Between waves either every key of a wave has settled, or it has been green for `green_for`.
+    Between waves either every key of a wave has settled, or it has been green for `healthy_for`.
     """
     sizes = tuple(_wave_size(size.strip()) for size in waves.split(",")) if waves else (None,)
-    if green_for and not waves:
+    if healthy_for and not waves:
         raise BadInputError(
-            "--green-for says when the next wave begins, and there is one", "Name the waves, too: 1,10,rest."
+            "--healthy-for is the time before the next wave, and there is only one",
+            "Name the waves, too: 1,10,rest.",
         )
     if None in sizes[:-1]:
-        raise BadInputError(f"--waves {waves}: nothing can follow the rest", "Write 1,10,rest.")
+        raise BadInputError(f"--waves {waves}: no wave can follow rest", "Write 1,10,rest.")
     try:
-        green = Span.parse(green_for).total_seconds() if green_for else None
+        green = Span.parse(healthy_for).total_seconds() if healthy_for else None
     except ValueError as error:
-        raise BadInputError(f"--green-for: {error}", 'Such as "8h".') from None
+        raise BadInputError(f"--healthy-for: {error}", 'Such as "8h".') from None
     return RunOptions(
         waves=sizes if sizes[-1] is None else (*sizes, None),
-        green_for=green,
+        healthy_for=green,
         watch=connection.policy.watch.total_seconds() if watch else 0.0,
         windows=connection.policy.windows if windows else (),
     )

@@ -26,7 +26,7 @@ OnStart = Callable[[RunRecord], None]
 # Of so many users it is asked whether a key is off that the ledger does not know to be off.
 _LISTED_AT_ONCE = 200
 _UNEXPLAINED_INACTIVE = (
-    "AWS shows it Inactive, but the ledger does not say that this run deactivated it; it is left alone"
+    "AWS lists it as Inactive, but the ledger has no deactivation by this run; it is left unchanged"
 )
 
 
@@ -112,7 +112,7 @@ def _undo_without_state(
         _with_unexplained(connection, record, key),
         f"{error.message}; the keys of the run were read from {' and '.join(sources)}",
         f"this undo is not on record: run `sparekey undo {record.id}` again once the state can be written, or the "
-        "run may go on where it stood",
+        "run may continue where it stopped",
     )
 
 

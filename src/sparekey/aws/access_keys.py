@@ -146,7 +146,7 @@ class AccessKeys:
             following = result.findtext("Marker", "")
             if not following:
                 raise MalformedResponseError(
-                    f"the answer to iam:{action} is cut short and does not say where it goes on"
+                    f"the answer to iam:{action} is truncated and has no marker for the next page"
                 )
             marker = {"Marker": pages.next_params(following)}
 

@@ -25,7 +25,7 @@ from sparekey.aws.errors import (
 
 _NONE = "no usable AWS credentials"
 _HELPER_HINT = (
-    "Run the helper by hand: it must print the JSON that `credential_process` asks for, and exit with 0."
+    "Run the helper yourself: it must print the JSON that `credential_process` requires, and exit with 0."
 )
 _PROCESS_KEYS = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
 _ENV_HINT = "Set the AWS_* variables again, or unset them and use a profile."
@@ -314,7 +314,7 @@ def _single_use(_error: Exception, setup: CredentialSetup) -> AwsError:
 def _setting_error(error: Exception, setup: CredentialSetup) -> AwsError:
     return NoCredentialsError(
         f"{_NONE}: {setup.subject}: {plain_error(error)}",
-        "Mend it in the profile, or in the variable of that name.",
+        "Correct it in the profile, or in the environment variable of that name.",
     )
 
 

@@ -65,7 +65,7 @@ class CredentialReport(Value, frozen=True):
 
     @property
     def root_keys(self) -> tuple[AccessKey, ...]:
-        """The root user's keys: without ids, and `created` is when AWS says that they last changed, or were made."""
+        """The root user's keys: without ids, and `created` is when AWS reports that they last changed, or were made."""
         return tuple(
             AccessKey(None, "Active" if slot.active else "Inactive", slot.rotated, slot.last_used)
             for slot in (self.root.slots if self.root else ())

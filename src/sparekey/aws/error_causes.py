@@ -40,7 +40,7 @@ _POLICIES = (
     ),
     (
         "session policy",
-        "The policy that the session was begun with limits it: begin one without, or a wider one.",
+        "The session policy limits it: start a session without one, or with a wider one.",
     ),
     ("vpc endpoint policy", "The policy of the VPC endpoint that the request went through limits it."),
     ("role trust policy", "The role does not trust the caller: change the role's trust policy."),
@@ -123,7 +123,7 @@ def clock_difference(offset: timedelta | None) -> str:
         if minutes < 120
         else f"{minutes // 60} h"
         if minutes < 2880
-        else f"{minutes // 1440} d"
+        else f"{minutes // 1440} days"
     )
     return f"this machine's clock is {far} {'ahead of' if offset > timedelta(0) else 'behind'} AWS's"
 

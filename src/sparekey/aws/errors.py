@@ -131,15 +131,13 @@ class NotFoundError(AwsError):
 class UnreachableError(AwsError):
     """No answer came: name resolution, connection, TLS, proxy, or time-out."""
 
-    default_hint: ClassVar[str] = (
-        "Check the network, the proxy variables, AWS_ENDPOINT_URL and the region; nothing was assumed."
-    )
+    default_hint: ClassVar[str] = "Check the network, the proxy variables, AWS_ENDPOINT_URL and the region."
 
 
 class SettingError(AwsError):
     """A setting of the AWS configuration holds something that botocore does not take."""
 
-    default_hint: ClassVar[str] = "Mend it in the profile, or in the variable of that name."
+    default_hint: ClassVar[str] = "Correct it in the profile, or in the environment variable of that name."
 
 
 class NoRegionError(AwsError):

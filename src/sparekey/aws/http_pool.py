@@ -189,7 +189,7 @@ class _Connection:
 
     def _read_body(self, headers: dict[str, str]) -> bytes:
         if headers.get("content-encoding", "identity").lower() != "identity":
-            raise ValueError("the answer is compressed, which nobody asked for")
+            raise ValueError("the response is compressed, which was not requested")
         if "transfer-encoding" in headers:
             if headers["transfer-encoding"].lower() != "chunked" or "content-length" in headers:
                 raise ValueError("the answer's length is stated in two ways, or in one that is not known")

@@ -20,7 +20,7 @@ class PageTokens:
             raise MalformedResponseError(f"the pages of {self._call} lead in a circle", action=self._call)
         if len(self._seen) >= _MAX_PAGES:
             raise MalformedResponseError(
-                f"{self._call} goes on after {_MAX_PAGES:,} pages", action=self._call
+                f"{self._call} continues after {_MAX_PAGES:,} pages", action=self._call
             )
         self._seen.add(token)
         return token

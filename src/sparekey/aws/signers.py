@@ -27,7 +27,7 @@ UserId = tuple[str, str]
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who AWS says that somebody is."""
+    """Who AWS reports that somebody is."""
 
     arn: str
     account: str
@@ -136,7 +136,7 @@ class SigningIdentities:
         try:
             identity = self.identity(frozen, again=again)
         except AwsError as error:
-            why = f"AWS did not say who signs for {subject}: {error.message}"
+            why = f"AWS did not identify who signs for {subject}: {error.message}"
             if long_term or credentials.given_by_aws():
                 keys.unknown.add(why)  # the key is protected by its id, whoever has it
             else:
@@ -172,7 +172,7 @@ class SigningIdentities:
             if users:
                 keys.suspect(
                     f"{subject} holds a session of the role {identity.role} in account {identity.account}, and "
-                    f"nothing says whose key took it{why}",
+                    f"whose key created it is unknown{why}",
                     users,
                 )
 

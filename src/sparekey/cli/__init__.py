@@ -26,7 +26,7 @@ class _Commands(click.Group):
                 raise BadInputError(
                     f"{name if name.startswith('-') else 'an argument'} is given and empty",
                     "A shell variable that is not set may be the cause. Give a value, or leave it out."
-                    " Nothing was done.",
+                    " Nothing was changed.",
                 )
         return super().parse_args(ctx, args)
 

@@ -1,6 +1,7 @@
 """What every verb shares: errors to sentences, options, where output goes, progress."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -145,33 +146,39 @@ database_option = click.option(
     metavar="URL",
     expose_value=False,
     callback=_use_database,
-    help="Runs are kept in this PostgreSQL; else SPAREKEY_DATABASE_URL, where no other account sees a password.",
+    help="PostgreSQL database for runs. Default: SPAREKEY_DATABASE_URL, which hides the password from other accounts.",
 )
 _CALLER = (
-    click.option("--profile", metavar="NAME", help="AWS profile; else the usual credential chain."),
-    click.option("--region", metavar="NAME", help="AWS region; picks the partition where it matters."),
+    click.option("--profile", metavar="NAME", help="AWS profile. Default: the AWS credential chain."),
+    click.option("--region", metavar="NAME", help="AWS region; selects the partition."),
     click.option(
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="Policy file; else SPAREKEY_HOME/sparekey.toml. Never read from the current directory.",
+        help="Policy file. Default: SPAREKEY_HOME/sparekey.toml; never the current directory.",
     ),
+    click.option("--role", default="", metavar="NAME", help="Role to assume in other accounts. No default."),
+    click.option("--external-id", default="", metavar="ID", help="External id that the role requires."),
     click.option(
-        "--role", default="", metavar="NAME", help="Enter other accounts by this role; there is no default."
+        "--session-duration", default="", metavar="TIME", help="Length of the role sessions, such as 1h."
     ),
-    click.option("--external-id", default="", metavar="ID", help="External id that the role asks for."),
-    click.option("--session-duration", default="", metavar="TIME", help='Length of its sessions: "1h".'),
     click.option(
         "--accounts",
         "accounts_file",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="Accounts and how to enter them: TOML, or c7n-org's accounts.yml.",
+        help="Accounts and their roles or profiles: TOML, or c7n-org's accounts.yml.",
     ),
 )
 _MANY = (
     click.option("--org", is_flag=True, help="Every active account of the AWS organization."),
-    click.option("--ou", "units", multiple=True, metavar="ID", help="Only this unit and those below it."),
+    click.option(
+        "--ou",
+        "units",
+        multiple=True,
+        metavar="ID",
+        help="Only this organizational unit and those below it (repeatable).",
+    ),
     click.option(
         "--include",
         multiple=True,
@@ -183,7 +190,7 @@ _MANY = (
         "exclude_accounts",
         multiple=True,
         metavar="WHICH",
-        help="Not these (repeatable).",
+        help="Leave these accounts out: id, name or tag:KEY=VALUE (repeatable).",
     ),
 )
 
@@ -248,7 +255,8 @@ read_option = click.option(
     type=click.Choice(("auto", "list", "report")),
     default="auto",
     show_default=True,
-    help="List each user's keys, or take the credential report and list who matters; auto: beyond 20 users.",
+    help="list: list each user's keys. report: read the credential report, list users with spare keys. auto: "
+    "report above 20 users.",
 )
 
 
@@ -257,18 +265,29 @@ notify_option = click.option(
     "targets",
     multiple=True,
     metavar="TARGET",
-    help="Tell slack:URL, webhook:URL, sns:ARN or mailto:ADDRESS (repeatable).",
+    help="Notify slack:URL, webhook:URL, sns:ARN or mailto:ADDRESS (repeatable).",
 )
 _USAGE = (
     click.option(
-        "--since", default="", metavar="TIME", help="Look at events from this time on (UTC unless said)."
+        "--since",
+        default="",
+        metavar="TIME",
+        help="Read events from this time on, such as 2026-10-01; UTC without a zone.",
     ),
-    click.option("--until", default="", metavar="TIME", help="Look at events before this time."),
+    click.option("--until", default="", metavar="TIME", help="Read events before this time."),
     click.option(
-        "--usage-account", "usage_accounts", multiple=True, metavar="ID", help="Only this account's events."
+        "--usage-account",
+        "usage_accounts",
+        multiple=True,
+        metavar="ID",
+        help="Only events of this account (repeatable).",
     ),
     click.option(
-        "--usage-region", "usage_regions", multiple=True, metavar="NAME", help="Only this region's events."
+        "--usage-region",
+        "usage_regions",
+        multiple=True,
+        metavar="NAME",
+        help="Only events of this region (repeatable).",
     ),
     click.option(
         "--max-pages",
@@ -277,11 +296,21 @@ _USAGE = (
         show_default=True,
         help="history: pages.",
     ),
-    click.option("--processes", type=click.IntRange(1), help="archive: processes; else one a processor."),
     click.option(
-        "--workgroup", default="", metavar="NAME", help="athena: the workgroup that runs the query."
+        "--processes", type=click.IntRange(1), help="archive: worker processes. Default: one per processor."
     ),
-    click.option("--output", default="", metavar="S3", help="athena: s3://… for the result; or its own."),
+    click.option(
+        "--workgroup",
+        default="",
+        metavar="NAME",
+        help="athena: workgroup that runs the query. Default: primary.",
+    ),
+    click.option(
+        "--output",
+        default="",
+        metavar="S3",
+        help="athena: query results location (s3://…). Default: the workgroup's.",
+    ),
 )
 
 
@@ -311,7 +340,7 @@ def _refuse_options_of_others(source: str, output: str) -> None:
         raise BadInputError(f"{option.opts[0]} belongs to {what}, which is not asked for", hint)
     if output and not output.startswith("s3://"):
         raise BadInputError(
-            f"--output {output} is no place in S3, and Athena writes its result nowhere else",
+            f"--output {output} is not an s3:// location; Athena writes its results to S3 only",
             "Such as s3://bucket/prefix/. " + _not_athenas(context.command),
         )
 
@@ -324,8 +353,8 @@ def _usage_parameters(command: click.Command) -> list[click.Parameter]:
 def _not_athenas(command: click.Command) -> str:
     """What whoever says --output may have meant."""
     if any("-o" in option.opts for option in command.params):
-        return "Did you mean -o FILE? --output is where Athena puts its result. Nothing was read."
-    return "The report goes to stdout: add > FILE. Nothing was read."
+        return "Did you mean -o FILE? --output is where Athena writes its results. Nothing was read."
+    return "The report is written to stdout: add > FILE. Nothing was read."
 
 
 def usage_options(command: _F) -> _F:
@@ -371,23 +400,25 @@ def usage_options(command: _F) -> _F:
     return cast("_F", verb)
 
 
-def format_option(subject: "Subject") -> Callable[[_F], _F]:
+_REPORT_FORMATS = Path(__file__).parents[1] / "report"
+
+
+def formats_of(subject: "Subject") -> tuple[str, ...]:
+    """The formats that offer a subject, read from their sources: the help must import none of them."""
+    offers = re.compile(rf"^def {subject}\(", re.MULTILINE)
+    modules = sorted(_REPORT_FORMATS.glob("[!_]*.py"))
+    return tuple(path.stem for path in modules if offers.search(path.read_text(encoding="utf-8")))
+
+
+def format_option(subject: "Subject", default: str = "table") -> Callable[[_F], _F]:
     """The option that names a format; one that does not offer the subject is refused before anything is done."""
-
-    def check(_context: click.Context, _option: click.Parameter, name: str) -> str:
-        from sparekey import report
-
-        report.check(subject, name)
-        return name
-
     return click.option(
         "--format",
         "format_",
-        default="table",
+        default=default,
         show_default=True,
-        metavar="NAME",
-        callback=check,
-        help="Output format; an unknown name tells which there are.",
+        type=click.Choice(formats_of(subject)),
+        help="Output format.",
     )
 
 

@@ -1,66 +1,83 @@
-"""What happens in a run, said as it happens, and the exit code that a run comes to."""
+"""The events of a run as lines on stderr, and the exit code of a run."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparekey.cli.options import message
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sparekey.app import LedgerEntry
     from sparekey.model import RunRecord
 
 _TEXTS = {
-    "already-inactive": "was inactive already",
-    "confirmed": "read back, several readings agree",
+    "already-inactive": "was already Inactive",
     "failed": "failed",
-    "foreign": "somebody else changed it",
-    "gone": "is gone",
+    "foreign": "changed externally",
+    "gone": "no longer exists",
     "held": "held",
-    "intent": "about to change it",
     "renamed": "its user was renamed",
     "not-reactivated": "NOT reactivated",
-    "resolved": "read what became of it",
-    "unseen": "AWS refused to show its user's keys",
-    "unsure": "AWS's answer was lost: reading what became of it",
-    "verdict": "the watch is over",
-    "watching": "watched",
-    "written": "AWS has taken the change",
+    "resolved": "outcome read from AWS",
+    "unseen": "AWS refused to list its user's keys",
+    "unsure": "AWS's response was lost; reading the outcome",
+    "verdict": "watch ended",
+    "watching": "watching",
 }
 _RUN_TEXTS = {
-    "resumed": "the run goes on",
-    "stopped": "the run is stopped: no further key is deactivated",
+    "resumed": "run resumed",
+    "stopped": "run stopped; no further key is deactivated",
     "undoing": "undo requested",
 }
 
 
+def _key_text(kind: str, body: "Mapping[str, Any]") -> str:
+    """What happened to a key; empty for an entry that is not shown."""
+    is_off = body.get("status") == "Inactive"
+    match kind:
+        case "intent":
+            return "deactivating …" if is_off else "reactivating …"
+        case "written":
+            return f"{'deactivated' if is_off else 'reactivated'}, verifying …"
+        case "confirmed":
+            return f"confirmed {body['status']} ({body['reads']} consistent reads)"
+        case "failed" if not body.get("final", True):
+            return "failed; retrying"
+        case "verdict" if body.get("verdict") == "unwatched":
+            return "not watched"
+        case _:
+            return _TEXTS.get(kind, "")
+
+
 def print_event(entry: "LedgerEntry") -> None:
-    """Tell one entry of the ledger to stderr."""
+    """Print one entry of the ledger to stderr."""
     body = entry.body
     at = f"{entry.at:%H:%M:%S}"
-    if entry.kind in _TEXTS:
-        text = "not watched" if body.get("verdict") == "unwatched" else _TEXTS[entry.kind]
+    if text := _key_text(entry.kind, body):
         why = f" ({body['why']})" if body.get("why") and entry.kind != "intent" else ""
-        if entry.kind == "failed" and not body.get("final", True):
-            text = "failed; it is tried again"
         message(f"{at}  {body['account']}  {body['user']}  {body['key']}: {text}{why}")
     elif entry.kind == "probed":
-        color = {True: "green", False: "RED", None: "could not be asked"}[body.get("green")]
-        message(f"{at}  probe {body['probe']}: {color}")
+        health = {True: "healthy", False: "UNHEALTHY", None: "unknown"}[body.get("green")]
+        message(f"{at}  probe {body['probe']}: {health}")
     elif entry.kind == "stumbled":
-        message(f"{at}  worker {body['worker']} could not do its work: {body['why']}")
+        message(f"{at}  worker {body['worker']} failed: {body['why']}")
     elif entry.kind == "wave":
-        message(f"{at}  wave {body.get('number', '')} begins")
+        message(f"{at}  wave {body.get('number', '')} starts")
     elif entry.kind == "waiting":
-        message(f"{at}  no change window is open: the keys that are left wait until {body['until']}")
+        message(f"{at}  no change window is open: the remaining keys wait until {body['until']}")
     elif entry.kind in _RUN_TEXTS:
         message(f"{at}  {_RUN_TEXTS[entry.kind]}")
 
 
 def check_wait_or_detach(wait: bool, detach: bool) -> None:
-    """--wait stays, --detach leaves."""
+    """Raise BadInputError where both are given."""
     from sparekey.errors import BadInputError
 
     if wait and detach:
-        raise BadInputError("--wait and --detach say opposite things", "Stay with one, leave with the other.")
+        raise BadInputError(
+            "--wait and --detach contradict each other",
+            "Use --wait to wait until the watch ends, or --detach to return at once.",
+        )
 
 
 def run_exit_code(record: "RunRecord", *, handed_over: bool = False) -> int:

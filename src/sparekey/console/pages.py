@@ -211,7 +211,7 @@ async def make_plan(request: Request) -> Response:
     because = _single_value(form, "because").strip()
     forced = form.get("force", ())
     if forced and not because:
-        raise BadInputError("a reason is missing", "Say why the key may go: it is kept in the ledger.")
+        raise BadInputError("a reason is missing", "Give the reason: it is recorded in the ledger.")
     asked = Overrides(
         tuple(sorted(set(form.get("keep", ())))),
         dict.fromkeys(forced, because),
@@ -273,7 +273,7 @@ async def apply(request: Request) -> Response:
     form = await _form(request)
     options = state.options(
         waves=_single_value(form, "waves"),
-        green_for=_single_value(form, "green_for"),
+        healthy_for=_single_value(form, "healthy_for"),
         watch=not _single_value(form, "no_watch"),
     )
     run = await state.apply(made, options)

@@ -73,7 +73,7 @@ class RequestGuard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> ASGIApp | None:
         if _has_two_lengths(headers):
-            return self._refuse(400, "this request states its length in two ways; nothing was changed", "")
+            return self._refuse(400, "this request states its length twice; nothing was changed", "")
         if headers.get("host", "") not in self._hosts:
             # A name that was rebound to this machine: https://en.wikipedia.org/wiki/DNS_rebinding
             return self._refuse(421, "this page does not answer to that host name", "")
@@ -87,7 +87,7 @@ class RequestGuard:
         if not self._session.admits(cookies.get(self._session.cookie_name, "")):
             return self._refuse(
                 403,
-                "this browser was not let in",
+                "not signed in",
                 "Open the address that `sparekey console` printed; it works once. Else start it again.",
             )
         _admit_connection(scope)

@@ -64,7 +64,7 @@ def serve(
         connection, host=host, port=port, options=options, usage_request=usage_request
     )
     if not _is_loopback(host):
-        tell(f"warning: {host} is not loopback: whoever reads the network can read and use these pages")
+        tell(f"warning: {host} is not loopback: anyone who can read the network can read and use these pages")
     out.write(f"{address}\n")
     out.flush()
     with contextlib.ExitStack() as stack:
@@ -74,7 +74,7 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
     if state.is_busy:
-        tell("a run is under way: the key in hand is finished, no further one is begun")
+        tell("a run is in progress: the current key is finished, no further one is started")
     state.close()
 
 

@@ -38,7 +38,7 @@ class AlreadyStartedError(SparekeyError):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, run: str) -> None:
-        super().__init__(message, "Nothing was changed by this request. Look at that run before you go on.")
+        super().__init__(message, "Nothing was changed by this request. Check that run before you continue.")
         self.run = run
 
 
@@ -115,7 +115,7 @@ class ConsoleState:
     def current_view(self) -> AuditView:
         """What was read last; raises BadInputError where nothing was."""
         if self.view is None:
-            raise BadInputError("nothing has been read yet", "Open the overview: it reads the accounts.")
+            raise BadInputError("no account has been read yet", "Open the overview: it reads the accounts.")
         return self.view
 
     # Who uses a key
@@ -187,9 +187,9 @@ class ConsoleState:
         """Ask all that would stop a plan; raises SparekeyError."""
         return await anyio.to_thread.run_sync(lambda: _checked(self.connection, plan))
 
-    def options(self, *, waves: str = "", green_for: str = "", watch: bool = True) -> RunOptions:
+    def options(self, *, waves: str = "", healthy_for: str = "", watch: bool = True) -> RunOptions:
         """How a run goes; raises BadInputError."""
-        return app.run_options(self.connection, waves=waves, green_for=green_for, watch=watch)
+        return app.run_options(self.connection, waves=waves, healthy_for=healthy_for, watch=watch)
 
     # Runs
 
@@ -321,7 +321,7 @@ def _claim_plan(plan: Plan) -> None:
     for record in app.runs():
         if record.plan_digest == plan.digest and record.state not in ("applying", "waiting", "stopped"):
             raise AlreadyStartedError(
-                f"this plan was already carried out, by {record.caller}: run {record.id} is {record.state}",
+                f"this plan was already executed by {record.caller}: run {record.id} is {record.state}",
                 record.id,
             )
         for step in record.steps if record.plan_digest != plan.digest else ():

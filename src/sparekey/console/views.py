@@ -13,10 +13,10 @@ from sparekey.model import AccessKey, Account, Audit, FindingStatus, Unreadable,
 
 PAGE = 50
 UserId = tuple[str, str]
-Show = Literal["spare", "may-go", "held", "exempt", "unreadable", "all"]
+Show = Literal["spare", "deactivate", "held", "exempt", "unreadable", "all"]
 SHOWS: Mapping[str, str] = {
     "spare": "with spare keys",
-    "may-go": "with a key that may go",
+    "deactivate": "with a key that can be deactivated",
     "held": "with a key that is held",
     "exempt": "exempt by policy",
     "unreadable": "could not be read",
@@ -179,7 +179,7 @@ def _is_shown(row: UserRow, show: Show) -> bool:
     match show:
         case "spare":
             return row.active > 1
-        case "may-go":
+        case "deactivate":
             return row.deactivated > 0
         case "held":
             return row.held > 0

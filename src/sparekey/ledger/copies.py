@@ -136,7 +136,7 @@ def restore_from_copies(ledger: Ledger, copies: LedgerCopies, run_id: str) -> It
             ledger.restore(missing)
             yield (
                 f"the ledger ended {len(missing)} entries too early, as after an older backup was restored; they "
-                f"were put back from {copies.path(run)}"
+                f"were restored from {copies.path(run)}"
             )
 
 

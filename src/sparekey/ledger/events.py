@@ -21,11 +21,11 @@ Listing = Mapping[str, str]
 class RunOptions(Value, frozen=True, kw_only=True):
     """How a run goes: sizes of its waves (None is the rest), what starts the next, how long it is watched.
 
-    `green_for` and `watch` are in seconds; `green_for=None` asks that all steps of a wave have settled.
+    `healthy_for` and `watch` are in seconds; `healthy_for=None` asks that all steps of a wave have settled.
     """
 
     waves: tuple[int | None, ...] = (None,)
-    green_for: float | None = None
+    healthy_for: float | None = msgspec.field(default=None, name="green_for")
     watch: float = 0.0
     windows: tuple[str, ...] = ()
 
@@ -67,7 +67,7 @@ class WaveStarted(Value, frozen=True, tag="wave"):
 
 
 class WindowAwaited(Value, frozen=True, tag="waiting"):
-    """No change window is open: the keys that are left wait until `until`."""
+    """No change window is open: the remaining keys wait until `until`."""
 
     until: datetime
 
@@ -334,7 +334,7 @@ def read_event(entry: LedgerEntry) -> RunEvent:
     except msgspec.ValidationError as error:
         raise StateDamagedError(
             f"entry {entry.seq} of run {entry.run} in the ledger is none that this version knows: {error}",
-            "`sparekey ledger verify` says what else is wrong; a newer sparekey may have written it.",
+            "`sparekey ledger verify` lists what else is wrong; a newer sparekey may have written it.",
         ) from error
 
 

@@ -192,13 +192,13 @@ def _entries_of_run(*, one_user: bool, some_kinds: bool, limited: bool) -> sa.Se
 class StateError(SparekeyError):
     """The state cannot be used as it is."""
 
-    default_hint = "Check the state directory: SPAREKEY_HOME, else the platform's own."
+    default_hint = "Check the state directory: SPAREKEY_HOME, or the platform's default."
 
 
 class StateFullError(StateError):
     """Nothing more can be written to the state."""
 
-    default_hint = "Make room under the state directory and run the same command again; it goes on."
+    default_hint = "Free space under the state directory and run the same command again; it continues."
 
 
 class StateDamagedError(StateError):
@@ -827,7 +827,7 @@ def migrate(connection: sa.Connection) -> None:
         if step not in MIGRATIONS:
             raise SchemaError(
                 f"the state has schema {current}, which is too old for this version (schema {SCHEMA_VERSION})",
-                "Open it once with the version of sparekey before this one; nothing was changed.",
+                "Open it once with the previous version of sparekey; nothing was changed.",
             )
         _metadata.create_all(connection)  # those that are missing
         for statement in MIGRATIONS[step]:

@@ -264,7 +264,7 @@ def _claims(ledger: Ledger, seen: _SeenSoFar) -> Iterator[str]:
         most = seen.claims_taken.get((account, user), 0)
         if epoch > most:
             yield (
-                f"the claim on user {user} in account {account} was taken {epoch} times, the entries say at most "
+                f"the claim on user {user} in account {account} was taken {epoch} times; by the entries, at most "
                 f"{most}: entries were cut off"
             )
     for user_id, epochs in sorted(seen.epochs.items()):

@@ -65,11 +65,11 @@ def of_run(record: RunRecord) -> Message:
 def of_rollback(record: RunRecord, step: StepRecord) -> Message:
     """One key that was put back without anybody asking; or that could not be, or must not be: somebody must act now."""
     failed = step.state == "rollback_failed"
-    did = "did not reactivate" if step.not_reactivated and step.state != "rolled_back" else "put back"
+    did = "did not reactivate" if step.not_reactivated and step.state != "rolled_back" else "reactivated"
     subject = f"sparekey {did} {step.key} of {step.user} in {step.account}"
     if failed:
         subject = f"ROLLBACK FAILED: {step.key} of {step.user} in {step.account} is still inactive"
-    text = f"{step.why or step.decided}\nRun {record.id}; sparekey show {record.id} tells everything."
+    text = f"{step.why or step.decided}\nRun {record.id}; sparekey show {record.id} shows all of it."
     if step.state != "rolled_back":
         text += f"\nTo reactivate it yourself: sparekey undo {record.id} --key {step.key}"
     data: dict[str, str | int] = {
@@ -88,7 +88,7 @@ def of_state(host: str, text: str, watched: tuple[str, ...], unwatched: tuple[st
     """The state of a worker cannot be used, or can again: which runs are watched all the same, and which are not."""
     subject = f"sparekey on {host}: {text}"
     if unwatched:
-        subject = f"NOBODY WATCHES {', '.join(unwatched)}: the state of sparekey on {host} cannot be used"
+        subject = f"NOT MONITORED: {', '.join(unwatched)}: the state of sparekey on {host} cannot be used"
     data: dict[str, str | int] = {
         "host": host,
         "why": clean(text),

@@ -23,7 +23,7 @@ def check(address: str, settings: NotifySettings) -> None:
 
 def _publisher(settings: NotifySettings) -> Publisher:
     if settings.publish is None:
-        raise BadInputError("nobody publishes to SNS here", "Run it with AWS credentials.")
+        raise BadInputError("no SNS client is configured here", "Run it with AWS credentials.")
     return settings.publish
 
 

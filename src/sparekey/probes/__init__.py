@@ -54,7 +54,7 @@ class BaseProbe(Scope, frozen=True, kw_only=True):
             raise FieldError("name", f"it is longer than {_LONGEST_NAME} characters")
         check_scope(self)
         if self.every <= timedelta(0):
-            raise FieldError("every", "it must be longer than nothing")
+            raise FieldError("every", "it must be longer than zero")
         if not 0 < self.timeout <= _LONGEST_TIMEOUT:
             raise FieldError("timeout", f"it must be more than 0 and at most {_LONGEST_TIMEOUT:g} seconds")
 

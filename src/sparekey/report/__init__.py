@@ -45,9 +45,14 @@ def registry() -> Mapping[str, ModuleType]:
     return dict(sorted((module.NAME, module) for module in modules))
 
 
+def formats_of(subject: Subject) -> tuple[str, ...]:
+    """The names of the formats that offer a subject, sorted."""
+    return tuple(name for name, module in registry().items() if hasattr(module, subject))
+
+
 def check(subject: Subject, name: str) -> None:
     """Raise BadInputError where a format does not offer a subject."""
-    offered = [known for known, module in registry().items() if hasattr(module, subject)]
+    offered = formats_of(subject)
     if name not in offered:
         label = subject.replace("_", " ")
         raise BadInputError(f"there is no format {name!r} for {label}", f"Formats: {', '.join(offered)}.")

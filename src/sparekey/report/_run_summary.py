@@ -40,7 +40,7 @@ _SECTIONS: tuple[tuple[Group, str, str, str], ...] = (
     (
         "held",
         "Held",
-        "These keys were left alone, for a reason; each step says what would release it.",
+        "These keys were left unchanged; each step has its reason and what would release it.",
         "plain",
     ),
     (

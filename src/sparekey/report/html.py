@@ -215,7 +215,7 @@ def _sections(audit: Audit, options: RenderOptions) -> list[_PageSection]:
         _PageSection(
             "spare",
             "Users with spare keys",
-            "One active key is enough. Each further one is a second way in that nobody watches.",
+            "One active key is enough. Each further one is a second way in that is not monitored.",
             tuple(row for row in spare if row[1].status != "EXEMPT"),
         ),
         _PageSection(
@@ -227,7 +227,7 @@ def _sections(audit: Audit, options: RenderOptions) -> list[_PageSection]:
         _PageSection(
             "unread",
             "Could not be read",
-            "Nothing is known of these users; they do not count as fine.",
+            "These users could not be read; they do not count as passed.",
             tuple(row for row in other if row[1].status == "UNREADABLE"),
         ),
         _PageSection(

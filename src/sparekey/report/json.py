@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from sparekey.errors import BadInputError
+from sparekey.formatting import rfc3339
 from sparekey.model import (
     AccessKey,
     Account,
@@ -197,7 +198,7 @@ def _text(value: Any) -> str:
 
 
 def _time(at: datetime | None) -> str | None:
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if at is None else rfc3339(at)
 
 
 def _account(verdict: AccountVerdict) -> dict[str, Any]:

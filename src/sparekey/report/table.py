@@ -100,15 +100,15 @@ def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
     yield f"Run {record.id}: {RUN_STATES[record.state].label}\n"
     yield f"  plan    {record.plan_digest}\n"
     yield clean(f"  caller  {record.caller}\n")
-    yield f"  begun   {moment(record.opened)}, last entry {moment(record.updated)}\n"
+    yield f"  started {moment(record.opened)}, last entry {moment(record.updated)}\n"
     if record.watch_until:
         yield f"  watch   until {moment(record.watch_until)}\n"
     for note in record.notes:
         yield clean(f"  note    {note}\n")
     yield f"  ledger  {plural(record.entries, 'entry', 'entries')}, head {record.head}\n\n"
     for step in record.steps:
-        stays = f" ({step.keep} stays)" if step.keep else ""
-        yield clean(f"  {step.account}  {step.user}  {step.key}: {step_label(step.state).upper()}{stays}\n")
+        kept = f" ({step.keep} is kept)" if step.keep else ""
+        yield clean(f"  {step.account}  {step.user}  {step.key}: {step_label(step.state).upper()}{kept}\n")
         for line in _evidence_line(step):
             yield from _wrapped(" " * 6, line, options)
 
@@ -118,7 +118,7 @@ def runs(records: tuple[RunRecord, ...], options: RenderOptions) -> Iterator[str
     if not records:
         yield "No run yet: `sparekey plan -o plan.json`, then `sparekey apply plan.json`.\n"
         return
-    table = _bare_table("Run", "State", "Begun", "Steps", "Caller")
+    table = _bare_table("Run", "State", "Started", "Steps", "Caller")
     for record in records:
         counts = ", ".join(f"{number(count)} {step_label(state)}" for state, count in _counts(record.steps))
         begun = moment(record.opened)
@@ -200,7 +200,7 @@ def _counts(steps: Iterable[StepRecord]) -> list[tuple[StepState, int]]:
 def _evidence_line(step: StepRecord) -> list[str]:
     lines = [step.decided, *([step.why] if step.why and step.why not in step.decided else [])]
     if step.release:
-        lines.append(f"released by: {step.release}")
+        lines.append(f"To release: {step.release}")
     if step.never_reactivate:
         lines.append(f"never reactivated automatically: {step.never_reactivate}")
     if step.after:
@@ -265,7 +265,7 @@ _NOT_REPEATED = frozenset(f"{count} active keys" for count in range(2, 10))
 
 def _user_steps(user: tuple[str, str], steps: list[Step], options: RenderOptions) -> Iterator[str]:
     keep = steps[0].keep
-    yield clean(f"  {user[0]}  {user[1]}" + (f": {keep} stays\n" if keep else ": no key is chosen to stay\n"))
+    yield clean(f"  {user[0]}  {user[1]}" + (f": keep {keep}\n" if keep else ": no key chosen to keep\n"))
 
     def facts(step: Step) -> tuple[str, str, str, str]:
         return step.reason, step.why, step.release, step.never_reactivate
@@ -274,7 +274,7 @@ def _user_steps(user: tuple[str, str], steps: list[Step], options: RenderOptions
         keys = ", ".join(step.key for step in same)
         yield from _wrapped(f"    {keys}  ", f"[{reason}] {why}", options)
         if release:
-            yield from _wrapped("      released by: ", release, options)
+            yield from _wrapped("      To release: ", release, options)
         if barred:
             yield from _wrapped("      never reactivated automatically: ", barred, options)
 

@@ -28,11 +28,11 @@ def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
 
     def fails(active: tuple[AccessKey, ...]) -> str | Unreadable | None:
         ages = [(key.id or "a key", now - key.created) for key in active if key.created]
-        old = [f"{name} is {age.days} d old" for name, age in sorted(ages) if age >= policy.max_key_age]
+        old = [f"{name} is {age.days} days old" for name, age in sorted(ages) if age >= policy.max_key_age]
         if old:
             return ", ".join(old)
         if any(key.created is None for key in active):
-            return Unreadable("age", "the age of a key was not read: the credential report does not tell it")
+            return Unreadable("age", "the age of a key was not read: the credential report does not have it")
         return None
 
     return judge_users(RULE.id, account, policy, now, fails)

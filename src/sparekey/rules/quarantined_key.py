@@ -37,7 +37,7 @@ def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
 def _unread_finding(account: Account) -> Unreadable | None:
     if isinstance(account.quarantine, Unreadable):
         return account.quarantine
-    return None if account.quarantine else Unreadable("quarantine", "nobody asked for quarantined users")
+    return None if account.quarantine else Unreadable("quarantine", "quarantined users were not requested")
 
 
 def _message(user: User, unread: Unreadable | None) -> str | Unreadable | None:

@@ -16,7 +16,7 @@ RULE = Rule(
         "5.0": "1.12",
         "6.0": "2.12",
     },
-    remedy="Run `sparekey plan` and `sparekey apply`: one working key stays, the others turn inactive.",
+    remedy="Run `sparekey plan` and `sparekey apply`: one working key is kept, the others are deactivated.",
     prowler="iam_user_two_active_access_key",
 )
 

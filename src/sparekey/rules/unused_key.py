@@ -17,7 +17,7 @@ RULE = Rule(
         **dict.fromkeys(("6.0", "7.0"), "2.11"),
     },
     needs="last_use",
-    remedy="Make the access key inactive if nothing needs it.",
+    remedy="Deactivate the access key if no application needs it.",
     prowler="iam_user_accesskey_unused",
 )
 
@@ -39,7 +39,7 @@ def _message(key: AccessKey, policy: Policy, now: datetime) -> str | Unreadable 
     used = key.last_used
     match used.state:
         case "used" if used.at is not None:
-            return f"{name} unused for {(now - used.at).days} d" if now - used.at >= policy.quiet else None
+            return f"{name} unused for {(now - used.at).days} days" if now - used.at >= policy.quiet else None
         case "never" if key.created is not None:
             return f"{name} never used" if now - key.created >= policy.quiet else None
         case "never":

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from sparekey.aws.errors import AwsError, NotFoundError
 from sparekey.aws.key_deletion import KeyDeleter
 from sparekey.errors import RefusedError
+from sparekey.formatting import moment_with_seconds
 from sparekey.ledger.events import (
     DeletionIntended,
     DeletionSkipped,
@@ -17,7 +18,7 @@ from sparekey.ledger.events import (
 from sparekey.ledger.store import Ledger
 from sparekey.model import AccessKey, LastUsed, User, Value
 from sparekey.runs.context import RunContext, UserLease, listing_of
-from sparekey.runs.projection import KeyFacts, RunProjection, hours_and_minutes
+from sparekey.runs.projection import KeyFacts, RunProjection
 from sparekey.runs.revalidate import written_since
 from sparekey.runs.scheduler import run_inline
 from sparekey.runs.user_lookup import list_current_user
@@ -97,12 +98,12 @@ def _reason_to_keep(lease: UserLease, seen: User, what: Deletable) -> str:
     if status != "Inactive":
         return f"it is {status}: somebody else has changed it since"
     if not seen.active_keys:
-        return "its user has no active key: it may be wanted back"
+        return "its user has no active key: it may be needed again"
     used = lease.gateway.last_used(what.key)
     if used.state not in ("used", "never"):
         return "its last use could not be read"
     if used.at is not None and used.at > what.since:
-        used_at, since = hours_and_minutes(used.at), hours_and_minutes(what.since)
+        used_at, since = moment_with_seconds(used.at), moment_with_seconds(what.since)
         return f"it was used at {used_at}, after it was deactivated at {since}"
     return ""
 
@@ -122,7 +123,7 @@ def delete_root(
     last = _last_root_use(key)
     if context.clock.now() - last < older_than:
         raise RefusedError(
-            f"root key {name} of account {account} was created or used at {hours_and_minutes(last)}"
+            f"root key {name} of account {account} was created or used at {moment_with_seconds(last)}"
         )
     chain = f"root-{account}"
     context.record(chain, RootDeletionIntended(account, name, last, context.caller.arn))

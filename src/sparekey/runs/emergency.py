@@ -196,7 +196,7 @@ def _unwatched_text(watched: Watched, why: str) -> OutageMessage:
             "the state cannot be used, and which runs would have to be watched is not known", (), ()
         )
     return OutageMessage(
-        f"the state cannot be used: {why}; NOBODY WATCHES {', '.join(runs)}: no probe is asked and no key comes "
+        f"the state cannot be used: {why}; NOT MONITORED: {', '.join(runs)}: no probe is asked and no key comes "
         "back by itself; SPAREKEY_HOME/reverse/RUN.sh has the commands that reactivate a run's keys",
         (),
         runs,
@@ -212,7 +212,7 @@ def _watched_text(
     )
     if missing:
         text += (
-            f"; NOBODY WATCHES {', '.join(missing)}: SPAREKEY_HOME/reverse/RUN.sh has the commands that reactivate "
+            f"; NOT MONITORED: {', '.join(missing)}: SPAREKEY_HOME/reverse/RUN.sh has the commands that reactivate "
             "a run's keys"
         )
     return OutageMessage(text, known, missing)

@@ -7,11 +7,12 @@ observation of each probe. A time that lies in the future was written by a clock
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from sparekey.formatting import moment_with_seconds
 from sparekey.ledger.events import ProbeUnobserved, WatchEnded, WatchStarted, WriteReason
 from sparekey.ledger.store import ProbeObservation
 from sparekey.runs.context import RunContext
 from sparekey.runs.probe_checks import tolerance
-from sparekey.runs.projection import KeyFacts, KeyId, RunHeader, RunProjection, UserId, hours_and_minutes
+from sparekey.runs.projection import KeyFacts, KeyId, RunHeader, RunProjection, UserId
 from sparekey.runs.steps import never_reactivates
 
 # How often the watched users' keys are listed and the last use of those that stay is read.
@@ -107,7 +108,7 @@ def _rollback_reason(
     if facts.watch is not None and facts.state in ("watching", "rollback_failed"):
         red = {name: unhealthy[name] for name in facts.watch.probes if name in unhealthy}
         if red and facts.not_reactivated != "rollback":
-            why = "; ".join(f"probe {name} turned red: {output}" for name, output in red.items())
+            why = "; ".join(f"probe {name} became unhealthy: {output}" for name, output in red.items())
             return ("rollback", why), due
     if (
         projection.undoing
@@ -168,11 +169,11 @@ def _watch_end(
     if any(name in seen and seen[name].healthy is False for name in watch.probes):
         return None
     if gaps:
-        when = f"from {hours_and_minutes(gaps[0].since)} to {hours_and_minutes(gaps[0].until)}"
+        when = f"from {moment_with_seconds(gaps[0].since)} to {moment_with_seconds(gaps[0].until)}"
         return WatchEnded(*key, "unwatched", f"probe {gaps[0].probe} was not asked {when}")
     unsettled = [name for name in watch.probes if name not in seen or seen[name].seen < watch.until]
     if not unsettled:
-        return WatchEnded(*key, "settled", f"{', '.join(watch.probes)} stayed green")
+        return WatchEnded(*key, "settled", f"{', '.join(watch.probes)} stayed healthy")
     # It is asked again until it answers, or until its silence counts as a gap.
     return None
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace as change
 
 from sparekey.errors import BadInputError
-from sparekey.formatting import clean_line
+from sparekey.formatting import clean_line, moment_with_seconds
 from sparekey.ledger.events import (
     UNREQUESTED,
     AlreadyInactive,
@@ -182,7 +182,7 @@ def project_keys(entries: Iterable[LedgerEntry]) -> dict[KeyId, KeyFacts]:
 _STATE_AFTER: dict[str, tuple[StepState, str]] = {
     "apply": ("confirmed", ""),
     "undo": ("undone", "reactivated on request"),
-    "rollback": ("rolled_back", "reactivated because a probe turned red"),
+    "rollback": ("rolled_back", "reactivated because a probe became unhealthy"),
     "no-active-key": ("rolled_back", "reactivated because a listing showed the user without an active key"),
     "late-write": ("rolled_back", "reactivated because the write came after the step was taken over"),
 }
@@ -266,7 +266,7 @@ def _apply(facts: KeyFacts, event: KeyEvent, at: datetime) -> KeyFacts:  # noqa:
             return change(facts, state="watching", watch=event, changed_at=at)
         case KeptKeyUsed():
             return change(
-                facts, why=f"{event.keep}, which stays, was used at {hours_and_minutes(event.last_used)}"
+                facts, why=f"{event.keep}, the kept key, was used at {moment_with_seconds(event.last_used)}"
             )
         case NotReactivated():
             return change(facts, why=event.why, not_reactivated=event.because)
@@ -275,7 +275,7 @@ def _apply(facts: KeyFacts, event: KeyEvent, at: datetime) -> KeyFacts:  # noqa:
             looks = (
                 "a look at its user's keys was" if times == 1 else f"{times} looks at its user's keys were"
             )
-            blind = f"{looks} refused, last at {hours_and_minutes(at)}: {event.why}"
+            blind = f"{looks} refused, last at {moment_with_seconds(at)}: {event.why}"
             return change(facts, why=blind, checks_failed=times, unobserved=blind)
         case WatchEnded() if facts.state in ("reactivating", "undone", "rolled_back", "rollback_failed"):
             return facts  # the watch that an undo overtook
@@ -448,11 +448,6 @@ def catch_up(ledger: Ledger, run: str, projection: RunProjection) -> RunProjecti
     return projection
 
 
-def hours_and_minutes(moment: datetime) -> str:
-    """A time as a person reads it."""
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
 class _RunFlags(Value, frozen=True):
     """What the entries about the run itself add up to."""
 
@@ -479,23 +474,23 @@ class _RunFlags(Value, frozen=True):
             case WaveStarted():
                 return change(self, wave=event.number)
             case WindowAwaited():
-                note = f"no change window is open: the keys that are left wait until {hours_and_minutes(event.until)}"
+                note = f"no change window is open: the remaining keys wait until {moment_with_seconds(event.until)}"
                 return change(self, waits_until=event.until, notes=(*self.notes, note))
             case WriteIntended() if self.waits_until is not None and event.because == "apply":
                 return change(self, waits_until=None)
             case ProbeChanged():
                 output = clean_line(event.output, OUTPUT_LIMIT)
-                colour = {True: "green", False: "red", None: "unanswered"}[event.healthy]
+                health = {True: "healthy", False: "unhealthy", None: "unknown"}[event.healthy]
                 return change(
                     self,
-                    notes=_with_probe_note(self.notes, f"probe {event.probe} is ", f"{colour}: {output}"),
+                    notes=_with_probe_note(self.notes, f"probe {event.probe} is ", f"{health}: {output}"),
                 )
             case ProbeUnobserved():
-                since, until = hours_and_minutes(event.since), hours_and_minutes(event.until)
+                since, until = moment_with_seconds(event.since), moment_with_seconds(event.until)
                 note = f"probe {event.probe} was not asked from {since} to {until}"
                 return change(self, notes=(*self.notes, note))
             case WorkerFailed():
-                work = f"carry account {event.account}" if event.account else "look after the run"
+                work = f"execute account {event.account}" if event.account else "supervise the run"
                 note = f"worker {event.worker} could not {work}: {event.why}"
                 return change(self, notes=(*self.notes, note))
             case _:

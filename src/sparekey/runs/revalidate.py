@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from sparekey.decision import DecisionContext
+from sparekey.formatting import moment
 from sparekey.ledger.events import AlreadyInactive, KeyEvent, KeyMissing, StepHeld
 from sparekey.ledger.store import Ledger
 from sparekey.model import ACTIVE, Caller, User
@@ -31,7 +32,7 @@ def reason_to_hold(
         return AlreadyInactive(*key_id, listing)
     if step.keep is None or listing.get(step.keep) != ACTIVE:
         return StepHeld(
-            *key_id, "keep-not-active", f"{step.keep}, which was to stay, is not active now", _PLAN_AGAIN
+            *key_id, "keep-not-active", f"{step.keep}, the key to keep, is not active now", _PLAN_AGAIN
         )
     held = _held_by_another_run(run, step, now, ledger)
     usages = {usage.key: usage for usage in run.plan.usages}
@@ -49,7 +50,7 @@ def _held_by_another_run(run: RunHeader, step: Step, now: datetime, ledger: Ledg
         facts = keys.get((step.account, step.user, step.keep or ""), KeyFacts())
         fresh = facts.changed_at is not None and now - facts.changed_at < STALE
         if facts.intent is not None or (facts.deactivated_by_run and fresh):
-            why = f"run {other} is at work on {step.keep}, which was to stay"
+            why = f"run {other} is at work on {step.keep}, the key to keep"
             return StepHeld(
                 step.account, step.user, step.key, "other-run", why, f"finish or undo run {other} first"
             )
@@ -84,11 +85,11 @@ def _selected_again(step: Step, seen: User, context: DecisionContext) -> StepHel
     again = steps_of(step.account, seen, choice) if choice else ()
     same = next((candidate for candidate in again if candidate.key == step.key), None)
     if same is None:
-        return StepHeld(*key_id, "changed", "chosen again, this is the key that stays", _PLAN_AGAIN)
+        return StepHeld(*key_id, "changed", "decided again, this key is kept", _PLAN_AGAIN)
     if same.action == "held":
         return StepHeld(*key_id, same.reason, same.why, same.release)
     if (same.keep, same.reason) != (step.keep, step.reason):
-        return StepHeld(*key_id, "changed", f"chosen again, {same.keep} stays: {same.why}", _PLAN_AGAIN)
+        return StepHeld(*key_id, "changed", f"decided again, {same.keep} is kept: {same.why}", _PLAN_AGAIN)
     return None
 
 
@@ -98,5 +99,5 @@ def _newer_use(step: Step, seen: User) -> StepHeld | None:
     planned = step.preconditions.last_used.get(step.key)
     if step.reason == "forced" or used is None or (planned is not None and used <= planned):
         return None
-    why = f"it was used at {used:%Y-%m-%d %H:%M} UTC, after the plan was made"
+    why = f"it was used at {moment(used)}, after the plan was made"
     return StepHeld(step.account, step.user, step.key, "newer-use", why, _PLAN_AGAIN)

@@ -109,10 +109,10 @@ def _reason_against(facts: KeyFacts, projection: RunProjection) -> bool:
 def _ready_at(run: RunHeader, facts: list[KeyFacts], now: datetime) -> datetime | None:
     """When the rule lets the next wave go, as far as can be said; None where steps must settle first."""
     under_watch = [known for known in facts if known.state == "watching"]
-    if run.options.green_for is None and under_watch:
+    if run.options.healthy_for is None and under_watch:
         return None
     confirmed = [min(known.confirmed_at, now) for known in facts if known.confirmed_at]
-    wait = timedelta(seconds=run.options.green_for or 0)
+    wait = timedelta(seconds=run.options.healthy_for or 0)
     return max(confirmed, default=run.opened) + (wait if under_watch else timedelta(0))
 
 

@@ -292,7 +292,7 @@ class RunService:
             return
         raise RefusedError(
             "there are probes, but no worker is alive that would ask them after this command ends",
-            "Start `sparekey worker` beside it, or stay and watch with --wait, or say --no-watch.",
+            "Start `sparekey worker` as well, wait and monitor with --wait, or use --no-watch.",
         )
 
     def _probed_users(self, plan: Plan, policy: Policy) -> set[UserId]:
@@ -306,15 +306,17 @@ class RunService:
         users = {(step.account, step.user) for step in plan.deactivations}
         blind = len(users) - len(self._probed_users(plan, policy))
         if blind:
-            warnings.append(f"nothing will notice a breakage for {blind} of {len(users)} users: no probe")
+            warnings.append(
+                f"no health probe covers {blind} of {len(users)} users; a breakage would not be detected"
+            )
         if 0 < options.watch < _SHORTEST_WATCH.total_seconds():
             warnings.append(
                 "the watch is shorter than 48 h: sessions minted from a key may live on for longer"
             )
         end = self._clock.now() + timedelta(seconds=options.watch)
         warnings += [
-            f"the credentials of worker {worker.id} on {worker.host} may end before the watch does: they last as "
-            "long as a session or a sign-in (SSO, aws login), and nothing renews them"
+            f"the credentials of worker {worker.id} on {worker.host} may expire before the watch ends: they "
+            "last as long as a session or a sign-in (SSO, aws login) and cannot be renewed"
             for worker in self.live_workers()
             if worker.credentials_until is not None and worker.credentials_until < end
         ]
@@ -362,8 +364,8 @@ class RunService:
             )
         except StoppedError:
             raise RefusedError(
-                f"run {run} is being undone: it deactivates nothing more",
-                f"`sparekey undo {run}` goes on with that; `sparekey plan -o plan.json` makes a new plan.",
+                f"run {run} is being undone and deactivates no further key",
+                f"`sparekey undo {run}` continues the undo; `sparekey plan -o plan.json` makes a new plan.",
             ) from None
 
     def register(self, plan: Plan) -> None:
@@ -386,8 +388,8 @@ class RunService:
         record = self.show(run)
         if RUN_STATES[record.state].ended:
             raise RefusedError(
-                f"this plan was carried out as run {run}, which is {record.state}: it needs a new plan",
-                f"`sparekey show {run}` tells what was done; `sparekey plan -o plan.json` makes a new plan.",
+                f"this plan was executed as run {run}, which is {record.state}: it needs a new plan",
+                f"`sparekey show {run}` shows what was done; `sparekey plan -o plan.json` makes a new plan.",
             )
         return record
 
@@ -422,7 +424,7 @@ class RunService:
         failures = self._state.ledger.entries(run, kinds=(kind_of(WorkerFailed("", "", "")),))
         if record.state == "applying" and failures:
             why = f"run {run} was cut off: {failures[-1].body['why']}"
-            raise StateError(why, "Apply the same plan again: it goes on.")
+            raise StateError(why, "Apply the same plan again to resume.")
         return record
 
     def _until_idle(
@@ -571,7 +573,7 @@ def check_run_id(text: str) -> None:
     if not text.strip():
         raise BadInputError("the id of the run is empty", "`sparekey runs` lists them.")
     if not text.startswith(_PREFIX) or len(text) < len(_PREFIX) + _SHORTEST_ID:
-        raise BadInputError(f"{text!r} is not the id of a run: nothing was done", _RUNS_HINT)
+        raise BadInputError(f"{text!r} is not the id of a run; nothing was changed", _RUNS_HINT)
 
 
 def check_key(run: str, key: str, steps: Iterable[Step | StepRecord]) -> None:

@@ -129,7 +129,7 @@ def _begin_watch(lease: UserLease, step: Step) -> None:
         why = (
             "it was asked not to watch"
             if probes
-            else "no probe speaks for this user: nothing notices a breakage"
+            else "no health probe covers this user; a breakage would not be detected"
         )
         lease.record(WatchEnded(*key_id, "unwatched", why))
 
@@ -174,9 +174,9 @@ def _probes_prevent(lease: UserLease, step: Step) -> StepCoroutine[StepHeld | No
     if unhealthy is None:
         return None
     name, reading = unhealthy
-    what = "could not be asked" if reading.healthy is None else "was red before anything was changed"
+    what = "could not be asked" if reading.healthy is None else "was unhealthy before any change"
     return StepHeld(
-        *key_id, "probe-not-green", f"probe {name} {what}: {reading.output}", "repair it, then plan again"
+        *key_id, "probe-unhealthy", f"probe {name} {what}: {reading.output}", "repair it, then plan again"
     )
 
 
@@ -341,7 +341,7 @@ def leave_inactive(lease: UserLease, key: str, because: WriteReason, why: str, f
     if lease.facts(key).not_reactivated == because or not lease.facts(key).deactivated_by_run:
         return
     way = f"only a person may reactivate it ({forbidden}): sparekey undo {lease.run.id} --key {key}"
-    lease.try_record(NotReactivated(*lease.user, key, because, f"{why}it stays Inactive; {way}"))
+    lease.try_record(NotReactivated(*lease.user, key, because, f"{why}it is left Inactive; {way}"))
 
 
 def hold_key(context: RunContext, run: RunHeader, user: UserId, key: str, why: str) -> StepCoroutine[None]:
@@ -359,7 +359,7 @@ def hold_key(context: RunContext, run: RunHeader, user: UserId, key: str, why: s
         else:
             return
     raise FencedError(
-        f"others were at work on user {user[1]} all the time: it is not certain that {key} stays active",
+        f"others were at work on user {user[1]} all the time: it is not certain that {key} is still active",
         f"`sparekey stop {run.id}`, then undo it again.",
     )
 

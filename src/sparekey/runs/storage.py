@@ -144,7 +144,7 @@ class StateDirectory:
                 raise StateError(
                     f"another process has been preparing the state in {self.directory} for "
                     f"{_SETUP_TAKES:g} s; nothing was done",
-                    "Run the same command again; if it stays so, end the process that hangs.",
+                    "Run the same command again; if it fails again, stop the process that hangs.",
                 )
             time.sleep(_LOOK_AGAIN)
         try:
@@ -192,7 +192,7 @@ def _make_private(path: Path) -> None:
     if any(not entry.name.startswith(_OWN_DIRECTORY) for entry in path.iterdir()):
         raise StateError(
             f"others may look into the state directory {path}, and it holds more than sparekey's own files",
-            f"Name an empty one with SPAREKEY_HOME; or, if nobody else needs it: chmod 700 {path}",
+            f"Name an empty one with SPAREKEY_HOME; or, if no one else needs it: chmod 700 {path}",
         )
     if (path / _FILE).exists():
         check_owned(path, "the state directory")  # others may have written what lies in it

@@ -43,7 +43,7 @@ def list_current_user(lease: UserLease, key: str) -> StepCoroutine[User]:
         if wait is not None:
             yield wait
     raise MalformedResponseError(
-        f"AWS says that {key} belongs to user {lease.name}, and lists that user without it",
+        f"AWS reports that {key} belongs to user {lease.name}, and lists that user without it",
         "IAM may be catching up with a change: try again in a minute.",
     )
 
@@ -104,7 +104,7 @@ def _name_by_listing(lease: UserLease, key: str, denied: AwsError) -> StepCorout
 
 def _name_unknown(lease: UserLease, key: str, denied: AwsError) -> DeniedError:
     return DeniedError(
-        f"{key} is not among the keys of user {lease.name}, and AWS does not say whether it was deleted or"
+        f"{key} is not among the keys of user {lease.name}, and AWS does not show whether it was deleted or"
         f" belongs to another user now: {denied.message}",
         "Allow iam:GetAccessKeyLastUsed; `sparekey iam-policy apply` prints the policy. Then repeat the command.",
         code=denied.code,

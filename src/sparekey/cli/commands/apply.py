@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from sparekey.app import Connection, Preflight, UsageRequest
 
 
-@click.command("apply", short_help="Deactivate the keys of a plan, and read back.")
+@click.command("apply", short_help="Deactivate the keys of a plan and confirm it.")
 @click.argument("plan", type=click.Path(path_type=Path, dir_okay=False), metavar="PLAN")
-@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation; for scripts.")
 @click.option(
     "--max-keys",
     type=click.IntRange(1),
@@ -60,9 +60,12 @@ if TYPE_CHECKING:
     " that was made with another state.",
 )
 @click.option(
-    "--keep", multiple=True, metavar="KEY", help="The same for a key that the plan keeps by --keep."
+    "--keep",
+    multiple=True,
+    metavar="KEY",
+    help="Confirm, for --yes, that the plan keeps this key by --keep (repeatable).",
 )
-@click.option("--keep-old", is_flag=True, help="The same for a plan made with --keep-old.")
+@click.option("--keep-old", is_flag=True, help="Confirm, for --yes, that the plan was made with --keep-old.")
 @click.option(
     "--usage",
     default="",
@@ -71,16 +74,23 @@ if TYPE_CHECKING:
     " plan has of one.",
 )
 @usage_options
-@click.option("--waves", default="", metavar="SIZES", help="So many users at a time: 1,10,rest.")
 @click.option(
-    "--green-for",
+    "--waves", default="", metavar="SIZES", help="Users per wave: 1,10,rest. Default: all users in one wave."
+)
+@click.option(
+    "--healthy-for",
     default="",
     metavar="TIME",
-    help="Begin the next wave once this one has been green so long; else once it has settled.",
+    help="Start the next wave once all probes of this one have been healthy for TIME, such as 2h. Default: when its"
+    " watch ends.",
 )
-@click.option("--wait", is_flag=True, help="Stay until the watch is over.")
+@click.option("--wait", is_flag=True, help="Wait until the watch ends.")
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
-@click.option("--no-watch", is_flag=True, help="Do not watch: the keys end as unwatched.")
+@click.option(
+    "--no-watch",
+    is_flag=True,
+    help="Do not monitor the keys after deactivating them; they end as not watched.",
+)
 @notify_option
 @format_option("run")
 @database_option
@@ -98,7 +108,7 @@ def apply_command(
     usage: str,
     usage_request: "Callable[..., UsageRequest]",
     waves: str,
-    green_for: str,
+    healthy_for: str,
     wait: bool,
     detach: bool,
     no_watch: bool,
@@ -106,7 +116,7 @@ def apply_command(
     format_: str,
     connect: "Callable[[], Connection]",
 ) -> int:
-    """Carry out a plan: deactivate its keys, and read back that they are Inactive.
+    """Execute a plan: deactivate its keys, and confirm that they are Inactive.
 
     Asks first. Each user is read again just before the write, and held if anything changed. A plan that was made
     with another state is decided on anew before it is shown. After a crash or Ctrl-C the same command goes on.
@@ -126,7 +136,7 @@ def apply_command(
     prepared = app.read_plan(plan)
     connection = connect()
     app.check_targets(connection, targets)
-    options = app.run_options(connection, waves=waves, green_for=green_for, watch=not no_watch)
+    options = app.run_options(connection, waves=waves, healthy_for=healthy_for, watch=not no_watch)
     checked = app.preflight(
         connection,
         prepared,
@@ -142,13 +152,13 @@ def apply_command(
     message(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
     if not checked.known:
         message(
-            "this state did not make the plan: its users were read again, and what follows is what they show"
+            "this state did not make the plan: its users were read again, and the plan below is based on that"
         )
     message("".join(report.render("plan", checked.plan, "table", render_options())))
     message(*(f"override: {override}" for override in checked.overrides))
     if going:
         message(*(f"note: {warning}" for warning in checked.warnings if warning not in checked.plan.notes))
-        message("This is how to reverse it by hand:", *(f"  {line}" for line in checked.reverse), "")
+        message("To revert manually:", *(f"  {line}" for line in checked.reverse), "")
     confirmed = _confirm(checked, yes=yes) if going else False
     record = app.apply(
         connection,
@@ -164,7 +174,7 @@ def apply_command(
     print_report(report.render("run", record, format_, render_options()))
     message(
         *(
-            f"not told: {failed.target}: {failed.why}"
+            f"not notified: {failed.target}: {failed.why}"
             for failed in app.notify_of_run(connection, record, targets)
         )
     )
@@ -180,11 +190,12 @@ def _confirm(checked: "Preflight", *, yes: bool) -> bool:
         return False
     if not sys.stdin.isatty():
         raise BadInputError(
-            "there is no terminal to ask on", "Look at the plan, then say --yes. Nothing was changed."
+            "there is no terminal to ask on", "Review the plan, then confirm with --yes. Nothing was changed."
         )
     keys, over = len(checked.plan.deactivations), len(checked.overrides)
-    what = "Go on with" if checked.resumes else "Deactivate"
+    what = "Continue with" if checked.resumes else "Deactivate"
     though = f", with {over} override{'s' if over > 1 else ''} as listed above" if over else ""
     if not click.confirm(f"{what} {keys} key{'s' if keys > 1 else ''}{though}?", err=True):
-        raise RefusedError("the answer was no", "Nothing was changed.")
+        message("Cancelled. Nothing was changed.")
+        raise click.exceptions.Exit(RefusedError.exit_code)
     return True

@@ -62,7 +62,7 @@ def audit_command(
     format_: str,
     connect: "Callable[[], Connection]",
 ) -> int:
-    """Say who has spare keys. Read-only.
+    """List users with spare keys. Read-only.
 
     Exit code 0: nobody; 3: somebody; 4: something could not be read, whatever else was found.
     """
@@ -78,7 +78,7 @@ def audit_command(
         code = security_hub_summary(app.send_to_security_hub(connection, audit)) or code
     message(
         *(
-            f"not told: {failed.target}: {failed.why}"
+            f"not notified: {failed.target}: {failed.why}"
             for failed in app.notify_of_audit(connection, audit, targets)
         )
     )

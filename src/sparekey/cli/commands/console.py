@@ -64,7 +64,9 @@ def console_command(
         ) from error
     with app.practice_company() if demo else nullcontext():
         if demo:
-            message("practice company: nothing here is real, and nothing is left when it ends (Ctrl-C)")
+            message(
+                "practice company: no real AWS account is used, and no file is left when it ends (Ctrl-C)"
+            )
         connection = connect()
         serve(
             connection,

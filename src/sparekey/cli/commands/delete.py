@@ -32,6 +32,7 @@ def delete_command(age: str, root_key: str, account: str, connect: "Callable[[],
     """
     from sparekey import app
     from sparekey.errors import BadInputError
+    from sparekey.formatting import moment
 
     if bool(root_key) != bool(account):
         raise BadInputError(
@@ -39,7 +40,9 @@ def delete_command(age: str, root_key: str, account: str, connect: "Callable[[],
         )
     span = app.older_than(age)
     if not sys.stdin.isatty():
-        raise BadInputError("there is no terminal to type on", "Deleting is confirmed by hand, key by key.")
+        raise BadInputError(
+            "there is no terminal to type on", "Deleting is confirmed interactively, key by key."
+        )
     connection = connect()
     if root_key:
         return _delete_root(connection, account, root_key, span)
@@ -49,7 +52,7 @@ def delete_command(age: str, root_key: str, account: str, connect: "Callable[[],
     kept = 0
     for what in deletable:
         message(
-            f"{what.account}  {what.user}  {what.key}: deactivated {what.since:%Y-%m-%d %H:%M} UTC by run {what.run}"
+            f"{what.account}  {what.user}  {what.key}: deactivated {moment(what.since)} by run {what.run}"
         )
         if not _confirm_account(what.account, what.key):
             kept += 1

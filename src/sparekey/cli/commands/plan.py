@@ -23,34 +23,52 @@ if TYPE_CHECKING:
     from sparekey.app import Connection, ReadMode, UsageRequest
 
 
-@click.command("plan", short_help="Decide which keys stay and which go.")
+@click.command("plan", short_help="Decide which keys to keep and which to deactivate.")
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write the plan here; - is stdout, and the table then goes to stderr.",
-)
-@click.option("--user", "users", multiple=True, metavar="NAME", help="Only this user, NAME or ACCOUNT/NAME.")
-@click.option("--exclude", multiple=True, metavar="NAME", help="Not this user.")
-@click.option("--keep", multiple=True, metavar="KEY", help="This key of its user stays (repeatable).")
-@click.option(
-    "--force", multiple=True, metavar="KEY", help="Retire this key even if it is held; needs --because."
+    help="Write the plan to FILE; - writes it to stdout, and the table to stderr.",
 )
 @click.option(
-    "--because", default="", metavar="TEXT", help="Why the forced keys may go; kept in plan and ledger."
+    "--user",
+    "users",
+    multiple=True,
+    metavar="NAME",
+    help="Only this user: NAME or ACCOUNT/NAME (repeatable).",
+)
+@click.option(
+    "--exclude", multiple=True, metavar="NAME", help="Leave this user out: NAME or ACCOUNT/NAME (repeatable)."
+)
+@click.option("--keep", multiple=True, metavar="KEY", help="Keep this key (repeatable).")
+@click.option(
+    "--force",
+    multiple=True,
+    metavar="KEY",
+    help="Deactivate this key even if it is held; needs --because (repeatable).",
+)
+@click.option(
+    "--because",
+    default="",
+    metavar="TEXT",
+    help="Why the forced keys can be deactivated; recorded in the plan and the ledger.",
 )
 @click.option(
     "--never-reactivate",
     is_flag=True,
     help="The forced keys are compromised: no rollback reactivates them, only `sparekey undo RUN --key KEY`.",
 )
-@click.option("--keep-old", is_flag=True, help="Let a key that is too old stay; its rotation is still due.")
+@click.option(
+    "--keep-old",
+    is_flag=True,
+    help="Allow a key older than the policy's max_key_age to be kept; its rotation is still due.",
+)
 @click.option(
     "--usage",
     default="",
     metavar="SOURCE",
-    help="Look contested keys up: history, archive=PLACE or athena=TABLE.",
+    help="Read who uses the held keys: history, archive=PLACE or athena=TABLE.",
 )
 @usage_options
 @read_option
@@ -72,10 +90,10 @@ def plan_command(
     format_: str,
     connect: "Callable[[], Connection]",
 ) -> int:
-    """Decide which key of each user stays and which go. Read-only.
+    """Decide which key of each user is kept and which keys are deactivated. Read-only.
 
-    Without -o the plan is only shown; with it, FILE is what `sparekey apply` takes, and the plan's digest is put
-    on record, so that apply with the same state knows it again. Exit code 0: nothing is held; 3: something is;
+    Without -o the plan is only shown; with it, `sparekey apply FILE` executes the plan, and the plan's digest is
+    recorded, so that apply with the same state recognizes it. Exit code 0: nothing is held; 3: something is;
     4: something could not be read.
     """
     from sparekey import app, report
@@ -88,11 +106,11 @@ def plan_command(
             "Leave one of them out, or name a file: -o FILE.",
         )
     if force and not because.strip():
-        raise BadInputError(
-            "--force needs --because TEXT", "Say why the key may go: it is kept in the ledger."
-        )
+        raise BadInputError("--force needs --because TEXT", "Give the reason: it is recorded in the ledger.")
     if because and not force:
-        raise BadInputError("--because says why a key is forced, and no key is", "Name it: --force KEY.")
+        raise BadInputError(
+            "--because gives the reason for --force, and no key is forced", "Name it: --force KEY."
+        )
     if never_reactivate and not force:
         raise BadInputError(
             "--never-reactivate is for forced keys, and none is named", "Name it: --force KEY."

@@ -2,19 +2,12 @@
 
 import click
 
-from sparekey.cli.options import database_option, print_report, render_options
+from sparekey.cli.options import database_option, format_option, print_report, render_options
 
 
 @click.command("report", short_help="Report on a run or an audit.")
 @click.argument("what", metavar="RUN|AUDIT")
-@click.option(
-    "--format",
-    "format_",
-    default="html",
-    show_default=True,
-    metavar="NAME",
-    help="An unknown name tells which there are.",
-)
+@format_option("run", default="html")
 @database_option
 def report_command(what: str, format_: str) -> None:
     """Report on a run (its id), or on an audit (the file with its JSON), to stdout. Asks nothing of AWS."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("resume")
 @click.argument("run", metavar="RUN")
-@click.option("--wait", is_flag=True, help="Stay until the watch is over.")
+@click.option("--wait", is_flag=True, help="Wait until the watch ends.")
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
 @format_option("run")
 @database_option

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sparekey.app import Connection
 
 
-@click.command("root-keys", short_help="Say which root users have access keys.")
+@click.command("root-keys", short_help="List the root users' access keys.")
 @format_option("root_keys")
 @connection_options(many=True)
 def root_keys_command(format_: str, connect: "Callable[[], Connection]") -> int:

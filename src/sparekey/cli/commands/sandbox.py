@@ -14,7 +14,7 @@ import click
     "--scenario",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Who is in it and what goes wrong; else the demo company.",
+    help="Its users and faults (TOML). Default: the demo company.",
 )
 def sandbox_command(port: int, scenario: Path | None) -> None:
     """Serve a practice AWS on loopback, and print how to point any AWS client at it.

@@ -6,13 +6,13 @@ from sparekey.cli.options import database_option, format_option, print_report, r
 from sparekey.cli.run_events import print_event
 
 
-@click.command("show", short_help="Say what one run did.")
+@click.command("show", short_help="Show what one run did.")
 @click.argument("run", metavar="RUN")
-@click.option("--follow", is_flag=True, help="Tell what happens until the run is over or stopped.")
+@click.option("--follow", is_flag=True, help="Print events until the run ends or is stopped.")
 @database_option
 @format_option("run")
 def show_command(run: str, follow: bool, format_: str) -> None:
-    """Say what one run did, step by step, with AWS's request ids. Asks nothing of AWS.
+    """Show what one run did, step by step, with AWS's request ids. Makes no AWS call.
 
     RUN may be cut short to r- and at least four more characters, where that names one run.
     """

@@ -62,6 +62,7 @@ def undo_command(run: str, key: str, format_: str, connect: "Callable[[], Connec
 
 def _announcement(record: "RunRecord", key: str) -> str:
     """What is about to be done: of which run, how many keys, in which accounts."""
+    from sparekey.formatting import moment
     from sparekey.states import STEP_STATES
 
     off = [step for step in record.steps if STEP_STATES[step.state].may_be_inactive and key in ("", step.key)]
@@ -71,13 +72,13 @@ def _announcement(record: "RunRecord", key: str) -> str:
     where = ", ".join(
         f"{count:,} in account {account}" for account, count in sorted(_by_account(off).items())
     )
-    stay = ""
+    left = ""
     if barred:
-        verb, them = ("stays", "it") if len(barred) == 1 else ("stay", "them")
-        stay = f"; {len(barred):,} {verb} Inactive: only --key reactivates {them}"
-    begun = f"{record.opened:%Y-%m-%d %H:%M} UTC by {record.caller}"
+        verb, them = ("is", "it") if len(barred) == 1 else ("are", "them")
+        left = f"; {len(barred):,} {verb} left Inactive: only --key reactivates {them}"
+    started = f"{moment(record.opened)} by {record.caller}"
     return (
-        f"undo of run {record.id} (started {begun}): reactivates {keys}{': ' if where else ''}{where}{stay}"
+        f"undo of run {record.id} (started {started}): reactivates {keys}{': ' if where else ''}{where}{left}"
     )
 
 

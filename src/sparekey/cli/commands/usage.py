@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sparekey.app import Connection, ReadProgress, UsageRequest
 
 
-@click.command("usage", short_help="Say who still uses a key.")
+@click.command("usage", short_help="Show who still uses a key.")
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @click.option("--user", default="", metavar="NAME", help="The keys of this IAM user.")
 @click.option(

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from sparekey.model import RunRecord, StepRecord
 
 
-@click.command("worker", short_help="Carry and watch runs.")
+@click.command("worker", short_help="Execute and monitor runs.")
 @notify_option
 @database_option
 @connection_options()
 def worker_command(targets: tuple[str, ...], connect: "Callable[[], Connection]") -> None:
-    """Carry the runs that were handed over, and watch those that were applied; until Ctrl-C or SIGTERM.
+    """Execute the runs that were handed over and monitor those that were applied, until Ctrl-C or SIGTERM.
 
     Any number of workers share the runs of one PostgreSQL database (SPAREKEY_DATABASE_URL); with SQLite, one
-    at a time. Asked twice, a worker ends at once. It needs credentials that it can renew. --notify sends
-    each automatic rollback, each that failed (once an hour for as long as it fails), and that the state
-    cannot be used: keys then come back by what is known without it.
+    at a time. A second signal stops the worker immediately. It needs credentials that it can renew. --notify
+    reports each automatic rollback, each failed one (once an hour while it fails), and a state that cannot be
+    used: the worker then reactivates keys from what it has in memory.
     """
     from sparekey import app
     from sparekey.errors import SparekeyError
@@ -45,8 +45,8 @@ def worker_command(targets: tuple[str, ...], connect: "Callable[[], Connection]"
     message(f"working as {connection.caller(()).arn}; Ctrl-C ends")
     if connection.gateway.credentials_expire_at():
         message(
-            "note: nothing renews these credentials (a session, or a sign-in with SSO or aws login): once they end, no "
-            "run is watched and no key reactivated until the worker is started again"
+            "note: these credentials cannot be renewed (a session, or a sign-in with SSO or aws login): once they "
+            "expire, no run is monitored and no key reactivated until the worker is restarted"
         )
     app.check_targets(connection, targets)
 
@@ -59,15 +59,15 @@ def worker_command(targets: tuple[str, ...], connect: "Callable[[], Connection]"
         if step.state != "rolled_back":
             message(f"To reactivate it yourself: sparekey undo {record.id} --key {step.key}")
         failures = app.notify_of_rollback(connection, record, step, targets)
-        message(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
+        message(*(f"not notified: {failed.target}: {failed.why}" for failed in failures))
 
     def emergency(what: "OutageMessage") -> None:
         message(what.text)
         failures = app.notify_of_state(connection, what, targets)
-        message(*(f"not told: {failed.target}: {failed.why}" for failed in failures))
+        message(*(f"not notified: {failed.target}: {failed.why}" for failed in failures))
 
     def failed(run: str, why: str) -> None:
-        message(f"run {run}: work on it failed: {why}", f"`sparekey show {run}` tells how far it has come.")
+        message(f"run {run}: work on it failed: {why}", f"`sparekey show {run}` shows its progress.")
 
     def say(text: str) -> None:
         aside.call_later(lambda: message(text))
@@ -84,10 +84,10 @@ def worker_command(targets: tuple[str, ...], connect: "Callable[[], Connection]"
                 lambda what: aside.call_later(lambda: emergency(what)),
             )
         except SparekeyError as error:
-            why = f"the worker has ended: {error.message}; it watches no run until it is started again"
+            why = f"the worker has ended: {error.message}; it monitors no run until it is restarted"
             aside.call_later(lambda: emergency(app.OutageMessage(why, (), ())))
             raise
-    message("ended; what is not finished waits for the next worker")
+    message("stopped; unfinished runs wait for the next worker")
 
 
 def outcome_line(step: "StepRecord") -> str:
@@ -95,5 +95,5 @@ def outcome_line(step: "StepRecord") -> str:
     if step.state == "rolled_back":
         return "rolled back"
     if step.state == "rollback_failed":
-        return "ROLLBACK FAILED, the key is still inactive beside an unhealthy probe"
-    return "NOT REACTIVATED, only a person may do that"
+        return "ROLLBACK FAILED, the key is still inactive and its probe unhealthy"
+    return "NOT REACTIVATED, only a person may reactivate it"
