@@ -64,13 +64,13 @@ def _contexts(group: click.Group, parent: click.Context) -> Iterator[tuple[str, 
 _CLI_HEAD = """\
 # The command line
 
-Written by `make docs` from the code. stdout is the report; everything else (what is going on, questions,
+Written by `make docs` from the code. stdout is the report; everything else (progress, questions,
 hints) goes to stderr. Every command answers `--help`.
 
 | exit code | meaning |
 |---|---|
 | 0 | clean: nothing found, nothing held, everything done |
-| 1 | an error; it says what, and what to do |
+| 1 | an error; what failed, and what to do |
 | 2 | the command was not understood; nothing was read or changed |
 | 3 | spare keys found (audit), or steps held (plan, apply) |
 | 4 | something could not be read, whatever else was found |
@@ -80,7 +80,7 @@ hints) goes to stderr. Every command answers `--help`.
 |---|---|
 | `AWS_PROFILE`, … | the usual AWS credential chain, as botocore reads it |
 | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_IAM` | another server than AWS, such as the sandbox |
-| `SPAREKEY_HOME` | state directory and policy; else the platform's own place for state |
+| `SPAREKEY_HOME` | state directory and policy; default: the platform's place for state |
 | `SPAREKEY_DATABASE_URL` | `postgresql://…` instead of SQLite in the state directory |
 | `SPAREKEY_DEBUG` | show the types and places of an error, without texts that could hold a secret |
 """
@@ -107,7 +107,7 @@ _ADR_HEAD = """\
 # Architecture decision records
 
 Written by `make docs` from the records' own titles. A new record takes the next number, the sections *Context*,
-*Decision* and *Consequence*, and a line `Status: accepted · Date: YYYY-MM-DD`. A record that no longer holds stays,
+*Decision* and *Consequence*, and a line `Status: accepted · Date: YYYY-MM-DD`. A record that no longer holds is kept,
 with `Status: superseded by NNNN`. Number 0019 was never used.
 
 """

@@ -93,12 +93,12 @@ class AuditedAccount(Protocol):
     def quarantined_users(self) -> Sequence[Quarantined]: ...
 
     def close(self) -> None:
-        """Nothing more is asked for now: what is kept for speed may go; ten thousand accounts add up."""
+        """Drop what is cached for speed: nothing more is read now, and ten thousand accounts add up."""
         ...
 
 
 class AccountStarted(Value, frozen=True):
-    """The reading of an account has begun."""
+    """The reading of an account has started."""
 
     account: str
 
@@ -148,7 +148,7 @@ class ReadOptions(Value, frozen=True):
     """What is to be read of each account, and how.
 
     `last_use`: for the active keys of users with spare keys, or for all active keys. `fresh`: IAM is asked
-    for each last use even where the credential report tells one. `quarantine`: AWS is asked whom it has
+    for each last use even where the credential report has one. `quarantine`: AWS is asked whom it has
     quarantined for a leaked key. `root`: the credential report is asked for the root user's keys, if it has any.
     """
 
@@ -176,7 +176,7 @@ def audit(
     """Read all accounts; raises InterruptedAuditError on Ctrl-C. Events come on the caller's thread.
 
     `read="auto"` takes the credential report for an account of more than 20 users. `need_last_use` is for
-    the active keys of users with spare keys, or for all; `fresh` asks IAM even where the report tells one.
+    the active keys of users with spare keys, or for all; `fresh` asks IAM even where the report has one.
     `quarantine` asks whom AWS has quarantined, `root` the report for the root user's keys.
     """
     began = clock.now()
@@ -400,7 +400,7 @@ class _AccountReader:
         return self._options.root and isinstance(self._root_keys, int) and self._root_keys > 0
 
     def _read_root(self) -> None:
-        """Number, age and last use of the root user's keys: in one's own account the report alone tells them."""
+        """Number, age and last use of the root user's keys: in one's own account only the report has them."""
         try:
             self._root = self._account.credential_report().root_keys
         except _ACCESS_ENDED:
@@ -429,7 +429,7 @@ class _AccountReader:
             self._failed = _unreadable("iam:ListUsers", error)
 
     def _list_instead_of_report(self, why: str) -> None:
-        """Forget what the report tells of users, and list them one by one."""
+        """Drop what the report has of users, and list them one by one."""
         self._notes.append(f"listed user by user: {why}")
         self._users.clear()
         self._missing.clear()

@@ -1,6 +1,6 @@
 """Have the consumers of one key moved to another? Pure: usages in, a verdict with its evidence out.
 
-A used key is released only where all five conditions hold; the first one that fails is the reason it stays.
+A used key is released only where all five conditions hold; the first one that fails is the reason to hold it.
 """
 
 from collections import defaultdict
@@ -122,7 +122,7 @@ def _source_is_blind(old: AccessKey, usage: Usage) -> ConsumersNotMoved | None:
 def _accounts_for(use: ServiceUse, used: LastUsed, at: datetime) -> bool:
     """The same service under whatever name, at the same time, in the same region.
 
-    IAM tells no region (`N/A`) of services that have none: CloudTrail files those under one that it chooses.
+    IAM reports no region (`N/A`) for services that have none: CloudTrail files those under one that it chooses.
     """
     return (
         use.own_last is not None

@@ -1,4 +1,4 @@
-"""The whole job on a practice AWS, told stage by stage; every command shown is really run."""
+"""The whole job on a practice AWS, stage by stage; every command shown is really run."""
 
 import re
 import subprocess

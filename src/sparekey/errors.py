@@ -1,4 +1,4 @@
-"""The base of our errors: each class carries its message, its hint and its exit code."""
+"""The base of our errors: each class has its message, its hint and its exit code."""
 
 import re
 from typing import ClassVar
@@ -10,7 +10,7 @@ def without_password(text: str) -> str:
 
 
 class SparekeyError(Exception):
-    """A failure told to a person in one sentence, with a hint and an exit code; an address loses its password."""
+    """A failure as one sentence for a person, with a hint and an exit code; an address loses its password."""
 
     exit_code: ClassVar[int] = 1
     default_hint: ClassVar[str] = ""
@@ -28,7 +28,7 @@ class BadInputError(SparekeyError):
 
 
 class RefusedError(SparekeyError):
-    """A guard said no; nothing was changed."""
+    """A guard refused; nothing was changed."""
 
 
 class UnreadError(SparekeyError):

@@ -82,7 +82,7 @@ _ACTED_ON = re.compile(
 def escaped(text: str) -> str:
     r"""Text with each such character as `\uXXXX`, by surrogate pairs where JSON needs two.
 
-    A JSON document stays the same document: these characters stand in its strings only.
+    A JSON document is still the same document: these characters stand in its strings only.
     """
     return _ACTED_ON.sub(lambda match: _code_points(match[0]), text)
 

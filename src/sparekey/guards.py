@@ -81,7 +81,7 @@ def _shorten(refusals: Iterator[str]) -> Iterator[str]:
 
 
 def _kept_key_is_active(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
-    """The key that stays was read as `Active`, for each key that goes."""
+    """The key to keep was read as `Active`, for each key to deactivate."""
     del caller, limits
     for step in plan.deactivations:
         if step.keep is None or step.preconditions.statuses.get(step.keep) != ACTIVE:
@@ -89,7 +89,7 @@ def _kept_key_is_active(plan: Plan, caller: Caller, limits: Limits) -> Iterator[
 
 
 def _kept_key_is_not_deactivated(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
-    """No key that stays in one step goes in another."""
+    """No key that one step keeps is deactivated by another."""
     del caller, limits
     going = {(step.account, step.user, step.key) for step in plan.deactivations}
     for step in plan.deactivations:
@@ -115,7 +115,7 @@ def _only_accounts_that_were_read(plan: Plan, caller: Caller, limits: Limits) ->
 
 
 def _never_the_callers_own(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
-    """No key of a user that is, or may be, behind the credentials that sparekey runs with goes, forced or not."""
+    """No key of a user that is, or may be, behind sparekey's own credentials is deactivated, forced or not."""
     del limits
     for step in plan.deactivations:
         listed = (step.key, *step.preconditions.statuses)

@@ -49,8 +49,8 @@ NEVER_USED = LastUsed("never")
 class AccessKey(Value, frozen=True):
     """One access key of a user.
 
-    `id` is None only where the credential report alone was read (it carries no ids); `created` is None
-    where no listing told it (the report's `last_rotated` proves no age).
+    `id` is None only where the credential report alone was read (it has no ids); `created` is None
+    where no listing showed it (the report's `last_rotated` proves no age).
     """
 
     id: str | None
@@ -91,7 +91,7 @@ class Account(Value, frozen=True):
     `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes`
     says what the reading could not see. `history` says why changes after `as_of` could not be looked for.
     `quarantine` is whether it was asked which users AWS has quarantined, or why that could not be read.
-    `root` is what the credential report tells of the root user's keys, where it was asked: no ids, and as
+    `root` is what the credential report has of the root user's keys, where it was read: no ids, and as
     `created` the time from which on the key has been as it is.
     """
 
@@ -147,7 +147,7 @@ class Caller(Value, frozen=True):
 
 
 class RootKeys(Value, frozen=True):
-    """One account's root user: how many access keys it has, and which, where that can be told.
+    """One account's root user: how many access keys it has, and which, where that is known.
 
     Keys without an id are the credential report's: they are at least as old as `created` says.
     """
@@ -197,7 +197,7 @@ class Finding(Value, frozen=True):
 
 
 class Evidence(Value, frozen=True):
-    """One fact that a decision rests on: `source` is the API or file that told it, `at` when it was true."""
+    """One fact that a decision rests on: `source` is the API or file it comes from, `at` when it was true."""
 
     source: str
     fact: str
@@ -373,7 +373,7 @@ class StepRecord(Value, frozen=True):
 
 
 class RunRecord(Value, frozen=True):
-    """One run as its ledger tells it; `head` is the hash of its last entry."""
+    """One run by its ledger; `head` is the hash of its last entry."""
 
     id: str
     plan_digest: str

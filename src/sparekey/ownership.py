@@ -97,7 +97,7 @@ def _check_link(path: Path, what: str) -> None:
     if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
         raise RefusedError(
             f"{what} {path} is a link that {_user_name(status.st_uid)} made; nothing was done",
-            "Name the place itself, or make the link anew.",
+            "Name the place itself, or recreate the link.",
         )
 
 

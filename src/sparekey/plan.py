@@ -36,7 +36,7 @@ class Preconditions(Value, frozen=True):
 
 
 class Step(Value, frozen=True):
-    """What becomes of one key; `keep` is the key that stays, None where nothing can be said.
+    """What becomes of one key; `keep` is the kept key, None where that is not decided.
 
     `never_reactivate` says why sparekey must not reactivate the key by itself; empty where it may.
     """
@@ -55,7 +55,7 @@ class Step(Value, frozen=True):
 
 
 class PlannedAccount(Value, frozen=True):
-    """An account that the plan speaks for and the number of active keys that were read in it."""
+    """An account that the plan covers and the number of active keys that were read in it."""
 
     id: str
     partition: str

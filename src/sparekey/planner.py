@@ -116,7 +116,7 @@ def _steps_of_decision(decision: UserDecision, context: DecisionContext) -> Iter
 def never_reactivate(step: Step, overrides: Overrides, policy: Policy) -> str:
     """Why sparekey must not reactivate the key of a step by itself, whatever probes say; empty where it may.
 
-    Whoever controls a probe's endpoint could bring a stolen key back.
+    Anyone who controls a probe's endpoint could have a stolen key reactivated.
     """
     if step.key in overrides.never_reactivate:
         return "--never-reactivate"
@@ -127,7 +127,7 @@ def never_reactivate(step: Step, overrides: Overrides, policy: Policy) -> str:
 
 
 def _has_leaked_key(user: User) -> str:
-    """Why a key that a person retires must stay inactive although nobody says so: AWS knows one as leaked."""
+    """Why a forced key must be left inactive without --never-reactivate: AWS knows one as leaked."""
     quarantine = () if isinstance(user.quarantine, Unreadable) else user.quarantine
     return f"AWS has quarantined the user for a leaked key ({', '.join(quarantine)})" if quarantine else ""
 

@@ -1,6 +1,6 @@
 """`sparekey.toml` as a frozen `Policy`: thresholds, exemptions and who manages which keys.
 
-An unknown field is an error; a policy that others may write is refused by whoever opens the file.
+An unknown field is an error; a policy file that others may write is refused where it is opened.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ class Span(timedelta):
 
 
 class Scope(Value, frozen=True, kw_only=True):
-    """Whom an entry speaks for: patterns of user and account, shell-style (`*`, `?`, `[…]`).
+    """Whom an entry covers: patterns of user and account, shell-style (`*`, `?`, `[…]`).
 
     With `match = "regex"` both are regular expressions, found anywhere in the name unless they are anchored;
     the account `*` is any, all the same.
@@ -125,7 +125,7 @@ class NeverReactivate(Scope, frozen=True, kw_only=True):
 class MutelistFile(Value, frozen=True, kw_only=True):
     """A Prowler mutelist to be read as exemptions; its path is taken from where the policy lies.
 
-    A mutelist knows no end and no owner: both are said here.
+    A mutelist has no end and no owner: both are given here.
     """
 
     file: Text
@@ -170,7 +170,7 @@ class Policy(Value, frozen=True, kw_only=True):
         return next((entry for entry in self.never_reactivate if entry.covers(account, user)), None)
 
     def probed(self, account: str, user: str) -> bool:
-        """True where a probe speaks for this user: something would notice a breakage."""
+        """True where a probe covers this user: a breakage would be detected."""
         scopes = (
             {name: probe[name] for name in Scope.__struct_fields__ if name in probe} for probe in self.probes
         )

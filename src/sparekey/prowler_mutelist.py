@@ -3,8 +3,8 @@
 https://docs.prowler.com/projects/prowler-open-source/en/latest/tutorials/mutelist/
 Every `*` stands for `.*`: https://github.com/prowler-cloud/prowler/pull/7685
 
-A mutelist knows no end and no owner; an exemption has both, so whoever reads one says them. What Prowler
-decides by something that sparekey does not read (tags) exempts nobody, and is told.
+A mutelist knows no end and no owner; an exemption has both, so importing one requires them. What Prowler
+decides by something that sparekey does not read (tags) exempts no user, and is reported.
 """
 
 import re

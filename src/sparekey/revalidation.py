@@ -1,7 +1,7 @@
-"""A plan decided on anew: what its file wishes for, judged by what AWS and the policy say now. Pure.
+"""A plan decided again: the keys its file names, judged by AWS and the policy now. Pure.
 
 Of a plan that this state did not make only the wishes are taken: whose keys, which of them, and what a person
-overruled. The choice, its reasons and evidence, exemptions and the time are made anew, and nothing is
+overruled. The choice, its reasons and evidence, exemptions and the time are new, and nothing is
 deactivated that the file does not name.
 """
 
@@ -168,7 +168,7 @@ def _missing_user_step(step: Step, user: User | None, context: DecisionContext) 
 
 
 def _newly_exempt(plan: Plan, fresh: Plan, policy: Policy, now: datetime) -> Iterator[ExemptedUser]:
-    """The exempt users that the file names, by what policy says of them, and those found anew."""
+    """The exempt users that the file names, by the policy now, and those found since."""
     known = {(entry.account, entry.user): entry for entry in fresh.exempt}
     for entry in plan.exempt:
         exemption = policy.exemption("two-active-keys", entry.account, entry.user, now)

@@ -1,4 +1,4 @@
-"""Which of a user's active keys stays, and what becomes of the others; pure, at a given `now`.
+"""Which of a user's active keys is kept, and what becomes of the others; pure, at a given `now`.
 
 The steps are numbered as in docs/lifecycle.md. Absence of evidence never authorises an action.
 """
@@ -57,7 +57,7 @@ Outcome = DeactivateKey | HeldKey
 
 
 class Choice(Value, frozen=True):
-    """The key that stays (None where nothing can be said) and an outcome for each other active key."""
+    """The kept key (None where that is not decided) and an outcome for each other active key."""
 
     user: str
     keep: str | None
@@ -241,7 +241,7 @@ def _order(key: AccessKey) -> str:
 def _hold_on_user(
     account: str, user: User, active: tuple[AccessKey, ...], context: DecisionContext
 ) -> _HoldReason | None:
-    """Step 5 where it concerns the user; and one key stays, whatever is forced."""
+    """Step 5 where it concerns the user; and one key is kept, whatever is forced."""
     listed = user.keys if isinstance(user.keys, tuple) else active
     match context.caller.protects(account, user.name, [key.id for key in listed]):
         case "caller":
@@ -308,7 +308,7 @@ def _is_working(usage: Usage | None, policy: Policy, now: datetime) -> bool:
 
 
 def _select_kept(keys: list[_KeyUsage], context: DecisionContext) -> _KeyUsage | _HoldReason:
-    """Steps 1 to 4 and 6: the key that stays, or a hold on the whole user."""
+    """Steps 1 to 4 and 6: the key to keep, or a hold on the whole user."""
     named = [key for key in keys if key.id in context.overrides.keep]
     candidates = [key for key in keys if key.id not in context.overrides.force]
     young = [key for key in candidates if key.young]
@@ -335,7 +335,7 @@ def _settling(key: _KeyUsage, context: DecisionContext) -> _HoldReason:
 
 
 def _decide(keys: list[_KeyUsage], keep: _KeyUsage, context: DecisionContext) -> list[Outcome]:
-    """An outcome for each key beside the one that stays; each says so where that one is due itself."""
+    """An outcome for each key beside the kept one; each notes where that one is due for rotation."""
     seen = any(key.used for key in keys)
     outcomes: list[Outcome] = []
     for key in keys:
@@ -361,7 +361,7 @@ def _judge_key(
     context: DecisionContext,
     evidence: tuple[Evidence, ...],
 ) -> Outcome:
-    """What becomes of one key beside the one that stays; `seen` where any key of the user was used."""
+    """What becomes of one key beside the kept one; `seen` where any key of the user was used."""
     if same_service(key.key.last_used.service or "", _SMTP_SERVICE):
         return _hold("smtp", key=key.id).for_key(key.id, evidence)
     if key.settling:
@@ -391,7 +391,7 @@ def _forced_outcome(key: str, overrides: Overrides, evidence: tuple[Evidence, ..
 def _hold_all(
     user: str, active: tuple[AccessKey, ...], hold: _HoldReason, context: DecisionContext
 ) -> Choice:
-    """Hold every key; step 6: a forced key still goes if one that works stays, unless it may be the caller's."""
+    """Hold every key; step 6: a forced key is deactivated if one that works is kept, unless it may be the caller's."""
     overrides, now = context.overrides, context.now
     forced = {key.id for key in active if key.id in overrides.force and key.status == ACTIVE}
     rest = [key for key in active if key.id and key.id not in forced and key.status == ACTIVE]

@@ -1,4 +1,4 @@
-"""One AWS service's many names: IAM's last use tells a namespace, CloudTrail an event source.
+"""One AWS service's many names: IAM's last use has a namespace, CloudTrail an event source.
 
 IAM reports a namespace of the Service Authorization Reference (`cloudwatch`, `tag`) or the name that a request
 is signed for (`monitoring`, `execute-api`); CloudTrail's `eventSource` is a host (`monitoring.amazonaws.com`).

@@ -44,7 +44,7 @@ def test_a_part_is_written_between_its_marks(docs: ModuleType, tmp_path: Path) -
     )
     text = docs.wanted(tmp_path)[page]
     assert "STALE" not in text
-    assert text.startswith("a\n<!-- generated: guards -->\n- The key that stays")
+    assert text.startswith("a\n<!-- generated: guards -->\n- The key to keep")
     assert "<!-- end -->\nb\n<!-- generated: rules -->\n| rule |" in text
 
 

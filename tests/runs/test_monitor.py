@@ -450,7 +450,7 @@ def test_a_look_that_cannot_read_is_no_verdict() -> None:
     (step,) = (step for step in engine.record(run).steps if step.key == "AKIAAPIOLD")
     assert step.state == "settled"
     # The probes carried it, and whoever reads the verdict is told that they did alone.
-    assert step.why.startswith("web stayed healthy; ")
+    assert step.why.startswith("web healthy to the end; ")
     assert "12 looks at its user's keys were refused, last at 2026-03-05 09:00:00 UTC" in step.why
     assert step.why.endswith("access denied: list_keys")
 

@@ -255,7 +255,9 @@ def test_a_worker_watches_and_rolls_back_after_the_command_has_ended(world: Worl
     worker.start()
     try:
         _until(lambda: bool(runs.live_workers()))
-        assert "expire before the watch ends" in runs.warnings(world.plan, Policy(), RunOptions(watch=5.0))[-1]
+        assert (
+            "expire before the watch ends" in runs.warnings(world.plan, Policy(), RunOptions(watch=5.0))[-1]
+        )
         record = runs.apply(world.plan, Policy(), options=RunOptions(watch=60.0), detach=True)
         _until(lambda: runs.show(record.id).state == "watching")
         broken = time.monotonic()

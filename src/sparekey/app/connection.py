@@ -77,7 +77,7 @@ class Connection:
         return self.gateway.caller()
 
     def _protect_probes(self) -> None:
-        """A key that policy passes on to a probe's command tells whether applications work: it stays, too."""
+        """A key that the policy passes to a probe's command is kept too: it checks whether applications work."""
         passed_on = {name for probe in self.policy.probes for name in probe.get("env", ())}
         probe_accounts = {
             name: os.environ[name]

@@ -33,7 +33,7 @@ def send_to_security_hub(connection: Connection, audit: Audit) -> tuple[Security
 
 
 def check_targets(connection: Connection, targets: Sequence[str]) -> None:
-    """Raise BadInputError for a notification target that could never be told."""
+    """Raise BadInputError for a notification target that cannot work."""
     if targets:
         notify.check(targets, _settings(connection))
 
@@ -41,14 +41,14 @@ def check_targets(connection: Connection, targets: Sequence[str]) -> None:
 def notify_of_audit(
     connection: Connection, audit: Audit, targets: Sequence[str]
 ) -> tuple[notify.DeliveryFailure, ...]:
-    """Tell of an audit; what fails is returned, never raised."""
+    """Notify of an audit; failures are returned, never raised."""
     return notify.send(targets, notify.of_audit(audit), _settings(connection)) if targets else ()
 
 
 def notify_of_run(
     connection: Connection, record: RunRecord, targets: Sequence[str]
 ) -> tuple[notify.DeliveryFailure, ...]:
-    """Tell of a run, and of each automatic rollback in it; what fails is returned, never raised."""
+    """Notify of a run and of each automatic rollback in it; failures are returned, never raised."""
     if not targets:
         return ()
     settings = _settings(connection)
@@ -66,14 +66,14 @@ def notify_of_run(
 def notify_of_rollback(
     connection: Connection, record: RunRecord, step: StepRecord, targets: Sequence[str]
 ) -> tuple[notify.DeliveryFailure, ...]:
-    """Tell that a key came back by itself; what fails is returned, never raised."""
+    """Notify of an automatic rollback; failures are returned, never raised."""
     return notify.send(targets, notify.of_rollback(record, step), _settings(connection))
 
 
 def notify_of_state(
     connection: Connection, outage: OutageMessage, targets: Sequence[str]
 ) -> tuple[notify.DeliveryFailure, ...]:
-    """Tell that the state cannot be used, or can again; what fails is returned, never raised."""
+    """Notify that the state cannot be used, or can again; failures are returned, never raised."""
     if not targets:
         return ()
     message = notify.of_state(os.uname().nodename, outage.text, outage.watched, outage.unwatched)

@@ -1,4 +1,4 @@
-"""The verbs of a page that stays open: read once, decide again and again, read a few users afresh."""
+"""What a console needs: read once, decide often, read a few users again."""
 
 from collections.abc import Callable, Collection
 from contextlib import suppress

@@ -35,7 +35,7 @@ def replan(
     usage: str,
     usage_request: UsageRequest | None,
 ) -> Plan:
-    """The plan decided on anew by what AWS says of its users now; `usage` names a source to read again.
+    """The plan decided again from what AWS reports of its users now; `usage` names a source to read again.
 
     `counts` are active keys by account, where they were counted. Raises AwsError where the credentials do not
     work, BadInputError, RefusedError.

@@ -35,7 +35,7 @@ def read_snapshot(
     """Read every user and key; the last use of the keys of users with spare keys, or of all users.
 
     `mode`: "list" asks for each user's keys, "report" takes the credential report and lists afresh who
-    matters, "auto" does the latter for more than 20 users. `fresh` asks IAM even where the report tells a
+    matters, "auto" does the latter for more than 20 users. `fresh` asks IAM even where the report has a
     last use. `quarantine` asks whom AWS has quarantined for a leaked key, `root` the credential report for
     the root user's keys.
     """
@@ -159,7 +159,7 @@ def _only_users(
 def root_keys(connection: Connection) -> tuple[RootKeys, ...]:
     """Ask every account for its root user's keys; with centralized root access, which keys they are.
 
-    Elsewhere the credential report tells their number, age and last use, and no id.
+    Elsewhere the credential report has their number, age and last use, and no id.
 
     Sorted by account. One account's failure stops no other.
     """

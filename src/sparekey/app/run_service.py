@@ -1,4 +1,4 @@
-"""The verbs that run: preflight, apply, undo, and what is told of runs."""
+"""Commands on runs: preflight, apply, undo, stop, resume, show."""
 
 import os
 import pwd
@@ -52,14 +52,14 @@ def ignore_event(_entry: LedgerEntry) -> None:
 
 
 def ignore_notice(_text: str) -> None:
-    """Nobody is told."""
+    """Ignore it."""
 
 
 class Preflight(Value, frozen=True):
     """What is known before the first write: who writes, what could not be asked, how to go back by hand.
 
-    `plan` is what would be carried out: the file's, if this state made it (`known`), else the same wishes
-    decided on anew. `overrides` name what a person overruled, and `unconfirmed` those of them for which only
+    `plan` is what would be executed: the file's, if this state made it (`known`), else the same wishes
+    decided again. `overrides` name what a person overruled, and `unconfirmed` those of them for which only
     the file speaks.
     """
 
@@ -93,9 +93,9 @@ def preflight(
 ) -> Preflight:
     """Ask everything that would stop a plan; raises PlanError or RefusedError, and writes nothing.
 
-    A plan that this state did not make, and that was not made in this process (`made_here`), is decided on
-    anew. `repeated` are the overrides that the person names again; `usage` is a usage source to read now,
-    instead of what the plan has of one. A run of the same plan that was cut off goes on even if the plan has
+    A plan that this state did not make, and that was not made in this process (`made_here`), is decided
+    again. `repeated` are the overrides that the person names again; `usage` is a usage source to read now,
+    instead of what the plan has of one. A run of the same plan that was cut off continues even if the plan has
     expired since: its age was asked when it began, and each user is read and decided on again.
     """
     caller = connection.caller({step.account for step in plan.deactivations})
@@ -202,9 +202,9 @@ def run_options(
     watch: bool = True,
     windows: bool = True,
 ) -> RunOptions:
-    """How a run goes, as a person says it: `waves` such as "1,10,rest"; raises BadInputError.
+    """The options of a run from their texts: `waves` such as "1,10,rest"; raises BadInputError.
 
-    Between waves either every key of a wave has settled, or it has been green for `healthy_for`.
+    The next wave starts once every key of a wave has settled, or its probes have been healthy for `healthy_for`.
     """
     sizes = tuple(_wave_size(size.strip()) for size in waves.split(",")) if waves else (None,)
     if healthy_for and not waves:
@@ -248,10 +248,10 @@ def apply(
     checked: Preflight | None = None,
     confirmed: bool = False,
 ) -> RunRecord:
-    """Carry out a plan, or go on with it where it was cut off.
+    """Execute a plan, or continue where it was cut off.
 
     `checked` is the preflight that a person has seen; without it, everything is asked now. Overrides for which
-    only the plan's file speaks are carried out if a person has `confirmed` them. Returns after confirmation,
+    only the plan's file names are executed if a person has `confirmed` them. Returns after confirmation,
     with `wait` after the watch, with `detach` at once. `on_notice` hears whom this process waits for.
     """
     if checked is None:
@@ -276,7 +276,7 @@ def apply(
 
 
 def stop(connect: Callable[[], Connection], run: str) -> RunRecord:
-    """Let no further key of a run be deactivated; the step in hand is finished, the watch goes on.
+    """Deactivate no further key of a run; the current step is finished, the watch continues.
 
     Where AWS does not say who asks, it is put down to the user of this machine: stopping needs no AWS.
     """
@@ -320,9 +320,9 @@ def run_worker(
     on_state: Callable[[str], None] = lambda _what: None,
     on_emergency: Callable[[OutageMessage], None] = lambda _told: None,
 ) -> None:
-    """Carry and watch runs until `until` says so: what `sparekey worker` does.
+    """Execute and monitor runs until `until` returns True: what `sparekey worker` does.
 
-    `on_rollback` is told of every key that came back by itself since the worker began, whoever brought it, of
+    `on_rollback` gets every automatic rollback since the worker started, whichever worker made it, of
     every key that could not be brought back (`rollback_failed`), again every hour, and of every key that only a
     person may bring back; `on_failure` of a run and why the work on it failed; `on_notice` of faults of
     the state; `on_state` when the state cannot be reached, and can again; `on_emergency` when runs are watched
@@ -343,7 +343,7 @@ def run_worker(
 
 
 class _RollbackNotices:
-    """Tells of rollbacks and of those that failed, from the entries as they come."""
+    """Reports rollbacks and failed ones, from the entries as they come."""
 
     def __init__(self, runs: RunService, clock: Clock, tell: Callable[[RunRecord, StepRecord], None]) -> None:
         self._runs, self._clock, self._notify = runs, clock, tell
@@ -380,7 +380,7 @@ class _RollbackNotices:
 
 
 def follow(run: str, on_event: OnEvent, until: Callable[[RunRecord], bool] = lambda _: False) -> RunRecord:
-    """Tell what happens in a run until it is over or stopped; from anywhere, without credentials."""
+    """Pass on the events of a run until it ends or is stopped; from anywhere, without credentials."""
     with _run_records(None) as records:
         return records.follow(run, on_event, until)
 
@@ -421,7 +421,7 @@ def runs(clock: Clock | None = None) -> tuple[RunRecord, ...]:
 
 
 def show(run: str, clock: Clock | None = None) -> RunRecord:
-    """One run as its ledger tells it; AWS is not asked."""
+    """One run by its ledger; AWS is not asked."""
     with _run_records(clock) as records:
         return records.show(run)
 

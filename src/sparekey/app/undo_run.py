@@ -67,7 +67,7 @@ def _announce(record: RunRecord, key: str, on_start: OnStart) -> None:
 
 
 def _refuse_forgotten(runs: RunService, run: str) -> None:
-    """Name the way by hand where the ledger does not know a run that was begun here."""
+    """Name the commands to revert manually where the ledger does not know a run that was started here."""
     try:
         runs.find(run)
     except BadInputError as error:

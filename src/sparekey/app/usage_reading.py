@@ -114,7 +114,7 @@ def keys_of_user(snapshot: Snapshot, name: str) -> dict[str, list[str]]:
 
 
 def keys_of_plan(path: Path) -> dict[str, list[str]]:
-    """By account, the keys that a plan speaks of: those that go, those that are held, those that stay."""
+    """By account, the keys that a plan names: to deactivate, held and kept."""
     keys_by_user: dict[str, set[str]] = defaultdict(set)
     for step in read_plan(path).steps:
         keys_by_user[step.account] |= {step.key} | ({step.keep} if step.keep else set())

@@ -73,7 +73,7 @@ class AccessKeys:
         return self._keys({"UserName": user})
 
     def list_own_keys(self) -> tuple[AccessKey, ...]:
-        """The access keys of whoever asks: in a session of AssumeRoot, those of the root user."""
+        """The caller's own access keys: in a session of AssumeRoot, those of the root user."""
         return self._keys({})
 
     def _keys(self, params: Mapping[str, Any]) -> tuple[AccessKey, ...]:
@@ -122,7 +122,7 @@ class AccessKeys:
     def set_status(self, user: str, key_id: str, status: Literal["Active", "Inactive"]) -> str:
         """Set a key's status with a single request; returns its AWS request id.
 
-        Whoever may write now may not a second later: only the caller can say whether to send it again.
+        The right to write may end within a second: only the caller can decide whether to send it again.
         Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateAccessKey.html
         """
         params = {"UserName": user, "AccessKeyId": key_id, "Status": status}

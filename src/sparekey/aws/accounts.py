@@ -176,7 +176,7 @@ def _tags(call: Call, account: str) -> tuple[tuple[str, str], ...]:
 
 
 def _pages(call: Call, action: str, params: Mapping[str, Any], items: str) -> Iterator[Mapping[str, Any]]:
-    """Every page, of at most 20; an empty one may go on."""
+    """Every page, of at most 20; an empty one may be followed by another."""
     token: dict[str, str] = {}
     pages = PageTokens(f"organizations:{action}")
     while True:
@@ -384,7 +384,7 @@ def by_role(
 
 
 def _not_entered_error(error: AwsError, why: str, action: str) -> AwsError:
-    """What may pass stays what it is, so that it is tried again like any other call."""
+    """A transient failure is left as it is, so that it is retried like any other call."""
     kind = type(error) if isinstance(error, _TEMPORARY_ERRORS) else NotEnteredError
     # A wrong clock or a policy of the organization is no matter of the role and its trust.
     plain = isinstance(error, DeniedError) and error.hint == DeniedError.default_hint

@@ -151,7 +151,7 @@ def _timestamp(value: Any) -> datetime:
 
 
 class _BotocoreRequestError(Exception):
-    """Carries out of botocore what it was about to sign."""
+    """Takes out of botocore what it was about to sign."""
 
     def __init__(self, url: str, signing_name: str, region: str, agent: str) -> None:
         super().__init__(url)
@@ -228,7 +228,7 @@ class _UnsignedRequest:
 class AwsClient:
     """Calls AWS for any principal; thread-safe.
 
-    `send` replaces the network; `on_call` is told of every request as (account, service, action).
+    `send` replaces the network; `on_call` gets every request as (account, service, action).
     """
 
     def __init__(

@@ -374,7 +374,7 @@ def bad_setting(session: Session, error: Exception) -> AwsError | None:
 
 
 def _unknown_error(error: Exception, setup: CredentialSetup) -> AwsError:
-    """Whatever else a provider stumbled over: named by its provider, never quoted."""
+    """Any other failure of a provider: named by its provider, never quoted."""
     stale = isinstance(error, RuntimeError) and "still expired" in str(error)
     if setup.description("credential_process"):
         return _process_error(error, setup, stale=stale)
@@ -390,7 +390,7 @@ def _unknown_error(error: Exception, setup: CredentialSetup) -> AwsError:
         return kind(f"{_NONE}: AWS_CREDENTIAL_EXPIRATION {problem}", _ENV_HINT)
     if stale:
         return ExpiredCredentialsError(
-            f"the credentials of {setup.subject} have ended, although they were taken anew"
+            f"the credentials of {setup.subject} have ended, although they were renewed"
         )
     if _container_variable(setup):
         refused = "its host, or the token for it, is none that may be used"

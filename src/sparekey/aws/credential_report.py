@@ -76,7 +76,7 @@ def fetch_report(call: Call, clock: Clock) -> CredentialReport:
     """The stored report, or a new one where there is none; raises AwsError, also when none comes.
 
     AWS is asked to make one first: where the stored one will do it answers COMPLETE, at the price of one call.
-    Whoever may only read takes the one that somebody else had made.
+    A caller that may only read gets the last one that was generated.
     """
     with contextlib.suppress(DeniedError):
         _generate(call)

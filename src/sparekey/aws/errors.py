@@ -1,4 +1,4 @@
-"""Failures of AWS, of the way to it and of the credentials, told once as one sentence; never a secret."""
+"""Failures of AWS, of the network and of the credentials, each as one sentence; never a secret."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -141,7 +141,7 @@ class SettingError(AwsError):
 
 
 class NoRegionError(AwsError):
-    """botocore cannot tell the endpoint without a region."""
+    """botocore cannot resolve the endpoint without a region."""
 
     default_hint: ClassVar[str] = "Name one: `--region NAME`, AWS_REGION, or `region` in the profile."
 
@@ -191,14 +191,14 @@ class ErrorResponse(Value, frozen=True, kw_only=True):
 
 
 def error_from_response(response: ErrorResponse) -> AwsError:
-    """The typed error for one error answer of AWS: message and hint speak of the cause."""
+    """The typed error for one error answer of AWS: message and hint name the cause."""
     code, request_id = _plain_word(response.code), _plain_word(response.request_id)
     kind, message, hint = _error_kind(msgspec.structs.replace(response, code=code))
     return kind(message, hint, code=code, action=response.call, request_id=request_id)
 
 
 def _plain_word(text: str) -> str:
-    """A code or an id as AWS writes them; whoever answers for AWS may write anything."""
+    """A code or an id as AWS writes them; an endpoint may answer anything."""
     return "".join(
         char for char in error_causes.without_secrets(text)[:80] if char.isascii() and char.isprintable()
     )
@@ -239,7 +239,7 @@ def _error_kind(response: ErrorResponse) -> tuple[type[AwsError], str, str]:
 
 
 def _clock_error(response: ErrorResponse) -> tuple[type[AwsError], str, str]:
-    """Too old or too new; on EC2 `RequestExpired` is also said of a session that has ended."""
+    """Too old or too new; on EC2 `RequestExpired` also means a session that has ended."""
     if response.code == "RequestExpired" and response.service == "ec2" and not response.clock:
         hint = (
             "" if response.date else f"{ExpiredCredentialsError.default_hint} Is this machine's clock right?"

@@ -77,7 +77,7 @@ def _record(event: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _user(event: Mapping[str, Any]) -> str | None:
-    """Whose key it was; empty for the root user's own, None where the event does not tell.
+    """Whose key it was; empty for the root user's own, None where the event does not show it.
 
     A user who changes an own key need not name anybody in the request.
     """

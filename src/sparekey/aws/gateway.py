@@ -254,7 +254,7 @@ class AwsGateway:
         """Who is asking, and every IAM user and long-term key that signs for us; raises AwsError.
 
         It covers the base credentials, every profile that was used so far, and the static keys of every profile
-        that an accounts file names. `again` asks AWS anew, as before a write.
+        that an accounts file names. `again` asks AWS once more, as before a write.
         """
         used = self._profiles.used()
         if self._caller is None or again or self._caller[0] != len(used):
@@ -268,7 +268,7 @@ class AwsGateway:
         self._profiles.name(frozenset({profile} - {""}), frozenset({key} - {""}))
 
     def identify(self, targets: Sequence[Target]) -> None:
-        """Resolve the profiles of these accounts and ask who they are; one that fails is told where it is used."""
+        """Resolve the profiles of these accounts and ask who they are; one that fails is reported where it is used."""
         profiles = sorted({target.profile for target in targets if target.profile})
         if not profiles:
             return

@@ -1,4 +1,4 @@
-"""Pages without an end: whoever answers for AWS may name a further page for ever, or send us in a circle."""
+"""Bounded paging: a faulty endpoint may name a next page for ever, or repeat one."""
 
 from sparekey.aws.errors import MalformedResponseError
 

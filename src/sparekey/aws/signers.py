@@ -1,6 +1,6 @@
 """Who signs for us: the users and keys behind every credential source, each in its own account.
 
-A session of a role that was passed in does not tell whose key took it. Then the role's trust policy says whom it
+A session of a role that was passed in does not show whose key created it. Then the role's trust policy names whom it
 lets in, and every such user may be the one.
 """
 
@@ -66,9 +66,9 @@ class SigningIdentities:
         self._session_issuers: dict[str, tuple[frozenset[UserId], str]] = {}
 
     def identity(self, frozen: FrozenCredentials, *, again: bool = False) -> Identity:
-        """Who somebody is: of a key that was asked about before, what AWS said then. Raises AwsError.
+        """The identity of credentials; for a key asked about before, AWS's answer then. Raises AwsError.
 
-        With `again` AWS is asked anew after a minute. No permission is needed.
+        With `again` AWS is asked once more after a minute. No permission is needed.
         Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
         """
         known = self._known.get(frozen.access_key)
@@ -113,7 +113,7 @@ class SigningIdentities:
         )
 
     def _collect_behind(self, credentials: ChainCredentials, keys: "_SigningKeys", *, again: bool) -> None:
-        """Note the user and the keys behind one set of credentials: whoever is at the bottom of the chain."""
+        """Note the user and the keys behind one set of credentials: those at the bottom of the chain."""
         subject = credentials.setup.subject
         keys.keys |= set(credentials.setup.static_keys())
         if not credentials.complete:
@@ -149,7 +149,7 @@ class SigningIdentities:
             self._passed_session(subject, identity, frozen, keys)
 
     def _account_of(self, credentials: ChainCredentials, key: str) -> str:
-        """The account of a key, which AWS tells of sessions that have ended, too; any where it does not.
+        """The account of a key, which AWS reports for ended sessions, too; any where it does not.
 
         Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetAccessKeyInfo.html
         """
@@ -163,7 +163,7 @@ class SigningIdentities:
     def _passed_session(
         self, subject: str, identity: Identity, frozen: FrozenCredentials, keys: "_SigningKeys"
     ) -> None:
-        """Where a session of a role was passed in: whoever the role lets in may have taken it."""
+        """Where a session of a role was passed in: any identity that may assume the role may have created it."""
         if identity.federated:
             why = f"{subject} holds a session of {identity.arn}, which some user's key has taken"
             keys.suspect(why, {(identity.account, ANY)})

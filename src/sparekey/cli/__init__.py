@@ -38,7 +38,7 @@ class _Commands(click.Group):
 def cli() -> None:
     """One working access key per AWS IAM user.
 
-    sparekey finds the spare keys, proves which key is used, switches the others off, watches, puts back what
+    sparekey finds the spare keys, proves which key is used, deactivates the others, monitors, reactivates what
     breaks, and leaves evidence. It reads until you run `apply`; it never deletes unless you run `delete`.
     """
 

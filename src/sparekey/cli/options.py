@@ -1,4 +1,4 @@
-"""What every verb shares: errors to sentences, options, where output goes, progress."""
+"""What every command shares: errors to sentences, options, where output is written, progress."""
 
 import os
 import re
@@ -32,7 +32,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def run_guarded(command: click.Command, args: Sequence[str] | None = None) -> int:
-    """Run a command, with the process's arguments unless told others; returns its exit code.
+    """Run a command, by default with the process's arguments; returns its exit code.
 
     No traceback reaches the person.
     """
@@ -351,7 +351,7 @@ def _usage_parameters(command: click.Command) -> list[click.Parameter]:
 
 
 def _not_athenas(command: click.Command) -> str:
-    """What whoever says --output may have meant."""
+    """A hint for a --output that was meant for the report."""
     if any("-o" in option.opts for option in command.params):
         return "Did you mean -o FILE? --output is where Athena writes its results. Nothing was read."
     return "The report is written to stdout: add > FILE. Nothing was read."

@@ -37,7 +37,7 @@ class Progress:
                 self._bar.stop()
 
     def update(self, done: int, total: int | None) -> None:
-        """Tell how much is done of how much (None: not known yet)."""
+        """Report how much is done of how much (None: not known yet)."""
         now = time.monotonic()
         if now - self._started < _QUIET_SECONDS:
             return

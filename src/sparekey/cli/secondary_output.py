@@ -1,4 +1,4 @@
-"""What is reported while work goes on: in order, in a thread of its own, so that a slow receiver holds nothing up."""
+"""What is reported while work continues: in order, in a thread of its own, so that a slow receiver holds nothing up."""
 
 import threading
 from collections.abc import Callable, Iterator

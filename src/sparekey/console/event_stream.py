@@ -67,7 +67,7 @@ async def _audit(request: Request, state: ConsoleState) -> AsyncIterator[str]:
 
 
 async def usage_events(request: Request) -> StreamingResponse:
-    """Tells once it was read who uses a user's keys."""
+    """One event once the usage of a user's keys was read."""
     who = (request.query_params.get("account", ""), request.query_params.get("name", ""))
     return _stream(_usage(request, console_state(request), who))
 

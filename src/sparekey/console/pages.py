@@ -222,7 +222,7 @@ async def make_plan(request: Request) -> Response:
 
 
 async def plan(request: Request) -> Response:
-    """The plan before it is applied: what goes, what stays, what still uses it, what would stop it."""
+    """The plan before it is applied: what is deactivated, what is kept, who still uses it, what would stop it."""
     state = console_state(request)
     made = state.plan(request.path_params["digest"])
     refused: SparekeyError | None = None
@@ -247,7 +247,7 @@ async def plan(request: Request) -> Response:
 
 
 def _keys(view: AuditView, plan: Plan) -> dict[str, AccessKey]:
-    """Every key of the users that the plan speaks of, by id; a user who is gone since has none."""
+    """Every key of the plan's users, by id; a user deleted since has none."""
     rows = (view.by_user.get((step.account, step.user)) for step in plan.steps)
     return {key.id: key for row in rows if row for key in row.keys if key.id}
 
@@ -267,7 +267,7 @@ async def plan_file(request: Request) -> Response:
 
 
 async def apply(request: Request) -> Response:
-    """Carry out a plan that was looked at."""
+    """Execute a plan that was reviewed."""
     state = console_state(request)
     made = state.plan(request.path_params["digest"])
     form = await _form(request)

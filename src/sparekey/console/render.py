@@ -23,7 +23,7 @@ STATUSES = {
 
 
 def _visible(value: object) -> object:
-    """What every expression in a template goes through before it is escaped."""
+    """Applied to every expression of a template before it is escaped."""
     return value if isinstance(value, Markup) else clean(str(value))
 
 

@@ -188,13 +188,13 @@ class ConsoleState:
         return await anyio.to_thread.run_sync(lambda: _checked(self.connection, plan))
 
     def options(self, *, waves: str = "", healthy_for: str = "", watch: bool = True) -> RunOptions:
-        """How a run goes; raises BadInputError."""
+        """The options of a run; raises BadInputError."""
         return app.run_options(self.connection, waves=waves, healthy_for=healthy_for, watch=watch)
 
     # Runs
 
     async def apply(self, plan: Plan, options: RunOptions) -> str:
-        """Begin to carry out a plan; returns the run's id once the ledger has it. Raises SparekeyError."""
+        """Start to execute a plan; returns the run's id once the ledger has it. Raises SparekeyError."""
 
         def work(tell: Callable[[LedgerEntry], None]) -> RunRecord:
             _claim_plan(plan)
@@ -279,7 +279,7 @@ class ConsoleState:
 
     @property
     def is_busy(self) -> tuple[str, ...]:
-        """The runs that this console carries just now."""
+        """The runs that this console executes now."""
         return tuple(run for run, jobs in self.busy.items() if jobs)
 
     def close(self) -> None:
@@ -291,7 +291,7 @@ class ConsoleState:
         self._undoing.shutdown()
 
     async def show(self, run: str) -> RunRecord:
-        """One run as its ledger tells it; raises BadInputError."""
+        """One run by its ledger; raises BadInputError."""
         return await anyio.to_thread.run_sync(lambda: app.show(run))
 
     async def runs(self) -> tuple[RunRecord, ...]:

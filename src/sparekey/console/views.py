@@ -1,4 +1,4 @@
-"""What was read and decided, laid out for lists that stay quick with thousands of users; pure."""
+"""What was read and decided, laid out for lists that are quick with thousands of users; pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +52,7 @@ class UserRow(Value, frozen=True):
 
     @property
     def deactivated(self) -> int:
-        """How many keys may go."""
+        """How many keys can be deactivated."""
         return sum(step.action == "deactivate" for step in self.steps)
 
     @property

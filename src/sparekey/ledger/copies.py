@@ -123,7 +123,7 @@ def missing_runs(ledger: Ledger, copies: LedgerCopies, run: str) -> tuple[Ledger
 
 
 def restore_from_copies(ledger: Ledger, copies: LedgerCopies, run_id: str) -> Iterator[str]:
-    """Put back what the ledger lacks of the runs that may be meant; yields what was done, in words."""
+    """Restore what the ledger lacks of the runs that may be meant; yields what was done, as text."""
     for run in copies.runs():
         if not run_id or not run.startswith(run_id):
             continue

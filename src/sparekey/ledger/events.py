@@ -19,7 +19,7 @@ Listing = Mapping[str, str]
 
 
 class RunOptions(Value, frozen=True, kw_only=True):
-    """How a run goes: sizes of its waves (None is the rest), what starts the next, how long it is watched.
+    """The options of a run: sizes of its waves (None is the rest), what starts the next, how long it is watched.
 
     `healthy_for` and `watch` are in seconds; `healthy_for=None` asks that all steps of a wave have settled.
     """
@@ -42,7 +42,7 @@ class RunOpened(Value, frozen=True, tag="opened"):
 
 
 class RunResumed(Value, frozen=True, tag="resumed"):
-    """A run goes on after it was cut off or stopped."""
+    """A run was resumed after it was cut off or stopped."""
 
     who: str
 
@@ -101,7 +101,7 @@ class KeyMissing(KeyEventBase, frozen=True, tag="gone"):
 
 
 class UserRenamed(KeyEventBase, frozen=True, tag="renamed"):
-    """The key's user has another name now; `user` stays the one that the plan knows, under which all is filed."""
+    """The key's user has another name now; `user` is still the plan's name, under which all is recorded."""
 
     name: str
     why: str
@@ -175,14 +175,14 @@ class WatchStarted(KeyEventBase, frozen=True, tag="watching"):
 
 
 class KeptKeyUsed(KeyEventBase, frozen=True, tag="seen"):
-    """The key that stays was used since: a sign of health."""
+    """The kept key was used since: a sign of health."""
 
     keep: str
     last_used: datetime
 
 
 class NotReactivated(KeyEventBase, frozen=True, tag="not-reactivated"):
-    """The key stays inactive although `because` would have it back: only a person may reactivate it."""
+    """The key is left inactive although `because` calls for its reactivation: only a person may reactivate it."""
 
     because: WriteReason
     why: str
@@ -249,7 +249,7 @@ class RootDeletionFailed(Value, frozen=True, tag="root-failed"):
 
 
 class ProbeChanged(Value, frozen=True, tag="probed"):
-    """A probe turned: green, red, or None where it could not be asked; `again` is a second try."""
+    """The result of a probe changed: healthy, unhealthy or None (unknown); `is_retry`: by the second check."""
 
     probe: str
     healthy: bool | None = msgspec.field(name="green")

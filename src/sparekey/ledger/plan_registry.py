@@ -1,6 +1,6 @@
 """Which plans this state made: each is on record by its digest, which is over all that is in it.
 
-A plan's file can be edited and given a new digest by whoever may write it. A digest that stands in this
+A plan's file can be edited and given a new digest by anyone who may write it. A digest that stands in this
 state's ledger was put there by sparekey, so the file with that digest is what sparekey wrote.
 """
 

@@ -401,9 +401,9 @@ class Ledger:
         raise StateError(f"run {run} is written to by too many at once", "Run the same command again.")
 
     def restore(self, entries: Iterable[LedgerEntry]) -> None:
-        """Put back entries that are missing at the end of their chains, as they were, and the claims they took.
+        """Restore entries that are missing at the end of their chains, as they were, and the claims they took.
 
-        Raises StateDamagedError where one does not follow what is there: then nothing is put back.
+        Raises StateDamagedError where one does not follow what is there: then nothing is restored.
         """
         with self.writing() as connection:
             for entry in entries:
@@ -532,7 +532,7 @@ class Ledger:
             }
 
     def register(self, worker: WorkerRecord) -> None:
-        """Say that a worker is there; whether it still lives is told by its lock."""
+        """Register a worker; its lock shows whether it still lives."""
         until = worker.credentials_until.isoformat() if worker.credentials_until else None
         row = {"host": worker.host, "since": worker.since.isoformat(), "credentials_until": until}
         with self.writing() as connection:
@@ -744,7 +744,7 @@ _EXCLUSIVE: dict[str, dict[str, Any]] = {"sqlite": {}, "postgresql": {"isolation
 
 @contextmanager
 def _with_state_errors(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """One transaction whose database errors are told in words; a clash of keys is left to the caller."""
+    """One transaction whose database errors become ours; a clash of keys is left to the caller."""
     try:
         with engine.begin() as connection:
             yield connection

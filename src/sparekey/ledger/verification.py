@@ -205,7 +205,7 @@ def _order_faults(row: Mapping[str, Any], last: Mapping[str, Any]) -> Iterator[s
 
 
 def _content_faults(row: Mapping[str, Any], seen: _SeenSoFar) -> Iterator[str]:
-    """What is wrong with an entry whose hash is right: whoever edits an entry can also compute its hash."""
+    """What is wrong with an entry whose hash is right: an attacker who edits an entry can also compute its hash."""
     if not _is_moment(row["at"]):
         yield f"has a time that is none: {row['at']!r}"
     try:

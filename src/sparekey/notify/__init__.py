@@ -1,4 +1,4 @@
-"""Who is told of what happened: one module a channel, found by looking into this folder.
+"""Notifications: one module per channel, found by looking into this folder.
 
 A channel module holds `SCHEME` and `send(address, message, settings)`, which raises NotifyError; a target is
 `SCHEME:ADDRESS`, such as `slack:https://hooks.slack.com/…`, `webhook:https://…`, `sns:arn:aws:sns:…` or
@@ -52,14 +52,14 @@ def registry() -> Mapping[str, ModuleType]:
 
 
 def check(targets: Iterable[str], settings: NotifySettings) -> None:
-    """Raise BadInputError for a target that could never be told: asked before a run begins."""
+    """Raise BadInputError for a target that cannot work: checked before a run starts."""
     for target in targets:
         channel, address = _channel(target)
         channel.check(address, settings)
 
 
 def send(targets: Iterable[str], message: Message, settings: NotifySettings) -> tuple[DeliveryFailure, ...]:
-    """Tell every target; what fails is returned and never raised, for a notifier must not fail a run."""
+    """Notify every target; failures are returned and never raised, for a notification must not fail a run."""
     failures = []
     for target in targets:
         try:

@@ -1,4 +1,4 @@
-"""What is said: a summary of an audit or a run, and each automatic rollback; never a secret."""
+"""The messages: a summary of an audit or a run, and each automatic rollback; never a secret."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ def of_run(record: RunRecord) -> Message:
 
 
 def of_rollback(record: RunRecord, step: StepRecord) -> Message:
-    """One key that was put back without anybody asking; or that could not be, or must not be: somebody must act now."""
+    """One automatic rollback; or a failed or barred one, where a person must act now."""
     failed = step.state == "rollback_failed"
     did = "did not reactivate" if step.not_reactivated and step.state != "rolled_back" else "reactivated"
     subject = f"sparekey {did} {step.key} of {step.user} in {step.account}"
@@ -103,6 +103,6 @@ def _line(step: StepRecord) -> str:
 
 
 def _limit_lines(lines: list[str]) -> list[str]:
-    """At most so many lines as a person reads; how many are left out is said."""
+    """At most as many lines as a person reads; the last one counts the rest."""
     left = len(lines) - _LONGEST
     return [*lines[:_LONGEST], f"… and {number(left)} more"] if left > 0 else lines

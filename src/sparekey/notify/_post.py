@@ -16,7 +16,7 @@ from sparekey.notify._settings import NotifyError, NotifySettings, is_loopback
 
 
 class _RefuseRedirects(HTTPRedirectHandler):
-    """A redirect would carry the message, and perhaps the secret, to somebody else."""
+    """A redirect would send the message, and perhaps the secret, elsewhere."""
 
     def redirect_request(self, *_args: Any, **_named: Any) -> None:
         """None: the redirect itself becomes the answer."""
@@ -24,7 +24,7 @@ class _RefuseRedirects(HTTPRedirectHandler):
 
 
 def check_url(url: str) -> None:
-    """Raise BadInputError unless the message would travel encrypted, or stay on this machine."""
+    """Raise BadInputError unless the message is sent encrypted, or within this machine."""
     parts = _split(url)
     if not parts or not parts.hostname:
         raise BadInputError("a webhook has no usable address", "Write the whole address: webhook:https://…")

@@ -1,4 +1,4 @@
-"""What the channels need to know beside the target, read from the environment by whoever starts the run."""
+"""What the channels need to know beside the target, read from the environment when a run starts."""
 
 from collections.abc import Mapping
 from typing import Literal, Protocol
@@ -13,7 +13,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class NotifyError(SparekeyError):
-    """Somebody could not be told."""
+    """A notification failed."""
 
 
 class Publisher(Protocol):
@@ -25,7 +25,7 @@ class Publisher(Protocol):
 
 
 class NotifySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where mail goes out and who publishes; `timeout` is in seconds, for each wait on the network."""
+    """The SMTP server and the SNS client; `timeout` is in seconds, for each wait on the network."""
 
     publish: Publisher | None = None
     smtp_host: str = ""

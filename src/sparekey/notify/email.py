@@ -1,4 +1,4 @@
-"""E-mail over SMTP: `mailto:ops@example.com` (several parted by commas), encrypted unless it stays here."""
+"""E-mail over SMTP: `mailto:ops@example.com` (several parted by commas), encrypted unless sent within this machine."""
 
 import smtplib
 import ssl

@@ -1,4 +1,4 @@
-"""Probes: health checks that tell whether the applications of some users work; one module per kind.
+"""Probes: health checks of the applications of some users; one module per kind.
 
 A new kind is one module here with a class `Probe(Common)` in it: its name in the policy is the module's.
 """
@@ -22,7 +22,7 @@ _LONGEST_TIMEOUT = 3600.0
 
 
 class ProbeResult(Value, frozen=True):
-    """What a probe said: green, red, or None where it could not be asked; `output` is cut short."""
+    """One result of a probe: healthy, unhealthy or None (unknown); `output` is cut short."""
 
     healthy: bool | None
     output: str
@@ -39,7 +39,7 @@ class ProbeTools(Value, frozen=True):
 
 
 class BaseProbe(Scope, frozen=True, kw_only=True):
-    """What every probe has: whom it speaks for, how often it is asked, its time limit in seconds."""
+    """What every probe has: which users it covers, its interval, its time limit in seconds."""
 
     name: str
     every: Span = Span(minutes=5)
@@ -118,7 +118,7 @@ class Prober:
         return self._last[1]
 
     def probes_for(self, policy: Policy, account: str, user: str) -> tuple[str, ...]:
-        """The names of the probes that tell whether a user's applications work."""
+        """The names of the probes that cover a user."""
         return tuple(
             name for name, probe in sorted(self.from_policy(policy).items()) if probe.covers(account, user)
         )

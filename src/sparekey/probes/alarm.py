@@ -1,4 +1,4 @@
-"""A CloudWatch alarm: green in the states that the policy names."""
+"""A CloudWatch alarm: healthy in the states that the policy names."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A command: green where it ends with status 0 within its time limit."""
+"""A command: healthy where it ends with status 0 within its time limit."""
 
 import os
 import selectors
@@ -34,7 +34,7 @@ class CommandProbe(BaseProbe, frozen=True, kw_only=True):
             raise FieldError("env", "it takes names of variables, such as PATH, without a value")
 
     def check(self, tools: ProbeTools) -> ProbeResult:
-        """Run it; one that cannot be started says nothing, one that runs too long is red."""
+        """Run it; one that cannot be started is unknown, one that runs too long is unhealthy."""
         environment = {name: tools.environ[name] for name in self.env if name in tools.environ}
         try:
             process = subprocess.Popen(  # noqa: S603  # the policy's own command, and no shell

@@ -1,4 +1,4 @@
-"""An HTTP check: green where the status is the expected one and the body matches."""
+"""An HTTP check: healthy where the status is the expected one and the body matches."""
 
 import http.client
 import re
@@ -80,7 +80,7 @@ class HttpProbe(BaseProbe, frozen=True, kw_only=True):
 def _within(ask: Callable[[], ProbeResult], timeout: float) -> ProbeResult | str:
     """The reading, or why there is none within `timeout` seconds.
 
-    A time limit of a socket begins anew with each byte, looking up a name has none, and searching a body may
+    A time limit of a socket starts again with each byte, looking up a name has none, and searching a body may
     take seconds: so a thread does it.
     """
     answers: SimpleQueue[ProbeResult | str] = SimpleQueue()

@@ -27,7 +27,7 @@ class FindingRecord(Value, frozen=True):
 
     @property
     def title(self) -> str:
-        """The rule and whom it speaks of, in one line."""
+        """The rule and the user it concerns, in one line."""
         return f"{self.rule.title}: {self.user.name if self.user else f'account {self.account.id}'}"
 
     def controls(self, version: str = "") -> tuple[tuple[str, str], ...]:

@@ -167,7 +167,7 @@ def send(
     """Bring Security Hub to what the audit shows, account by account; one account's failure stops no other.
 
     What was open there and is fixed becomes PASSED; of a user who is gone, ARCHIVED. Where an account's users
-    could not be read, nothing is known of its findings and they stay as they are.
+    could not be read, nothing is known of its findings and they are left as they are.
     """
     return tuple(_send_account(audit, verdict, hub_of, clock) for verdict in audit.accounts)
 

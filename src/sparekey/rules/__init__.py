@@ -35,7 +35,7 @@ Check = Callable[[Account, Policy, datetime], Iterable[Finding]]
 class Rule(Value, frozen=True):
     """A rule's metadata: what it is called, what it says, where the benchmarks number it, what it reads.
 
-    `remedy` tells whoever gets the finding what to do; `prowler` is the name of Prowler's check for the same.
+    `remedy` is what to do about a finding; `prowler` is the name of Prowler's check for the same.
     """
 
     id: str

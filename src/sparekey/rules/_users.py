@@ -1,4 +1,4 @@
-"""What the rules over users share: unreadable users, exemptions and how a verdict on one user is said."""
+"""What the rules over users share: unreadable users, exemptions and the verdict on one user."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Change windows: "Mon-Thu 09:00-16:00 Europe/Berlin"; they bind deactivations, never the way back."""
+"""Change windows: "Mon-Thu 09:00-16:00 Europe/Berlin"; they bind deactivations, never a reactivation."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta

@@ -40,7 +40,7 @@ from sparekey.probes import ProbeResult
 from sparekey.runs.projection import KeyFacts, RunHeader, UserId, project_keys
 
 T = TypeVar("T")
-# Work yields the seconds it wants to wait, 0 where others may go first, or a call of AWS, whose answer it is
+# Work yields the seconds it wants to wait, 0 where others may run first, or a call of AWS, whose answer it is
 # given; see steps.py and drive.py.
 Effect = float | Callable[[], Any]
 StepCoroutine = Generator[Effect, Any, T]
@@ -69,7 +69,7 @@ class ProbeRunner(Protocol):
     """The health checks that a policy names."""
 
     def probes_for(self, policy: Policy, account: str, user: str) -> tuple[str, ...]:
-        """The names of the probes that tell whether a user's applications work."""
+        """The names of the probes that cover a user."""
         ...
 
     def interval(self, policy: Policy, name: str) -> timedelta:
@@ -169,7 +169,7 @@ class UserLease:
         self._append(event, take=False)
 
     def try_record(self, event: KeyEvent) -> None:
-        """Append it unless the turn is over: then whoever has taken over says what happened."""
+        """Append it unless the lease is lost: then its new holder records what happened."""
         try:
             self._append(event, take=False)
         except FencedError:
@@ -201,7 +201,7 @@ class UserLease:
         self.context.ledger.check_not_stopped(self.run.id, (STOPS, STARTS))
 
     def list_keys(self) -> StepCoroutine[User]:
-        """The keys of whoever has the user's name, last use not read; raises NotFoundError where nobody has."""
+        """The keys of the user of that name, last use not read; raises NotFoundError where there is none."""
         keys = yield from self.with_retries(lambda: self.gateway.list_keys(self.name))
         return User(self.user[1], "", keys)
 
@@ -264,5 +264,5 @@ def is_temporary(error: AwsError) -> bool:
 
 
 def may_have_happened(error: AwsError) -> bool:
-    """True where the call may or may not have been carried out: no answer, or none that can be trusted."""
+    """True where the call may or may not have taken effect: no answer, or none that can be trusted."""
     return isinstance(error, UnreachableError | FailedServiceError | MalformedResponseError)

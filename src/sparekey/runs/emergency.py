@@ -47,7 +47,7 @@ class EmergencyMonitor:
     """Beside a process's supervision, in a thread of its own; `sound` is to be called after each sound look.
 
     `watched` returns what was supervised at the last sound look, `owe` is given what came back meanwhile.
-    `tell` hears of the whole, `on_event` each entry of the scratch ledger, with its run's record.
+    `tell` gets messages about the whole, `on_event` each entry of the scratch ledger, with its run's record.
     """
 
     def __init__(

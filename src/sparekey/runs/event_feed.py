@@ -1,4 +1,4 @@
-"""What happens in all unfinished runs, whoever is at work on them: each new entry once."""
+"""The events of all unfinished runs, whichever worker executes them: each new entry once."""
 
 from collections.abc import Iterator
 

@@ -164,7 +164,7 @@ def watches_ended(
 def _watch_end(
     key: KeyId, watch: WatchStarted, gaps: list[ProbeUnobserved], seen: LastProbes
 ) -> WatchEnded | None:
-    """Settled only where every probe was green to the end; None while one may still be asked."""
+    """Settled only where every probe was healthy to the end; None while one may still be checked."""
     # Red to the end: a rollback has not succeeded yet, and goes on.
     if any(name in seen and seen[name].healthy is False for name in watch.probes):
         return None
@@ -173,7 +173,7 @@ def _watch_end(
         return WatchEnded(*key, "unwatched", f"probe {gaps[0].probe} was not asked {when}")
     unsettled = [name for name in watch.probes if name not in seen or seen[name].seen < watch.until]
     if not unsettled:
-        return WatchEnded(*key, "settled", f"{', '.join(watch.probes)} stayed healthy")
+        return WatchEnded(*key, "settled", f"{', '.join(watch.probes)} healthy to the end")
     # It is asked again until it answers, or until its silence counts as a gap.
     return None
 

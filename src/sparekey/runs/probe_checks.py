@@ -1,4 +1,4 @@
-"""Asking a run's probes: a red answer counts when a second try says so, and what turned is put on record."""
+"""Checks a run's probes: unhealthy counts when a second check confirms it, and each change is recorded."""
 
 from datetime import timedelta
 
@@ -14,12 +14,12 @@ _FRESH = timedelta(seconds=60)
 
 
 def tolerance(cadence: timedelta) -> timedelta:
-    """How long a probe may go unasked before that time counts as unobserved."""
+    """How long a probe may be unchecked before that time counts as unobserved."""
     return 2 * cadence + timedelta(minutes=1)
 
 
 def check_probe(context: RunContext, run: RunHeader, name: str) -> StepCoroutine[ProbeResult]:
-    """Ask a probe, and again after a pause where it is red; what turned is put on record."""
+    """Check a probe, and again after a pause where it is unhealthy; a change is recorded."""
     before = context.ledger.observations(run.id).get(name)
     reading = yield from _check_once(context, run, name)
     flaked = False
@@ -50,7 +50,7 @@ def _check_once(context: RunContext, run: RunHeader, name: str) -> StepCoroutine
 def unhealthy_probe(
     context: RunContext, run: RunHeader, user: UserId
 ) -> StepCoroutine[tuple[str, ProbeResult] | None]:
-    """The first of a user's probes that is not green now; None where all are."""
+    """The first of a user's probes that is not healthy now; None where all are."""
     for name in context.probes.probes_for(run.policy, *user):
         known = context.ledger.observations(run.id).get(name)
         if known and known.healthy and timedelta(0) <= context.clock.now() - known.asked < _FRESH:

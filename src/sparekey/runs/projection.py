@@ -1,4 +1,4 @@
-"""A run as its ledger tells it: pure folds from entries to the state of each key and of the whole run."""
+"""A run by its ledger: pure folds from entries to the state of each key and of the whole run."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -59,7 +59,7 @@ KeyId = tuple[str, str, str]
 class RunHeader(Value, frozen=True):
     """What a run was opened with; `plan_digest` is that of the plan's file.
 
-    `plan` has another digest where it was decided on anew before the run was opened.
+    `plan` has another digest where it was decided again before the run was opened.
     """
 
     id: str
@@ -80,7 +80,7 @@ class RunHeader(Value, frozen=True):
         return users
 
     def wave_of(self) -> dict[UserId, int]:
-        """The number of the wave, from 1, that each user goes with."""
+        """The number of each user's wave, from 1."""
         return _assign_waves(tuple(self.users()), self.options.waves)
 
 
@@ -137,7 +137,7 @@ class KeyFacts(Value, frozen=True):
 
     `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`:
     it may be inactive by our doing, so undo concerns it. `coming_back` is a reactivation not confirmed yet.
-    `unseen` counts the looks that AWS refused during the watch, and `blind` tells them in words. `tries` counts
+    `unseen` counts the looks that AWS refused during the watch, and `blind` describes them. `tries` counts
     the reactivations that have failed in a row. `name` is the user's name now, where it is not the plan's.
     `not_reactivated` is what would have reactivated the key had that not been forbidden.
     """
@@ -175,7 +175,7 @@ class KeyFacts(Value, frozen=True):
 
 
 def project_keys(entries: Iterable[LedgerEntry]) -> dict[KeyId, KeyFacts]:
-    """The facts of every key that the entries speak of."""
+    """The facts of every key that the entries name."""
     return RunProjection(entries).facts
 
 
@@ -416,7 +416,7 @@ class RunProjection:
         return self._last.hash if self._last else ""
 
     def record(self) -> RunRecord:
-        """The run as far as its entries tell it; raises BadInputError where there are none."""
+        """The run as far as its entries show it; raises BadInputError where there are none."""
         run = self._run
         if run is None or self._last is None:
             raise BadInputError("there is no such run", "`sparekey runs` lists them.")

@@ -60,7 +60,7 @@ class QueueWork(Protocol):
         ...
 
     def execute(self, run: str, account: str, chunk: int) -> None:
-        """Carry one part of an account's users."""
+        """Execute one part of an account's users."""
         ...
 
     def record_failure(self, run: str, account: str, error: Exception) -> None:
@@ -131,7 +131,7 @@ class Queue:
         self._prepared = True
 
     def stop(self) -> None:
-        """Leave the queue; work in hand is left for whoever comes next."""
+        """Leave the queue; unfinished work is left for the next worker."""
         if self._client is not None:
             self._client.destroy()
             self._client = None
@@ -179,7 +179,7 @@ class Queue:
     def recover(self) -> None:
         """Cancel the work of processes that have died and of other revisions; remove what has ended.
 
-        Nothing is resumed: the supervision finds in the ledger what is left to do, and hands it out anew.
+        Nothing is resumed: the supervision finds in the ledger what is left to do, and enqueues it again.
         """
         with _describe(self.state):
             waiting = self.client.list_workflows(status=_ACTIVE, load_input=False, load_output=False)

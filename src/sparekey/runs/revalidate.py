@@ -43,7 +43,7 @@ def reason_to_hold(
 
 
 def _held_by_another_run(run: RunHeader, step: Step, now: datetime, ledger: Ledger) -> StepHeld | None:
-    """The key to stay may be on its way out by another run of ours, which a stale listing would hide."""
+    """Another run of ours may be deactivating the key to keep, which a stale listing would hide."""
     writes = ledger.entries_of_user(step.account, step.user, _WRITES)
     for other in sorted({entry.run for entry in writes} - {run.id}):
         keys = project_keys(entry for entry in writes if entry.run == other)
@@ -72,7 +72,7 @@ def written_since(run: str, user: UserId, key: str, ledger: Ledger, name: str = 
 
 
 def _exempt(step: Step, seen: User, context: DecisionContext) -> StepHeld | None:
-    """The run's policy is asked, not the plan: whoever edits a plan decides about no exemption."""
+    """By the run's policy, not the plan: editing a plan must not grant an exemption."""
     entry = exemption_of(step.account, seen, context)
     if entry is None:
         return None
@@ -94,7 +94,7 @@ def _selected_again(step: Step, seen: User, context: DecisionContext) -> StepHel
 
 
 def _newer_use(step: Step, seen: User) -> StepHeld | None:
-    """Use since the plan speaks against the step, except where a person retires a key that is in use."""
+    """Use since the plan holds the step, except where a person retires a key that is in use."""
     used = next(key.last_used.at for key in seen.active_keys if key.id == step.key)
     planned = step.preconditions.last_used.get(step.key)
     if step.reason == "forced" or used is None or (planned is not None and used <= planned):

@@ -1,4 +1,4 @@
-"""Which users go now: waves with a rule between them, change windows; none of it binds the way back."""
+"""Which users are next: waves with a rule between them, change windows; none of it binds a reactivation."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ def accounts_to_enqueue(context: RunContext, run: RunHeader, projection: RunProj
 
 
 def wait_for_retry(context: RunContext, run: RunHeader, projection: RunProjection) -> datetime | None:
-    """When an account whose carrying was cut off is tried again."""
+    """When an account whose execution was cut off is retried."""
     now = context.clock.now()
     tries = [
         _retry_at(projection, account)
@@ -42,7 +42,7 @@ def wait_for_retry(context: RunContext, run: RunHeader, projection: RunProjectio
 
 
 def _accounts_with_work(run: RunHeader, projection: RunProjection, *, begun: bool = False) -> list[str]:
-    """The accounts with steps of the waves so far that are not through; with `begun`, of those that have begun."""
+    """The accounts with steps of the waves so far that are not through; with `begun`, of those that have started."""
     steps = _users_in_waves(run, projection, range(1, projection.wave + 1))
     return sorted(
         {key[0] for key, facts in steps if (_is_started(facts) if begun else _is_outstanding(facts))}
@@ -50,7 +50,7 @@ def _accounts_with_work(run: RunHeader, projection: RunProjection, *, begun: boo
 
 
 def _retry_at(projection: RunProjection, account: str) -> datetime | None:
-    """When carrying an account is tried again that was cut off; None where it was not, or too often."""
+    """When an account that was cut off is retried; None where it was not, or too often."""
     tries, last = projection.worker_failures.get(account, (0, None))
     return None if last is None or tries > _TRIES else last + _SOON * 2 ** (tries - 1)
 
@@ -66,7 +66,7 @@ def _users_in_waves(
 
 
 def _is_outstanding(facts: KeyFacts) -> bool:
-    """True where a step is to be begun or finished; what comes back is the supervision's own work."""
+    """True where a step is to be started or finished; reactivations are the supervision's own work."""
     return facts.pending_reactivation is None and (facts.pending or facts.state == "confirmed")
 
 
@@ -81,7 +81,7 @@ def _is_started(facts: KeyFacts) -> bool:
 def next_wave(
     context: RunContext, run: RunHeader, projection: RunProjection
 ) -> WaveStarted | RunStopped | datetime | None:
-    """What the rule between waves comes to: the next wave goes, none does, or when to ask; None for "nothing"."""
+    """The verdict of the rule between waves: the next wave starts, none does, or when to ask; None for "nothing"."""
     more = any(
         True for _ in _users_in_waves(run, projection, range(projection.wave + 1, len(run.plan.steps) + 2))
     )
@@ -107,7 +107,7 @@ def _reason_against(facts: KeyFacts, projection: RunProjection) -> bool:
 
 
 def _ready_at(run: RunHeader, facts: list[KeyFacts], now: datetime) -> datetime | None:
-    """When the rule lets the next wave go, as far as can be said; None where steps must settle first."""
+    """When the rule lets the next wave start, as far as is known; None where steps must settle first."""
     under_watch = [known for known in facts if known.state == "watching"]
     if run.options.healthy_for is None and under_watch:
         return None
@@ -117,7 +117,7 @@ def _ready_at(run: RunHeader, facts: list[KeyFacts], now: datetime) -> datetime 
 
 
 def wait_for_window(context: RunContext, run: RunHeader, projection: RunProjection) -> datetime | None:
-    """When the next change window opens, where a step that has not begun waits for it."""
+    """When the next change window opens, where a step that has not started waits for it."""
     now = context.clock.now()
     if projection.is_stopped or is_open(run.options.windows, now) or not _accounts_with_work(run, projection):
         return None

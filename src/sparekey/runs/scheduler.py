@@ -1,4 +1,4 @@
-"""Carrying many users' work at once: their waits and calls overlap, and memory stays bounded.
+"""Runs many users' work at once: their waits and calls overlap, and memory is bounded.
 
 One thread does all the deciding; only calls of AWS are made in others, `at_once` at a time.
 """
@@ -124,7 +124,7 @@ def run_inline(work: StepCoroutine[T], clock: Clock) -> T:
 class _Scheduler:
     """Works by their number: those that wait for a time, that can go on, whose call is to be made or is made.
 
-    What is begun is finished first, so that little lies between reading a user's keys and setting one.
+    What has started is finished first, so that little lies between reading a user's keys and setting one.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class _Scheduler:
                 return self._errors
 
     def _start_works(self) -> None:
-        """Let in who may go on now."""
+        """Admit what may continue now."""
         under_way = len(self._sleeping) + len(self._ready) + len(self._waiting) + len(self._calling)
         for number, work in islice(self._works, self._in_flight - under_way):
             heapq.heappush(self._ready, (number, work, None))
@@ -179,7 +179,7 @@ class _Scheduler:
             at_least -= 1
 
     def _until_due(self) -> float:
-        """Seconds until the first one's time comes, as far as a clock that may be set can tell."""
+        """Seconds until the first one's time comes, as far as a clock that may be set can show."""
         if not self._sleeping:
             return _LONGEST
         return min(max((self._sleeping[0][0] - self._clock.now()).total_seconds(), 0.0), _LONGEST)

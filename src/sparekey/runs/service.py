@@ -141,13 +141,13 @@ class RunService:
         wait: bool = False,
         detach: bool = False,
     ) -> RunRecord:
-        """Carry out a plan, or go on with it where it was cut off.
+        """Execute a plan, or continue where it was cut off.
 
-        `asked_for` is the plan as its file has it, where the plan to carry out was decided on anew; the run
-        goes by its digest.
+        `asked_for` is the plan as its file has it, where the plan to execute was decided again; the run
+        is named by its digest.
         Returns once nothing is left to do now, with `wait` once the watch is over, with `detach` at once.
         `on_notice` hears whom this process waits for. Guards and the plan's age are asked beforehand. Raises
-        RefusedError for a plan that was carried out or that nobody would watch, StateFullError before anything
+        RefusedError for a plan that was executed or that no process would monitor, StateFullError before anything
         is written, KeyboardInterrupt after the step in hand is on record.
         """
         options = options or RunOptions()
@@ -176,7 +176,7 @@ class RunService:
         return self._continue(run, on_event, on_notice, wait=wait, detach=detach)
 
     def stop(self, run_id: str, why: str = "asked") -> RunRecord:
-        """Let no further key be deactivated; the step in hand is finished, and the watch goes on."""
+        """Deactivate no further key; the current step is finished, and the watch continues."""
         run = self._unfinished(run_id)
         self._context.record(run, RunStopped(self._context.caller.arn, why))
         return self.show(run)
@@ -233,13 +233,13 @@ class RunService:
         on_emergency: Callable[[OutageMessage], None] = lambda _told: None,
         on_event_without_state: Callable[[LedgerEntry, RunRecord], None] = lambda _entry, _record: None,
     ) -> None:
-        """Watch and carry runs until told to stop; on SQLite it waits for its turn at the queue.
+        """Monitor and execute runs until stopped; on SQLite it waits for its turn at the queue.
 
         `credentials_until` is when the worker's credentials end for good, None where it can renew them. Of every
-        unfinished run, whoever is at work on it, `on_event` is told each new entry, and `on_failure` once, as
+        unfinished run, whichever worker executes it, `on_event` gets each new entry, and `on_failure` once, as
         (run, why), each thing that work has failed with since. `on_notice` hears why the state cannot be used,
-        other than that it is away: that is for whoever started the worker to notice; and which process runs the
-        queue, where this one waits for it. Where the state cannot be used for a while, `on_emergency` is told by
+        other than that it is away: the caller must notice that; and which process runs the
+        queue, where this one waits for it. Where the state cannot be used for a while, `on_emergency` is called by
         what the runs are watched until it can, and `on_event_without_state` each entry that is then made, with
         its run's record.
         """
@@ -377,11 +377,11 @@ class RunService:
         return plan_registry.is_registered(self._state.ledger, plan)
 
     def plan_of(self, run: str) -> Plan:
-        """The plan that a run carries out, which need not be what its file says."""
+        """The plan that a run executes, which need not be its file's."""
         return load_header(self._context, run).plan
 
     def is_started(self, plan: Plan) -> RunRecord | None:
-        """The run of a plan that was begun and can go on; RefusedError where it is finished."""
+        """The run of a plan that was started and can continue; RefusedError where it is finished."""
         run = self.run_id(plan)
         if not self._state.ledger.entries(run, limit=1):
             return None
@@ -405,13 +405,13 @@ class RunService:
             raise StateError(f"{path} cannot be written: {error.strerror}; nothing was changed") from error
 
     def reverse_file(self, run: str) -> Path:
-        """Where the commands that reverse a run by hand are kept."""
+        """Where the commands that revert a run manually are kept."""
         return self._state.directory / "reverse" / f"{run}.sh"
 
     def _follow(
         self, process: "_WorkerProcess", run: str, on_event: OnEvent, on_notice: OnNotice, *, wait: bool
     ) -> RunRecord:
-        """Tell what happens until nothing is left to do; Ctrl-C stops the run after the step in hand."""
+        """Pass on events until nothing is left to do; Ctrl-C stops the run after the current step."""
         projection = RunProjection()
         try:
             self._until_idle(process, projection, run, on_event, on_notice, wait=wait)
@@ -464,7 +464,7 @@ class RunService:
         return run in dict(self._state.ledger.unfinished())
 
     def follow(self, run_id: str, on_event: OnEvent, until: Callable[[RunRecord], bool]) -> RunRecord:
-        """Tell what happens in a run, from anywhere, until it is over or stopped, or `until` says so."""
+        """Pass on the events of a run, from anywhere, until it ends, is stopped, or `until` returns True."""
         run = self.find(run_id)
         projection = RunProjection()
         while True:
@@ -551,7 +551,7 @@ class RunService:
         return deletion.delete_root(self._context, account, key, deleter, older_than)
 
     def show(self, run_id: str) -> RunRecord:
-        """One run as its ledger tells it; an id may be cut short where it stays unique."""
+        """One run by its ledger; an id may be cut short where it is still unique."""
         return _RECORDS.get(self._state.ledger, self.find(run_id))
 
     def find(self, run_id: str) -> str:
@@ -590,7 +590,7 @@ def _no_such_run(text: str, matches: int) -> BadInputError:
 
 
 def _is_over(record: RunRecord) -> bool:
-    """True where nothing more is to be told: a stopped run finishes the step in hand and its rollbacks."""
+    """True where no further event is due: a stopped run finishes the current step and its rollbacks."""
     if record.state == "stopped":
         return not any(STEP_STATES[step.state].phase == "in_progress" for step in record.steps)
     return RUN_STATES[record.state].ended or record.state == "failed"
@@ -680,7 +680,7 @@ class _FailureReporter:
         self._reported: set[tuple[str, str]] = set()
 
     def report(self, entry: LedgerEntry) -> None:
-        """Tell it if this is a failure, and a new one."""
+        """Report it if this is a failure, and a new one."""
         if entry.kind == kind_of(WorkerFailed("", "", "")):
             failure = (entry.run, str(entry.body["why"]))
             if failure not in self._reported:

@@ -1,6 +1,6 @@
-"""One step's way: read, choose again, store the intent, set, read back, record; and the way back.
+"""The work of one step: read, decide again, store the intent, write, confirm, record; and its reversal.
 
-Each function is a generator: it yields the seconds it wants to wait, 0 where another may go first, or a call
+Each function is a generator: it yields the seconds it wants to wait, 0 where another may run first, or a call
 of AWS. So the waits and calls of many users overlap while one thread decides, a test interleaves them in
 virtual time, and a crash is a generator that is never resumed: everything it needs to go on stands in the
 ledger and in AWS.
@@ -118,7 +118,7 @@ def _user_no_longer_ours(lease: UserLease, key: str) -> bool:
 
 
 def _begin_watch(lease: UserLease, step: Step) -> None:
-    """From here on the probes look after the key, if there are any that speak for its user."""
+    """From here on the key is monitored by the probes that cover its user, if there are any."""
     key_id = (*lease.user, step.key)
     seconds = lease.run.options.watch
     probes = lease.context.probes.probes_for(lease.run.policy, *lease.user)
@@ -168,7 +168,7 @@ def _follow_rename(lease: UserLease, step: Step) -> StepHeld:
 
 
 def _probes_prevent(lease: UserLease, step: Step) -> StepCoroutine[StepHeld | None]:
-    """A step starts only where its probes are green."""
+    """A step starts only where its probes are healthy."""
     key_id = (step.account, step.user, step.key)
     unhealthy = yield from unhealthy_probe(lease.context, lease.run, lease.user)
     if unhealthy is None:
@@ -205,7 +205,7 @@ def _set_status(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]:
 
 
 class _StepEndedError(FencedError):
-    """What there is to say is in the ledger; this step goes no further."""
+    """All is in the ledger; this step continues no further."""
 
 
 def _write_refused(intent: WriteIntended, error: AwsError, *, final: bool) -> KeyEvent:
@@ -287,7 +287,7 @@ def _repair_lockout(lease: UserLease, seen: User) -> StepCoroutine[bool]:
 
 
 def finish_reactivations(context: RunContext, run: RunHeader, user: UserId) -> StepCoroutine[None]:
-    """Complete what an undo, rollback or repair had begun before it was cut off or failed."""
+    """Complete what an undo, rollback or repair had started before it was cut off or failed."""
     for key, facts in UserLease(context, run, user).all_facts().items():
         if facts.pending_reactivation is not None:
             yield from reactivate(
@@ -337,7 +337,7 @@ def never_reactivates(run: RunHeader, user: UserId, key: str) -> str:
 
 
 def leave_inactive(lease: UserLease, key: str, because: WriteReason, why: str, forbidden: str) -> None:
-    """Record once that a key stays inactive, and how a person reactivates it."""
+    """Record once that a key is left inactive, and how a person reactivates it."""
     if lease.facts(key).not_reactivated == because or not lease.facts(key).deactivated_by_run:
         return
     way = f"only a person may reactivate it ({forbidden}): sparekey undo {lease.run.id} --key {key}"
@@ -415,7 +415,7 @@ def _active_keys(seen: User) -> set[str]:
 def check_user(
     context: RunContext, run: RunHeader, user: UserId, steps: tuple[tuple[Step, datetime], ...]
 ) -> StepCoroutine[None]:
-    """List a watched user's keys: repair, see what others changed, and whether the key that stays is used."""
+    """List a watched user's keys: repair, see what others changed, and whether the kept key is used."""
     lease = UserLease(context, run, user)
     try:
         seen = yield from list_current_user(lease, steps[0][0].key)

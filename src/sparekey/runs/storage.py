@@ -188,7 +188,7 @@ def _check_file(path: Path) -> None:
 
 
 def _make_private(path: Path) -> None:
-    """Close a directory that is ours; not one such as /tmp, which would lock out whoever else works in it."""
+    """Close a directory that is ours; not one such as /tmp, which would lock out everyone else who works in it."""
     if any(not entry.name.startswith(_OWN_DIRECTORY) for entry in path.iterdir()):
         raise StateError(
             f"others may look into the state directory {path}, and it holds more than sparekey's own files",

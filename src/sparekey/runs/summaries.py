@@ -1,7 +1,7 @@
 """Records of runs that have ended, kept in files so that a list of runs does not read the past again.
 
 A cache and nothing else: each file names the head of the chain it was made of, and holds for no other. One that
-is missing, of another version or damaged is made anew from the ledger.
+is missing, of another version or damaged is rebuilt from the ledger.
 """
 
 import os

@@ -32,7 +32,7 @@ class RunExecutor:
         return -(-len(_users(load_header(self._context, run), account)) // CHUNK)
 
     def execute(self, run: str, account: str, chunk: int) -> None:
-        """Carry one part of an account's users, those whose wave has come."""
+        """Execute one part of an account's users, those whose wave has started."""
         run_all(
             self.step_coroutines(run, account, chunk),
             self._context.clock,
@@ -57,7 +57,7 @@ class RunExecutor:
 
 
 def note_failure(context: RunContext, run: str, account: str, error: Exception) -> None:
-    """Put on record what cut work off; of looking after a run (no account), which goes on for days, only news."""
+    """Record what cut work off; of the supervision of a run (no account), which lasts for days, only changes."""
     event = WorkerFailed(context.worker, account, failure_text(error))
     before = () if account else context.ledger.entries(run, kinds=(kind_of(event),))
     if not before or before[-1].body != event_body(event):
@@ -84,12 +84,12 @@ def load_projection(context: RunContext, run: str) -> RunProjection:
 
 
 def load_record(context: RunContext, run: str) -> RunRecord:
-    """A run as its ledger tells it."""
+    """A run by its ledger."""
     return load_projection(context, run).record()
 
 
 class ProjectionCache:
-    """Runs as their ledger tells them; what was folded is kept, so that only new entries are read. Thread-safe."""
+    """Runs by their ledger; what was folded is kept, so that only new entries are read. Thread-safe."""
 
     def __init__(self) -> None:
         self._folds: dict[str, _CachedProjection] = {}

@@ -2,7 +2,7 @@
 
 A process is alive while its heartbeat is young: by the database server's clock on PostgreSQL, by this machine's
 on SQLite, where the process also holds a file lock that dies with it. A lease belongs to its holder for as long
-as the holder is alive; whoever takes it over raises its epoch, and the holder before finds out at its next write
+as the holder is alive; a new holder raises its epoch, and the one before finds out at its next write
 (`Ledger.append(lease=...)`). So a killed, a frozen and an unreachable process are replaced alike.
 """
 

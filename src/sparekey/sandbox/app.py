@@ -144,7 +144,7 @@ class PracticeAws:
             self.company.trail.add(call.event(error.code, error.message))
 
     def _record_call(self, call: ApiCall, status: int, error: ErrorReplyError | None) -> None:
-        """Note the call for whoever asks the sandbox, as its client saw it end."""
+        """Record the call and its outcome as the client saw it."""
         params = {name: str(value) for name, value in call.params.items() if name not in _SECRETS}
         record = CallRecord(
             at=call.now,

@@ -54,7 +54,7 @@ class ApplicationHistory:
                 yield call.event()
 
     def add_application(self, account: SandboxAccount, app: AppTable) -> Iterator[TrailEvent]:
-        """The calls of an application; each use is told to its key; raises SandboxError."""
+        """The calls of an application; each use is recorded on its key; raises SandboxError."""
         _check(app)
         key = self._company.key(account.id, app.user, app.key)
         caller = self._company.caller_of_key(key)

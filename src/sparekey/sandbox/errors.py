@@ -1,4 +1,4 @@
-"""What goes wrong in the sandbox: errors told to a person, and errors told to an AWS client."""
+"""Errors of the sandbox: for a person, and for an AWS client."""
 
 
 class SandboxError(Exception):

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose, as the scenario says."""
+"""Faults on purpose, from the scenario."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

@@ -26,7 +26,7 @@ _STATUSES = ("Active", "Inactive")
 
 
 def _page(call: ApiCall, entries: Sequence[T], name_of: Callable[[T], str]) -> tuple[list[T], dict[str, Any]]:
-    """One page of a sorted list, and the fields that tell of a next one."""
+    """One page of a sorted list, and the fields that name a next one."""
     size = call.faults.page_size(call, whole_number(call.params, "MaxItems", 100, 1, 1000))
     start = 0
     marker = call.params.get("Marker")
@@ -172,7 +172,7 @@ def create_user(call: ApiCall) -> dict[str, Any]:
 
 
 def update_user(call: ApiCall) -> None:
-    """A new name, a new path or both; keys, id and creation stay, the old name is nobody's.
+    """A new name, a new path or both; keys, id and creation are kept, the old name is nobody's.
 
     Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateUser.html
     """
@@ -210,7 +210,7 @@ def delete_user(call: ApiCall) -> None:
 
 
 def _own_root_keys(call: ApiCall) -> bool:
-    """Whether a root session speaks of the root user's own keys."""
+    """Whether a root session concerns the root user's own keys."""
     return call.caller.kind == "Root" and not call.params.get("UserName")
 
 

@@ -153,7 +153,7 @@ class MapEntries(dict[str, object]):
 
 
 def read_operation(request: RawRequest, service: str) -> OperationRequest:
-    """Tell what is asked, `service` being the one the request is signed for; raises AwsError."""
+    """The operation of a request, `service` being the one it is signed for; raises AwsError."""
     match PROTOCOLS[service]:
         case "query" | "ec2":
             pairs = parse_qsl(request.query, keep_blank_values=True)

@@ -25,7 +25,7 @@ _PAGE = 1000
 
 
 def operation(request: RawRequest) -> OperationRequest:
-    """Tell what is asked from method and path; raises AwsError."""
+    """The operation, from method and path; raises AwsError."""
     bucket, _, key = unquote(request.path).lstrip("/").partition("/")
     parts = 2 if key else 1 if bucket else 0
     action = _OPERATIONS.get((request.method, parts))

@@ -34,7 +34,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class UsedTable(_Table, frozen=True, kw_only=True):
-    """A last use that IAM tells of a key."""
+    """A last use that IAM reports of a key."""
 
     ago: Duration
     service: str = "s3"

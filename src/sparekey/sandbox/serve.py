@@ -128,7 +128,7 @@ class Sandbox:
             server.run(sockets=[self._socket] if self._socket else None)
 
     def stop(self) -> None:
-        """Stop serving; what the state knows stays."""
+        """Stop serving; the state is kept."""
         if self._server is None or self._thread is None or self._socket is None:
             return
         self._server.should_exit = True

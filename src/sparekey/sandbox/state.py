@@ -31,7 +31,7 @@ GLOBAL_SERVICES = frozenset({"cloudfront", "iam", "organizations", "route53"})
 
 
 class LastUseRecord(msgspec.Struct, frozen=True):
-    """A use of a key as IAM tells it."""
+    """A use of a key as IAM reports it."""
 
     at: datetime
     service: str

@@ -222,7 +222,7 @@ def assume_root(call: ApiCall) -> dict[str, Any]:
 
 
 def get_access_key_info(call: ApiCall) -> dict[str, Any]:
-    """The account of a key, whoever asks."""
+    """The account of a key, for any caller."""
     id_ = call.params.get("AccessKeyId", "")
     credential = call.company.keys.get(id_) or call.company.sessions.get(id_)
     if credential is None:

@@ -73,7 +73,7 @@ def printable(text: str) -> str:
 
 
 def _names(text: str) -> list[str]:
-    """The names that tell applications apart, each once; an SDK's modules go without saying."""
+    """The names that identify applications, each once; without an SDK's own modules."""
     tokens = re.split(r"[,;]?\s+", _COMMENT.sub(" ", text))
     names = dict.fromkeys(name for token in tokens if (name := _name(token)))
     return [name for name in names if not (name.startswith("aws-sdk-") and name != next(iter(names)))]

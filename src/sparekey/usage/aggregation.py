@@ -259,7 +259,7 @@ def _longest_gap(days: dict[int, tuple[int, int]]) -> int:
 class Deduplicator:
     """A set of digests that counts each once and keeps its memory: older ones move to a temporary file.
 
-    Two copies of an event tell the same time, so a digest is looked for only in those runs on disk whose time
+    Two copies of an event have the same time, so a digest is looked for only in those runs on disk whose time
     it could be in; read in the order of delivery, that is hardly ever more than one.
     """
 

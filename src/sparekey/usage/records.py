@@ -1,4 +1,4 @@
-"""One CloudTrail record: the few fields that tell a use of a key, read fast where it is well-formed.
+"""One CloudTrail record: the few fields that show a use of a key, read fast where it is well-formed.
 
 Only `userIdentity.accessKeyId` is a use: a key that is named elsewhere in a record (created, listed, updated)
 did not sign that call. Fields: https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html
@@ -65,7 +65,7 @@ class CallOrigin(NamedTuple):
 class UseEvent(msgspec.Struct, gc=False):
     """One use of a key: who signed, when (epoch seconds), by what and from where.
 
-    `at` is None where the record tells no readable time. `digest` stands for the `eventID`; `minted` is the
+    `at` is None where the record has no readable time. `digest` stands for the `eventID`; `minted` is the
     session's key id where the call made one.
     """
 

@@ -34,7 +34,7 @@ class ReadProgress:
 
 
 def _silent(_: ReadProgress) -> None:
-    """Tell nobody."""
+    """Ignore it."""
 
 
 @dataclass(frozen=True, kw_only=True)

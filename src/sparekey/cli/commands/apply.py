@@ -119,7 +119,7 @@ def apply_command(
     """Execute a plan: deactivate its keys, and confirm that they are Inactive.
 
     Asks first. Each user is read again just before the write, and held if anything changed. A plan that was made
-    with another state is decided on anew before it is shown. After a crash or Ctrl-C the same command goes on.
+    with another state is decided again before it is shown. After a crash or Ctrl-C the same command continues.
     Exit code 0: all done; 1: a key did not turn inactive; 3: steps are held; 4: the plan says that something
     could not be read.
     """

@@ -64,7 +64,7 @@ def audit_command(
 ) -> int:
     """List users with spare keys. Read-only.
 
-    Exit code 0: nobody; 3: somebody; 4: something could not be read, whatever else was found.
+    Exit code 0: no user has spare keys; 3: some do; 4: something could not be read, whatever else was found.
     """
     from sparekey import app, report
 

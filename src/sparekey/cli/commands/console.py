@@ -48,7 +48,7 @@ def console_command(
     usage_request: "Callable[..., UsageRequest]",
     connect: "Callable[[], Connection]",
 ) -> None:
-    """Open a page to work in: who has spare keys, why a key stays, deactivate, watch, reactivate.
+    """Open a page to work in: users with spare keys, why a key is kept, deactivate, watch, reactivate.
 
     The address stands alone on stdout and works once, for one browser. Ends with Ctrl-C.
     """

@@ -69,7 +69,7 @@ class ReadScope(Value, frozen=True):
 
 
 def reading_limit(place: ArchiveStorage) -> str | None:
-    """Why a place shows a part of an archive only; None where that can't be told."""
+    """Why a place shows a part of an archive only; None where that is unknown."""
     if place.single_file is not None:
         return f"only the file {place.single_file} was read"
     if region := _REGION.search(place.root):

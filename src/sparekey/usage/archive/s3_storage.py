@@ -2,7 +2,7 @@
 
 Fetching small S3 objects costs boto3 more than a millisecond of CPU each, and obstore a fifth of that. But only
 botocore knows all that an AWS configuration may say: endpoints by every way of naming them, partitions, FIPS, dual
-stack, the style of addressing, the bucket's own region. So it lists one key; obstore goes on where that call went.
+stack, the style of addressing, the bucket's own region. So it lists one key; obstore continues where that call went.
 """
 
 import os
@@ -124,7 +124,7 @@ class S3Storage:
         return BucketAddress(f"{parts.scheme}://{parts.netloc}{path}", virtual, region)
 
     def _refused(self, error: Exception) -> UnreadError:
-        """What S3, or the way to it, said to the listing."""
+        """What S3, or the network, answered to the listing."""
         if not isinstance(error, ClientError):
             translated = explain(error, self._credentials.setup, self._session)
             return UnreadError(f"{self.root} could not be listed: {translated.message}", translated.hint)

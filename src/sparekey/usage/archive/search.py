@@ -70,7 +70,7 @@ def keep_buffers() -> None:
 class IdMatcher:
     """The wanted ids as text: which key each key and session id stands for.
 
-    What was told on the `board` after its position `told` is news.
+    What was published on the feed after its position `told` is news.
     """
 
     def __init__(self, keys: Mapping[str, str], board: SessionFeed | None = None, position: int = 0) -> None:
@@ -93,7 +93,7 @@ class IdMatcher:
             self._feed.publish(sessions)
 
     def read_feed(self) -> frozenset[bytes]:
-        """Want what other processes told of too; returns the stems that are new."""
+        """Search for what other processes published too; returns the stems that are new."""
         if self._feed is None or self._feed.end == self._position:
             return frozenset()
         begin, self._position = self._position, self._feed.end
@@ -210,7 +210,7 @@ def _tolerant_uses(text: bytes, matcher: IdMatcher) -> list[UseEvent]:
 def _why_unreadable(value: Any, matcher: IdMatcher) -> None:
     """Raise ForeignError where a record without a signer names a wanted id where only a signer stands.
 
-    A call that only speaks of a key names it elsewhere: in its parameters, or in its answer.
+    A call that only concerns a key names it elsewhere: in its parameters, or in its answer.
     """
     identity = value.get("userIdentity") if isinstance(value, dict) else None
     if matcher.find_named(json.dumps(identity if isinstance(identity, dict) else value)):
@@ -274,7 +274,7 @@ def _records(line: Any) -> list[Any]:
 def _ends(text: bytes, records: list[msgspec.Raw]) -> list[int] | None:
     """Where each record ends, or None where the file is not written as CloudTrail writes it.
 
-    The parser tells how long each record is. Where the first follows right on the opening, and their lengths
+    The parser returns how long each record is. Where the first follows right on the opening, and their lengths
     with one comma after each reach exactly to the closing, there is no room for anything between them.
     """
     ends = [*map(add, accumulate(map(len, records)), count(len(_BEGIN)))]

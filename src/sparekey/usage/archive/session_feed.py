@@ -1,4 +1,4 @@
-"""What processes that read one archive tell each other at once: the sessions that each found minted.
+"""A feed between processes that read one archive: the sessions that each found created.
 
 A file that is being read just then is searched for them as well, where it would have to be read once more
 later. So what the board misses costs time and nothing else.
@@ -22,12 +22,12 @@ class SessionFeed:
 
     @property
     def end(self) -> int:
-        """How much has been told."""
+        """How much has been published."""
         end: int = self._end.value
         return end
 
     def publish(self, sessions: Mapping[str, str]) -> None:
-        """Tell of sessions and the keys behind them."""
+        """Publish sessions and the keys behind them."""
         lines = "".join(f"{session} {key}\n" for session, key in sessions.items()).encode()[-self._capacity :]
         with self._lock:
             at = self._end.value % self._capacity
@@ -37,7 +37,7 @@ class SessionFeed:
             self._end.value += len(lines)
 
     def read_from(self, begin: int) -> dict[str, str]:
-        """The sessions, and their keys, that were told of after `begin`; none where that is too long ago."""
+        """The sessions, and their keys, published after `begin`; none where that is too long ago."""
         with self._lock:
             size, at = self._end.value - begin, begin % self._capacity
             text: bytes = self._text[at : at + size] + self._text[: max(0, at + size - self._capacity)]

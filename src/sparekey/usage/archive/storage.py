@@ -32,7 +32,7 @@ class ArchiveStorage(Protocol):
 
     @property
     def root(self) -> str:
-        """The whole path, for what it tells of accounts and regions."""
+        """The whole path, for the account and region in it."""
         ...
 
     @property

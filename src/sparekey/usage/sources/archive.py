@@ -48,7 +48,7 @@ _ANY = b"*"
 class _ScanTask(NamedTuple):
     """Files to read, and for whom: key and session ids with the key behind each.
 
-    What the board told up to `told` is among them.
+    What the feed published up to `told` is among them.
     """
 
     place: ArchiveStorage
@@ -85,7 +85,7 @@ class _ScanResult(NamedTuple):
 
 
 class _TimeSpan(NamedTuple):
-    """When the first and the last of some files were delivered (epoch seconds); None where not all names tell."""
+    """When the first and the last of some files were delivered (epoch seconds); None where not all names have it."""
 
     first: int | None
     last: int | None
@@ -359,7 +359,7 @@ class _ScanWorkers(ExitStack):
         self.ahead = self._processes + 2
 
     def published(self) -> int:
-        """How much the processes have told each other."""
+        """How much the processes have published."""
         return self._feed.end if self._feed else 0
 
     def result(self, future: Future[_ScanResult]) -> _ScanResult:
@@ -383,7 +383,7 @@ def _start_worker(board: SessionFeed) -> None:
 
 
 def _start_method() -> str:
-    """`fork` where this process has one thread (what another held would stay locked), else `spawn`.
+    """`fork` where this process has one thread (a lock that another held would never be released), else `spawn`.
 
     https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods
     """

@@ -120,7 +120,7 @@ def usages(
     request: UsageRequest,
     shown: TableCoverage = UNBOUNDED,
 ) -> tuple[Usage, ...]:
-    """The usages that the query's rows tell."""
+    """The usages in the query's rows."""
     fold = UsageAggregator()
     for row in rows:
         place = call_origin(row["useragent"], row["sourceipaddress"], row["eventsource"], row["awsregion"])
