@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from rooms import LATE, NO_ERRORS, PURE, ROOMS
 
+from sparekey.plugins import names_in
+
 SOURCE = Path(__file__).parents[1] / "src" / "sparekey"
 
 PURE_IMPORTS = {
@@ -14,7 +16,6 @@ PURE_IMPORTS = {
     *("msgspec", "operator", "re", "re2", "tomllib", "typing"),
 }
 # … but a registry finds the modules beside it.
-REGISTRY_IMPORTS = {"importlib", "pkgutil"}
 IMPURE_NAMES = {"open", "input", "print", "eval", "exec", "compile", "__import__", "breakpoint"}
 IMPURE_METHODS = {"now", "utcnow", "today"}
 
@@ -76,9 +77,8 @@ def forbidden(found: Import) -> str | None:
         if there in LATE and not (found.late or here in LATE):
             return f"{found.module} imports {found.target}: only a command may, when it runs"
         return None
-    allowed = PURE_IMPORTS | (REGISTRY_IMPORTS if found.module == "sparekey.rules" else set())
-    if here in PURE and parts[0] not in allowed:
-        return f"{found.module} imports {found.target}: a pure room imports only {sorted(allowed)}"
+    if here in PURE and parts[0] not in PURE_IMPORTS:
+        return f"{found.module} imports {found.target}: a pure room imports only {sorted(PURE_IMPORTS)}"
     return None
 
 
@@ -182,3 +182,11 @@ def test_no_two_classes_have_one_name() -> None:
             if isinstance(node, ast.ClassDef):
                 named.setdefault(node.name, []).append(module)
     assert {name: modules for name, modules in named.items() if len(modules) > 1} == {}
+
+
+@pytest.mark.parametrize("room_", ["rules", "probes", "report", "notify", "usage/sources"])
+def test_each_plug_in_room_has_an_interface(room_: str) -> None:
+    folder = SOURCE / room_
+    assert ast.get_docstring(ast.parse((folder / "interface.py").read_text(encoding="utf-8")))
+    assert "interface" not in names_in([str(folder)])
+    assert len(names_in([str(folder)])) > 2

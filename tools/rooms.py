@@ -45,6 +45,8 @@ ROOMS: dict[str, Room] = {
         "the states of a step and of a run: label, group, finished, undoable", frozenset({"model"})
     ),
     "formatting": Room("spans, counts and times as text; foreign text made harmless", frozenset({"model"})),
+    "plugins": Room("finds the modules of a plug-in room", frozenset()),
+    "redirects": Room("HTTP requests that follow no redirect", frozenset()),
     "patterns": Room("regular expressions that end in linear time", frozenset()),
     "documents": Room("TOML and YAML files within bounds", frozenset({"patterns"})),
     "policy": Room(
@@ -62,7 +64,8 @@ ROOMS: dict[str, Room] = {
         frozenset({"model", "policy", "rules", "patterns", "documents"}),
     ),
     "rules": Room(
-        "what counts as a finding: one rule a module", frozenset({"model", "policy", "formatting"})
+        "what counts as a finding: one rule a module",
+        frozenset({"model", "policy", "formatting", "plugins"}),
     ),
     "service_names": Room("IAM's namespaces and CloudTrail's event sources, matched", frozenset()),
     "decision": Room(
@@ -89,7 +92,8 @@ ROOMS: dict[str, Room] = {
     "guards": Room("the flat list of reasons to refuse a plan", frozenset({"model", "plan", "formatting"})),
     "aws": Room("everything that talks to AWS", frozenset({"model", "clock", "documents"})),
     "usage": Room(
-        "who calls with which key, from CloudTrail's sources", frozenset({"model", "aws", "clock"})
+        "who calls with which key, from CloudTrail's sources",
+        frozenset({"model", "aws", "clock", "plugins"}),
     ),
     "audit": Room(
         "reads accounts in parallel into one `Snapshot`",
@@ -100,14 +104,18 @@ ROOMS: dict[str, Room] = {
         frozenset({"model", "clock", "plan", "formatting", "ownership"}),
     ),
     "probes": Room(
-        "health checks: one kind a module", frozenset({"model", "policy", "patterns", "formatting", "clock"})
+        "health checks: one kind a module",
+        frozenset({"model", "policy", "patterns", "formatting", "clock", "plugins", "redirects"}),
     ),
     "runs": Room("executes plans, monitors keys, rolls back", _EXECUTING),
     "report": Room(
         "one output format a module",
-        frozenset({"model", "states", "plan", "rules", "usage", "formatting", "clock"}),
+        frozenset({"model", "states", "plan", "rules", "usage", "formatting", "clock", "plugins"}),
     ),
-    "notify": Room("one notification channel a module", frozenset({"model", "states", "plan", "formatting"})),
+    "notify": Room(
+        "one notification channel a module",
+        frozenset({"model", "states", "plan", "formatting", "plugins", "redirects"}),
+    ),
     "app": Room(
         "one function a command: what the CLI, the console and workers call",
         _EXECUTING | {"settings", "prowler_mutelist", "report", "notify", "sandbox", "demo"},

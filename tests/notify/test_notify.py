@@ -218,7 +218,7 @@ def test_an_unknown_failure_is_told_by_its_kind_alone() -> None:
         raise ZeroDivisionError(SECRET)
 
     (failed,) = send("sns:arn:aws:sns:eu-west-1:111122223333:ops", NotifySettings(publish=broken))
-    assert failed.why == "it failed in an unknown way: ZeroDivisionError"
+    assert failed.why == "unexpected error: ZeroDivisionError"
 
 
 def test_https_is_spoken_and_an_untrusted_certificate_refused(

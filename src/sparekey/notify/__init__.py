@@ -1,22 +1,18 @@
-"""Notifications: one module per channel, found by looking into this folder.
+"""Notifications: one module per channel (`interface.py` has its shape), found by looking into this folder."""
 
-A channel module holds `SCHEME` and `send(address, message, settings)`, which raises NotifyError; a target is
-`SCHEME:ADDRESS`, such as `slack:https://hooks.slack.com/…`, `webhook:https://…`, `sns:arn:aws:sns:…` or
-`mailto:ops@example.com`. Addresses of webhooks are secrets: no error and no failure shows one.
-"""
-
-import importlib
-import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
-from types import ModuleType
+from typing import cast
 
 from sparekey.errors import BadInputError, SparekeyError
 from sparekey.model import Value
 from sparekey.notify._messages import Message, of_audit, of_rollback, of_run, of_state
-from sparekey.notify._settings import NotifyError, NotifySettings, Publisher, settings_from
+from sparekey.notify._settings import settings_from
+from sparekey.notify.interface import Channel, NotifyError, NotifySettings, Publisher
+from sparekey.plugins import modules_in
 
 __all__ = [
+    "Channel",
     "DeliveryFailure",
     "Message",
     "NotifyError",
@@ -41,14 +37,10 @@ class DeliveryFailure(Value, frozen=True):
 
 
 @cache
-def registry() -> Mapping[str, ModuleType]:
+def registry() -> Mapping[str, Channel]:
     """Every channel by its scheme, sorted."""
-    modules = (
-        importlib.import_module(f"{__name__}.{info.name}")
-        for info in pkgutil.iter_modules(__path__)
-        if not info.name.startswith("_")
-    )
-    return dict(sorted((module.SCHEME, module) for module in modules))
+    channels = (cast("Channel", module) for module in modules_in(__name__, __path__).values())
+    return dict(sorted((channel.SCHEME, channel) for channel in channels))
 
 
 def check(targets: Iterable[str], settings: NotifySettings) -> None:
@@ -69,9 +61,7 @@ def send(targets: Iterable[str], message: Message, settings: NotifySettings) -> 
         except SparekeyError as error:
             failures.append(DeliveryFailure(redacted(target), error.message))
         except Exception as error:  # noqa: BLE001  # told by its kind alone: its text may hold the address
-            failures.append(
-                DeliveryFailure(redacted(target), f"it failed in an unknown way: {type(error).__name__}")
-            )
+            failures.append(DeliveryFailure(redacted(target), f"unexpected error: {type(error).__name__}"))
     return tuple(failures)
 
 
@@ -82,7 +72,7 @@ def redacted(target: str) -> str:
     return f"{scheme}:{channel.redacted(address)}" if channel else "a target of an unknown kind"
 
 
-def _channel(target: str) -> tuple[ModuleType, str]:
+def _channel(target: str) -> tuple[Channel, str]:
     scheme, colon, address = target.partition(":")
     channel = registry().get(scheme)
     if not colon or channel is None:

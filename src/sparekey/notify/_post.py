@@ -6,21 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, urlsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+from urllib.request import HTTPSHandler, Request
 
 import msgspec
 
 from sparekey import __version__
 from sparekey.errors import BadInputError
-from sparekey.notify._settings import NotifyError, NotifySettings, is_loopback
-
-
-class _RefuseRedirects(HTTPRedirectHandler):
-    """A redirect would send the message, and perhaps the secret, elsewhere."""
-
-    def redirect_request(self, *_args: Any, **_named: Any) -> None:
-        """None: the redirect itself becomes the answer."""
-        return
+from sparekey.notify._settings import is_loopback
+from sparekey.notify.interface import NotifyError, NotifySettings
+from sparekey.redirects import opener_without_redirects
 
 
 def check_url(url: str) -> None:
@@ -51,7 +45,7 @@ def post(url: str, body: Mapping[str, Any], settings: NotifySettings) -> None:
     """Post JSON; raises NotifyError, with the host alone, unless the answer is 2xx."""
     headers = {"Content-Type": "application/json", "User-Agent": f"sparekey/{__version__}"}
     request = Request(url, msgspec.json.encode(body), headers, method="POST")  # noqa: S310  # see check_url
-    opener = build_opener(_RefuseRedirects, HTTPSHandler(context=ssl.create_default_context()))
+    opener = opener_without_redirects(HTTPSHandler(context=ssl.create_default_context()))
     try:
         with opener.open(request, timeout=settings.timeout) as answer:
             status = answer.status

@@ -1,43 +1,12 @@
-"""What the channels need to know beside the target, read from the environment when a run starts."""
+"""The settings of the channels, read from the environment when a run starts."""
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
 
-import msgspec
+from sparekey.errors import BadInputError
+from sparekey.notify.interface import NotifySettings, Publisher, Tls
 
-from sparekey.errors import BadInputError, SparekeyError
-
-Tls = Literal["starttls", "tls", "none"]
 _TLS: Mapping[str, Tls] = {"starttls": "starttls", "tls": "tls", "none": "none"}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-class NotifyError(SparekeyError):
-    """A notification failed."""
-
-
-class Publisher(Protocol):
-    """Publishes to an SNS topic; raises SparekeyError."""
-
-    def __call__(self, topic: str, subject: str, text: str) -> None:
-        """Publish one message to the topic with this ARN."""
-        ...
-
-
-class NotifySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The SMTP server and the SNS client; `timeout` is in seconds, for each wait on the network."""
-
-    publish: Publisher | None = None
-    smtp_host: str = ""
-    smtp_port: int = 587
-    smtp_tls: Tls = "starttls"
-    smtp_user: str = ""
-    smtp_password: str = ""
-    mail_from: str = ""
-    timeout: float = 10.0
-
-    def __repr__(self) -> str:
-        return f"Settings(smtp_host={self.smtp_host!r})"  # the password shows nowhere
 
 
 def settings_from(environ: Mapping[str, str], publish: Publisher | None = None) -> NotifySettings:

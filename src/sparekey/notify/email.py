@@ -6,7 +6,7 @@ from email.message import EmailMessage
 
 from sparekey.errors import BadInputError
 from sparekey.notify._messages import Message
-from sparekey.notify._settings import NotifyError, NotifySettings
+from sparekey.notify.interface import NotifyError, NotifySettings
 
 SCHEME = "mailto"
 

@@ -5,7 +5,7 @@ https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
 
 from sparekey.notify._messages import Message
 from sparekey.notify._post import check_url, host_of, post
-from sparekey.notify._settings import NotifySettings
+from sparekey.notify.interface import NotifySettings
 
 SCHEME = "slack"
 # https://docs.slack.dev/messaging/formatting-message-text: what would make a user's name a link or a mention.

@@ -4,7 +4,7 @@ import re
 
 from sparekey.errors import BadInputError
 from sparekey.notify._messages import Message
-from sparekey.notify._settings import NotifySettings, Publisher
+from sparekey.notify.interface import NotifySettings, Publisher
 
 SCHEME = "sns"
 _TOPIC = re.compile(r"arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[\w-]{1,256}", re.ASCII)

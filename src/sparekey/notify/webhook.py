@@ -2,7 +2,7 @@
 
 from sparekey.notify._messages import Message
 from sparekey.notify._post import check_url, host_of, post
-from sparekey.notify._settings import NotifySettings
+from sparekey.notify.interface import NotifySettings
 
 SCHEME = "webhook"
 

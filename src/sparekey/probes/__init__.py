@@ -1,80 +1,42 @@
-"""Probes: health checks of the applications of some users; one module per kind.
+"""Probes: health checks of the applications of some users; one module per kind (`interface.py` has its shape)."""
 
-A new kind is one module here with a class `Probe(Common)` in it: its name in the policy is the module's.
-"""
-
-import importlib
-import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from sparekey.errors import SparekeyError
-from sparekey.formatting import clean_line
-from sparekey.model import Value
-from sparekey.policy import FieldError, Policy, Scope, Span, check_scope, convert, table_place
+from sparekey.plugins import modules_in
+from sparekey.policy import FieldError, Policy, convert, table_place
+from sparekey.probes.interface import (
+    OUTPUT_LIMIT,
+    BaseProbe,
+    ProbeModule,
+    ProbeResult,
+    ProbeTools,
+    shorten_output,
+)
 
-OUTPUT_LIMIT = 200
+__all__ = [
+    "OUTPUT_LIMIT",
+    "BaseProbe",
+    "ProbeResult",
+    "ProbeTools",
+    "Prober",
+    "kinds",
+    "parse",
+    "shorten_output",
+]
+
 _KILL_AFTER = 5.0
-_LONGEST_NAME = 100
-_LONGEST_TIMEOUT = 3600.0
-
-
-class ProbeResult(Value, frozen=True):
-    """One result of a probe: healthy, unhealthy or None (unknown); `output` is cut short."""
-
-    healthy: bool | None
-    output: str
-
-
-class ProbeTools(Value, frozen=True):
-    """What probes are asked with: the environment they may take from, and CloudWatch.
-
-    `alarm_state(account, region, name)` returns the state of an alarm; it raises SparekeyError.
-    """
-
-    environ: Mapping[str, str] = {}
-    alarm_state: Callable[[str, str, str], str] | None = None
-
-
-class BaseProbe(Scope, frozen=True, kw_only=True):
-    """What every probe has: which users it covers, its interval, its time limit in seconds."""
-
-    name: str
-    every: Span = Span(minutes=5)
-    timeout: float = 10.0
-
-    def validate(self) -> None:
-        """Raise FieldError for the first field that cannot be used."""
-        # Text in brackets names what a run observes beside its probes.
-        if not self.name.strip() or not self.name.isprintable() or self.name.startswith("("):
-            raise FieldError("name", f"{self.name!r} is not a name that a probe can have")
-        if len(self.name) > _LONGEST_NAME:
-            raise FieldError("name", f"it is longer than {_LONGEST_NAME} characters")
-        check_scope(self)
-        if self.every <= timedelta(0):
-            raise FieldError("every", "it must be longer than zero")
-        if not 0 < self.timeout <= _LONGEST_TIMEOUT:
-            raise FieldError("timeout", f"it must be more than 0 and at most {_LONGEST_TIMEOUT:g} seconds")
-
-    def check(self, tools: ProbeTools) -> ProbeResult:
-        """Ask it now."""
-        raise SparekeyError(f"{type(self).__module__} asks nothing of {tools!r}")
-
-
-def shorten_output(text: str) -> str:
-    """An output fit to keep and show: one line, no control characters, at most OUTPUT_LIMIT characters."""
-    return clean_line(text, OUTPUT_LIMIT)
 
 
 @cache
 def kinds() -> Mapping[str, type[BaseProbe]]:
     """Every kind by its name."""
-    by_name: dict[str, type[BaseProbe]] = {}
-    for module in pkgutil.iter_modules(__path__):
-        by_name[module.name] = importlib.import_module(f"{__name__}.{module.name}").PROBE
-    return by_name
+    return {
+        name: cast("ProbeModule", module).PROBE for name, module in modules_in(__name__, __path__).items()
+    }
 
 
 def parse(tables: tuple[Mapping[str, Any], ...]) -> tuple[BaseProbe, ...]:

@@ -3,7 +3,7 @@
 import re
 
 from sparekey.policy import FieldError
-from sparekey.probes import BaseProbe, ProbeResult, ProbeTools
+from sparekey.probes.interface import BaseProbe, ProbeResult, ProbeTools
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 _STATES = ("OK", "ALARM", "INSUFFICIENT_DATA")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import BinaryIO, cast
 
 from sparekey.policy import FieldError
-from sparekey.probes import OUTPUT_LIMIT, BaseProbe, ProbeResult, ProbeTools, shorten_output
+from sparekey.probes.interface import OUTPUT_LIMIT, BaseProbe, ProbeResult, ProbeTools, shorten_output
 
 _POLL = 0.05  # seconds: only where something else holds the pipe is the command's end not heard at once
 _PIPE, _CHUNK = 1024 * 1024, 65536

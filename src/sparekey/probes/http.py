@@ -5,7 +5,6 @@ import re
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import cast
@@ -13,7 +12,8 @@ from urllib.parse import urlsplit
 
 from sparekey import patterns
 from sparekey.policy import FieldError, check_regex
-from sparekey.probes import BaseProbe, ProbeResult, ProbeTools, shorten_output
+from sparekey.probes.interface import BaseProbe, ProbeResult, ProbeTools, shorten_output
+from sparekey.redirects import opener_without_redirects
 
 _BODY_LIMIT = 1024 * 1024
 _URL = re.compile(r"[!-~]+")  # what http.client takes: no blanks, no control characters
@@ -103,7 +103,7 @@ def _within(ask: Callable[[], ProbeResult], timeout: float) -> ProbeResult | str
 
 def _fetch(url: str, timeout: float) -> tuple[int, bytes]:
     """Status and body, whatever the status; the body of an error may stall or break off, too."""
-    opener = urllib.request.build_opener(_RefuseRedirect)
+    opener = opener_without_redirects()
     deadline = time.monotonic() + timeout
     try:
         with opener.open(url, timeout=timeout) as answer:
@@ -121,11 +121,6 @@ def _body(read: Callable[[int], bytes], deadline: float) -> bytes:
         if time.monotonic() > deadline:
             raise TimeoutError
     return body
-
-
-class _RefuseRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_args: object, **_named: object) -> None:
-        """A redirect is an answer like any other."""
 
 
 PROBE = HttpProbe

@@ -1,48 +1,22 @@
-"""The formats a result can leave in: one module each, found by looking into this folder.
+"""Output formats: one module each (`interface.py` has its shape), found by looking into this folder."""
 
-A format module holds `NAME` and any of `audit(Audit, Look)`, `plan(Plan, Look)`, `run(RunRecord, Look)`,
-`runs(tuple[RunRecord, ...], Look)`, `root_keys((tuple[RootKeys, ...], now), Look)` and
-`usage(tuple[Usage, ...], Look)`, each yielding text. A format that lacks one of them does not offer it.
-"""
-
-import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from sparekey.errors import BadInputError
 from sparekey.formatting import escaped
-from sparekey.model import Value
+from sparekey.plugins import modules_in
+from sparekey.report.interface import DEFAULT_OPTIONS, RenderOptions, Subject
 
-Subject = Literal["audit", "plan", "run", "runs", "root_keys", "usage"]
-
-
-class RenderOptions(Value, frozen=True):
-    """How it is wanted: columns, whether colour is shown, whether what passes is. Files get the defaults.
-
-    `region` is where finding formats say that the finding is; empty for the partition's first.
-    """
-
-    width: int = 100
-    color: bool = False
-    show_all: bool = False
-    region: str = ""
-
-
-DEFAULT_OPTIONS = RenderOptions()
+__all__ = ["DEFAULT_OPTIONS", "RenderOptions", "Subject", "check", "formats_of", "registry", "render"]
 
 
 @cache
 def registry() -> Mapping[str, ModuleType]:
     """Every format by its name, sorted."""
-    modules = (
-        importlib.import_module(f"{__name__}.{info.name}")
-        for info in pkgutil.iter_modules(__path__)
-        if not info.name.startswith("_")
-    )
-    return dict(sorted((module.NAME, module) for module in modules))
+    return {module.NAME: module for module in modules_in(__name__, __path__).values()}
 
 
 def formats_of(subject: Subject) -> tuple[str, ...]:

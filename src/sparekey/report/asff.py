@@ -15,8 +15,8 @@ import msgspec
 from sparekey.clock import Clock
 from sparekey.errors import SparekeyError, UnreadError
 from sparekey.model import Account, AccountVerdict, Audit, FindingStatus, Unreadable, User, Value
-from sparekey.report import RenderOptions
 from sparekey.report._finding_records import FindingRecord, generator, records_of_account
+from sparekey.report.interface import RenderOptions
 
 NAME = "asff"
 

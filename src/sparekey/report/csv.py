@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from sparekey.formatting import clean
 from sparekey.model import AccessKey, Audit, RunRecord, Unreadable, UserVerdict
 from sparekey.plan import Plan
-from sparekey.report import RenderOptions
+from sparekey.report.interface import RenderOptions
 
 NAME = "csv"
 _AUDIT_COLUMNS = (

@@ -24,8 +24,9 @@ from sparekey.model import (
     UserVerdict,
     Value,
 )
-from sparekey.report import RenderOptions, _run_summary, json
+from sparekey.report import _run_summary, json
 from sparekey.report._finding_records import finding_records
+from sparekey.report.interface import RenderOptions
 from sparekey.rules import DEFAULT_RULE, exit_code, rule
 from sparekey.states import RUN_STATES, Tone, step_label
 

@@ -33,7 +33,7 @@ from sparekey.model import (
     UserVerdict,
 )
 from sparekey.plan import Plan, encode
-from sparekey.report import RenderOptions
+from sparekey.report.interface import RenderOptions
 from sparekey.usage import document
 
 NAME = "json"

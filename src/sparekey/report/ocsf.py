@@ -10,8 +10,8 @@ from typing import Any
 from sparekey import __version__
 from sparekey.errors import BadInputError
 from sparekey.model import Account, Audit, FindingStatus, User
-from sparekey.report import RenderOptions
 from sparekey.report._finding_records import FindingRecord, finding_records, generator
+from sparekey.report.interface import RenderOptions
 
 NAME = "ocsf"
 # The numbers are the schema's. https://schema.ocsf.io/objects/compliance says of 2 (Warning): "did not yield

@@ -23,7 +23,7 @@ from sparekey.model import (
     UserVerdict,
 )
 from sparekey.plan import Plan, Step
-from sparekey.report import RenderOptions
+from sparekey.report.interface import RenderOptions
 from sparekey.rules import rule
 from sparekey.states import RUN_STATES, step_label
 from sparekey.usage.timeline import TimelineRow, make_timeline

@@ -1,15 +1,10 @@
-"""The rules: one module each, found by looking into this folder; a new rule is one new module.
+"""The rules: one module each (`interface.py` has its shape), found by looking into this folder."""
 
-A rule module holds `RULE` (its metadata) and `check(account, policy, now) -> Iterable[Finding]`.
-"""
-
-import importlib
-import pkgutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cache
-from typing import Literal
+from typing import cast
 
 from sparekey.errors import BadInputError
 from sparekey.model import (
@@ -22,48 +17,29 @@ from sparekey.model import (
     Snapshot,
     Unreadable,
     UserVerdict,
-    Value,
 )
+from sparekey.plugins import modules_in
 from sparekey.policy import Policy
+from sparekey.rules.interface import CIS_VERSIONS, DEFAULT_RULE, Check, Rule, RuleModule
 
-DEFAULT_RULE = "two-active-keys"
-CIS_VERSIONS = ("1.3", "1.4", "1.5", "2.0", "3.0", "4.0", "4.0.1", "5.0", "6.0", "7.0")
-
-Check = Callable[[Account, Policy, datetime], Iterable[Finding]]
-
-
-class Rule(Value, frozen=True):
-    """A rule's metadata: what it is called, what it says, where the benchmarks number it, what it reads.
-
-    `remedy` is what to do about a finding; `prowler` is the name of Prowler's check for the same.
-    """
-
-    id: str
-    title: str
-    cis: Mapping[str, str]
-    needs: Literal["keys", "age", "last_use", "summary", "quarantine"] = "keys"
-    severity: Literal["low", "medium", "high", "critical"] = "medium"
-    remedy: str = ""
-    prowler: str = ""
-
-    def cis_number(self, version: str) -> str | None:
-        """The control's number in a version of the CIS AWS Foundations Benchmark, if it has one."""
-        if version not in CIS_VERSIONS:
-            known = ", ".join(CIS_VERSIONS)
-            raise BadInputError(f"CIS version {version!r} is not known", f"Known versions: {known}.")
-        return self.cis.get(version)
+__all__ = [
+    "CIS_VERSIONS",
+    "DEFAULT_RULE",
+    "Check",
+    "Rule",
+    "assess",
+    "exit_code",
+    "findings",
+    "registry",
+    "rule",
+]
 
 
 @cache
 def registry() -> Mapping[str, tuple[Rule, Check]]:
     """Every rule by its id, sorted."""
-    rules: dict[str, tuple[Rule, Check]] = {}
-    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        if module.name.rpartition(".")[2].startswith("_"):
-            continue
-        loaded = importlib.import_module(module.name)
-        rules[loaded.RULE.id] = (loaded.RULE, loaded.check)
-    return dict(sorted(rules.items()))
+    modules = (cast("RuleModule", module) for module in modules_in(__name__, __path__).values())
+    return dict(sorted((module.RULE.id, (module.RULE, module.check)) for module in modules))
 
 
 def rule(name: str) -> tuple[Rule, Check]:

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from sparekey.model import Account, Finding, Unreadable, User
 from sparekey.policy import Policy
-from sparekey.rules import Rule
 from sparekey.rules._users import judge
+from sparekey.rules.interface import Rule
 
 RULE = Rule(
     id="quarantined-key",

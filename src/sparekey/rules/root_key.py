@@ -6,7 +6,7 @@ from datetime import datetime
 from sparekey.formatting import key_age, last_use, plural
 from sparekey.model import Account, Finding, Unreadable
 from sparekey.policy import Policy
-from sparekey.rules import Rule
+from sparekey.rules.interface import Rule
 
 RULE = Rule(
     id="root-key",

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from sparekey.model import AccessKey, Account, Finding
 from sparekey.policy import Policy
-from sparekey.rules import DEFAULT_RULE, Rule
 from sparekey.rules._users import judge_users
+from sparekey.rules.interface import DEFAULT_RULE, Rule
 
 RULE = Rule(
     id=DEFAULT_RULE,

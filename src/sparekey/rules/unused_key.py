@@ -5,8 +5,8 @@ from datetime import datetime
 
 from sparekey.model import AccessKey, Account, Finding, Unreadable
 from sparekey.policy import Policy
-from sparekey.rules import Rule
 from sparekey.rules._users import judge_users
+from sparekey.rules.interface import Rule
 
 RULE = Rule(
     id="unused-key",

@@ -1,19 +1,20 @@
 """Proof of use: who still uses a key, from CloudTrail. One module per source, all giving `Usage`."""
 
 import importlib
-import pkgutil
 import re
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from sparekey.errors import BadInputError
 from sparekey.model import Consumer, Usage
+from sparekey.plugins import names_in
 from sparekey.usage import sources as _sources
 from sparekey.usage.request import ReadProgress, UsageRequest
+from sparekey.usage.sources.interface import UsageSource
 
 __all__ = ["ReadProgress", "UsageRequest", "document", "read_usage", "source_names"]
 
@@ -24,17 +25,9 @@ _KEY = re.compile(r"\w{20,128}", re.ASCII)
 _FIRST, _END = datetime(2006, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-class UsageSource(Protocol):
-    """A module of `usage/sources`; its name is what stands before `=`."""
-
-    def read(self, spec: str, keys: Collection[str], request: UsageRequest) -> tuple[Usage, ...]:
-        """The usage of each key, sorted by key; `spec` is what stands after `=`."""
-        ...
-
-
 def source_names() -> tuple[str, ...]:
     """The names of the usage sources."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(_sources.__path__)))
+    return names_in(_sources.__path__)
 
 
 def read_usage(source: str, keys: Collection[str], request: UsageRequest | None = None) -> tuple[Usage, ...]:

@@ -1,1 +1,1 @@
-"""The usage sources: one module each, found by its name; each has `read(spec, keys, request)`."""
+"""The usage sources: one module each (`interface.py` has its shape), found by its name."""
