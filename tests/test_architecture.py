@@ -1,6 +1,7 @@
 """The architecture: the code imports what `tools/rooms.py` allows, late imports included."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -190,3 +191,12 @@ def test_each_plug_in_room_has_an_interface(room_: str) -> None:
     assert ast.get_docstring(ast.parse((folder / "interface.py").read_text(encoding="utf-8")))
     assert "interface" not in names_in([str(folder)])
     assert len(names_in([str(folder)])) > 2
+
+
+def test_the_picture_shows_rooms_that_exist() -> None:
+    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    picture = page.partition("```mermaid\n")[2].partition("```")[0]
+    bare = re.sub(r'"[^"]*"|\[\(.*?\)\]|--? ?[A-Za-z]+ -->', " ", picture)
+    words = set(re.findall(r"\w+", bare)) - {"flowchart", "LR", "subgraph", "end", "pure", "AWS"}
+    assert words <= set(ROOMS), words - set(ROOMS)
+    assert {"audit", "planner", "selection", "guards", "runs", "ledger", "report"} <= words

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
+from rooms import PURE, ROOMS
 
 from sparekey.cli import cli as commands
 from sparekey.guards import GUARDS
@@ -103,6 +104,26 @@ def rules() -> str:
     )
 
 
+def rooms() -> str:
+    """Every room: what it holds and what it imports."""
+
+    def mark(name: str) -> str:
+        return f"`{name}`" + (" *pure*" if name in PURE else "")
+
+    return table(
+        ("room", "holds", "imports"),
+        (
+            (
+                mark(name),
+                room.holds,
+                ", ".join(f"`{other}`" for other in sorted(room.imports)) or "nothing of ours",
+            )
+            for name, room in ROOMS.items()
+            if name != "__init__"
+        ),
+    )
+
+
 _ADR_HEAD = """\
 # Architecture decision records
 
@@ -126,7 +147,7 @@ def adr_index(folder: Path = ROOT / "docs" / "adr") -> str:
     return _ADR_HEAD + table(("no.", "decision", "status", "date"), rows)
 
 
-PARTS: dict[str, Callable[[], str]] = {"holds": holds, "guards": guards, "rules": rules}
+PARTS: dict[str, Callable[[], str]] = {"holds": holds, "guards": guards, "rules": rules, "rooms": rooms}
 PAGES: dict[str, Callable[[], str]] = {"docs/cli.md": cli, "docs/adr/README.md": adr_index}
 
 
