@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or newer, make and a package index; nothing else beforehand.
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-console test quick lint types unit docs cases screenshots bench-read bench-peers bench-trail bench-run bench-kill bench-chaos bench-watch lock clean
+.PHONY: help demo demo-console test quick lint types unit docs cases screenshots bench-read bench-peers bench-trail bench-run bench-kill bench-chaos bench-watch bench-load lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -69,6 +69,9 @@ bench-chaos: dev-venv ## play 1,000 seeds of a bad line between a run and AWS
 
 bench-watch: dev-venv ## two workers, 40 faults drawn at random over an hour of virtual time: the worst delay
 	@$(BIN)/python bench/watch.py $(ARGS)
+
+bench-load: dev-venv ## one worker: 5,000 keys, 200 accounts, 300 probes, 20 runs, 50 streams, 30 minutes (ARGS="--minutes 5")
+	@$(BIN)/python bench/load.py $(ARGS)
 
 lock: ## resolve the hash-pinned requirements again (needs uv)
 	@tools/lock --upgrade

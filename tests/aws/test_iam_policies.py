@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from sparekey.aws.iam_policies import apply_policy, audit_policy, delete_policy, stackset_template
 
 
+@pytest.mark.slow
 def test_the_template_is_valid_to_cfn_lint(tmp_path: Path) -> None:
     path = tmp_path / "roles.json"
     path.write_text(json.dumps(stackset_template(), indent=2))

@@ -85,6 +85,7 @@ def by_id(snapshot: Snapshot) -> dict[str, Account]:
     return {account.id: account for account in snapshot.accounts}
 
 
+@pytest.mark.slow
 def test_the_whole_organization_is_read_and_what_is_not_is_named() -> None:
     aws = SandboxGateway(SCENARIO)
     snapshot = read(aws)
@@ -103,6 +104,7 @@ def test_the_whole_organization_is_read_and_what_is_not_is_named() -> None:
     assert data.users.what == "sts:AssumeRole"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["list", "report"])
 def test_listing_and_report_find_the_same_spare_keys(mode: ReadMode) -> None:
     snapshot = read(SandboxGateway(SCENARIO), mode)
@@ -110,6 +112,7 @@ def test_listing_and_report_find_the_same_spare_keys(mode: ReadMode) -> None:
     assert found == [(WEB, f"arn:aws:iam::{WEB}:user/team/spare")]
 
 
+@pytest.mark.slow
 def test_a_key_made_after_the_report_is_seen_all_the_same() -> None:
     aws = SandboxGateway(SCENARIO)
     read(aws)
@@ -135,6 +138,7 @@ def _create_key(aws: SandboxGateway, key_id: str, secret: str) -> None:
     client.close()
 
 
+@pytest.mark.slow
 def test_the_audit_policy_is_exactly_what_reading_calls() -> None:
     aws = SandboxGateway(SCENARIO)
     read(aws, "report")

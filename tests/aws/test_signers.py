@@ -255,6 +255,7 @@ def assert_protected(
             guards.refusals(forgery, here.caller_now(), guards.Limits())
 
 
+@pytest.mark.slow
 @settings(max_examples=14, deadline=None, suppress_health_check=list(HealthCheck))
 @given(wanted=setups().filter(is_possible), forced=st.booleans())
 def test_no_key_behind_the_base_credentials_goes(

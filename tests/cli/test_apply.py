@@ -80,6 +80,7 @@ def test_what_changed_since_the_plan(
     assert sk.writes == (1 if state == "DEACTIVATED" else 0)
 
 
+@pytest.mark.slow
 def test_an_undo_follows_a_renamed_user_and_fails_where_aws_does_not_say_where_the_key_is(
     sk: CliHarness,
 ) -> None:
@@ -101,6 +102,7 @@ def test_an_undo_follows_a_renamed_user_and_fails_where_aws_does_not_say_where_t
     assert goes.status == "Active"
 
 
+@pytest.mark.slow
 def test_an_update_that_never_takes_effect_is_an_error(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     sk.fault(Ignored())
@@ -111,6 +113,7 @@ def test_an_update_that_never_takes_effect_is_an_error(sk: CliHarness) -> None:
     assert sk.inactive == set()
 
 
+@pytest.mark.slow
 def test_an_update_that_aws_refuses_is_an_error_and_the_rest_goes_on(sk: CliHarness) -> None:
     sk.make_plan()
     sk.fault(Fail(action="iam:UpdateAccessKey", target="web", code="ServiceFailure", status=500))
@@ -120,6 +123,7 @@ def test_an_update_that_aws_refuses_is_an_error_and_the_rest_goes_on(sk: CliHarn
     assert sk.inactive == {"batch/1", "batch/2"}
 
 
+@pytest.mark.slow
 def test_reads_that_lag_behind_are_waited_for(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     sk.fault(Stale(action="iam:ListAccessKeys", seconds=7))
@@ -137,6 +141,7 @@ def test_lost_answers_are_resolved_by_reading(sk: CliHarness) -> None:
     assert sk.inactive == {"web/1"}
 
 
+@pytest.mark.slow
 def test_a_throttled_account_is_read_whole(sk: CliHarness) -> None:
     sk.fault(Throttle(action="iam:*", rate=20, burst=2))
     said = sk("audit")
@@ -148,6 +153,7 @@ def test_a_throttled_account_is_read_whole(sk: CliHarness) -> None:
     assert sk.inactive == {"batch/1", "batch/2", "web/1"}
 
 
+@pytest.mark.slow
 def test_an_account_that_is_throttled_for_good_is_unreadable(sk: CliHarness) -> None:
     sk.fault(Fail(action="iam:ListUsers", code="Throttling", status=400, message="Rate exceeded"))
     said = sk("audit")
@@ -209,6 +215,7 @@ def _paper(sk: CliHarness) -> list[str]:
     return [path.read_text() for path in (sk.home / "reverse").glob("*.sh")]
 
 
+@pytest.mark.slow
 def test_a_settled_or_undone_plan_needs_a_new_one(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
@@ -222,6 +229,7 @@ def test_a_settled_or_undone_plan_needs_a_new_one(sk: CliHarness) -> None:
     assert sk.writes == 2
 
 
+@pytest.mark.slow
 def test_undo_leaves_alone_what_somebody_else_has_changed_since(sk: CliHarness) -> None:
     sk.make_plan()
     assert sk("apply", sk.plan, "--yes").code == 3
@@ -232,6 +240,7 @@ def test_undo_leaves_alone_what_somebody_else_has_changed_since(sk: CliHarness) 
     assert sk.inactive == set()
 
 
+@pytest.mark.slow
 def test_runs_are_named_and_explained(sk: CliHarness) -> None:
     assert "No run yet" in sk("runs").out
     sk.make_plan("--user", "web", expect=0)

@@ -88,6 +88,7 @@ def test_undo_of_one_key_by_the_copy(sk: CliHarness, run: str) -> None:
     assert sk.inactive == _OFF - {"web/1"}
 
 
+@pytest.mark.slow
 def test_undo_by_the_copy_leaves_what_the_run_did_not_do(sk: CliHarness) -> None:
     plan = sk.make_plan()
     with sk.aws.state.lock:
@@ -214,6 +215,7 @@ def test_a_run_that_the_ledger_forgot_names_the_way_by_hand(sk: CliHarness, run:
     assert sk.inactive == _OFF
 
 
+@pytest.mark.slow
 def test_undo_while_another_process_locks_the_database(sk: CliHarness, run: str) -> None:
     sk.patch.setattr(ledger_module, "_BUSY_MS", 100)
     with closing(sqlite3.connect(sk.home / "sparekey.db", isolation_level=None)) as other:

@@ -110,6 +110,7 @@ def test_a_byte_order_mark_is_passed_over(sk: CliHarness) -> None:
     assert "EXEMPT  batch" in sk("audit").out
 
 
+@pytest.mark.slow
 def test_a_key_that_nobody_but_a_person_brings_back(sk: CliHarness) -> None:
     key = sk.key("busy", 1)
     force = ("--user", "busy", "--force", key, "--because", "stolen")

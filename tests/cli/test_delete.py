@@ -81,6 +81,7 @@ def run(env: dict[str, str], *args: str, typed: str | None = None) -> tuple[int,
         os.close(theirs)
 
 
+@pytest.mark.slow
 def test_a_retired_key_is_deleted_only_when_account_and_key_are_typed(
     aws: Sandbox, env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_root_key_that_signs_here_is_not_deleted(aws: Sandbox, env: dict[str, 
     assert not is_gone(key)
 
 
+@pytest.mark.slow
 def test_a_root_key_is_deleted_only_where_its_last_use_is_old_enough(
     aws: Sandbox, env: dict[str, str]
 ) -> None:

@@ -118,6 +118,7 @@ def forced(sk: CliHarness) -> str:
     return old
 
 
+@pytest.mark.slow
 def test_a_forced_key_needs_a_person_where_only_the_file_speaks_for_it(sk: CliHarness) -> None:
     old = forced(sk)
     said = sk("apply", sk.plan, "--yes")
@@ -321,6 +322,7 @@ def test_what_is_given_and_empty_is_refused(sk: CliHarness) -> None:
     assert sk.aws.state.calls == []
 
 
+@pytest.mark.slow
 def test_undo_names_the_run_and_its_keys_first(sk: CliHarness) -> None:
     sk.make_plan()
     sk("apply", sk.plan, "--yes")

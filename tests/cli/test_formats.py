@@ -38,6 +38,7 @@ def _valid(kind: str, text: str) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.slow
 def test_json_is_as_documented(sk: CliHarness) -> None:
     audit = _valid("audit", sk("audit", "--format", "json").out)
     (account,) = audit["accounts"]
@@ -64,6 +65,7 @@ def test_json_is_as_documented(sk: CliHarness) -> None:
     _valid("run", sk("undo", sk.run, "--format", "json").out)
 
 
+@pytest.mark.slow
 def test_json_of_what_could_not_be_read_is_as_documented(sk: CliHarness) -> None:
     sk.deny("iam:ListAccessKeys", target="web")
     sk.deny("iam:GetAccessKeyLastUsed")

@@ -1,8 +1,11 @@
 """The job by the commands, in this process: what each prints, where, and its exit code."""
 
+import pytest
+
 from support.cli_harness import CliHarness
 
 
+@pytest.mark.slow
 def test_audit_plan_apply_undo(sk: CliHarness) -> None:
     said = sk("audit")
     assert said.code == 3

@@ -22,6 +22,7 @@ def quarantine(sk: CliHarness, *users: str) -> None:
         sk.aws.state.accounts[ACCOUNT].users[user].policies = [POLICY]
 
 
+@pytest.mark.slow
 def test_a_quarantined_users_keys_are_held_until_a_person_retires_one(sk: CliHarness) -> None:
     quarantine(sk, "web")
     said = sk("plan", "-o", sk.plan, "--user", "web")
@@ -66,6 +67,7 @@ def test_the_console_notices_a_quarantine_when_it_reads_some_users_afresh(sk: Cl
     assert plan.unread
 
 
+@pytest.mark.slow
 def test_the_rule_finds_users_with_one_key_too_and_is_critical_in_every_format(sk: CliHarness) -> None:
     quarantine(sk, "one")
     said = sk(*RULE)
@@ -80,6 +82,7 @@ def test_the_rule_finds_users_with_one_key_too_and_is_critical_in_every_format(s
     assert sk(*RULE).code == 0
 
 
+@pytest.mark.slow
 def test_where_aws_does_not_say_whom_it_has_quarantined_that_is_unread(sk: CliHarness) -> None:
     sk.deny("iam:ListEntitiesForPolicy")
     said = sk(*RULE)
@@ -144,6 +147,7 @@ def test_the_console_loses_no_renamed_user_where_aws_does_not_say_whose_a_key_is
     assert [user.name for _, user in again.snapshot.users()] == ["batch", "busy", "one", "ops", "web2"]
 
 
+@pytest.mark.slow
 def test_ones_own_root_keys_are_told_by_the_credential_report(sk: CliHarness) -> None:
     assert sk("root-keys").code == 0
     now = sk.aws.clock.now()

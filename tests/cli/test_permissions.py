@@ -47,6 +47,7 @@ def test_the_audit_policy_is_what_the_reading_commands_ask_for(sk: CliHarness) -
     assert _asked(sk) == granted - ELSEWHERE
 
 
+@pytest.mark.slow
 def test_the_apply_policy_is_what_all_commands_ask_for(sk: CliHarness) -> None:
     granted = _granted(sk, "apply")
     _restrict(sk, granted)
@@ -62,6 +63,7 @@ def test_the_policies_are_json(sk: CliHarness, kind: str) -> None:
     assert json.loads(sk("iam-policy", kind, "--org").out)
 
 
+@pytest.mark.slow
 def test_without_simulation_the_preflight_says_that_it_could_not_look(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     sk.fault(Deny(action="iam:SimulatePrincipalPolicy"))

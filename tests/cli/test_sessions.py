@@ -31,6 +31,7 @@ allow = ["*"]
 """
 
 
+@pytest.mark.slow
 def test_a_session_is_taken_once(
     tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: AwsFrontend
 ) -> None:

@@ -94,6 +94,7 @@ def role() -> SandboxRole:
     )
 
 
+@pytest.mark.slow
 def test_a_password_in_the_endpoint_is_shown_and_kept_nowhere(sk: CliHarness) -> None:
     url = os.environ["AWS_ENDPOINT_URL"].replace("http://", f"http://ann:{PASSWORD}@")
     sk.patch.setenv("AWS_ENDPOINT_URL", url)

@@ -24,6 +24,7 @@ def place(
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [CROWD], indirect=True, ids=["crowd"])
 @pytest.mark.parametrize("mode", ["list", "report"])
 def test_a_thousand_and_one_users_stand_on_two_pages(place: CliHarness, mode: str) -> None:
@@ -49,6 +50,7 @@ def test_nobody_but_the_caller(place: CliHarness) -> None:
     assert place.writes == 0
 
 
+@pytest.mark.slow
 def test_no_users_at_all(sk: CliHarness) -> None:
     with sk.aws.state.lock:
         sk.aws.state.accounts[ACCOUNT].users.clear()
@@ -68,6 +70,7 @@ def test_a_user_whose_name_begins_as_anothers_does(place: CliHarness) -> None:
     assert place.inactive == {"app/1"}
 
 
+@pytest.mark.slow
 def test_three_active_keys_of_one_user(sk: CliHarness) -> None:
     assert "FAIL    batch" in sk("audit").out
     sk.make_plan("--user", "batch", expect=0)

@@ -20,6 +20,8 @@ from sparekey.model import Consumer, ServiceUse, Usage
 from sparekey.sandbox import Sandbox
 from support.console_walk import MAIN
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "<script>window.broken=1</script>"
 IMAGE = "'\\\"><img src=x onerror=window.broken=1>"
 RIGHT_TO_LEFT = "admin\u202egnirts"

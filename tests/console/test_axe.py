@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 from playwright.sync_api import Browser, Page
 
 from console.conftest import Console, console_on, let_in
 from sparekey.sandbox import Sandbox
 from support.console_walk import walk
+
+pytestmark = pytest.mark.slow
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 RUN = """

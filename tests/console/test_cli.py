@@ -64,6 +64,7 @@ def test_what_cannot_start_says_why(args: list[str], code: int, told: str, tmp_p
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_the_token_is_in_no_command_line(tmp_path: Path) -> None:
     """Another user of the machine can read the browser's arguments, and so learns only a file's name."""
     seen = tmp_path / "seen"

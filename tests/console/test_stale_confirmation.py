@@ -14,6 +14,7 @@ from sparekey.policy import Policy
 from sparekey.sandbox import Sandbox
 
 
+@pytest.mark.slow
 def test_a_key_put_back_while_it_is_read_back_is_told_as_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

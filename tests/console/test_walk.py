@@ -12,6 +12,8 @@ from sparekey import app
 from sparekey.sandbox import Sandbox
 from support.console_walk import MAIN
 
+pytestmark = pytest.mark.slow
+
 
 def status_in_aws(console: Console, user: str, number: int = 1) -> str:
     return console.sandbox.key(user, number=number).status

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 STAGES = ("1. Audit", "2. Plan", "3. Apply", "4. Confirm", "5. Undo one key", "6. Evidence")
 LAST = "    sparekey audit\n    sparekey plan -o plan.json\n    sparekey apply plan.json\n"
 

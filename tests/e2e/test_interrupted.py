@@ -19,6 +19,8 @@ from sparekey.sandbox.scenario import Latency
 from support import postgres_server
 from support.cli_harness import environment
 
+pytestmark = pytest.mark.slow
+
 USERS = 4
 COMPANY = f"""
 caller = {{ account = "111122223333", user = "ops" }}

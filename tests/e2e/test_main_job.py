@@ -18,6 +18,8 @@ from sparekey.sandbox import SandboxClock
 from support.aws_servers import Server, ministack, moto, sandbox
 from support.cli_harness import CommandResult, environment
 
+pytestmark = pytest.mark.slow
+
 SERVERS = {"sandbox": sandbox, "moto": moto, "ministack": ministack}
 
 

@@ -22,6 +22,8 @@ APPLICATION = """
 import sys, time, pathlib, botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
+
+pytestmark = pytest.mark.slow
 url, access_key, secret_key, folder = sys.argv[1:]
 client = botocore.session.Session().create_client(
     "sts", region_name="us-east-1", endpoint_url=url, aws_access_key_id=access_key,

@@ -13,12 +13,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosLab]:
         yield found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tens", range(5))
 def test_seeds(lab: ChaosLab, tens: int) -> None:
     for seed in range(tens * 10, tens * 10 + 10):
         lab.play(seed)
 
 
+@pytest.mark.slow
 def test_every_fault_strikes_and_a_seed_plays_alike_each_time(lab: ChaosLab) -> None:
     first = lab.play(13)
     faults = [*first.faults, *lab.play(1).faults, *lab.play(2).faults]

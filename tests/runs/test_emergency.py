@@ -192,6 +192,7 @@ def test_a_run_that_is_missed_later_is_taken_up_too(watched: Watch) -> None:
     assert "NOT MONITORED: r-ffffffff" in beside.told[1].text
 
 
+@pytest.mark.slow
 def test_a_worker_that_begins_beside_a_bad_state_watches_by_the_copies(watched: Watch) -> None:
     beside = Beside(watched, watched.state.directory)
     watched.red.set()

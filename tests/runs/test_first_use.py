@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support import postgres_server
 
 
@@ -35,6 +37,7 @@ def test_on_sqlite(tmp_path: Path) -> None:
     _all_at_once(tmp_path / "home", "", 3)
 
 
+@pytest.mark.slow
 def test_on_postgresql(tmp_path: Path) -> None:
     with postgres_server.server(tmp_path) as url:
         _all_at_once(tmp_path / "home", url, 2)

@@ -18,6 +18,7 @@ def lanes() -> Iterator[list[SandboxLane]]:
         lane.close()
 
 
+@pytest.mark.slow
 def test_killed_at_every_point_of_a_run_on_sqlite(lanes: list[SandboxLane], tmp_path: Path) -> None:
     template = prepare(tmp_path / "template")
     alone = RunLab(lanes[0], tmp_path / "alone")

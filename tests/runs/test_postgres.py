@@ -26,6 +26,8 @@ from support.fake_aws import CALLER, NOW, RunningClock, VirtualClock, plan_for, 
 from support.killed_process import TTL
 from support.run_lab import RunLab, SandboxLane, prepare
 
+pytestmark = pytest.mark.slow
+
 KINDS = (
     "before entry opened",
     "after entry opened",

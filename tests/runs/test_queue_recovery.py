@@ -244,6 +244,7 @@ def test_probes_need_somebody_who_asks_them(world: World) -> None:
     assert "48 h" in told[1]
 
 
+@pytest.mark.slow
 def test_a_worker_watches_and_rolls_back_after_the_command_has_ended(world: World) -> None:
     probes = FakeProbes({"web": ("api",)})
     probes.every = NOW.resolution * 200_000  # 0.2 s
@@ -311,6 +312,7 @@ def test_a_fault_of_our_own_does_not_end_the_watch(
     assert set(told) == {ACCOUNT, ""}
 
 
+@pytest.mark.slow
 def test_a_run_begun_by_one_version_is_finished_by_the_next(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,6 +356,7 @@ def test_on_sqlite_a_second_process_waits_for_its_turn_and_takes_over(world: Wor
     assert runs.apply(world.plan, Policy()).state == "unwatched"
 
 
+@pytest.mark.slow
 def test_what_cut_the_engine_off_is_told_and_its_text_is_kept_nowhere(
     world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,6 +380,7 @@ def test_what_cut_the_engine_off_is_told_and_its_text_is_kept_nowhere(
     assert world.runs().apply(world.plan, Policy()).state == "unwatched"
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_enter_an_account_says_so_once(world: World) -> None:
     def closed(account: str) -> FakeGateway:
         raise RefusedError(f"account {account} cannot be reached")

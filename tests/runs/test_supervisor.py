@@ -65,6 +65,7 @@ def test_tasks_are_apart_and_tell_how_they_ended() -> None:
     assert tasks.ended() == [(("probe", "r-1", "slow"), None)]
 
 
+@pytest.mark.slow
 def test_a_heartbeat_goes_on_by_itself_until_its_loop_stands_still(tmp_path: Path) -> None:
     state = StateDirectory(tmp_path / "home")
     mine, other = WorkerLeases(state.ledger, state, ttl=2.0), WorkerLeases(state.ledger, state, ttl=2.0)
