@@ -1,7 +1,7 @@
 """Lint, types and the fast tests of the rooms that changed: the loop while writing, in seconds (`make quick`).
 
-A changed file of `src/sparekey/<room>` runs `tests/<room>`, a module at the top runs `tests/core`, and a changed
-test runs itself. Tests that are marked `slow` are left to `make test`, and so is what other rooms make of a change.
+A changed file `src/sparekey/<room>/<module>.py` runs `tests/<room>/test_<module>.py`, else all of `tests/<room>`; a
+module at the top runs its own test, else `tests/core`; and a changed test runs itself. Tests that are marked `slow` are left to `make test`, and so is what other rooms make of a change.
 """
 
 import subprocess
@@ -28,7 +28,13 @@ def targets_of(paths: Iterable[str], root: Path = ROOT) -> list[str]:
         parts = Path(path).parts
         if parts[:2] == ("src", "sparekey"):
             room = Path(parts[2]).stem if len(parts) > 2 else ""
-            own = [f"tests/{room}", f"tests/core/test_{room}.py", "tests/core"]
+            module = Path(path).stem
+            own = [
+                f"tests/{room}/test_{module}.py",
+                f"tests/{room}",
+                f"tests/core/test_{room}.py",
+                "tests/core",
+            ]
             targets.add(next(target for target in own if (root / target).exists()))
         elif parts[0] == "tests" and parts[-1].startswith("test_") and (root / path).exists():
             targets.add(path)

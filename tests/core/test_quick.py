@@ -6,12 +6,16 @@ from pathlib import Path
 import quick
 
 
-def test_a_room_runs_its_own_tests_and_a_test_runs_itself() -> None:
+def test_a_module_runs_its_own_tests_and_a_test_runs_itself() -> None:
     assert quick.targets_of(["src/sparekey/ledger/store.py", "tests/core/test_plan.py", "README.md"]) == [
         "tests/core/test_plan.py",
-        "tests/ledger",
+        "tests/ledger/test_store.py",
         "tests/test_architecture.py",
     ]
+
+
+def test_a_module_without_tests_of_its_own_runs_its_room() -> None:
+    assert "tests/ledger" in quick.targets_of(["src/sparekey/ledger/events.py"])
 
 
 def test_a_module_at_the_top_runs_its_test_or_all_of_core() -> None:
