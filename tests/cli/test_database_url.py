@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sparekey.cli import cli
-from sparekey.cli.options import run_guarded
+from sparekey.cli.failures import run_guarded
 
 _OF_RUNS = [
     ["runs"],

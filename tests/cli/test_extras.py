@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from sparekey.cli import cli
-from sparekey.cli.options import run_guarded
+from sparekey.cli.failures import run_guarded
 
 
 @pytest.mark.parametrize(

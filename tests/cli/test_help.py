@@ -9,7 +9,7 @@ import click
 import pytest
 
 from sparekey.cli import cli
-from sparekey.cli.options import run_guarded
+from sparekey.cli.failures import run_guarded
 
 # Beside the standard library. No time is asserted here: this is what the 150 ms are spent on.
 MAY_IMPORT = {"click", "sparekey", "sparekey.cli"}
@@ -17,7 +17,7 @@ _WHAT_HELP_IMPORTS = """
 import json, sys
 before = set(sys.modules)
 from sparekey.cli import cli
-from sparekey.cli.options import run_guarded
+from sparekey.cli.failures import run_guarded
 code = run_guarded(cli, sys.argv[1:])
 json.dump([code, sorted(set(sys.modules) - before)], sys.stderr)
 """

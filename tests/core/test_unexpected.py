@@ -14,7 +14,7 @@ from sparekey.aws.accounts import Target
 from sparekey.aws.client import Principal
 from sparekey.aws.errors import AwsError, MalformedResponseError
 from sparekey.aws.http_pool import HttpResponse
-from sparekey.cli.options import report_thread_failure, run_guarded
+from sparekey.cli.failures import report_thread_failure, run_guarded
 from sparekey.console.state import ConsoleState
 from sparekey.errors import UnexpectedError, kind_and_place, trace
 from support.scripted_aws import ACCOUNT, ScriptedAws, connect, own_account, session

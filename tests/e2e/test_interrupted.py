@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sparekey.cli import cli
-from sparekey.cli.options import run_guarded
+from sparekey.cli.failures import run_guarded
 from sparekey.ledger.store import Ledger
 from sparekey.sandbox import Sandbox
 from sparekey.sandbox.scenario import Latency

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from sparekey.cli import cli
-from sparekey.cli.options import run_guarded
+from sparekey.cli.failures import run_guarded
 from sparekey.sandbox import SandboxClock
 from support.aws_servers import Server, ministack, moto, sandbox
 from support.cli_harness import CommandResult, environment

@@ -20,7 +20,7 @@ import pytest
 from sparekey import app
 from sparekey.aws.http_pool import HttpPool
 from sparekey.cli import cli
-from sparekey.cli.options import run_guarded
+from sparekey.cli.failures import run_guarded
 from sparekey.sandbox import Sandbox, SandboxClock
 from sparekey.sandbox.app import PracticeAws, Receive, Scope, Send
 from sparekey.sandbox.scenario import Deny, Fault

@@ -10,7 +10,7 @@ import click
 
 from sparekey import __version__
 from sparekey.cli import commands
-from sparekey.cli.options import report_thread_failure, run_guarded
+from sparekey.cli.failures import report_thread_failure, run_guarded
 
 
 class _Commands(click.Group):

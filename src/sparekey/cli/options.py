@@ -1,138 +1,19 @@
-"""What every command shares: errors to sentences, options, where output is written, progress."""
+"""Options that commands share: how to connect, what to read, the format."""
 
 import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 if TYPE_CHECKING:
-    import threading
-
     from sparekey.app import Connection, UsageRequest
-    from sparekey.report import RenderOptions, Subject
+    from sparekey.report import Subject
 
-INTERRUPTED = 130
-# What is installed only where it is asked for, and by which name.
-_EXTRAS = {
-    **dict.fromkeys(("ahocorasick_rs", "isal", "obstore"), "archive"),
-    "httptools": "sandbox",
-    "psycopg": "postgres",
-    "starlette": "console",
-    "uvicorn": "sandbox",
-}
-# Whoever reads from a pipe wants whole lines.
-_LONGEST_MESSAGE = 1000
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def run_guarded(command: click.Command, args: Sequence[str] | None = None) -> int:
-    """Run a command, by default with the process's arguments; returns its exit code.
-
-    No traceback reaches the person.
-    """
-    try:
-        code = command.main(args, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        with suppress(OSError):
-            error.show()
-        return 2
-    except click.ClickException as error:
-        with suppress(OSError):
-            error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        message("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read us has gone: nothing is left to say.
-        _discard(sys.stdout)
-        return 1
-    except Exception as error:  # noqa: BLE001  # the last door: told, with an exit code, never swallowed
-        return _explain(error)
-    return code if isinstance(code, int) else 0
-
-
-def _explain(error: Exception) -> int:
-    from sparekey.errors import SparekeyError, UnexpectedError, trace
-
-    if os.environ.get("SPAREKEY_DEBUG"):
-        message(*trace(error))
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        extra = _EXTRAS.get(error.name.partition(".")[0])
-        if extra:
-            message(
-                f"error: this needs a package that is not installed: {error.name}",
-                f"hint: pip install 'sparekey[{extra}]'",
-            )
-            return 2
-    known = error if isinstance(error, SparekeyError) else UnexpectedError.of(error)
-    message(f"error: {known.message}", f"hint: {known.hint}" if known.hint else "")
-    return known.exit_code
-
-
-def report_thread_failure(failure: "threading.ExceptHookArgs") -> None:
-    """What becomes of an error that ends a thread of some library: its type and place, as of any other."""
-    from sparekey.errors import UnexpectedError
-
-    if failure.exc_value is not None:
-        message(f"warning: a thread ended: {UnexpectedError.of(failure.exc_value).message}")
-
-
-def message(*lines: str) -> None:
-    """Say something beside the report: to stderr, with nothing in it that could move the cursor."""
-    from sparekey.formatting import clean
-
-    try:
-        for line in lines:
-            if line:
-                click.echo(clean(line), err=True)
-    except OSError:
-        # Nobody may be listening any more, or the disk is full; a run that is under way goes on all the same.
-        _discard(sys.stderr)
-
-
-def print_report(chunks: Iterable[str]) -> None:
-    """Write a report to stdout as it comes; raises SparekeyError where stdout does not take it."""
-    from sparekey.errors import SparekeyError
-
-    for chunk in chunks:
-        try:
-            sys.stdout.write(chunk)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            _discard(sys.stdout)
-            raise SparekeyError(
-                f"the report cannot be written to stdout: {error.strerror}",
-                "Send it elsewhere; what a run did is kept: `sparekey runs`.",
-            ) from error
-
-
-def _discard(stream: TextIO) -> None:
-    """Let what is still in the buffer go nowhere: Python would try again at exit, and complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    with suppress(OSError):  # a stream that is no file
-        os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
-
-
-def render_options(*, show_all: bool = False) -> "RenderOptions":
-    """How stdout wants a table."""
-    from rich.console import Console
-
-    from sparekey.report import RenderOptions
-
-    console = Console()
-    width_is_known = console.is_terminal or "COLUMNS" in os.environ
-    width = console.width if width_is_known else _LONGEST_MESSAGE
-    return RenderOptions(width=width, color=console.is_terminal and not console.no_color, show_all=show_all)
 
 
 def _use_database(_context: click.Context, _option: click.Parameter, url: str) -> None:
@@ -420,12 +301,3 @@ def format_option(subject: "Subject", default: str = "table") -> Callable[[_F], 
         type=click.Choice(formats_of(subject)),
         help="Output format.",
     )
-
-
-@contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on stderr for what takes over two seconds on a terminal, a plain line now and then elsewhere."""
-    from sparekey.cli.progress import Progress
-
-    with Progress(title) as bar:
-        yield bar.update

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from sparekey.cli.options import message
+from sparekey.cli.output import message
 
 _QUIET_SECONDS = 2.0
 _LINE_SECONDS = 10.0

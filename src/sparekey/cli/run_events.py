@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sparekey.cli.options import message
+from sparekey.cli.output import message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,12 +10,10 @@ from sparekey.cli.options import (
     connection_options,
     database_option,
     format_option,
-    message,
     notify_option,
-    print_report,
-    render_options,
     usage_options,
 )
+from sparekey.cli.output import message, print_report, render_options
 from sparekey.cli.run_events import check_wait_or_detach, print_event, run_exit_code
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import click
 
-from sparekey.cli.options import print_report
+from sparekey.cli.output import print_report
 
 
 @click.command("athena-ddl", short_help="Print how to make a table for athena=TABLE.")

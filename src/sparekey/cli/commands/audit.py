@@ -4,16 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import (
-    connection_options,
-    format_option,
-    message,
-    notify_option,
-    print_report,
-    progress,
-    read_option,
-    render_options,
-)
+from sparekey.cli.options import connection_options, format_option, notify_option, read_option
+from sparekey.cli.output import message, print_report, progress, render_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sparekey.cli.options import print_report
+from sparekey.cli.output import print_report
 
 _CONFIG = click.option(
     "--config",

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connection_options, database_option, message, read_option, usage_options
+from sparekey.cli.options import connection_options, database_option, read_option, usage_options
+from sparekey.cli.output import message
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,7 @@
 
 import click
 
-from sparekey.cli.options import print_report
+from sparekey.cli.output import print_report
 
 
 @click.command("demo", short_help="Show the whole job on a practice AWS.")

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from sparekey.cli.options import print_report
+from sparekey.cli.output import print_report
 
 
 @click.command("iam-policy", short_help="Print the least IAM policy for a job.")

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import database_option, message, print_report
+from sparekey.cli.options import database_option
+from sparekey.cli.output import message, print_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,13 +9,10 @@ from sparekey.cli.options import (
     connection_options,
     database_option,
     format_option,
-    message,
-    print_report,
-    progress,
     read_option,
-    render_options,
     usage_options,
 )
+from sparekey.cli.output import message, print_report, progress, render_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

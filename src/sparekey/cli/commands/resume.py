@@ -4,14 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import (
-    connection_options,
-    database_option,
-    format_option,
-    message,
-    print_report,
-    render_options,
-)
+from sparekey.cli.options import connection_options, database_option, format_option
+from sparekey.cli.output import message, print_report, render_options
 from sparekey.cli.run_events import check_wait_or_detach, print_event, run_exit_code
 
 if TYPE_CHECKING:

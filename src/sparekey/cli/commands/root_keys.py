@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connection_options, format_option, print_report, render_options
+from sparekey.cli.options import connection_options, format_option
+from sparekey.cli.output import print_report, render_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,8 @@
 
 import click
 
-from sparekey.cli.options import database_option, format_option, print_report, render_options
+from sparekey.cli.options import database_option, format_option
+from sparekey.cli.output import print_report, render_options
 from sparekey.cli.run_events import print_event
 
 

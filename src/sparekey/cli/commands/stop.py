@@ -4,13 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import (
-    connection_options,
-    database_option,
-    format_option,
-    print_report,
-    render_options,
-)
+from sparekey.cli.options import connection_options, database_option, format_option
+from sparekey.cli.output import print_report, render_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

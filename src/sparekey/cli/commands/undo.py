@@ -5,14 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import (
-    connection_options,
-    database_option,
-    format_option,
-    message,
-    print_report,
-    render_options,
-)
+from sparekey.cli.options import connection_options, database_option, format_option
+from sparekey.cli.output import message, print_report, render_options
 from sparekey.cli.run_events import print_event
 
 if TYPE_CHECKING:

@@ -5,14 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import (
-    connection_options,
-    format_option,
-    print_report,
-    progress,
-    render_options,
-    usage_options,
-)
+from sparekey.cli.options import connection_options, format_option, usage_options
+from sparekey.cli.output import print_report, progress, render_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

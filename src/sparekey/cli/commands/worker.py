@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connection_options, database_option, message, notify_option
+from sparekey.cli.options import connection_options, database_option, notify_option
+from sparekey.cli.output import message
 from sparekey.cli.secondary_output import SecondaryOutput
 
 if TYPE_CHECKING:
