@@ -12,11 +12,10 @@ from sparekey.aws.accounts import (
     AccountAccess,
     SelectedAccounts,
     Target,
-    by_role,
     organization_accounts,
-    read_file,
     select_accounts,
 )
+from sparekey.aws.accounts_file import read_file
 from sparekey.aws.client import Principal
 from sparekey.aws.errors import (
     ExpiredCredentialsError,
@@ -26,6 +25,7 @@ from sparekey.aws.errors import (
     UnreachableError,
 )
 from sparekey.aws.http_pool import ConnectionLostError
+from sparekey.aws.role_sessions import by_role
 from sparekey.errors import BadInputError
 from sparekey.model import SkippedAccount, Unreadable
 from support.scripted_aws import (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sparekey.ledger import store as ledger_module
+from sparekey.ledger import database
 from support.cli_harness import ACCOUNT, CliHarness
 
 _ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
@@ -217,7 +217,7 @@ def test_a_run_that_the_ledger_forgot_names_the_way_by_hand(sk: CliHarness, run:
 
 @pytest.mark.slow
 def test_undo_while_another_process_locks_the_database(sk: CliHarness, run: str) -> None:
-    sk.patch.setattr(ledger_module, "_BUSY_MS", 100)
+    sk.patch.setattr(database, "_BUSY_MS", 100)
     with closing(sqlite3.connect(sk.home / "sparekey.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         said = sk("undo", run)

@@ -9,7 +9,7 @@ import pytest
 
 from sparekey import app
 from sparekey.aws.gateway import AwsGateway
-from sparekey.ledger.store import StateError
+from sparekey.ledger.database import StateError
 from sparekey.sandbox.state import SandboxRole
 from support.cli_harness import ACCOUNT, ELSEWHERE, CliHarness
 

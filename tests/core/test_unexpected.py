@@ -40,7 +40,7 @@ def test_the_command_line_shows_type_and_place(
     lines = err.splitlines()
     assert (
         lines[-2]
-        == "error: unexpected error: ResponseParserError (cli/options.py, line "
+        == "error: unexpected error: ResponseParserError (cli/failures.py, line "
         + lines[-2].rsplit(" line ")[-1]
     )
     assert lines[-1].startswith("hint: SPAREKEY_DEBUG=1 ")

@@ -15,22 +15,26 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from sparekey.ledger import schema
 from sparekey.ledger import store as ledger_module
-from sparekey.ledger.store import (
-    GENESIS,
-    AccountLease,
-    FencedError,
-    Ledger,
-    ProbeObservation,
+from sparekey.ledger.database import (
     SchemaError,
     StateAwayError,
     StateDamagedError,
     StateError,
     StateFullError,
+)
+from sparekey.ledger.records import (
+    GENESIS,
+    AccountLease,
+    FencedError,
+    ProbeObservation,
     StoppedError,
     UserClaim,
     WorkerRecord,
+    entry_hash,
 )
+from sparekey.ledger.store import Ledger
 from sparekey.runs.worker_leases import WorkerLeases
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -106,9 +110,7 @@ def test_it_says_which_entry_was_tampered_with(
 def test_an_entry_with_a_hash_of_its_own_still_breaks_the_chain(ledger: Ledger, path: Path) -> None:
     fill(ledger)
     row = ledger.entries("r-1")[2]
-    forged = ledger_module.entry_hash(
-        "r-1", 3, row.at.isoformat(), "held", msgspec.json.encode({}).decode(), row.prev
-    )
+    forged = entry_hash("r-1", 3, row.at.isoformat(), "held", msgspec.json.encode({}).decode(), row.prev)
     tamper(
         path,
         f"UPDATE sparekey_entries SET kind='held', body='{{}}', user_name='', account='', hash='{forged}' "
@@ -209,7 +211,7 @@ def test_another_versions_schema_is_refused_in_words(path: Path, monkeypatch: py
             Ledger.open(f"sqlite:///{path}")
         assert told in refused.value.hint
     # With a way from the old schema to this one, it is taken.
-    monkeypatch.setitem(ledger_module.MIGRATIONS, 0, ("CREATE TABLE of_the_new_version (x INTEGER)",))
+    monkeypatch.setitem(schema.MIGRATIONS, 0, ("CREATE TABLE of_the_new_version (x INTEGER)",))
     tamper(path, "UPDATE sparekey_meta SET value = '0'")
     opened = Ledger.open(f"sqlite:///{path}")
     with opened.engine.begin() as connection:

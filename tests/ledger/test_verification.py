@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sparekey.errors import BadInputError
 from sparekey.formatting import escaped
 from sparekey.ledger import plan_registry
+from sparekey.ledger.database import StateDamagedError
 from sparekey.ledger.events import (
     DeletionIntended,
     RunEvent,
@@ -27,11 +28,12 @@ from sparekey.ledger.events import (
     kind_of,
     read_event,
 )
-from sparekey.ledger.store import GENESIS, Ledger, ProbeObservation, StateDamagedError, canonical, entry_hash
+from sparekey.ledger.records import GENESIS, ProbeObservation, canonical, entry_hash
+from sparekey.ledger.store import Ledger
 from sparekey.ledger.verification import exported_entry, parse_head, raw_rows, verify_all, verify_run
 from sparekey.plan import encode
 from sparekey.policy import Policy
-from sparekey.runs.projection import policy_of
+from sparekey.runs.run_header import policy_of
 from support.fake_aws import CALLER, NOW, VirtualClock, plan_for, small_company
 
 _PLAN = plan_for(small_company(VirtualClock()))

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from sparekey.ledger.events import ProbeChanged, RunStopped, event_body, kind_of
-from sparekey.ledger.store import LedgerEntry
+from sparekey.ledger.records import LedgerEntry
 from sparekey.model import RunRecord, StepRecord
 from sparekey.notify import of_rollback
 from sparekey.probes import OUTPUT_LIMIT

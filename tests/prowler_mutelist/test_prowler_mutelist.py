@@ -9,7 +9,7 @@ from sparekey import prowler_mutelist
 from sparekey.model import AccessKey, Account, User
 from sparekey.policy import Policy, PolicyError, decode_policy, parse_policy
 from sparekey.rules import findings
-from sparekey.runs.projection import policy_of
+from sparekey.runs.run_header import policy_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UNTIL = date(2026, 6, 30)

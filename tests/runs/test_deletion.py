@@ -8,7 +8,7 @@ import pytest
 from sparekey.aws.errors import DeniedError, UnreachableError
 from sparekey.errors import RefusedError
 from sparekey.ledger.events import DeletionSkipped, KeyDeleted, RootDeletionFailed, read_event
-from sparekey.ledger.store import FencedError
+from sparekey.ledger.records import FencedError
 from sparekey.model import NEVER_USED, NOT_READ, AccessKey, LastUsed
 from sparekey.runs.deletion import Deletable, deletable, delete, delete_root
 from support.fake_aws import ACCOUNT, FakeAws, plan_for, small_company, used

@@ -12,7 +12,7 @@ import pytest
 
 from sparekey.ledger.copies import LedgerCopies
 from sparekey.ledger.events import RunOptions
-from sparekey.ledger.store import LedgerEntry, ProbeObservation
+from sparekey.ledger.records import LedgerEntry, ProbeObservation
 from sparekey.model import RunRecord
 from sparekey.policy import Policy
 from sparekey.probes import ProbeResult

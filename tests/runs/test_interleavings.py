@@ -22,7 +22,8 @@ from sparekey.ledger.store import Ledger
 from sparekey.plan import encode
 from sparekey.policy import Policy
 from sparekey.runs.context import RunContext, StepCoroutine
-from sparekey.runs.projection import RunHeader, RunProjection, open_run, policy_of, project_keys
+from sparekey.runs.projection import RunProjection, project_keys
+from sparekey.runs.run_header import RunHeader, open_run, policy_of
 from sparekey.runs.steps import execute_user, reactivate
 from support.fake_aws import CALLER, FakeAws, VirtualClock, key, plan_for, used
 from support.invariants import reasons

@@ -11,13 +11,14 @@ import sqlalchemy as sa
 
 from sparekey.clock import SystemClock
 from sparekey.ledger.copies import differences
+from sparekey.ledger.database import StateError
 from sparekey.ledger.events import RunOpened, RunOptions, event_body, kind_of
-from sparekey.ledger.store import Ledger, StateError
+from sparekey.ledger.store import Ledger
 from sparekey.ledger.verification import verify_all
 from sparekey.plan import encode
 from sparekey.policy import Policy
 from sparekey.runs.context import RetryPolicy
-from sparekey.runs.projection import policy_of
+from sparekey.runs.run_header import policy_of
 from sparekey.runs.salvage import scratch_state
 from sparekey.runs.service import RunService
 from sparekey.runs.storage import StateDirectory

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from dbos import error as dbos_error
 
-from sparekey.ledger.store import StateError
+from sparekey.ledger.database import StateError
 from sparekey.runs import queue as engine_module
 from sparekey.runs.queue import QUEUE, Queue
 from sparekey.runs.storage import StateDirectory

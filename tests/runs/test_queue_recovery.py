@@ -19,8 +19,9 @@ from dbos._serialization import DefaultSerializer
 
 from sparekey.aws.errors import DeniedError
 from sparekey.errors import BadInputError, RefusedError
+from sparekey.ledger.database import StateError, StateFullError
 from sparekey.ledger.events import KeyDeleted, RunEvent, RunOptions, RunStopped, StepFailed, WriteIntended
-from sparekey.ledger.store import LedgerEntry, StateError, StateFullError, WorkerRecord
+from sparekey.ledger.records import LedgerEntry, WorkerRecord
 from sparekey.model import NEVER_USED, AccessKey, RunRecord
 from sparekey.plan import Plan
 from sparekey.policy import Policy
@@ -630,7 +631,7 @@ def test_reversing_by_hand_runs_nothing_that_a_forged_plan_says(world: World) ->
 
 
 def test_a_worker_that_waits_for_another_names_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparekey.runs.service._REPORT_SILENCE_AFTER", 0.0)
+    monkeypatch.setattr("sparekey.runs.worker_process._REPORT_SILENCE_AFTER", 0.0)
     other, notices, looks = WorkerLeases(world.state.ledger, world.state), list[str](), iter(range(300))
     other.start()
     assert other.acquire("queue") is not None

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from sparekey.errors import BadInputError
+from sparekey.ledger.database import StateAwayError, StateError
 from sparekey.ledger.events import RunOpened, RunOptions, event_body, kind_of
-from sparekey.ledger.store import StateAwayError, StateError
 from sparekey.plan import encode
 from sparekey.policy import Policy
 from sparekey.runs import salvage
-from sparekey.runs.projection import policy_of
+from sparekey.runs.run_header import policy_of
 from sparekey.runs.salvage import scratch_state, unknown_run
 from sparekey.runs.storage import StateDirectory
 from support.fake_aws import CALLER, NOW, VirtualClock, plan_for, small_company

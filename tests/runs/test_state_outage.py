@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from sparekey.app.state_outage import report_outages
-from sparekey.ledger.store import StateAwayError
+from sparekey.ledger.database import StateAwayError
 
 
 class Checked:

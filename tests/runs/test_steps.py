@@ -15,6 +15,7 @@ from sparekey.aws.errors import (
 )
 from sparekey.decision import Overrides
 from sparekey.errors import BadInputError
+from sparekey.ledger.database import StateFullError
 from sparekey.ledger.events import (
     RunResumed,
     StatusConfirmed,
@@ -24,12 +25,14 @@ from sparekey.ledger.events import (
     event_body,
     kind_of,
 )
-from sparekey.ledger.store import FencedError, StateFullError
+from sparekey.ledger.records import FencedError
 from sparekey.model import Caller, LastUsed
 from sparekey.planner import make_plan
 from sparekey.policy import Policy
 from sparekey.runs.context import NoProbes, RunContext, StepCoroutine, UserLease
-from sparekey.runs.projection import KeyFacts, RunProjection, open_run
+from sparekey.runs.key_facts import KeyFacts
+from sparekey.runs.projection import RunProjection
+from sparekey.runs.run_header import open_run
 from sparekey.runs.scheduler import run_all
 from sparekey.runs.steps import execute_user, hold_key, reactivate
 from sparekey.runs.worker import load_header

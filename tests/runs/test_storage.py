@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sparekey.errors import BadInputError, RefusedError
-from sparekey.ledger.store import StateAwayError, StateError, StateFullError
+from sparekey.ledger.database import StateAwayError, StateError, StateFullError
 from sparekey.runs import storage as state_module
 from sparekey.runs.queue import Queue
 from sparekey.runs.storage import StateDirectory

@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 
 from sparekey.errors import BadInputError
+from sparekey.ledger.database import StateAwayError, StateError
 from sparekey.ledger.events import RunOptions
-from sparekey.ledger.store import FencedError, LedgerEntry, StateAwayError, StateError
+from sparekey.ledger.records import FencedError, LedgerEntry
 from sparekey.policy import Policy
 from sparekey.runs import monitor
 from sparekey.runs.context import RetryPolicy
-from sparekey.runs.service import RunService, _FailureReporter, check_run_id
+from sparekey.runs.run_ids import check_run_id
+from sparekey.runs.service import RunService
 from sparekey.runs.storage import StateDirectory
 from sparekey.runs.supervisor import Supervisor
+from sparekey.runs.worker_process import FailureReporter
 from support.fake_aws import ACCOUNT, CALLER, NOW, RunningClock, plan_for, small_company
 from support.virtual_engine import FakeProbes, VirtualEngine
 
@@ -150,7 +153,7 @@ def test_a_worker_that_tells_nobody_goes_on_in_spite_of_a_fault_of_the_state(
 
 def test_a_failure_is_told_once_for_each_run_and_cause() -> None:
     told = list[tuple[str, str]]()
-    failures = _FailureReporter(lambda run, why: told.append((run, why)))
+    failures = FailureReporter(lambda run, why: told.append((run, why)))
     for run, kind, why in (
         ("r-1", "stumbled", "cut off"),
         ("r-1", "stumbled", "cut off"),

@@ -9,16 +9,16 @@ import pytest
 from sparekey.app.run_service import _RollbackNotices
 from sparekey.aws.errors import DeniedError, UnreachableError
 from sparekey.errors import RefusedError
+from sparekey.ledger.database import StateAwayError, StateError
 from sparekey.ledger.events import RunOptions, WorkerFailed
-from sparekey.ledger.store import StateAwayError, StateError
 from sparekey.probes import ProbeResult
 from sparekey.runs.context import StepCoroutine, perform
 from sparekey.runs.event_feed import LedgerFeed
 from sparekey.runs.scheduler import run_all
-from sparekey.runs.service import _RecurringFaults, _WaitNotice
 from sparekey.runs.storage import StateDirectory
 from sparekey.runs.tasks import ThreadTasks
 from sparekey.runs.worker_leases import WorkerLeases
+from sparekey.runs.worker_process import RecurringFaults, WaitNotice
 from support.fake_aws import ACCOUNT, NOW, RunningClock, plan_for, small_company
 from support.virtual_engine import FakeProbes, HangsError, VirtualEngine
 
@@ -106,7 +106,7 @@ def test_who_is_waited_for_is_told_once(tmp_path: Path) -> None:
     class Process:
         leases = mine
 
-    waiting = _WaitNotice(Process(), "r-1", told.append)  # type: ignore[arg-type]
+    waiting = WaitNotice(Process(), "r-1", told.append)  # type: ignore[arg-type]
     waiting.update()
     assert told == []
     for _ in range(2):
@@ -126,7 +126,7 @@ def test_a_fault_of_the_state_is_reported_once_and_a_state_that_is_away_by_other
     lasting: float, times: int
 ) -> None:
     reported = list[str]()
-    faults = _RecurringFaults(reported.append, lasting)
+    faults = RecurringFaults(reported.append, lasting)
     odd = (StateError("odd"), StateError("odd"))
     for error in (None, *odd, StateAwayError("away"), None, odd[0], ZeroDivisionError()):
         with faults.reporting():

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sparekey.ledger.store import AccountLease, StateAwayError, StateError, WorkerRecord
+from sparekey.ledger.database import StateAwayError, StateError
+from sparekey.ledger.records import AccountLease, WorkerRecord
 from sparekey.runs.storage import StateDirectory
 from sparekey.runs.worker_leases import WorkerInfo, WorkerLeases
 from support.fake_aws import NOW

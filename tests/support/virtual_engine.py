@@ -16,7 +16,7 @@ from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
 from sparekey.probes import ProbeResult
 from sparekey.runs.context import KeyGateway, NoProbes, RunContext, StepCoroutine
-from sparekey.runs.projection import policy_of
+from sparekey.runs.run_header import policy_of
 from sparekey.runs.scheduler import Call, Outcome, advance, performed
 from sparekey.runs.supervisor import Supervisor
 from sparekey.runs.tasks import Task

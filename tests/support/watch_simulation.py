@@ -15,8 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from sparekey.aws.errors import DeniedError
+from sparekey.ledger.database import StateError, connect
 from sparekey.ledger.events import RunOptions
-from sparekey.ledger.store import FencedError, Ledger, StateError, connect
+from sparekey.ledger.records import FencedError
+from sparekey.ledger.store import Ledger
 from sparekey.model import AccessKey
 from sparekey.probes import ProbeResult
 from sparekey.runs.worker_leases import TTL, WorkerLeases

@@ -15,21 +15,16 @@ from sparekey.app.interactive import audit_for_page, encode_plan, plan_again, re
 from sparekey.app.output_files import plan_text, read_plan, write_plan, write_private
 from sparekey.app.planning import audit, exit_code, iam_policy, plan, read_snapshot, root_keys
 from sparekey.app.practice_account import demo, practice_company, sandbox
+from sparekey.app.run_records import export_ledger, follow, runs, show, verify_ledger
 from sparekey.app.run_service import (
-    OnEvent,
     Preflight,
     apply,
-    export_ledger,
-    follow,
     preflight,
     register_plan,
     resume,
     run_options,
     run_worker,
-    runs,
-    show,
     stop,
-    verify_ledger,
 )
 from sparekey.app.undo_run import undo_run
 from sparekey.app.usage_reading import (
@@ -44,7 +39,7 @@ from sparekey.audit import ReadMode
 from sparekey.decision import NO_OVERRIDES, Overrides
 from sparekey.guards import Limits
 from sparekey.ledger.events import RunOptions
-from sparekey.ledger.store import LedgerEntry
+from sparekey.ledger.records import LedgerEntry, OnEvent
 from sparekey.ledger.verification import VerificationResult
 from sparekey.plan import Plan, Step
 from sparekey.report.asff import SecurityHubResult

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sparekey import notify, report
 from sparekey.app.connection import Connection
-from sparekey.app.run_service import show
+from sparekey.app.run_records import show
 from sparekey.errors import BadInputError
 from sparekey.model import Audit, RunRecord, StepRecord
 from sparekey.report.asff import SecurityHubResult, send

@@ -4,28 +4,24 @@ import os
 import pwd
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime, timedelta
-
-from msgspec import structs
 
 from sparekey import guards
 from sparekey import plan as planning
 from sparekey.app import override, plan_refresh
 from sparekey.app.connection import Connection
+from sparekey.app.run_records import own_state, run_records
 from sparekey.app.state_outage import report_outages
 from sparekey.aws.errors import AwsError
-from sparekey.aws.gateway import AccountGateway
-from sparekey.clock import Clock, SystemClock
+from sparekey.clock import Clock
 from sparekey.decision import NO_OVERRIDES, Overrides
 from sparekey.errors import BadInputError, RefusedError, SparekeyError
-from sparekey.formatting import escaped, moment
+from sparekey.formatting import moment
 from sparekey.guards import Limits
 from sparekey.ledger import verification as verification
-from sparekey.ledger.copies import differences
 from sparekey.ledger.events import RunOptions
-from sparekey.ledger.store import GENESIS, LedgerEntry
-from sparekey.ledger.verification import VerificationResult
+from sparekey.ledger.records import LedgerEntry, OnEvent
 from sparekey.model import ACTIVE, Caller, RunRecord, StepRecord, Unreadable, Value
 from sparekey.plan import Plan
 from sparekey.policy import Span
@@ -35,16 +31,12 @@ from sparekey.runs.change_windows import is_open, next_opening
 from sparekey.runs.emergency import OutageMessage
 from sparekey.runs.reverse_script import reverse_commands
 from sparekey.runs.service import RunService
-from sparekey.runs.storage import StateDirectory
-from sparekey.settings import state_directory
 from sparekey.usage import UsageRequest
 
-OnEvent = Callable[[LedgerEntry], None]
 OnNotice = Callable[[str], None]
 DEFAULT_LIMITS = Limits()
 # How often it is said again that a rollback fails.
 _REMIND_AFTER = timedelta(hours=1)
-_NO_WORKER = Caller("", "")
 
 
 def ignore_event(_entry: LedgerEntry) -> None:
@@ -165,7 +157,7 @@ def _warnings(
 def register_plan(connection: Connection, plan: Plan) -> str:
     """Put a plan that was just made on record, so that apply knows it again; returns why that failed, or nothing."""
     try:
-        with _run_records(connection.clock) as runs:
+        with run_records(connection.clock) as runs:
             runs.register(plan)
     except SparekeyError as error:
         return error.message
@@ -286,7 +278,7 @@ def stop(connect: Callable[[], Connection], run: str) -> RunRecord:
         clock, caller = here.clock, here.caller(())
     except AwsError:
         caller = Caller("", f"{_user_of_this_machine()} (not known to AWS)")
-    with _run_records(clock, caller) as runs:
+    with run_records(clock, caller) as runs:
         return runs.stop(run)
 
 
@@ -328,7 +320,7 @@ def run_worker(
     the state; `on_state` when the state cannot be reached, and can again; `on_emergency` when runs are watched
     without it.
     """
-    with runs_of(connection) as runs, _own_state() as state, report_outages(state, on_state):
+    with runs_of(connection) as runs, own_state() as state, report_outages(state, on_state):
         ends = connection.gateway.credentials_expire_at()
         heard = _RollbackNotices(runs, connection.clock, on_rollback or (lambda _record, _step: None))
         runs.run_worker(
@@ -379,60 +371,6 @@ class _RollbackNotices:
             self._notify(record, step)
 
 
-def follow(run: str, on_event: OnEvent, until: Callable[[RunRecord], bool] = lambda _: False) -> RunRecord:
-    """Pass on the events of a run until it ends or is stopped; from anywhere, without credentials."""
-    with _run_records(None) as records:
-        return records.follow(run, on_event, until)
-
-
-def verify_ledger(run: str | None = None, head: str | None = None) -> VerificationResult:
-    """Account for every row of the ledger, or for one run's, against a head that was kept elsewhere."""
-    kept = verification.parse_head(head) if head is not None else None
-    with _own_state() as state:
-        if run is None:
-            return _with_copies(verification.verify_all(state.ledger), state)
-        name = _record(state, run)
-        return _with_copies(verification.verify_run(state.ledger, name, kept), state, name)
-
-
-def _with_copies(
-    result: VerificationResult, state: StateDirectory, run: str | None = None
-) -> VerificationResult:
-    faults = tuple(differences(state.ledger, state.copies, run))
-    return structs.replace(result, faults=(*result.faults, *faults))
-
-
-def export_ledger(run: str | None = None) -> Iterator[str]:
-    """Every entry as it is stored, or those of one run, as JSON lines that a terminal may show."""
-    with _own_state() as state:
-        for row in verification.raw_rows(state.ledger, None if run is None else _record(state, run)):
-            yield escaped(verification.exported_entry(row))
-
-
-def _record(state: StateDirectory, run: str) -> str:
-    """The run that is meant: as it is written where it has entries, for a run may lack its first."""
-    return run if run and state.ledger.head(run) != GENESIS else _whole_id(run)
-
-
-def runs(clock: Clock | None = None) -> tuple[RunRecord, ...]:
-    """Every run, oldest first; AWS is not asked."""
-    with _run_records(clock) as records:
-        return records.list()
-
-
-def show(run: str, clock: Clock | None = None) -> RunRecord:
-    """One run by its ledger; AWS is not asked."""
-    with _run_records(clock) as records:
-        return records.show(run)
-
-
-@contextmanager
-def _own_state() -> Iterator[StateDirectory]:
-    """The state, closed at the end."""
-    with closing(_state()) as state:
-        yield state
-
-
 @contextmanager
 def runs_of(connection: Connection) -> Iterator[RunService]:
     """The runs of this state, with the caller's credentials."""
@@ -442,7 +380,7 @@ def runs_of(connection: Connection) -> Iterator[RunService]:
 
 @contextmanager
 def _runs(connection: Connection, caller: Caller) -> Iterator[RunService]:
-    with _own_state() as state:
+    with own_state() as state:
         probes = Prober(ProbeTools(os.environ, connection.gateway.alarm_state))
         yield RunService(
             state,
@@ -452,26 +390,6 @@ def _runs(connection: Connection, caller: Caller) -> Iterator[RunService]:
             probes=probes,
             caller_now=connection.caller_now,
         )
-
-
-@contextmanager
-def _run_records(clock: Clock | None, caller: Caller = _NO_WORKER) -> Iterator[RunService]:
-    """The runs for who asks nothing of AWS: no credentials, and no account that could be entered."""
-
-    def no_account(account: str) -> AccountGateway:
-        raise SparekeyError(f"account {account} is not needed here")
-
-    with _own_state() as state:
-        yield RunService(state, clock or SystemClock(), no_account, caller)
-
-
-def _whole_id(run: str) -> str:
-    with _run_records(None) as records:
-        return records.find(run)
-
-
-def _state() -> StateDirectory:
-    return StateDirectory(state_directory(), os.environ.get("SPAREKEY_DATABASE_URL", ""))
 
 
 def _reverse(connection: Connection, plan: Plan) -> tuple[str, ...]:

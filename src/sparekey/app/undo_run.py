@@ -12,16 +12,17 @@ from sparekey.aws.errors import AwsError, NotFoundError
 from sparekey.aws.gateway import AccountGateway
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.ledger.copies import restore_from_copies
-from sparekey.ledger.store import FencedError, LedgerEntry, SchemaError, StateError
+from sparekey.ledger.database import SchemaError, StateError
+from sparekey.ledger.records import FencedError, OnEvent
 from sparekey.model import INACTIVE, Caller, RunRecord, StepRecord
 from sparekey.probes import Prober, ProbeTools
 from sparekey.revalidation import UserId
+from sparekey.runs.run_ids import check_key, check_run_id
 from sparekey.runs.salvage import manual_way_back, scratch_state, unknown_run
-from sparekey.runs.service import RunService, check_key, check_run_id
+from sparekey.runs.service import RunService
 from sparekey.runs.storage import StateDirectory
 from sparekey.settings import state_directory
 
-OnEvent = Callable[[LedgerEntry], None]
 OnStart = Callable[[RunRecord], None]
 # Of so many users it is asked whether a key is off that the ledger does not know to be off.
 _LISTED_AT_ONCE = 200

@@ -13,6 +13,7 @@ from botocore.session import Session
 from sparekey.aws import accounts, credential_report, event_history, root_access
 from sparekey.aws.access_keys import AccessKeys
 from sparekey.aws.accounts import AccountAccess, SelectedAccounts, Target
+from sparekey.aws.accounts_file import read_file
 from sparekey.aws.client import AwsClient, OnCall, Principal
 from sparekey.aws.credential_chain import ChainCredentials, ProfileStore, resolve, setup_of
 from sparekey.aws.credential_errors import explain
@@ -25,6 +26,7 @@ from sparekey.aws.errors import (
 from sparekey.aws.http_pool import Send
 from sparekey.aws.key_deletion import AccessKeyDeleter
 from sparekey.aws.paging import PageTokens
+from sparekey.aws.role_sessions import AccountSessions
 from sparekey.aws.security_hub import SecurityHub
 from sparekey.aws.signers import Identity, SigningIdentities
 from sparekey.clock import Clock, SystemClock
@@ -214,7 +216,7 @@ class AwsGateway:
         self._credentials = credentials
         self._profiles = profiles
         self._signers = SigningIdentities(client)
-        self._sessions = accounts.AccountSessions(client, profiles, self._signers)
+        self._sessions = AccountSessions(client, profiles, self._signers)
         self._caller: tuple[int, Caller] | None = None
 
     @classmethod
@@ -316,7 +318,7 @@ class AwsGateway:
         self, path: Path, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
     ) -> SelectedAccounts:
         """The accounts of a file; raises AwsError and BadInputError."""
-        targets = accounts.read_file(path, self.account, self.partition)
+        targets = read_file(path, self.account, self.partition)
         self._profiles.name(frozenset(target.profile for target in targets if target.profile))
         return SelectedAccounts(accounts.select_accounts(targets, include, exclude))
 

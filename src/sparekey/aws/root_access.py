@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from sparekey.aws.access_keys import AccessKeys
-from sparekey.aws.accounts import SessionCredentials
 from sparekey.aws.client import AwsClient, Principal
 from sparekey.aws.errors import AwsError, DeniedError, NotEnteredError
+from sparekey.aws.role_sessions import SessionCredentials
 from sparekey.model import AccessKey, LastUsed
 
 Task = Literal["IAMAuditRootUserCredentials", "IAMDeleteRootUserCredentials"]

@@ -14,7 +14,9 @@ from threading import Lock
 import msgspec
 
 from sparekey.errors import SparekeyError
-from sparekey.ledger.store import GENESIS, Ledger, LedgerEntry, StateDamagedError, canonical, entry_hash
+from sparekey.ledger.database import StateDamagedError
+from sparekey.ledger.records import GENESIS, LedgerEntry, canonical, entry_hash
+from sparekey.ledger.store import Ledger
 from sparekey.ownership import read_owned
 
 _SUFFIX = ".jsonl"

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from sparekey.ledger.store import LedgerEntry, StateDamagedError
+from sparekey.ledger.database import StateDamagedError
+from sparekey.ledger.records import LedgerEntry
 from sparekey.model import Caller, Value
 
 Status = Literal["Active", "Inactive"]

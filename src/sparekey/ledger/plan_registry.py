@@ -6,7 +6,8 @@ state's ledger was put there by sparekey, so the file with that digest is what s
 
 from datetime import datetime
 
-from sparekey.ledger.store import FencedError, Ledger
+from sparekey.ledger.records import FencedError
+from sparekey.ledger.store import Ledger
 from sparekey.model import Value
 from sparekey.plan import Plan
 

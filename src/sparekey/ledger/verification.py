@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from sparekey.errors import BadInputError
 from sparekey.ledger import plan_registry
+from sparekey.ledger.database import state_error
 from sparekey.ledger.events import (
     DeletionIntended,
     RootDeletionIntended,
@@ -25,7 +26,8 @@ from sparekey.ledger.events import (
     WriteIntended,
     event_from_body,
 )
-from sparekey.ledger.store import GENESIS, Ledger, VerifiedChain, canonical, entry_hash, state_error
+from sparekey.ledger.records import GENESIS, VerifiedChain, canonical, entry_hash
+from sparekey.ledger.store import Ledger
 from sparekey.model import Value
 
 # A run is named by its plan's digest, and so is the one entry that puts a plan on record; deleted root keys are

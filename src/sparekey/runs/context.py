@@ -33,11 +33,14 @@ from sparekey.ledger.events import (
     event_body,
     kind_of,
 )
-from sparekey.ledger.store import AccountLease, FencedError, Ledger, LedgerEntry, UserClaim
+from sparekey.ledger.records import AccountLease, FencedError, LedgerEntry, UserClaim
+from sparekey.ledger.store import Ledger
 from sparekey.model import AccessKey, Caller, User, Value
 from sparekey.policy import Policy
 from sparekey.probes import ProbeResult
-from sparekey.runs.projection import KeyFacts, RunHeader, UserId, project_keys
+from sparekey.runs.key_facts import KeyFacts, UserId
+from sparekey.runs.projection import project_keys
+from sparekey.runs.run_header import RunHeader
 
 T = TypeVar("T")
 # Work yields the seconds it wants to wait, 0 where others may run first, or a call of AWS, whose answer it is

@@ -18,7 +18,8 @@ from sparekey.ledger.events import (
 from sparekey.ledger.store import Ledger
 from sparekey.model import AccessKey, LastUsed, User, Value
 from sparekey.runs.context import RunContext, UserLease, listing_of
-from sparekey.runs.projection import KeyFacts, RunProjection
+from sparekey.runs.key_facts import KeyFacts
+from sparekey.runs.projection import RunProjection
 from sparekey.runs.revalidate import written_since
 from sparekey.runs.scheduler import run_inline
 from sparekey.runs.user_lookup import list_current_user

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sparekey.ledger.copies import LedgerCopies
-from sparekey.ledger.store import Ledger, LedgerEntry, ProbeObservation
+from sparekey.ledger.records import LedgerEntry, ProbeObservation
+from sparekey.ledger.store import Ledger
 from sparekey.model import RunRecord, Value
 from sparekey.runs import monitor
 from sparekey.runs.context import RunContext
 from sparekey.runs.event_feed import LedgerFeed
-from sparekey.runs.projection import KeyId
+from sparekey.runs.key_facts import KeyId
 from sparekey.runs.salvage import scratch_state
 from sparekey.runs.storage import REVERSE
 from sparekey.runs.supervisor import Supervisor

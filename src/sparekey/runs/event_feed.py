@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from sparekey.ledger.store import Ledger, LedgerEntry
+from sparekey.ledger.records import LedgerEntry
+from sparekey.ledger.store import Ledger
 
 
 class LedgerFeed:

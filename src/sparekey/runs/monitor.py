@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 
 from sparekey.formatting import moment_with_seconds
 from sparekey.ledger.events import ProbeUnobserved, WatchEnded, WatchStarted, WriteReason
-from sparekey.ledger.store import ProbeObservation
+from sparekey.ledger.records import ProbeObservation
 from sparekey.runs.context import RunContext
+from sparekey.runs.key_facts import KeyFacts, KeyId, UserId
 from sparekey.runs.probe_checks import tolerance
-from sparekey.runs.projection import KeyFacts, KeyId, RunHeader, RunProjection, UserId
+from sparekey.runs.projection import RunProjection
+from sparekey.runs.run_header import RunHeader
 from sparekey.runs.steps import never_reactivates
 
 # How often the watched users' keys are listed and the last use of those that stay is read.

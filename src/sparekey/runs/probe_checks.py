@@ -4,10 +4,11 @@ from datetime import timedelta
 
 from sparekey.aws.errors import UnreachableError
 from sparekey.ledger.events import ProbeChanged
-from sparekey.ledger.store import ProbeObservation
+from sparekey.ledger.records import ProbeObservation
 from sparekey.probes import ProbeResult
 from sparekey.runs.context import RunContext, StepCoroutine, perform
-from sparekey.runs.projection import RunHeader, UserId
+from sparekey.runs.key_facts import UserId
+from sparekey.runs.run_header import RunHeader
 
 # A probe that was asked within this time need not be asked again before a step.
 _FRESH = timedelta(seconds=60)

@@ -2,335 +2,34 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from threading import Lock
-from typing import Any, assert_never
 
 import msgspec
-from msgspec.structs import replace as change
 
 from sparekey.errors import BadInputError
 from sparekey.formatting import clean_line, moment_with_seconds
 from sparekey.ledger.events import (
-    UNREQUESTED,
-    AlreadyInactive,
-    ChangedExternally,
-    CheckFailed,
-    DeletionIntended,
-    DeletionSkipped,
-    KeptKeyUsed,
-    KeyDeleted,
     KeyEvent,
-    KeyMissing,
-    NotReactivated,
-    OutcomeResolved,
-    OutcomeUnknown,
     ProbeChanged,
     ProbeUnobserved,
     RunEvent,
     RunOpened,
-    RunOptions,
     RunResumed,
     RunStopped,
-    StatusConfirmed,
-    StepFailed,
-    StepHeld,
     UndoRequested,
-    UserRenamed,
-    WatchEnded,
-    WatchStarted,
     WaveStarted,
     WindowAwaited,
     WorkerFailed,
-    WriteAccepted,
     WriteIntended,
     read_event,
 )
-from sparekey.ledger.store import Ledger, LedgerEntry
-from sparekey.model import Caller, RunRecord, RunState, StepRecord, StepState, Value
-from sparekey.plan import Plan, Step, decode
+from sparekey.ledger.records import LedgerEntry
+from sparekey.ledger.store import Ledger
+from sparekey.model import RunRecord, RunState, StepRecord, StepState, Value
+from sparekey.plan import Step
 from sparekey.planner import never_reactivate
-from sparekey.policy import Policy, decode_policy
 from sparekey.probes import OUTPUT_LIMIT
-
-UserId = tuple[str, str]
-KeyId = tuple[str, str, str]
-
-
-class RunHeader(Value, frozen=True):
-    """What a run was opened with; `plan_digest` is that of the plan's file.
-
-    `plan` has another digest where it was decided again before the run was opened.
-    """
-
-    id: str
-    plan: Plan
-    plan_digest: str
-    caller: Caller
-    policy: Policy
-    options: RunOptions
-    reverse: tuple[str, ...]
-    opened: datetime
-
-    def users(self) -> dict[UserId, tuple[Step, ...]]:
-        """The users with something to deactivate and their steps, sorted."""
-        users: dict[UserId, tuple[Step, ...]] = {}
-        for step in self.plan.deactivations:
-            user = (step.account, step.user)
-            users[user] = (*users.get(user, ()), step)
-        return users
-
-    def wave_of(self) -> dict[UserId, int]:
-        """The number of each user's wave, from 1."""
-        return _assign_waves(tuple(self.users()), self.options.waves)
-
-
-def _assign_waves(users: tuple[UserId, ...], sizes: tuple[int | None, ...]) -> dict[UserId, int]:
-    wave_of: dict[UserId, int] = {}
-    rest = list(users)
-    for number, size in enumerate(sizes, 1):
-        taken, rest = (rest, []) if size is None else (rest[:size], rest[size:])
-        wave_of.update(dict.fromkeys(taken, number))
-    # Sizes that do not reach the end are followed by one last wave.
-    wave_of.update(dict.fromkeys(rest, len(sizes) + 1))
-    return wave_of
-
-
-_PAGE = 1000
-_KEPT_RUNS = 8
-_opened: dict[str, RunHeader] = {}
-_opening = Lock()
-
-
-def open_run(entry: LedgerEntry) -> RunHeader:
-    """A run from its first entry; the last few are kept, for a plan may be large."""
-    with _opening:  # the console reads of runs in many threads
-        if entry.hash not in _opened:
-            while len(_opened) >= _KEPT_RUNS:
-                del _opened[next(iter(_opened))]
-            _opened[entry.hash] = _read_opening(entry)
-        return _opened[entry.hash]
-
-
-def opened_run(opening: str) -> RunHeader | None:
-    """A run by the hash of its first entry, if it is one of the last that were opened here."""
-    return _opened.get(opening)
-
-
-def _read_opening(entry: LedgerEntry) -> RunHeader:
-    event = read_event(entry)
-    if not isinstance(event, RunOpened):
-        raise BadInputError(f"the ledger of run {entry.run} does not begin with its opening")
-    return RunHeader(
-        id=entry.run,
-        plan=decode(event.plan.encode()),
-        plan_digest=event.plan_digest,
-        caller=event.caller,
-        policy=decode_policy(event.policy),
-        options=event.options,
-        reverse=event.reverse,
-        opened=entry.at,
-    )
-
-
-class KeyFacts(Value, frozen=True):
-    """All that a run's ledger says of one key.
-
-    `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`:
-    it may be inactive by our doing, so undo concerns it. `coming_back` is a reactivation not confirmed yet.
-    `unseen` counts the looks that AWS refused during the watch, and `blind` describes them. `tries` counts
-    the reactivations that have failed in a row. `name` is the user's name now, where it is not the plan's.
-    `not_reactivated` is what would have reactivated the key had that not been forbidden.
-    """
-
-    state: StepState = "planned"
-    intent: WriteIntended | None = None
-    written: bool = False
-    deactivated_by_run: bool = False
-    why: str = ""
-    release: str = ""
-    request_ids: tuple[str, ...] = ()
-    before: Mapping[str, str] = {}
-    after: Mapping[str, str] = {}
-    changed_at: datetime | None = None
-    confirmed_at: datetime | None = None
-    watch: WatchStarted | None = None
-    retry: bool = False
-    pending_reactivation: WriteIntended | None = None
-    checks_failed: int = 0
-    unobserved: str = ""
-    name: str = ""
-    not_reactivated: str = ""
-    reactivation_tries: int = 0
-
-    @property
-    def unresolved_write(self) -> WriteIntended | None:
-        """The intent of which not even the answer is known."""
-        return None if self.written else self.intent
-
-    @property
-    def pending(self) -> bool:
-        """True where something is left to do before the step is confirmed."""
-        ended = self.state in ("failed", "rollback_failed")
-        return self.retry or self.state == "planned" or (self.intent is not None and not ended)
-
-
-def project_keys(entries: Iterable[LedgerEntry]) -> dict[KeyId, KeyFacts]:
-    """The facts of every key that the entries name."""
-    return RunProjection(entries).facts
-
-
-_STATE_AFTER: dict[str, tuple[StepState, str]] = {
-    "apply": ("confirmed", ""),
-    "undo": ("undone", "reactivated on request"),
-    "rollback": ("rolled_back", "reactivated because a probe became unhealthy"),
-    "no-active-key": ("rolled_back", "reactivated because a listing showed the user without an active key"),
-    "late-write": ("rolled_back", "reactivated because the write came after the step was taken over"),
-}
-
-
-def _apply(facts: KeyFacts, event: KeyEvent, at: datetime) -> KeyFacts:  # noqa: C901, PLR0912  # one flat table of kinds
-    match event:
-        case StepHeld():
-            return change(
-                facts, state="held", why=event.why, release=event.release, retry=False, changed_at=at
-            )
-        case AlreadyInactive():
-            why = "somebody else had switched it off before"
-            return change(
-                facts, state="already_inactive", why=why, after=event.listing, retry=False, changed_at=at
-            )
-        case KeyMissing():
-            return change(
-                facts, state="gone", why=event.why, intent=None, written=False, deactivated_by_run=False, retry=False,
-                pending_reactivation=None, changed_at=at,
-            )  # fmt: skip
-        case UserRenamed():
-            return change(facts, name=event.name)
-        case WriteIntended():
-            return change(
-                facts,
-                state="in_doubt" if event.status == "Inactive" else "reactivating",
-                intent=event,
-                written=False,
-                deactivated_by_run=True,
-                retry=False,
-                why=event.why,
-                before=facts.before or event.before,
-                pending_reactivation=event if event.status == "Active" else None,
-                changed_at=at,
-            )
-        case WriteAccepted():
-            state = "applied" if event.status == "Inactive" else "reactivating"
-            ids = (*facts.request_ids, event.request_id)
-            return change(facts, state=state, written=True, request_ids=ids, changed_at=at)
-        case OutcomeUnknown():
-            return change(facts, why=event.why, changed_at=at)
-        case OutcomeResolved():
-            return _resolved(facts, event, at)
-        case StepFailed():
-            return _failed(facts, event, at)
-        case StatusConfirmed() if event.status == "Active" and facts.intent is None:
-            # The undo and the read-back that it overtook both saw the key come back: the second tells nothing new.
-            return facts
-        case StatusConfirmed():
-            because = facts.intent.because if facts.intent else "apply"
-            state, why = _STATE_AFTER[because]
-            return change(
-                facts,
-                state=state,
-                why=(facts.intent.why if facts.intent else "") or why,
-                intent=None,
-                written=False,
-                deactivated_by_run=event.status == "Inactive",
-                retry=False,
-                pending_reactivation=None,
-                reactivation_tries=0,
-                after=event.after,
-                changed_at=at,
-                confirmed_at=at,
-            )
-        case ChangedExternally():
-            return change(
-                facts,
-                state="changed",
-                why=event.why,
-                intent=None,
-                written=False,
-                deactivated_by_run=False,
-                retry=False,
-                pending_reactivation=None,
-                after=event.listing,
-                changed_at=at,
-            )
-        case WatchStarted():
-            return change(facts, state="watching", watch=event, changed_at=at)
-        case KeptKeyUsed():
-            return change(
-                facts, why=f"{event.keep}, the kept key, was used at {moment_with_seconds(event.last_used)}"
-            )
-        case NotReactivated():
-            return change(facts, why=event.why, not_reactivated=event.because)
-        case CheckFailed():
-            times = facts.checks_failed + 1
-            looks = (
-                "a look at its user's keys was" if times == 1 else f"{times} looks at its user's keys were"
-            )
-            blind = f"{looks} refused, last at {moment_with_seconds(at)}: {event.why}"
-            return change(facts, why=blind, checks_failed=times, unobserved=blind)
-        case WatchEnded() if facts.state in ("reactivating", "undone", "rolled_back", "rollback_failed"):
-            return facts  # the watch that an undo overtook
-        case WatchEnded():
-            why = f"{event.why}; {facts.unobserved}" if facts.unobserved else event.why
-            return change(facts, state=event.verdict, why=why, changed_at=at)
-        case DeletionIntended():
-            return change(facts, state="deleting", changed_at=at)
-        case KeyDeleted():
-            ids = (*facts.request_ids, event.request_id)
-            why = "deleted for good"
-            return change(
-                facts, state="deleted", deactivated_by_run=False, why=why, request_ids=ids, changed_at=at
-            )
-        case DeletionSkipped():
-            return change(facts, why=f"not deleted: {event.why}")
-        case _:
-            assert_never(event)
-
-
-def _resolved(facts: KeyFacts, event: OutcomeResolved, at: datetime) -> KeyFacts:
-    if event.says == event.status:
-        return change(facts, state="applied", written=True, changed_at=at)
-    return change(facts, intent=None, state="planned", deactivated_by_run=False, changed_at=at)
-
-
-def _failed(facts: KeyFacts, event: StepFailed, at: datetime) -> KeyFacts:
-    why = f"{event.code}: {event.why}" if event.code else event.why
-    back = facts.pending_reactivation
-    if not event.final and (
-        facts.state in ("watching", "rollback_failed") or (back and back.because in UNREQUESTED)
-    ):
-        # Nobody asked for it, so nobody would see it fail: its own state, and it is tried again.
-        state = "rollback_failed"
-        why = f"could not be reactivated ({why}); it is tried again"
-    else:
-        state = "failed"
-    facts = change(
-        facts, state=state, why=why, changed_at=at, reactivation_tries=facts.reactivation_tries + 1
-    )
-    if state == "rollback_failed" and back is None:
-        return facts
-    if event.request_id:
-        facts = change(facts, request_ids=(*facts.request_ids, event.request_id))
-    if event.phase != "write":
-        # What was not confirmed is in doubt again: whoever resumes the run asks AWS first.
-        return change(facts, written=False, retry=not event.final)
-    deactivating = facts.intent is not None and facts.intent.status == "Inactive"
-    return change(
-        facts,
-        intent=None,
-        written=False,
-        retry=not event.final,
-        deactivated_by_run=facts.deactivated_by_run and not deactivating,
-    )
+from sparekey.runs.key_facts import KeyFacts, KeyId, UserId, with_event
+from sparekey.runs.run_header import PAGE, RunHeader, open_run
 
 
 class RunProjection:
@@ -368,7 +67,7 @@ class RunProjection:
             )
         elif isinstance(event, KeyEvent):
             key = (event.account, event.user, event.key)
-            self.facts[key] = _apply(self.facts.get(key, KeyFacts()), event, entry.at)
+            self.facts[key] = with_event(self.facts.get(key, KeyFacts()), event, entry.at)
 
     def _try_failed_again(self) -> None:
         for key, known in self.facts.items():
@@ -440,9 +139,14 @@ class RunProjection:
         )
 
 
+def project_keys(entries: Iterable[LedgerEntry]) -> dict[KeyId, KeyFacts]:
+    """The facts of every key that the entries name."""
+    return RunProjection(entries).facts
+
+
 def catch_up(ledger: Ledger, run: str, projection: RunProjection) -> RunProjection:
     """The same fold with the entries that came since."""
-    while page := ledger.entries(run, after=projection.last, limit=_PAGE):
+    while page := ledger.entries(run, after=projection.last, limit=PAGE):
         for entry in page:
             projection.add(entry)
     return projection
@@ -566,9 +270,3 @@ def _all_ended(states: set[StepState]) -> RunState:
             return state
     ended = states - {"held", "already_inactive", "gone", "changed", "deleting", "deleted"}
     return "undone" if ended == {"undone"} else "settled"
-
-
-def policy_of(policy: Policy) -> dict[str, Any]:
-    """A policy as plain values for the ledger."""
-    plain: dict[str, Any] = msgspec.to_builtins(policy, enc_hook=str)
-    return plain

@@ -19,7 +19,7 @@ from dbos import error as dbos_error
 from dbos._serialization import DefaultSerializer
 
 from sparekey.errors import SparekeyError, UnexpectedError
-from sparekey.ledger.store import KEEPALIVE, StateError, state_error
+from sparekey.ledger.database import KEEPALIVE, StateError, state_error
 from sparekey.runs.storage import StateDirectory, new_id
 from sparekey.runs.worker_leases import WorkerLeases
 

@@ -10,7 +10,9 @@ from sparekey.model import ACTIVE, Caller, User
 from sparekey.plan import Step
 from sparekey.planner import exempt_texts, exemption_of, steps_of
 from sparekey.runs.context import listing_of
-from sparekey.runs.projection import KeyFacts, RunHeader, UserId, project_keys
+from sparekey.runs.key_facts import KeyFacts, UserId
+from sparekey.runs.projection import project_keys
+from sparekey.runs.run_header import RunHeader
 from sparekey.selection import choose
 
 # IAM promises no bound on stale reads; for this long our own ledger is believed rather than a listing.

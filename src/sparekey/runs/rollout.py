@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from sparekey.ledger.events import RunStopped, WaveStarted
 from sparekey.runs.change_windows import is_open, next_opening
 from sparekey.runs.context import RunContext
-from sparekey.runs.projection import KeyFacts, KeyId, RunHeader, RunProjection
+from sparekey.runs.key_facts import KeyFacts, KeyId
+from sparekey.runs.projection import RunProjection
+from sparekey.runs.run_header import RunHeader
 
 # How soon an account whose carrying was cut off is tried again, twice as late each time, and how often.
 _SOON, _TRIES, _LONGEST = timedelta(minutes=1), 6, timedelta(minutes=32)

@@ -16,7 +16,9 @@ import sqlalchemy as sa
 
 from sparekey.errors import BadInputError, SparekeyError
 from sparekey.ledger.copies import LedgerCopies, missing_runs
-from sparekey.ledger.store import Ledger, LedgerEntry, StateError, connect
+from sparekey.ledger.database import StateError, connect
+from sparekey.ledger.records import LedgerEntry
+from sparekey.ledger.store import Ledger
 from sparekey.runs.storage import REVERSE, StateDirectory, database_url
 
 _ROWS = "SELECT run, seq, at, kind, body, prev, hash FROM sparekey_entries"

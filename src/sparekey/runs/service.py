@@ -1,9 +1,7 @@
 """Runs, as the command line, the console and workers see them: apply, undo, stop, resume, list, show."""
 
 import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,8 +11,9 @@ import msgspec
 
 from sparekey.aws.key_deletion import KeyDeleter
 from sparekey.clock import Clock
-from sparekey.errors import BadInputError, RefusedError, SparekeyError, UnexpectedError
+from sparekey.errors import RefusedError, SparekeyError
 from sparekey.ledger import plan_registry
+from sparekey.ledger.database import StateError
 from sparekey.ledger.events import (
     KeyEvent,
     RunOpened,
@@ -27,17 +26,9 @@ from sparekey.ledger.events import (
     event_body,
     kind_of,
 )
-from sparekey.ledger.store import (
-    FencedError,
-    LedgerEntry,
-    ProbeObservation,
-    StateAwayError,
-    StateError,
-    StoppedError,
-    WorkerRecord,
-)
-from sparekey.model import AccessKey, Caller, RunRecord, StepRecord
-from sparekey.plan import Plan, Step, encode
+from sparekey.ledger.records import FencedError, LedgerEntry, OnEvent, StoppedError, WorkerRecord
+from sparekey.model import AccessKey, Caller, RunRecord
+from sparekey.plan import Plan, encode
 from sparekey.policy import Policy
 from sparekey.runs import deletion, rollout
 from sparekey.runs.context import (
@@ -50,39 +41,35 @@ from sparekey.runs.context import (
     UserLease,
 )
 from sparekey.runs.deletion import Deletable
-from sparekey.runs.emergency import EmergencyMonitor, OutageMessage, OutstandingKeys
+from sparekey.runs.emergency import EmergencyMonitor, OutageMessage
 from sparekey.runs.event_feed import LedgerFeed
-from sparekey.runs.projection import RunHeader, RunProjection, UserId, policy_of
+from sparekey.runs.key_facts import UserId
+from sparekey.runs.projection import RunProjection
+from sparekey.runs.run_header import RunHeader, policy_of
+from sparekey.runs.run_ids import PREFIX, check_key, check_run_id, no_such_run
 from sparekey.runs.scheduler import run_all
 from sparekey.runs.steps import hold_key, leave_inactive, never_reactivates, reactivate
 from sparekey.runs.storage import StateDirectory
-from sparekey.runs.supervisor import Supervisor, supervision_lease
-from sparekey.runs.tasks import ThreadTasks
 from sparekey.runs.worker import ProjectionCache, RunExecutor, load_header, load_projection
 from sparekey.runs.worker_leases import WorkerLeases
+from sparekey.runs.worker_process import (
+    FailureReporter,
+    OnFailure,
+    OnNotice,
+    RecurringFaults,
+    WaitNotice,
+    WorkerProcess,
+)
 from sparekey.states import RUN_STATES, STEP_STATES
 
 if TYPE_CHECKING:
     from sparekey.runs.queue import Queue
 
-OnEvent = Callable[[LedgerEntry], None]
-OnFailure = Callable[[str, str], None]
-# What is put into words for a person: whom a command waits for, of faults of the state.
-OnNotice = Callable[[str], None]
 # Calls of AWS under way at once for one account's part of a run: IAM is slow, and its limits are low.
 MAX_CALLS = 8
 # Seconds between two looks: while keys are being changed, and while they are only watched.
 _POLL, _LOOK = 0.1, 1.0
-# Seconds without any entry after which a command says whom it waits for.
-_REPORT_SILENCE_AFTER = 3.0
-# Seconds since the last look that did not fail as a whole, after which the supervision does not come round.
-_ROUND_SECONDS = 10.0
-# A fault that comes back within so many seconds is the same one.
-_LASTING_FAULT = 60.0
 _SHORTEST_WATCH = timedelta(hours=48)
-_PREFIX = "r-"
-_SHORTEST_ID = 4
-_RUNS_HINT = "`sparekey runs` lists them; an id may be cut short to r- and four characters."
 
 
 def _ignore(_entry: LedgerEntry) -> None:
@@ -196,11 +183,11 @@ class RunService:
             return self._follow(process, run, on_event, on_notice, wait=wait)
 
     @contextmanager
-    def _process(self, who: WorkerRecord | None = None) -> Iterator["_WorkerProcess"]:
+    def _process(self, who: WorkerRecord | None = None) -> Iterator["WorkerProcess"]:
         """Take part in the runs: a heartbeat, the queue, the supervision; given up at the end."""
         leases = WorkerLeases(self._state.ledger, self._state)
         engine = self._engine(leases)
-        process = _WorkerProcess(self._context, leases, engine)
+        process = WorkerProcess(self._context, leases, engine)
         try:
             leases.start()
             if who is not None:
@@ -244,10 +231,10 @@ class RunService:
         its run's record.
         """
         me = WorkerRecord("", os.uname().nodename, self._clock.now(), credentials_until)
-        failures, faults = _FailureReporter(on_failure), _RecurringFaults(on_notice)
+        failures, faults = FailureReporter(on_failure), RecurringFaults(on_notice)
         with self._process(me) as process:
             feed, copies = LedgerFeed(self._state.ledger), self._state.copies
-            waiting = _WaitNotice(process, "", on_notice)
+            waiting = WaitNotice(process, "", on_notice)
             emergency = EmergencyMonitor(
                 self._context,
                 self._state.directory,
@@ -409,7 +396,7 @@ class RunService:
         return self._state.directory / "reverse" / f"{run}.sh"
 
     def _follow(
-        self, process: "_WorkerProcess", run: str, on_event: OnEvent, on_notice: OnNotice, *, wait: bool
+        self, process: "WorkerProcess", run: str, on_event: OnEvent, on_notice: OnNotice, *, wait: bool
     ) -> RunRecord:
         """Pass on events until nothing is left to do; Ctrl-C stops the run after the current step."""
         projection = RunProjection()
@@ -429,7 +416,7 @@ class RunService:
 
     def _until_idle(
         self,
-        process: "_WorkerProcess",
+        process: "WorkerProcess",
         projection: RunProjection,
         run: str,
         on_event: OnEvent,
@@ -438,7 +425,7 @@ class RunService:
         wait: bool,
     ) -> None:
         """Go on until nothing of the run is to be done now; with `wait` until nothing is to be done at all."""
-        waiting = _WaitNotice(process, run, on_notice)
+        waiting = WaitNotice(process, run, on_notice)
         while True:
             process.run_round()
             for entry in self._state.ledger.entries(run, after=projection.last):
@@ -452,7 +439,7 @@ class RunService:
                 waiting.update()
             process.rest(_LOOK if idle else _POLL)
 
-    def _is_idle(self, process: "_WorkerProcess", run: str, projection: RunProjection) -> bool:
+    def _is_idle(self, process: "WorkerProcess", run: str, projection: RunProjection) -> bool:
         """True where nothing of a run is being done, or could be done now."""
         if process.engine.active(run) or process.is_busy(run):
             return False
@@ -536,7 +523,7 @@ class RunService:
         return record
 
     def _runs(self) -> tuple[str, ...]:
-        return tuple(run for run in self._state.ledger.runs() if run.startswith(_PREFIX))
+        return tuple(run for run in self._state.ledger.runs() if run.startswith(PREFIX))
 
     def deletable(self, older_than: timedelta) -> tuple[Deletable, ...]:
         """The keys that our runs deactivated at least that long ago; AWS is asked when each is deleted."""
@@ -564,29 +551,8 @@ class RunService:
         runs = self._runs()
         matches = [run_id] if run_id in runs else [run for run in runs if run.startswith(run_id)]
         if len(matches) != 1:
-            raise _no_such_run(run_id, len(matches))
+            raise no_such_run(run_id, len(matches))
         return matches[0]
-
-
-def check_run_id(text: str) -> None:
-    """Raise BadInputError for what names no run: nothing, or less than "r-" and four characters."""
-    if not text.strip():
-        raise BadInputError("the id of the run is empty", "`sparekey runs` lists them.")
-    if not text.startswith(_PREFIX) or len(text) < len(_PREFIX) + _SHORTEST_ID:
-        raise BadInputError(f"{text!r} is not the id of a run; nothing was changed", _RUNS_HINT)
-
-
-def check_key(run: str, key: str, steps: Iterable[Step | StepRecord]) -> None:
-    """Raise BadInputError where a key is named that the run does not have."""
-    if key and not any(step.key == key for step in steps):
-        raise BadInputError(f"run {run} has no key {key}", f"`sparekey show {run}` lists its keys.")
-
-
-def _no_such_run(text: str, matches: int) -> BadInputError:
-    return BadInputError(
-        f"{f'{matches} runs match' if matches else 'no run matches'} {text!r}",
-        _RUNS_HINT,
-    )
 
 
 def _is_over(record: RunRecord) -> bool:
@@ -594,124 +560,3 @@ def _is_over(record: RunRecord) -> bool:
     if record.state == "stopped":
         return not any(STEP_STATES[step.state].phase == "in_progress" for step in record.steps)
     return RUN_STATES[record.state].ended or record.state == "failed"
-
-
-class _WorkerProcess:
-    """This process's part in the runs: the supervision, and the queue where it may listen to it."""
-
-    def __init__(self, context: RunContext, leases: WorkerLeases, engine: "Queue") -> None:
-        self.leases, self.engine = leases, engine
-        self._last_round = 0.0
-        self._wake = threading.Event()
-        self._tasks = ThreadTasks(context.clock, context.max_calls, self._wake.set)
-        self._supervisor = Supervisor(context, engine, self._tasks, leases)
-
-    def run_round(self) -> None:
-        """Look once; raises StateError where the database is away."""
-        self.leases.mark()
-        self.engine.listen()
-        self._supervisor.run_round()
-        self._last_round = time.monotonic()
-
-    @property
-    def is_sound(self) -> bool:
-        """True where the last look was at every run, and this process can write."""
-        return self._supervisor.is_sound and self.leases.is_renewing
-
-    def watched(self) -> Mapping[str, Mapping[str, ProbeObservation]]:
-        """The runs that would have to be watched without the state, and what their probes answered last.
-
-        Those that cannot be looked at, or all where this process writes nothing or comes round no more.
-        """
-        well = self.leases.is_renewing and time.monotonic() - self._last_round < _ROUND_SECONDS
-        return self._supervisor.watched(failing=well)
-
-    def hand_over(self, owed: OutstandingKeys) -> None:
-        """Let the supervision put on record what came back without the state."""
-        for run, keys in owed.items():
-            self._supervisor.hand_over(run, keys)
-
-    def is_busy(self, run: str) -> bool:
-        """True while this process reactivates keys of a run."""
-        return self._tasks.busy(("return", run))
-
-    def rest(self, seconds: float) -> None:
-        """Wait, until a task has ended."""
-        self._wake.wait(seconds)
-        self._wake.clear()
-
-
-class _WaitNotice:
-    """Says whom this process waits for, once a holder, when nothing has happened for a while."""
-
-    def __init__(self, process: _WorkerProcess, run: str, tell: OnNotice) -> None:
-        self._process, self._run, self._notify = process, run, tell
-        self._since, self._reported = time.monotonic(), set[str]()
-
-    def progressed(self) -> None:
-        """Something has happened."""
-        self._since = time.monotonic()
-
-    def update(self) -> None:
-        """Say it, if it is time."""
-        if time.monotonic() - self._since < _REPORT_SILENCE_AFTER:
-            return
-        self._since = time.monotonic()
-        leases, held = self._process.leases, self._process.leases.held()
-        alive = leases.alive()
-        for name, does in (
-            (supervision_lease(self._run), f"supervises run {self._run}"),
-            ("queue", "runs the queue"),
-        ):
-            holder = held[name].holder if name in held else ""
-            if holder not in ("", leases.id, *self._reported) and holder in alive:
-                self._reported.add(holder)
-                other = alive[holder]
-                self._notify(
-                    f"waiting for {other.id} on {other.name}, which {does} (last heartbeat {other.age:.0f} s ago)"
-                )
-
-
-class _FailureReporter:
-    """What work has failed with, each thing once."""
-
-    def __init__(self, tell: OnFailure) -> None:
-        self._notify = tell
-        self._reported: set[tuple[str, str]] = set()
-
-    def report(self, entry: LedgerEntry) -> None:
-        """Report it if this is a failure, and a new one."""
-        if entry.kind == kind_of(WorkerFailed("", "", "")):
-            failure = (entry.run, str(entry.body["why"]))
-            if failure not in self._reported:
-                self._reported.add(failure)
-                self._notify(*failure)
-
-
-class _RecurringFaults:
-    """Faults of the state, which end no watch; one that is not a state that is away is reported once."""
-
-    def __init__(self, report: OnNotice, lasting: float = _LASTING_FAULT) -> None:
-        self._report, self._lasting = report, lasting
-        self._last, self._at = "", 0.0
-
-    @contextmanager
-    def reporting(self) -> Iterator[None]:
-        """Go on in spite of a fault: the next look tries again."""
-        try:
-            yield
-        except StateAwayError:
-            return
-        except SparekeyError as error:
-            self._report_once(error.message)
-        except Exception as error:  # noqa: BLE001  # a worker that ends watches nothing
-            self._report_once(UnexpectedError.of(error).message)
-        else:
-            if time.monotonic() - self._at >= self._lasting:
-                self._last = ""
-
-    def _report_once(self, fault: str) -> None:
-        self._at = time.monotonic()
-        if fault != self._last:
-            self._last = fault
-            self._report(f"{fault}; it is tried again")

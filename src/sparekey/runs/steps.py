@@ -32,7 +32,7 @@ from sparekey.ledger.events import (
     WriteIntended,
     WriteReason,
 )
-from sparekey.ledger.store import FencedError, StoppedError
+from sparekey.ledger.records import FencedError, StoppedError
 from sparekey.model import ACTIVE, INACTIVE, Caller, User
 from sparekey.plan import Step
 from sparekey.planner import never_reactivate
@@ -47,9 +47,10 @@ from sparekey.runs.context import (
     may_have_happened,
     perform,
 )
+from sparekey.runs.key_facts import UserId
 from sparekey.runs.probe_checks import unhealthy_probe
-from sparekey.runs.projection import RunHeader, UserId
 from sparekey.runs.revalidate import STALE, reason_to_hold, written_since
+from sparekey.runs.run_header import RunHeader
 from sparekey.runs.user_lookup import list_current_user
 
 _NO_FURTHER_DEACTIVATION = "the key no longer exists"

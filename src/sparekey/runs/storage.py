@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from sparekey.errors import BadInputError
 from sparekey.ledger.copies import LedgerCopies
-from sparekey.ledger.store import Ledger, StateAwayError, StateError, StateFullError, connect, state_error
+from sparekey.ledger.database import StateAwayError, StateError, StateFullError, connect, state_error
+from sparekey.ledger.store import Ledger
 from sparekey.ownership import check_ancestors, check_owned, make_directories
 from sparekey.runs.summaries import SUMMARIES, Summaries
 

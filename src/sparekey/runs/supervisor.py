@@ -13,11 +13,13 @@ from typing import Protocol
 import msgspec
 
 from sparekey.ledger.events import RunEvent, RunStopped, WaveStarted, WindowAwaited, WriteReason
-from sparekey.ledger.store import AccountLease, FencedError, ProbeObservation
+from sparekey.ledger.records import AccountLease, FencedError, ProbeObservation
 from sparekey.runs import monitor, rollout
 from sparekey.runs.context import RunContext, StepCoroutine, UserLease
+from sparekey.runs.key_facts import KeyId, UserId
 from sparekey.runs.probe_checks import check_probe
-from sparekey.runs.projection import KeyId, RunHeader, RunProjection, UserId, catch_up
+from sparekey.runs.projection import RunProjection, catch_up
+from sparekey.runs.run_header import RunHeader
 from sparekey.runs.scheduler import DEADLINE
 from sparekey.runs.steps import check_user, leave_inactive, never_reactivates, reactivate
 from sparekey.runs.tasks import Task, TaskRunner

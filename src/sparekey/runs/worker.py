@@ -9,7 +9,9 @@ from sparekey.ledger.store import Ledger
 from sparekey.model import RunRecord
 from sparekey.runs.context import RunContext
 from sparekey.runs.context import StepCoroutine as Job
-from sparekey.runs.projection import RunHeader, RunProjection, UserId, catch_up, open_run, opened_run
+from sparekey.runs.key_facts import UserId
+from sparekey.runs.projection import RunProjection, catch_up
+from sparekey.runs.run_header import RunHeader, open_run, opened_run
 from sparekey.runs.scheduler import run_all
 from sparekey.runs.steps import execute_user
 

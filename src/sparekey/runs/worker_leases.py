@@ -15,7 +15,9 @@ from contextlib import suppress
 import sqlalchemy as sa
 
 from sparekey.errors import SparekeyError
-from sparekey.ledger.store import AccountLease, Ledger, leases, processes
+from sparekey.ledger.records import AccountLease
+from sparekey.ledger.schema import leases, processes
+from sparekey.ledger.store import Ledger
 from sparekey.model import Value
 from sparekey.runs.storage import HeldLock, StateDirectory, new_id
 
