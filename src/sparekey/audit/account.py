@@ -1,147 +1,52 @@
-"""Reads every user and access key of many accounts at once, and ends in one immutable `Snapshot`.
-
-One account's failure stops no other: what could not be read is a value in the snapshot.
-"""
+"""Reads one account: its users and keys by listing or by credential report, last uses, quarantine and root keys."""
 
 import contextlib
 import functools
-import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import ClassVar, Literal, Protocol
+from typing import Literal
 
-import msgspec
-
-from sparekey.aws.credential_report import CredentialReport, ReportRow, last_uses
+from sparekey.audit.progress import AccountDone, AccountStarted, AuditEvent, UserRead, UsersListed
+from sparekey.audit.single_user import (
+    ACCESS_ENDED,
+    AuditedAccount,
+    NeedLastUse,
+    Quarantine,
+    mark_quarantined,
+    read_quarantine,
+    read_user,
+    unreadable,
+)
+from sparekey.aws.credential_report import ReportRow
 from sparekey.aws.errors import (
     AwsError,
-    ExpiredCredentialsError,
-    NoCredentialsError,
-    NotEnteredError,
     NotFoundError,
-    RejectedCredentialsError,
 )
 from sparekey.aws.event_history import LAG, MARGIN, KeyChanges
 from sparekey.aws.worker_pool import AccountQueue, WorkerPool
 from sparekey.clock import Clock
-from sparekey.errors import SparekeyError
 from sparekey.model import (
     AccessKey,
     Account,
-    Caller,
-    LastUsed,
-    Quarantined,
-    SkippedAccount,
-    Snapshot,
     Unreadable,
     User,
     Value,
 )
 
-NeedLastUse = Literal["spare", "all"]
 ReadMode = Literal["list", "report", "auto"]
-Quarantine = Unreadable | Sequence[Quarantined]
+
 
 # Above so many users the credential report costs less than listing everybody's keys.
 _LIST_INSTEAD_BELOW = 20
+
+
 # IAM is eventually consistent: a user just made may seem absent for seconds, so absence is asked for twice.
 _SECOND_LISTING_AFTER = 2.0
+
+
 # How often the users are listed again where some are not found under the names that they were listed with.
 _MAX_LISTINGS = 3
-_ACCESS_ENDED = (ExpiredCredentialsError, NoCredentialsError, NotEnteredError, RejectedCredentialsError)
-
-
-class AccountSummary(Protocol):
-    """What IAM counts in an account."""
-
-    @property
-    def user_count(self) -> int: ...
-
-    @property
-    def root_keys(self) -> int: ...
-
-
-class AuditedAccount(Protocol):
-    """What an audit needs of one account; every method raises AwsError."""
-
-    @property
-    def account_id(self) -> str: ...
-
-    @property
-    def partition(self) -> str: ...
-
-    @property
-    def max_in_flight(self) -> int:
-        """How many calls are useful in flight at once."""
-        ...
-
-    def alias(self) -> str: ...
-
-    def summary(self) -> AccountSummary: ...
-
-    def list_users(self) -> Iterator[User]: ...
-
-    def list_keys(self, user: str) -> tuple[AccessKey, ...]: ...
-
-    def last_used(self, key_id: str) -> LastUsed: ...
-
-    def credential_report(self) -> CredentialReport: ...
-
-    def key_changes(self, since: datetime) -> KeyChanges: ...
-
-    def quarantined_users(self) -> Sequence[Quarantined]: ...
-
-    def close(self) -> None:
-        """Drop what is cached for speed: nothing more is read now, and ten thousand accounts add up."""
-        ...
-
-
-class AccountStarted(Value, frozen=True):
-    """The reading of an account has started."""
-
-    account: str
-
-
-class UsersListed(Value, frozen=True):
-    """So many users of an account are known so far; `whole` once the list is at its end."""
-
-    account: str
-    users: int
-    whole: bool
-
-
-class UserRead(Value, frozen=True):
-    """One user's keys were read, or could not be; None where the user is gone."""
-
-    account: str
-    name: str
-    user: User | None
-
-
-class AccountDone(Value, frozen=True):
-    """An account is read, or could not be; `done` of `total` accounts are."""
-
-    account: Account
-    done: int
-    total: int
-
-
-AuditEvent = AccountStarted | UsersListed | UserRead | AccountDone
-
-
-class InterruptedAuditError(SparekeyError):
-    """Ctrl-C: `partial` holds the accounts that were read whole, and is not the whole answer."""
-
-    exit_code: ClassVar[int] = 130
-
-    def __init__(self, partial: Snapshot, total: int) -> None:
-        users = sum(1 for _ in partial.users())
-        super().__init__(
-            f"interrupted: {len(partial.accounts)} of {total} accounts with {users} users were read; "
-            "the rest was not"
-        )
-        self.partial = partial
 
 
 class ReadOptions(Value, frozen=True):
@@ -159,120 +64,7 @@ class ReadOptions(Value, frozen=True):
     root: bool = False
 
 
-def audit(
-    accounts: Sequence[AuditedAccount],
-    clock: Clock,
-    *,
-    caller: Caller,
-    read: ReadMode = "list",
-    need_last_use: NeedLastUse = "spare",
-    fresh: bool = True,
-    quarantine: bool = False,
-    root: bool = False,
-    workers: int = 64,
-    skipped: Sequence[SkippedAccount] = (),
-    on_event: Callable[[AuditEvent], None] = lambda _: None,
-) -> Snapshot:
-    """Read all accounts; raises InterruptedAuditError on Ctrl-C. Events come on the caller's thread.
-
-    `read="auto"` takes the credential report for an account of more than 20 users. `need_last_use` is for
-    the active keys of users with spare keys, or for all; `fresh` asks IAM even where the report has one.
-    `quarantine` asks whom AWS has quarantined, `root` the report for the root user's keys.
-    """
-    began = clock.now()
-    options = ReadOptions(read, need_last_use, fresh, quarantine, root)
-    done: list[Account] = []
-    waiting = iter(accounts)
-    try:
-        with WorkerPool[AuditEvent](workers) as pool:
-            # Twice as many as can be asked at once: nobody waits for the next account to be begun.
-            for account in itertools.islice(waiting, 2 * workers):
-                _AccountReader(account, clock, pool, options).start()
-            while len(done) < len(accounts):
-                event = pool.next_event()
-                if isinstance(event, AccountDone):
-                    done.append(event.account)
-                    event = AccountDone(event.account, len(done), len(accounts))
-                    for account in itertools.islice(waiting, 1):
-                        _AccountReader(account, clock, pool, options).start()
-                on_event(event)
-    except KeyboardInterrupt:
-        partial = _snapshot(began, caller, done, skipped)
-        raise InterruptedAuditError(partial, len(accounts)) from None
-    return _snapshot(began, caller, done, skipped)
-
-
-def read_user(
-    account: AuditedAccount,
-    name: str,
-    need_last_use: NeedLastUse = "spare",
-    *,
-    arn: str = "",
-    created: datetime | None = None,
-    id_: str = "",
-    row: ReportRow | None = None,
-) -> User:
-    """One user as it is now; raises NotFoundError where no user has the name; other failures are in it.
-
-    With a `row` of the credential report, a last use is taken from there where the slot is beyond doubt.
-    """
-    try:
-        keys = account.list_keys(name)
-    except (NotFoundError, *_ACCESS_ENDED):
-        raise
-    except AwsError as error:
-        return User(name, arn, _unreadable("iam:ListAccessKeys", error), created, id_)
-    if need_last_use == "all" or sum(key.active for key in keys) > 1:
-        known = last_uses(row, keys) if row else {}
-        keys = tuple(_with_last_use(account, key, known) if key.active else key for key in keys)
-    return User(name, arn, keys, created, id_)
-
-
-def read_quarantine(account: AuditedAccount) -> Quarantine:
-    """The users whom AWS has quarantined, or why it did not say; raises AwsError where nobody gets in."""
-    try:
-        return tuple(account.quarantined_users())
-    except _ACCESS_ENDED:
-        raise
-    except AwsError as error:
-        return _unreadable("iam:ListEntitiesForPolicy", error)
-
-
-def mark_quarantined(user: User, quarantine: Quarantine) -> User:
-    """The user with the policies by which AWS has quarantined it; by its id, which outlives its name."""
-    if not isinstance(quarantine, Unreadable):
-        quarantined: tuple[str, ...] | Unreadable = tuple(
-            policy.policy
-            for policy in quarantine
-            if (policy.id == user.id if policy.id and user.id else policy.name == user.name)
-        )
-    else:
-        quarantined = quarantine
-    return user if quarantined == user.quarantine else msgspec.structs.replace(user, quarantine=quarantined)
-
-
-def _with_last_use(account: AuditedAccount, key: AccessKey, known: dict[str, LastUsed]) -> AccessKey:
-    used = known.get(key.id or "")
-    if used is None or used.state == "unreadable":
-        try:
-            used = account.last_used(key.id or "")
-        except AwsError as error:
-            used = LastUsed("unreadable", why=error.message)  # a failure is never "never used"
-    return AccessKey(key.id, key.status, key.created, used)
-
-
-def _unreadable(what: str, error: AwsError) -> Unreadable:
-    return Unreadable(what, error.message, error.code)
-
-
-def _snapshot(
-    began: datetime, caller: Caller, accounts: list[Account], skipped: Sequence[SkippedAccount]
-) -> Snapshot:
-    in_order = tuple(sorted(accounts, key=lambda account: account.id))
-    return Snapshot(began, caller, in_order, tuple(sorted(skipped, key=lambda account: account.id)))
-
-
-class _AccountReader:
+class AccountReader:
     """The reading of one account: its tasks run on the crew, the last one to end reports the account."""
 
     def __init__(
@@ -330,8 +122,8 @@ class _AccountReader:
             if self._failed is None:
                 try:
                     task()
-                except _ACCESS_ENDED as error:  # the same would come of every further call
-                    self._failed = _unreadable(error.action or "account", error)
+                except ACCESS_ENDED as error:  # the same would come of every further call
+                    self._failed = unreadable(error.action or "account", error)
             self._finish_task()
 
         self._pool.put(self._queue, run)
@@ -374,7 +166,7 @@ class _AccountReader:
     def _read_alias(self) -> None:
         try:
             self._alias = self._account.alias()
-        except _ACCESS_ENDED:
+        except ACCESS_ENDED:
             raise
         except AwsError as error:
             self._notes.append(f"the alias could not be read: {error.message}")
@@ -383,10 +175,10 @@ class _AccountReader:
         """The root user's keys; returns how many users there are, 0 where that is not known."""
         try:
             summary = self._account.summary()
-        except _ACCESS_ENDED:
+        except ACCESS_ENDED:
             raise
         except AwsError as error:
-            self._root_keys = _unreadable("iam:GetAccountSummary", error)
+            self._root_keys = unreadable("iam:GetAccountSummary", error)
             return 0
         self._root_keys = summary.root_keys
         return summary.user_count
@@ -403,10 +195,10 @@ class _AccountReader:
         """Number, age and last use of the root user's keys: in one's own account only the report has them."""
         try:
             self._root = self._account.credential_report().root_keys
-        except _ACCESS_ENDED:
+        except ACCESS_ENDED:
             raise
         except AwsError as error:
-            self._root = _unreadable("iam:GetCredentialReport", error)
+            self._root = unreadable("iam:GetCredentialReport", error)
 
     def _list_users(self) -> None:
         self._report_rows = {}
@@ -422,11 +214,11 @@ class _AccountReader:
         """Every user that IAM lists; where that fails, the account as a whole was not read."""
         try:
             yield from self._account.list_users()
-        except _ACCESS_ENDED:
+        except ACCESS_ENDED:
             raise
         except AwsError as error:
             # Some users of some pages are no answer.
-            self._failed = _unreadable("iam:ListUsers", error)
+            self._failed = unreadable("iam:ListUsers", error)
 
     def _list_instead_of_report(self, why: str) -> None:
         """Drop what the report has of users, and list them one by one."""
@@ -482,13 +274,13 @@ class _AccountReader:
     def _read_report(self) -> None:
         try:
             report = self._account.credential_report()
-        except _ACCESS_ENDED:
+        except ACCESS_ENDED:
             raise
         except AwsError as error:
             if self._needs_root():
-                self._root = _unreadable("iam:GetCredentialReport", error)
+                self._root = unreadable("iam:GetCredentialReport", error)
             if self._options.read == "report":
-                self._failed = _unreadable("iam:GetCredentialReport", error)
+                self._failed = unreadable("iam:GetCredentialReport", error)
             else:
                 self._notes.append(f"listed user by user, since there is no report: {error.message}")
                 self._list_users()
@@ -511,10 +303,10 @@ class _AccountReader:
     def _changes_since_report(self, generated: datetime) -> KeyChanges:
         try:
             changes = self._account.key_changes(generated - MARGIN)
-        except _ACCESS_ENDED:
+        except ACCESS_ENDED:
             raise
         except AwsError as error:
-            self._history = _unreadable("cloudtrail:LookupEvents", error)
+            self._history = unreadable("cloudtrail:LookupEvents", error)
             self._notes.append(f"as of the credential report; later changes are not known: {error.message}")
             self._as_of = generated
             return KeyChanges(frozenset())
