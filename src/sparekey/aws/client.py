@@ -15,9 +15,8 @@ from xml.etree import ElementTree
 
 import msgspec
 from botocore import parsers, serialize
-from botocore.auth import SigV4Auth
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 from botocore.utils import parse_timestamp
 
@@ -37,6 +36,7 @@ from sparekey.aws.errors import (
 )
 from sparekey.aws.http_pool import ConnectionLostError, HttpPool, HttpRequest, HttpResponse, Send
 from sparekey.aws.rate_limiter import RateLimiter
+from sparekey.aws.request_signing import DIRECT_CALLS, Signer, UnsignedRequest, botocore_request
 from sparekey.clock import Clock
 from sparekey.errors import SparekeyError, without_password
 
@@ -91,14 +91,14 @@ class ServiceModel:
         factory = parsers.ResponseParserFactory()
         factory.set_parser_defaults(timestamp_parser=_timestamp)
         self.parser = factory.create_parser(self.model.resolved_protocol)
-        asked = _botocore_request(client, name)
+        asked = botocore_request(client, name)
         # SigV4 fills the header that a password would need, so one in the address is of no use: it goes no further.
         self.url, self.signing_name, self.region = (
             without_password(asked.url),
             asked.signing_name,
             asked.region,
         )
-        self._base = self.url.removesuffix(self._request_path(client, _DIRECT_CALLS[name]))
+        self._base = self.url.removesuffix(self._request_path(client, DIRECT_CALLS[name]))
         self._host = urlsplit(self.url).netloc
         self._agent = asked.agent
 
@@ -107,13 +107,13 @@ class ServiceModel:
         # Some protocols have a path of their own for each operation, whatever the model's `requestUri`.
         return str(self.serializer.serialize_to_request({}, self.model.operation_model(action))["url_path"])
 
-    def request(self, action: str, params: Mapping[str, Any]) -> "_UnsignedRequest":
+    def request(self, action: str, params: Mapping[str, Any]) -> "UnsignedRequest":
         """The request for an action, not yet signed."""
         parts = self.serializer.serialize_to_request(params, self.model.operation_model(action))
         body = parts["body"]
         raw = body if isinstance(body, bytes) else urlencode(body, doseq=True).encode()
         headers = {"Host": self._host, "User-Agent": self._agent, **parts["headers"]}
-        return _UnsignedRequest(self._base + parts["url_path"], headers, raw)
+        return UnsignedRequest(self._base + parts["url_path"], headers, raw)
 
     def parse(self, action: str, response: HttpResponse) -> dict[str, Any]:
         """The answer in botocore's shape: the output, or `Error`."""
@@ -148,81 +148,6 @@ def _timestamp(value: Any) -> datetime:
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     parsed: datetime = parse_timestamp(value)
     return parsed
-
-
-class _BotocoreRequestError(Exception):
-    """Takes out of botocore what it was about to sign."""
-
-    def __init__(self, url: str, signing_name: str, region: str, agent: str) -> None:
-        super().__init__(url)
-        self.url, self.signing_name, self.region, self.agent = url, signing_name, region, agent
-
-
-# A call of each service that needs no parameters.
-_DIRECT_CALLS = {
-    "athena": "list_work_groups",
-    "cloudtrail": "lookup_events",
-    "cloudwatch": "describe_alarms",
-    "ec2": "describe_regions",
-    "iam": "list_users",
-    "organizations": "describe_organization",
-    "securityhub": "describe_hub",
-    "sns": "list_topics",
-    "sts": "get_caller_identity",
-}
-
-
-def _botocore_request(client: Any, name: str) -> _BotocoreRequestError:
-    """Where botocore sends and for which region it signs: it is let prepare one call that never leaves."""
-
-    def stop(request: Any, signing_name: str, region_name: str | None, **_: Any) -> None:
-        context = request.context.get("signing", {})
-        signing_region = context.get("region") or region_name
-        if not signing_region:
-            raise NoRegionError()
-        name = context.get("signing_name") or signing_name
-        raise _BotocoreRequestError(request.url, name, signing_region, request.headers["User-Agent"])
-
-    client.meta.events.register("before-sign", stop)
-    try:
-        getattr(client, _DIRECT_CALLS[name])()
-    except _BotocoreRequestError as asked:
-        return asked
-    raise AssertionError("botocore sent a call without signing it")
-
-
-class _SignedHeaders(dict[str, str]):
-    """The headers that are signed, each of them once."""
-
-    def get_all(self, name: str) -> tuple[str]:
-        """As botocore's signer asks for them."""
-        return (self[name],)
-
-
-class _Signer(SigV4Auth):  # type: ignore[misc]  # botocore ships no types
-    """botocore's signer; its own way to collect the headers costs as much as all the rest."""
-
-    def headers_to_sign(self, request: "_UnsignedRequest") -> _SignedHeaders:
-        """Every header but those that somebody on the way may change."""
-        return _SignedHeaders(
-            {name.lower(): value for name, value in request.headers.items() if name in _SIGNED_HEADERS}
-        )
-
-
-_SIGNED_HEADERS = frozenset({"Content-Type", "Host", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Target"})
-
-
-class _UnsignedRequest:
-    """What botocore's signer reads and writes of a request; its own AWSRequest costs twice as much."""
-
-    method = "POST"
-    params: None = None
-
-    def __init__(self, url: str, headers: dict[str, str], body: bytes) -> None:
-        self.url = url
-        self.headers = headers
-        self.body = body
-        self.context: dict[str, Any] = {}
 
 
 class AwsClient:
@@ -382,7 +307,7 @@ class AwsClient:
         )
 
     def _sign(
-        self, principal: Principal, service: ServiceModel, request: _UnsignedRequest, action: str
+        self, principal: Principal, service: ServiceModel, request: UnsignedRequest, action: str
     ) -> tuple[HttpRequest, str]:
         """The signed request, and the access key that signed it."""
         try:
@@ -391,7 +316,7 @@ class AwsClient:
             raise
         except Exception as error:  # botocore asks other services here, and raises more than its own errors
             raise error_from_botocore(error, f"{service.name}:{action}") from error
-        _Signer(credentials, service.signing_name, service.region).add_auth(request)
+        Signer(credentials, service.signing_name, service.region).add_auth(request)
         signed = HttpRequest(request.method, request.url, request.headers, request.body)
         return signed, str(credentials.access_key)
 

@@ -78,7 +78,7 @@ class HttpPool:
         self._largest = largest
 
     def send(self, request: HttpRequest) -> HttpResponse:
-        """Send and wait for the whole answer; raises CutError."""
+        """Send and wait for the whole answer; raises ConnectionLostError."""
         url = urlsplit(request.url)
         try:
             route = self._routes.route(url)
