@@ -1,7 +1,8 @@
 """Lint, types and the fast tests of the rooms that changed: the loop while writing, in seconds (`make quick`).
 
 A changed file `src/sparekey/<room>/<module>.py` runs `tests/<room>/test_<module>.py`, else all of `tests/<room>`; a
-module at the top runs its own test, else `tests/core`; and a changed test runs itself. Tests that are marked `slow` are left to `make test`, and so is what other rooms make of a change.
+module at the top runs its own test, else `tests/core`; and a changed test runs itself. Tests that are marked `slow` are
+left to `make test`, and so is what other rooms make of a change.
 """
 
 import subprocess

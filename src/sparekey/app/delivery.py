@@ -1,4 +1,4 @@
-"""The verbs by which a result leaves the house: reports, Security Hub, notifications."""
+"""Delivery of results: reports, Security Hub, notifications."""
 
 import os
 from collections.abc import Iterator, Sequence

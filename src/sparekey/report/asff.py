@@ -38,7 +38,7 @@ _MAIN_REGION = {
     "aws-us-gov": "us-gov-west-1",
     "aws-eusc": "eusc-de-east-1",
 }
-# What a provider may send again of a finding that Security Hub told: the rest is theirs or a person's.
+# What a provider may send again of a finding that Security Hub reports: the rest is theirs or a person's.
 _OUR_FINDINGS = (
     "SchemaVersion", "Id", "ProductArn", "GeneratorId", "AwsAccountId", "CreatedAt", "FirstObservedAt",
     "LastObservedAt", "Title", "Description", "Remediation", "Resources", "Compliance",

@@ -168,7 +168,7 @@ class UserLease:
         return {key: known for (_, _, key), known in project_keys(entries).items()}
 
     def record(self, event: KeyEvent) -> None:
-        """Append what happened to a key; raises FencedError where the turn is over."""
+        """Append what happened to a key; raises FencedError where the lease is lost."""
         self._append(event, take=False)
 
     def try_record(self, event: KeyEvent) -> None:
@@ -195,7 +195,7 @@ class UserLease:
         self.claim = UserClaim(*self.user, self.claim.epoch + 1)
 
     def check(self) -> None:
-        """Raise FencedError where the turn is over."""
+        """Raise FencedError where the lease is lost."""
         if not self.context.ledger.is_current(self.claim):
             raise FencedError(f"user {self.user[1]} was taken over by another worker")
 

@@ -1,7 +1,7 @@
 """DBOS, the durable queue: deactivations of one account at a time, by any of the processes that listen.
 
 Import it late: it costs half a second. DBOS allows one engine in a process. The engine
-keeps nothing that the ledger does not: what is lost of it, the supervision hands out again.
+keeps nothing that the ledger does not: what is lost of it, the supervision enqueues again.
 """
 
 import logging
@@ -124,7 +124,7 @@ class Queue:
         # One process at a time: whoever came second would look for tables that are not there yet.
         with self.state.exclusively("setup"):
             DBOS.migrate(system_database_url=_engine_url(self.state))
-            # One account is never in two processes' hands at once.
+            # One account is never executed by two processes at once.
             self.client.register_queue(
                 _WRITES, partition_concurrency=1, worker_concurrency=8, polling_interval_sec=_POLL
             )

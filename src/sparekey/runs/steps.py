@@ -182,7 +182,7 @@ def _probes_prevent(lease: UserLease, step: Step) -> StepCoroutine[StepHeld | No
 
 
 def _set_status(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]:
-    """Make the call unless the turn is over; raises AgainError where it may not have happened."""
+    """Set the status unless the lease is lost; raises RetryStepError where it may not have happened."""
     key_id = (intent.account, intent.user, intent.key)
 
     def call() -> str:
@@ -217,7 +217,7 @@ def _write_refused(intent: WriteIntended, error: AwsError, *, final: bool) -> Ke
 
 
 def _late_answer(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]:
-    """Our write arrived after the turn was over: if the key was meant to come back, bring it back."""
+    """Our write arrived after the lease was lost: if the key was to be reactivated, reactivate it."""
     facts = lease.facts(intent.key)
     wanted_back = not facts.deactivated_by_run or (facts.intent is not None and facts.intent.status == ACTIVE)
     if intent.status == INACTIVE and wanted_back:

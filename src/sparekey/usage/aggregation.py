@@ -1,7 +1,7 @@
 """Uses to `Usage`: the same whatever the order, the source and the number of processes.
 
-A `Part` holds what one piece of work saw; a `Fold` merges parts and counts each event once. Its memory is
-bounded: the digests of counted events go to a temporary file when they are many.
+A `PartialUsage` holds what one piece of work saw; a `UsageAggregator` merges them and counts each event once.
+Its memory is bounded: the digests of counted events go to a temporary file when they are many.
 """
 
 import bisect
