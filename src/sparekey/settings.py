@@ -27,7 +27,7 @@ class NoStateDirectoryError(BadInputError):
 
 
 def state_directory() -> Path:
-    """The state directory: SPAREKEY_HOME, else the platform's own. It need not exist yet. Raises NoStateDirectoryError."""
+    """The state directory: SPAREKEY_HOME, else the platform's own; it need not exist. Raises NoStateDirectoryError."""
     named = os.environ.get("SPAREKEY_HOME")
     try:
         if named:

@@ -38,21 +38,11 @@ from sparekey.model import (
 )
 from sparekey.policy import Policy
 from sparekey.rules import assess
+from support.clocks import VirtualClock
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CALLER = Caller("111111111111", "arn:aws:iam::111111111111:user/me")
 DENIED = DeniedError("access denied", code="AccessDenied")
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.time = NOW
-
-    def now(self) -> datetime:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
 
 
 def key(key_id: str, status: str = "Active") -> AccessKey:
@@ -129,7 +119,7 @@ class FakeAccount:
 
 
 def read(*accounts: FakeAccount, on_event: Callable[[AuditEvent], None] = lambda _: None) -> Snapshot:
-    return audit(accounts, FakeClock(), caller=CALLER, workers=4, on_event=on_event)
+    return audit(accounts, VirtualClock(NOW), caller=CALLER, workers=4, on_event=on_event)
 
 
 def users_of(snapshot: Snapshot) -> dict[str, User]:
@@ -252,7 +242,7 @@ def test_a_listing_that_fails_when_users_are_looked_for_again_leaves_the_account
             yield from super().list_users()
 
     account = Failing({"a": [key("A1")], "b": [key("B1")]}, (2, {"b": "c"}))
-    assert audit([account], FakeClock(), caller=CALLER, workers=1).accounts[0].users == Unreadable(
+    assert audit([account], VirtualClock(NOW), caller=CALLER, workers=1).accounts[0].users == Unreadable(
         "iam:ListUsers", "access denied", "AccessDenied"
     )
 
@@ -260,9 +250,9 @@ def test_a_listing_that_fails_when_users_are_looked_for_again_leaves_the_account
 def test_a_report_that_is_denied_says_so_of_the_root_users_keys_too() -> None:
     account = FakeAccount("111111111111", {"app": []})
     account.root, account.report = 1, DENIED
-    made = audit([account], FakeClock(), caller=CALLER, read="report", root=True, workers=1)
+    made = audit([account], VirtualClock(NOW), caller=CALLER, read="report", root=True, workers=1)
     assert made.accounts[0].root == Unreadable("iam:GetCredentialReport", "access denied", "AccessDenied")
-    made = audit([account], FakeClock(), caller=CALLER, read="auto", root=True, workers=1)
+    made = audit([account], VirtualClock(NOW), caller=CALLER, read="auto", root=True, workers=1)
     assert made.accounts[0].root == Unreadable("iam:GetCredentialReport", "access denied", "AccessDenied")
     assert [user.name for _, user in made.users()] == ["app"]
 
@@ -277,7 +267,7 @@ def test_users_renamed_while_they_are_read_are_all_read_and_no_key_twice(
 ) -> None:
     users = {"a": [key("A1"), key("A2")], "b": [key("B1")], "z": [key("Z1"), key("Z2")]}
     account = Renaming(users, (at, renamed))
-    snapshot = audit([account], FakeClock(), caller=CALLER, workers=1)
+    snapshot = audit([account], VirtualClock(NOW), caller=CALLER, workers=1)
     keys = [user.keys for user in users_of(snapshot).values()]
     told = sorted([one.id for one in found] for found in keys if isinstance(found, tuple))
     assert told == [["A1", "A2"], ["B1"], ["Z1", "Z2"]]
@@ -287,12 +277,12 @@ def test_a_user_too_new_to_be_seen_everywhere_is_looked_for_again() -> None:
     account = FakeAccount("111111111111", {"app": [key("A1")]})
     found, account.users = account.users, {"app": NotFoundError("not yet")}
 
-    class PatientClock(FakeClock):
+    class PatientClock(VirtualClock):
         def sleep(self, seconds: float) -> None:
             super().sleep(seconds)
             account.users = found
 
-    snapshot = audit([account], PatientClock(), caller=CALLER, workers=1)
+    snapshot = audit([account], PatientClock(NOW), caller=CALLER, workers=1)
     assert len(users_of(snapshot)["app"].active_keys) == 1
 
 
@@ -326,7 +316,7 @@ def test_no_more_calls_run_at_once_than_the_account_can_bear() -> None:
             return super().list_keys(user)
 
     account = Narrow("111111111111", {f"u{number}": [] for number in range(30)})
-    assert len(users_of(audit([account], FakeClock(), caller=CALLER, workers=8))) == 30
+    assert len(users_of(audit([account], VirtualClock(NOW), caller=CALLER, workers=8))) == 30
     assert most == 2
 
 
@@ -344,7 +334,7 @@ def test_ctrl_c_ends_with_what_was_covered_and_never_calls_it_whole() -> None:
 
     accounts = [FakeAccount("111111111111", {"app": []}), Stuck("222222222222", {"web": []})]
     with pytest.raises(InterruptedAuditError, match="1 of 2 accounts with 1 users") as caught:
-        audit(accounts, FakeClock(), caller=CALLER, workers=4, on_event=interrupt)
+        audit(accounts, VirtualClock(NOW), caller=CALLER, workers=4, on_event=interrupt)
     stuck.set()
     assert caught.value.exit_code == 130
     assert [account.id for account in caught.value.partial.accounts] == ["111111111111"]
@@ -384,7 +374,7 @@ def test_one_user_is_read_again_before_a_write() -> None:
 def test_credentials_that_expire_midway_end_the_account_and_not_each_user() -> None:
     expired = ExpiredCredentialsError("the credentials have expired", code="ExpiredToken")
     account = FakeAccount("111111111111", {f"u{number}": expired for number in range(500)})
-    snapshot = audit([account], FakeClock(), caller=CALLER, workers=1)
+    snapshot = audit([account], VirtualClock(NOW), caller=CALLER, workers=1)
     assert snapshot.accounts[0].users == Unreadable("account", "the credentials have expired", "ExpiredToken")
     assert len(account.listed) == 1
 
@@ -415,7 +405,7 @@ def test_an_alias_that_cannot_be_read_is_a_note() -> None:
 
 
 def quarantine_of(account: FakeAccount, mode: ReadMode = "list") -> tuple[Account, dict[str, object]]:
-    snapshot = audit([account], FakeClock(), caller=CALLER, read=mode, quarantine=True, workers=2)
+    snapshot = audit([account], VirtualClock(NOW), caller=CALLER, read=mode, quarantine=True, workers=2)
     return snapshot.accounts[0], {name: user.quarantine for name, user in users_of(snapshot).items()}
 
 
@@ -457,7 +447,7 @@ def test_the_root_users_keys_are_read_from_the_report_where_there_are_any(mode: 
     account.report = CredentialReport(GENERATED, (row("app"),), row("<root_account>", slot(age=400)))
 
     def root() -> tuple[AccessKey, ...] | Unreadable:
-        snapshot = audit([account], FakeClock(), caller=CALLER, read=mode, root=True, workers=2)
+        snapshot = audit([account], VirtualClock(NOW), caller=CALLER, read=mode, root=True, workers=2)
         return snapshot.accounts[0].root
 
     assert root() == ()
@@ -493,7 +483,7 @@ def by_report(
 ) -> Account:
     made = audit(
         [account],
-        FakeClock(),
+        VirtualClock(NOW),
         caller=CALLER,
         read=read,
         need_last_use=need,

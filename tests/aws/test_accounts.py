@@ -28,9 +28,10 @@ from sparekey.aws.http_pool import ConnectionLostError
 from sparekey.aws.role_sessions import by_role
 from sparekey.errors import BadInputError
 from sparekey.model import SkippedAccount, Unreadable
+from support.clocks import VirtualClock
 from support.scripted_aws import (
     ACCOUNT,
-    FakeClock,
+    START,
     ScriptedAws,
     connect,
     failure,
@@ -271,7 +272,7 @@ TARGET = Target(OTHER, roles=(f"arn:aws:iam::{OTHER}:role/Audit",), external_id=
 
 
 def test_a_role_is_taken_once_and_again_before_its_session_ends() -> None:
-    clock = FakeClock()
+    clock = VirtualClock(START)
     aws = ScriptedAws(
         AssumeRole=[ok("AssumeRole", assumed()), ok("AssumeRole", assumed("2026-03-01T14:00:00Z"))],
         ListUsers=lambda _: ok("ListUsers", page("Users", user_xml("ann"))),
@@ -381,7 +382,7 @@ def test_the_hint_of_an_account_that_cannot_be_entered_speaks_of_the_cause(
 def test_an_account_that_cannot_be_entered_is_unreadable_and_asked_once() -> None:
     aws = ScriptedAws(AssumeRole=lambda _: failure("AccessDenied", 403))
     gateway = connect(aws)
-    snapshot = audit([gateway.enter(TARGET)], FakeClock(), caller=gateway.caller(), workers=2)
+    snapshot = audit([gateway.enter(TARGET)], VirtualClock(START), caller=gateway.caller(), workers=2)
     users = snapshot.accounts[0].users
     assert isinstance(users, Unreadable)
     assert (users.what, users.code) == ("sts:AssumeRole", "AccessDenied")
@@ -390,7 +391,7 @@ def test_an_account_that_cannot_be_entered_is_unreadable_and_asked_once() -> Non
 
 
 def test_an_account_that_could_not_be_entered_is_tried_again_after_a_while() -> None:
-    clock = FakeClock()
+    clock = VirtualClock(START)
     aws = ScriptedAws(
         AssumeRole=[failure("AccessDenied", 403), ok("AssumeRole", assumed())],
         ListUsers=lambda _: ok("ListUsers", page("Users", "")),

@@ -6,9 +6,10 @@ from botocore.retries import standard
 from sparekey.aws import errors
 from sparekey.aws.http_pool import ConnectionLostError, HttpResponse
 from sparekey.errors import SparekeyError
+from support.clocks import VirtualClock
 from support.scripted_aws import (
     ACCOUNT,
-    FakeClock,
+    START,
     ScriptedAws,
     connect,
     failure,
@@ -62,7 +63,7 @@ def test_the_endpoint_variables_are_obeyed(monkeypatch: pytest.MonkeyPatch) -> N
     [failure("InternalFailure", 500), ConnectionLostError("reset", sent=True), failure("RequestTimeout")],
 )
 def test_a_passing_trouble_is_tried_again_with_a_growing_pause(trouble: HttpResponse | Exception) -> None:
-    clock = FakeClock()
+    clock = VirtualClock(START)
     aws = ScriptedAws(ListAccessKeys=[trouble, trouble, KEYS])
     assert len(own_account(aws, clock).list_keys("ann")) == 1
     assert len(clock.waits) == 2
@@ -78,7 +79,7 @@ def test_three_attempts_are_all_that_a_broken_service_gets() -> None:
 
 
 def test_a_throttled_call_goes_on_slower_and_gives_up_in_the_end() -> None:
-    clock = FakeClock()
+    clock = VirtualClock(START)
     aws = ScriptedAws(ListAccessKeys=[*[failure("Throttling")] * 6, KEYS])
     assert own_account(aws, clock).list_keys("ann")
     assert aws.count("ListAccessKeys") == 7

@@ -19,7 +19,8 @@ from aws.test_http_pool import PLAIN, post, tls_context
 from sparekey.aws.client import AwsClient, Principal
 from sparekey.aws.errors import AwsError, MalformedResponseError, UnreachableError
 from sparekey.aws.http_pool import ConnectionLostError, HttpPool, HttpRequest, HttpResponse, _Connection
-from support.scripted_aws import FakeClock, session
+from support.clocks import VirtualClock
+from support.scripted_aws import START, session
 
 LARGEST = 200_000
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -198,7 +199,7 @@ def sentence(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> AwsError:
     with hostile(answer) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         made = session(max_attempts=1)
-        client = AwsClient(made, "us-east-1", FakeClock(), send=wire.send)
+        client = AwsClient(made, "us-east-1", VirtualClock(START), send=wire.send)
         made_principal = Principal("", made.get_credentials())
         with pytest.raises(AwsError) as caught:
             client.call(made_principal, "sts", "GetCallerIdentity")["Account"]

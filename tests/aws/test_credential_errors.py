@@ -24,7 +24,8 @@ from sparekey.aws.errors import (
     error_from_botocore,
 )
 from sparekey.aws.gateway import AwsGateway
-from support.scripted_aws import FakeClock, ScriptedAws
+from support.clocks import VirtualClock
+from support.scripted_aws import START, ScriptedAws
 
 SECRET = "hunter2"
 ROLE = "role_arn = arn:aws:iam::111122223333:role/R\n"
@@ -62,7 +63,9 @@ class Home:
             self.patch.setenv(name, value)
         aws = ScriptedAws()
         with pytest.raises(AwsError) as caught:
-            AwsGateway.connect(profile="x" if config else None, clock=FakeClock(), send=aws.send).caller()
+            AwsGateway.connect(
+                profile="x" if config else None, clock=VirtualClock(START), send=aws.send
+            ).caller()
         assert aws.requests == []
         error = caught.value
         assert error.hint

@@ -16,7 +16,8 @@ from sparekey.aws.credential_report import (
 )
 from sparekey.aws.errors import AwsError, DeniedError, MalformedResponseError
 from sparekey.model import NEVER_USED, AccessKey, LastUsed
-from support.scripted_aws import FakeClock
+from support.clocks import VirtualClock
+from support.scripted_aws import START
 
 SLOT = ["active", "last_rotated", "last_used_date", "last_used_region", "last_used_service"]
 COLUMNS = [
@@ -147,7 +148,7 @@ class Report:
 @pytest.mark.parametrize("first", ["COMPLETE", "LimitExceeded", "AccessDenied"])
 def test_a_stored_report_costs_two_calls_and_may_be_read_by_who_may_make_none(first: str) -> None:
     call = Report(first, "ready")
-    found = fetch_report(call, FakeClock())
+    found = fetch_report(call, VirtualClock(START))
     assert found == CredentialReport(JANUARY, parse_report(report(line("app"))))
     assert call.asked == ["Generate", "Get"]
 
@@ -158,7 +159,7 @@ def test_the_root_users_keys_are_told_without_ids() -> None:
     def call(_action: str) -> Mapping[str, Any]:
         return {"Content": report(root, line("app", slot())), "GeneratedTime": JANUARY}
 
-    found = fetch_report(call, FakeClock())
+    found = fetch_report(call, VirtualClock(START))
     assert [row.name for row in found.rows] == ["app"]
     assert found.root_keys == (
         AccessKey(None, "Active", JANUARY, LastUsed("used", FEBRUARY, "s3", "us-east-1")),
@@ -170,7 +171,7 @@ def test_the_root_users_keys_are_told_without_ids() -> None:
 @pytest.mark.parametrize("missing", ["ReportNotPresent", "ReportExpired"])
 @pytest.mark.parametrize("state", ["STARTED", "INPROGRESS", "COMPLETE", "LimitExceeded"])
 def test_a_missing_report_is_made_and_waited_for(missing: str, state: str) -> None:
-    call, clock = Report("STARTED", missing, state, "ReportInProgress", "ready"), FakeClock()
+    call, clock = Report("STARTED", missing, state, "ReportInProgress", "ready"), VirtualClock(START)
     assert fetch_report(call, clock).rows[0].name == "app"
     assert call.asked == ["Generate", "Get", "Generate", "Get", "Get"]
     assert len(clock.waits) == 2
@@ -181,9 +182,9 @@ def test_a_missing_report_is_made_and_waited_for(missing: str, state: str) -> No
 )
 def test_a_denied_report_is_denied(answers: list[str]) -> None:
     with pytest.raises(DeniedError):
-        fetch_report(Report(*answers), FakeClock())
+        fetch_report(Report(*answers), VirtualClock(START))
 
 
 def test_a_report_that_never_comes_is_an_error() -> None:
     with pytest.raises(AwsError, match="ReportInProgress"):
-        fetch_report(Report("STARTED", *["ReportInProgress"] * 60), FakeClock())
+        fetch_report(Report("STARTED", *["ReportInProgress"] * 60), VirtualClock(START))

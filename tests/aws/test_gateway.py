@@ -15,9 +15,10 @@ from sparekey.aws.errors import (
 )
 from sparekey.aws.gateway import AwsGateway, IamSummary
 from sparekey.model import Caller, Unreadable
+from support.clocks import VirtualClock
 from support.scripted_aws import (
     ACCOUNT,
-    FakeClock,
+    START,
     ScriptedAws,
     connect,
     failure,
@@ -112,7 +113,7 @@ class Failing:
 def gateway_of(found: object, aws: ScriptedAws) -> AwsGateway:
     made = session()
     made._credentials = found
-    return AwsGateway.connect(session=made, region="eu-central-1", clock=FakeClock(), send=aws.send)
+    return AwsGateway.connect(session=made, region="eu-central-1", clock=VirtualClock(START), send=aws.send)
 
 
 def test_a_role_that_botocore_cannot_assume_for_a_profile_is_a_denial() -> None:

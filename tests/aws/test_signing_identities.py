@@ -26,8 +26,9 @@ from sparekey.decision import DecisionContext, Overrides
 from sparekey.model import ANY, AccessKey, Caller, LastUsed, User
 from sparekey.policy import Policy
 from sparekey.selection import HOLD_REASONS, HeldKey, choose
+from support.clocks import VirtualClock
 from support.sandbox_gateway import SandboxGateway
-from support.scripted_aws import ACCOUNT, FakeClock, ScriptedAws, connect, failure, identity, ok, session
+from support.scripted_aws import ACCOUNT, START, ScriptedAws, connect, failure, identity, ok, session
 
 OTHER = "444455556666"
 ROLE = f"arn:aws:sts::{ACCOUNT}:assumed-role/Ops/ann"
@@ -99,7 +100,9 @@ def scripted(arn: str, *, token: str | None = "t", method: str = "explicit", **a
     made = session()
     made._credentials = Credentials("ASIAX", "s", token, method)
     aws = ScriptedAws(GetCallerIdentity=lambda _: identity(arn), **answers)
-    return AwsGateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=aws.send).caller()
+    return AwsGateway.connect(
+        session=made, region="eu-west-1", clock=VirtualClock(START), send=aws.send
+    ).caller()
 
 
 @pytest.mark.parametrize(
@@ -207,10 +210,12 @@ def role_over(source: Credentials, *, mfa: bool = False) -> DeferredRefreshableC
     return DeferredRefreshableCredentials(refresh, "assume-role")
 
 
-def gateway_of(found: object, aws: ScriptedAws, clock: FakeClock | None = None) -> AwsGateway:
+def gateway_of(found: object, aws: ScriptedAws, clock: VirtualClock | None = None) -> AwsGateway:
     made = session()
     made._credentials = found
-    return AwsGateway.connect(session=made, region="eu-west-1", clock=clock or FakeClock(), send=aws.send)
+    return AwsGateway.connect(
+        session=made, region="eu-west-1", clock=clock or VirtualClock(START), send=aws.send
+    )
 
 
 class ByKey:
@@ -288,7 +293,7 @@ def test_a_session_that_does_not_say_who_it_is_may_be_any_user_of_its_account() 
 def test_who_signs_is_asked_again_after_a_minute_and_a_new_key_at_once() -> None:
     base = Credentials("AKIABASE", "s", None, "custom-process")
     asked = ByKey(AKIABASE=identity(), AKIANEXT=USER)
-    clock = FakeClock()
+    clock = VirtualClock(START)
     gateway = gateway_of(base, asked.aws, clock)
     assert gateway.caller(again=True) == gateway.caller(again=True)
     assert asked.aws.count("GetCallerIdentity") == 1
@@ -380,7 +385,9 @@ def test_a_profile_that_is_not_there_has_no_key() -> None:
 def test_a_key_that_a_probe_is_run_with_is_protected_by_its_id(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("[profile watch]\naws_access_key_id = AKIAWATCH\n")
     made = session(config_file=str(tmp_path / "config"))
-    gateway = AwsGateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=ScriptedAws().send)
+    gateway = AwsGateway.connect(
+        session=made, region="eu-west-1", clock=VirtualClock(START), send=ScriptedAws().send
+    )
     gateway.protect_signing_key(key="AKIAPROBE", profile="watch")
     gateway.protect_signing_key()
     assert gateway.caller().keys == {"AKIAIOSFODNN7EXAMPLE", "AKIAPROBE", "AKIAWATCH"}
@@ -399,7 +406,7 @@ def test_a_sign_in_of_aws_login_is_used_and_its_user_protected(
     monkeypatch.setenv("AWS_LOGIN_CACHE_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     aws = ScriptedAws()
-    gateway = AwsGateway.connect(profile="x", region="eu-west-1", clock=FakeClock(), send=aws.send)
+    gateway = AwsGateway.connect(profile="x", region="eu-west-1", clock=VirtualClock(START), send=aws.send)
     assert gateway.caller().users == {(ACCOUNT, "admin")}
     assert "ASIALOGIN" in aws.requests[0].headers["Authorization"]
     assert gateway.credentials_expire_at() is not None
@@ -484,7 +491,9 @@ def test_a_profile_of_an_accounts_file_that_nobody_renews_ends(
     (tmp_path / "config").write_text(f"[profile x]\n{config}\n")
     (tmp_path / "accounts.toml").write_text(f'[[account]]\nid = "{OTHER}"\nprofile = "x"\n')
     made = session(config_file=str(tmp_path / "config"))
-    gateway = AwsGateway.connect(session=made, region="eu-west-1", clock=FakeClock(), send=ScriptedAws().send)
+    gateway = AwsGateway.connect(
+        session=made, region="eu-west-1", clock=VirtualClock(START), send=ScriptedAws().send
+    )
     gateway.accounts_file(tmp_path / "accounts.toml")
     assert (gateway.credentials_expire_at() is not None) == ends
 
@@ -493,7 +502,7 @@ def test_a_profile_of_an_accounts_file_that_nobody_renews_ends(
 
 
 def test_a_suspect_is_held_forced_or_not_and_the_reason_says_why() -> None:
-    now = FakeClock().now()
+    now = VirtualClock(START).now()
     used = LastUsed("used", at=now, service="s3", region="eu-west-1")
     keys = (
         AccessKey("AKIAOLD", "Active", now - timedelta(days=200), LastUsed("never")),

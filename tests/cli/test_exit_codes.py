@@ -4,7 +4,7 @@ import pytest
 
 from sparekey.cli.run_events import run_exit_code
 from sparekey.model import RunRecord, RunState, StepRecord, StepState
-from support.fake_aws import NOW
+from support.clocks import NOW
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from sparekey.app import AccountChoice, Connection
 from sparekey.app.connection import OWN_ACCOUNT
 from sparekey.aws.gateway import AwsGateway
 from sparekey.aws.http_pool import HttpPool
-from sparekey.clock import SystemClock
 from sparekey.console.serve import open_console
 from sparekey.console.state import ConsoleState
 from sparekey.sandbox import Sandbox
 from sparekey.settings import load_policy
+from support.clocks import HurriedClock
 
 CHROMIUM = "/usr/bin/chromium"
 # One that starts nothing on its own and asks nobody outside.
@@ -57,13 +57,6 @@ tool = "Vault"
 
 
 expect.set_options(timeout=20_000)
-
-
-class HurriedClock(SystemClock):
-    """Waits a third of what it is asked to: what is waited for here is a practice AWS."""
-
-    def sleep(self, seconds: float) -> None:
-        super().sleep(seconds / 3)
 
 
 @dataclass

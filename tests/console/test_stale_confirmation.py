@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from console.conftest import HurriedClock
 from sparekey import app
 from sparekey.app.connection import OWN_ACCOUNT
 from sparekey.aws.gateway import AwsGateway
 from sparekey.aws.http_pool import HttpPool
 from sparekey.policy import Policy
 from sparekey.sandbox import Sandbox
+from support.clocks import HurriedClock
 
 
 @pytest.mark.slow

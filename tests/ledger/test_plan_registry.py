@@ -9,7 +9,8 @@ import pytest
 from sparekey.ledger import plan_registry
 from sparekey.ledger.store import Ledger
 from sparekey.ledger.verification import verify_all
-from support.fake_aws import NOW, VirtualClock, plan_for, small_company
+from support.clocks import NOW, VirtualClock
+from support.fake_aws import plan_for, small_company
 
 PLAN = plan_for(small_company(VirtualClock()))
 

@@ -34,7 +34,8 @@ from sparekey.ledger.verification import exported_entry, parse_head, raw_rows, v
 from sparekey.plan import encode
 from sparekey.policy import Policy
 from sparekey.runs.run_header import policy_of
-from support.fake_aws import CALLER, NOW, VirtualClock, plan_for, small_company
+from support.clocks import NOW, VirtualClock
+from support.fake_aws import CALLER, plan_for, small_company
 
 _PLAN = plan_for(small_company(VirtualClock()))
 RUN = f"r-{_PLAN.digest[:8]}"

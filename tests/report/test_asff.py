@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import boto3
@@ -16,6 +16,7 @@ from sparekey.errors import UnreadError
 from sparekey.model import Account, Audit, Unreadable
 from sparekey.report import RenderOptions, asff, render
 from support import sample_company as company
+from support.clocks import VirtualClock
 
 MODEL = botocore.session.Session().get_service_model("securityhub")
 
@@ -26,19 +27,6 @@ def judge(findings: Sequence[asff.Finding]) -> None:
         shape = MODEL.shape_for("BatchImportFindingsRequest")
         report = ParamValidator().validate({"Findings": list(findings[start : start + asff.BATCH])}, shape)
         assert not report.has_errors(), report.generate_report()
-
-
-class Clock:
-    """Does not wait."""
-
-    def __init__(self) -> None:
-        self.slept: list[float] = []
-
-    def now(self) -> datetime:
-        return datetime(2026, 3, 1, tzinfo=UTC)
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
 
 
 class Hub:
@@ -164,7 +152,7 @@ def hub() -> Hub:
 
 
 def send(audit: Audit, hub: Hub) -> asff.SecurityHubResult:
-    (sent,) = asff.send(audit, lambda account: hub, Clock())
+    (sent,) = asff.send(audit, lambda account: hub, VirtualClock())
     return sent
 
 
@@ -235,13 +223,13 @@ def test_nothing_is_concluded_from_what_was_not_read(hub: Hub) -> None:
 def test_findings_go_in_batches_and_refused_ones_again() -> None:
     users = [spare(f"user-{number:03d}", number * 2) for number in range(205)]
     stubborn, moody = f"{UID}user-001", f"{UID}user-150"
-    hub, clock = Hub({stubborn: 9, moody: 1}), Clock()
+    hub, clock = Hub({stubborn: 9, moody: 1}), VirtualClock()
     (sent,) = asff.send(company.audit(company.account(company.PROD, *users)), lambda account: hub, clock)
     assert hub.calls == [100, 1, 1, 100, 1, 5]
     assert sent.imported == 204
     assert sent.refused == (asff.RejectedFinding(stubborn, "InternalError", "try later"),)
     assert not sent.complete
-    assert clock.slept == [2.0, 4.0, 2.0]
+    assert clock.waits == [2.0, 4.0, 2.0]
     assert moody in hub.held
 
 
@@ -254,7 +242,7 @@ def test_one_accounts_failure_stops_no_other_and_is_told() -> None:
         return hub
 
     asked = company.audit()
-    sent = asff.send(asked, hub_of, Clock())
+    sent = asff.send(asked, hub_of, VirtualClock())
     assert [told.account for told in sent] == [company.PROD, company.DEV, company.SHUT]
     assert [told.complete for told in sent] == [True, True, False]
     assert sent[2].error == "no credentials for 777788889999"
@@ -289,10 +277,14 @@ def test_moto_takes_what_is_sent_page_after_page(moto: Moto) -> None:
     # moto filters nothing, so it stands for one account; paging and the wire are real.
     users = [spare(f"user-{number:03d}", number * 2) for number in range(130)]
     first = company.audit(company.account(company.PROD, *users))
-    (sent,) = asff.send(first, lambda account: moto, Clock())
+    (sent,) = asff.send(first, lambda account: moto, VirtualClock())
     assert (sent.imported, sent.complete) == (130, True)
     fixed = [single(f"user-{number:03d}", number) for number in range(120)]
-    (sent,) = asff.send(later(first, company.account(company.PROD, *fixed)), lambda account: moto, Clock())
+    (sent,) = asff.send(
+        later(first, company.account(company.PROD, *fixed)),
+        lambda account: moto,
+        VirtualClock(),
+    )
     assert (sent.passed, sent.archived, sent.complete) == (120, 10, True)
     pages = moto.client.get_paginator("get_findings").paginate()
     held = {told["Id"]: told for page in pages for told in page["Findings"]}

@@ -19,7 +19,8 @@ from sparekey.ledger.events import RunEvent, event_body, event_from_body
 from sparekey.ledger.store import Ledger
 from sparekey.model import LastUsed
 from support import postgres_server
-from support.fake_aws import FakeAws, FakeKey, VirtualClock
+from support.clocks import VirtualClock
+from support.fake_aws import FakeAws, FakeKey
 from support.virtual_engine import FakeProbes, VirtualEngine
 
 DATA = Path(__file__).parents[1] / "data" / "earlier_state"

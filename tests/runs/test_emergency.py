@@ -21,7 +21,8 @@ from sparekey.runs.context import RetryPolicy, RunContext
 from sparekey.runs.emergency import EmergencyMonitor, OutageMessage
 from sparekey.runs.service import RunService
 from sparekey.runs.storage import StateDirectory
-from support.fake_aws import CALLER, RunningClock, plan_for, small_company
+from support.clocks import RunningClock
+from support.fake_aws import CALLER, plan_for, small_company
 from support.virtual_engine import FakeProbes
 
 QUICK = RetryPolicy(pause=0.02, give_up_after=2.0, backoff=(0.02, 0.02, 0.02))

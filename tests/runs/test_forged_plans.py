@@ -20,7 +20,8 @@ from sparekey.plan import LIFETIME, Plan, check_usable, decode, encode, seal
 from sparekey.planner import make_plan
 from sparekey.policy import Exemption, Policy, Rotator
 from sparekey.revalidation import rebuild_plan, users_of, with_key_counts
-from support.fake_aws import ACCOUNT, NOW, FakeAws, VirtualClock, key, snapshot, used
+from support.clocks import NOW, VirtualClock
+from support.fake_aws import ACCOUNT, FakeAws, key, snapshot, used
 from support.virtual_engine import VirtualQueue
 
 ELSEWHERE = "444455556666"

@@ -25,7 +25,8 @@ from sparekey.runs.context import RunContext, StepCoroutine
 from sparekey.runs.projection import RunProjection, project_keys
 from sparekey.runs.run_header import RunHeader, open_run, policy_of
 from sparekey.runs.steps import execute_user, reactivate
-from support.fake_aws import CALLER, FakeAws, VirtualClock, key, plan_for, used
+from support.clocks import VirtualClock
+from support.fake_aws import CALLER, FakeAws, key, plan_for, used
 from support.invariants import reasons
 from support.virtual_engine import one_call_at_a_time
 

@@ -17,7 +17,8 @@ from sparekey.runs.change_windows import is_open, next_opening, parse_window
 from sparekey.runs.context import KeyGateway
 from sparekey.runs.steps import reactivate
 from sparekey.runs.worker import ProjectionCache, load_header
-from support.fake_aws import NOW, FakeAws, key, plan_for, small_company, used
+from support.clocks import NOW
+from support.fake_aws import FakeAws, key, plan_for, small_company, used
 from support.virtual_engine import FakeProbes, VirtualEngine, one_call_at_a_time
 
 DAY = 86400.0

@@ -16,7 +16,8 @@ from sparekey.runs.reverse_script import reverse_commands
 from sparekey.runs.scheduler import run_all
 from sparekey.runs.steps import never_reactivates, reactivate
 from sparekey.runs.worker import load_header
-from support.fake_aws import ACCOUNT, NOW, FakeAws, plan_for, small_company
+from support.clocks import NOW
+from support.fake_aws import ACCOUNT, FakeAws, plan_for, small_company
 from support.virtual_engine import FakeProbes, VirtualEngine
 
 USER, KEY = (ACCOUNT, "api"), "AKIAAPIOLD"

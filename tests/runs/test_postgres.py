@@ -23,7 +23,8 @@ from sparekey.runs.salvage import scratch_state
 from sparekey.runs.service import RunService
 from sparekey.runs.storage import StateDirectory
 from support import postgres_server
-from support.fake_aws import CALLER, NOW, RunningClock, VirtualClock, plan_for, small_company
+from support.clocks import NOW, RunningClock, VirtualClock
+from support.fake_aws import CALLER, plan_for, small_company
 from support.killed_process import TTL
 from support.run_lab import RunLab, SandboxLane, prepare
 

@@ -35,7 +35,8 @@ from sparekey.runs.steps import execute_user
 from sparekey.runs.storage import StateDirectory
 from sparekey.runs.worker import load_header
 from sparekey.runs.worker_leases import WorkerLeases
-from support.fake_aws import ACCOUNT, CALLER, NOW, FakeAws, FakeGateway, RunningClock, plan_for, small_company
+from support.clocks import NOW, RunningClock
+from support.fake_aws import ACCOUNT, CALLER, FakeAws, FakeGateway, plan_for, small_company
 from support.virtual_engine import FakeProbes, one_call_at_a_time
 
 

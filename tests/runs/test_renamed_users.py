@@ -18,7 +18,8 @@ from sparekey.runs.scheduler import run_all, run_inline
 from sparekey.runs.steps import execute_user, reactivate
 from sparekey.runs.user_lookup import list_current_user
 from sparekey.runs.worker import load_header
-from support.fake_aws import ACCOUNT, NOW, FakeAws, key, plan_for, small_company, used
+from support.clocks import NOW
+from support.fake_aws import ACCOUNT, FakeAws, key, plan_for, small_company, used
 from support.virtual_engine import FakeProbes, VirtualEngine, one_call_at_a_time
 
 OLD, NEW = "AKIAAPIOLD", "AKIAAPINEW"

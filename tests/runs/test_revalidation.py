@@ -17,18 +17,8 @@ from sparekey.guards import Limits
 from sparekey.model import Quarantined
 from sparekey.plan import Plan, PlannedAccount, check_usable
 from sparekey.policy import Policy
-from support.fake_aws import (
-    ACCOUNT,
-    CALLER,
-    NOW,
-    FakeAws,
-    FakeGateway,
-    VirtualClock,
-    key,
-    plan_for,
-    small_company,
-    used,
-)
+from support.clocks import NOW, VirtualClock
+from support.fake_aws import ACCOUNT, CALLER, FakeAws, FakeGateway, key, plan_for, small_company, used
 
 OTHERS = tuple(f"{number:012}" for number in range(2, 40))
 

@@ -16,7 +16,8 @@ from sparekey.runs import salvage
 from sparekey.runs.run_header import policy_of
 from sparekey.runs.salvage import scratch_state, unknown_run
 from sparekey.runs.storage import StateDirectory
-from support.fake_aws import CALLER, NOW, VirtualClock, plan_for, small_company
+from support.clocks import NOW, VirtualClock
+from support.fake_aws import CALLER, plan_for, small_company
 
 LEDGER = "the ledger, which can still be read"
 PLAN = plan_for(small_company(VirtualClock()))

@@ -8,7 +8,7 @@ import pytest
 from sparekey.aws.errors import UnreachableError
 from sparekey.runs.context import StepCoroutine, perform
 from sparekey.runs.scheduler import run_all
-from support.fake_aws import NOW, RunningClock, VirtualClock
+from support.clocks import NOW, RunningClock, VirtualClock
 
 
 def test_calls_overlap_but_no_more_than_asked_for() -> None:

@@ -36,7 +36,8 @@ from sparekey.runs.run_header import open_run
 from sparekey.runs.scheduler import run_all
 from sparekey.runs.steps import execute_user, hold_key, reactivate
 from sparekey.runs.worker import load_header
-from support.fake_aws import ACCOUNT, NOW, FakeAws, VirtualClock, key, plan_for, small_company, snapshot, used
+from support.clocks import NOW, VirtualClock
+from support.fake_aws import ACCOUNT, FakeAws, key, plan_for, small_company, snapshot, used
 from support.virtual_engine import VirtualEngine, one_call_at_a_time
 
 DENIED = DeniedError("access denied: iam:UpdateAccessKey", code="AccessDenied", request_id="no-1")

@@ -19,7 +19,7 @@ from sparekey.runs.queue import Queue
 from sparekey.runs.storage import StateDirectory
 from sparekey.runs.worker import RunExecutor
 from sparekey.runs.worker_leases import WorkerLeases
-from support.fake_aws import NOW
+from support.clocks import NOW
 
 
 def test_it_is_made_private_or_made_so(tmp_path: Path) -> None:

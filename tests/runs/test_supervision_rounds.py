@@ -19,7 +19,8 @@ from sparekey.runs.service import RunService
 from sparekey.runs.storage import StateDirectory
 from sparekey.runs.supervisor import Supervisor
 from sparekey.runs.worker_process import FailureReporter
-from support.fake_aws import ACCOUNT, CALLER, NOW, RunningClock, plan_for, small_company
+from support.clocks import NOW, RunningClock
+from support.fake_aws import ACCOUNT, CALLER, plan_for, small_company
 from support.virtual_engine import FakeProbes, VirtualEngine
 
 

@@ -19,7 +19,8 @@ from sparekey.runs.storage import StateDirectory
 from sparekey.runs.tasks import ThreadTasks
 from sparekey.runs.worker_leases import WorkerLeases
 from sparekey.runs.worker_process import RecurringFaults, WaitNotice
-from support.fake_aws import ACCOUNT, NOW, RunningClock, plan_for, small_company
+from support.clocks import NOW, RunningClock
+from support.fake_aws import ACCOUNT, plan_for, small_company
 from support.virtual_engine import FakeProbes, HangsError, VirtualEngine
 
 RED = ProbeResult(healthy=False, output="HTTP 500")

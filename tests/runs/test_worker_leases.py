@@ -12,7 +12,7 @@ from sparekey.ledger.database import StateAwayError, StateError
 from sparekey.ledger.records import AccountLease, WorkerRecord
 from sparekey.runs.storage import StateDirectory
 from sparekey.runs.worker_leases import WorkerInfo, WorkerLeases
-from support.fake_aws import NOW
+from support.clocks import NOW
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from sparekey.policy import Policy
 from sparekey.probes import ProbeResult
 from sparekey.runs.worker import load_projection
 from sparekey.sandbox import Sandbox, SandboxClock
-from support.fake_aws import NOW
+from support.clocks import NOW
 from support.fault_proxy import Fault, FaultProxy, Kind
 from support.invariants import assert_invariants
 from support.scripted_aws import session

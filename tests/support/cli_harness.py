@@ -5,10 +5,9 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from sparekey.sandbox import Sandbox, SandboxClock
 from sparekey.sandbox.app import PracticeAws, Receive, Scope, Send
 from sparekey.sandbox.scenario import Deny, Fault
 from sparekey.sandbox.state import Company, SandboxKey
+from support.clocks import HurriedSandboxClock
 
 ACCOUNT = "111122223333"
 ELSEWHERE = "444455556666"
@@ -64,21 +64,6 @@ _NO_AWS = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-
-
-class HurriedClock:
-    """A sandbox's clock; whoever waits for long waits at most a tenth of a second, and the clock jumps."""
-
-    def __init__(self, clock: SandboxClock) -> None:
-        self._clock = clock
-
-    def now(self) -> datetime:
-        return self._clock.now()
-
-    def sleep(self, seconds: float) -> None:
-        waited = min(seconds / 20, 0.1) if seconds >= 0.2 else seconds
-        time.sleep(waited)
-        self._clock.advance(seconds - waited)
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -256,7 +241,7 @@ def environment(env: Mapping[str, str], clock: SandboxClock) -> Iterator[pytest.
         patch.setattr(
             "sparekey.aws.client.HttpPool", wire
         )  # closed below, which a process that ends need not do
-        patch.setattr(app, "connect", partial(app.connect, clock=HurriedClock(clock)))
+        patch.setattr(app, "connect", partial(app.connect, clock=HurriedSandboxClock(clock)))
         try:
             yield patch
         finally:

@@ -1,10 +1,9 @@
 """A small AWS in memory and in virtual time: stale reads, faults and foreign writers on demand."""
 
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sparekey.aws.errors import DeniedError, NotFoundError
 from sparekey.model import (
@@ -19,38 +18,10 @@ from sparekey.model import (
 from sparekey.plan import Plan
 from sparekey.planner import make_plan
 from sparekey.policy import Policy
+from support.clocks import NOW, VirtualClock
 
-NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 ACCOUNT = "111122223333"
 CALLER = Caller(ACCOUNT, f"arn:aws:sts::{ACCOUNT}:assumed-role/Admin/someone")
-
-
-class VirtualClock:
-    """A clock that only moves when somebody waits."""
-
-    def __init__(self, now: datetime = NOW) -> None:
-        self.time = now
-
-    def now(self) -> datetime:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
-
-
-class RunningClock(VirtualClock):
-    """A clock that begins at the same moment in every test and then runs `speed` times as fast."""
-
-    def __init__(self, speed: float = 1.0) -> None:
-        super().__init__()
-        self.speed = speed
-        self.begun = time.monotonic()
-
-    def now(self) -> datetime:
-        return self.time + timedelta(seconds=(time.monotonic() - self.begun) * self.speed)
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds / self.speed)
 
 
 @dataclass

@@ -15,7 +15,8 @@ from sparekey.runs.projection import RunProjection
 from sparekey.runs.service import RunService
 from sparekey.runs.storage import StateDirectory
 from sparekey.sandbox.cloudtrail_events import EventLog
-from support.fake_aws import CALLER, FakeAws, RunningClock
+from support.clocks import RunningClock
+from support.fake_aws import CALLER, FakeAws
 from support.fork_server import ForkServer
 from support.invariants import assert_invariants
 from support.killed_process import POLL, KillJob

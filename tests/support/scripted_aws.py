@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,25 +12,12 @@ from botocore.session import Session
 from sparekey.aws.client import OnCall
 from sparekey.aws.gateway import AccountGateway, AwsGateway
 from sparekey.aws.http_pool import HttpRequest, HttpResponse
+from support.clocks import VirtualClock
 
 _LOADER = create_loader()  # read once: each session would read its models anew
 ACCOUNT = "111122223333"
 CALLER = f"arn:aws:iam::{ACCOUNT}:user/ops/admin"
-
-
-class FakeClock:
-    """Time passes only while somebody waits."""
-
-    def __init__(self) -> None:
-        self.time = datetime(2026, 3, 1, 12, tzinfo=UTC)
-        self.waits: list[float] = []
-
-    def now(self) -> datetime:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.time += timedelta(seconds=seconds)
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 Answer = HttpResponse | Exception
@@ -120,13 +107,17 @@ def session(**variables: Any) -> Session:
     return made
 
 
-def connect(aws: ScriptedAws, clock: FakeClock | None = None, on_call: OnCall | None = None) -> AwsGateway:
+def connect(aws: ScriptedAws, clock: VirtualClock | None = None, on_call: OnCall | None = None) -> AwsGateway:
     return AwsGateway.connect(
-        session=session(), region="eu-central-1", clock=clock or FakeClock(), send=aws.send, on_call=on_call
+        session=session(),
+        region="eu-central-1",
+        clock=clock or VirtualClock(START),
+        send=aws.send,
+        on_call=on_call,
     )
 
 
-def own_account(aws: ScriptedAws, clock: FakeClock | None = None) -> AccountGateway:
+def own_account(aws: ScriptedAws, clock: VirtualClock | None = None) -> AccountGateway:
     return connect(aws, clock).own_account()
 
 

@@ -22,7 +22,8 @@ from sparekey.ledger.store import Ledger
 from sparekey.model import AccessKey
 from sparekey.probes import ProbeResult
 from sparekey.runs.worker_leases import TTL, WorkerLeases
-from support.fake_aws import NOW, FakeAws, FakeGateway, VirtualClock, key, plan_for, used
+from support.clocks import NOW, VirtualClock
+from support.fake_aws import FakeAws, FakeGateway, key, plan_for, used
 from support.virtual_engine import FakeProbes, HangsError, Schedule, VirtualQueue
 
 ACCOUNTS = ("111122223333", "444455556666", "777788889999")

@@ -22,6 +22,7 @@ from sparekey.usage.request import ReadProgress, UsageRequest
 from sparekey.usage.sources import athena
 from support import plain_archive_reader
 from support.archive_samples import ACCOUNT, FOREIGN, NEW, OLD, SESSIONS, mint, put, record
+from support.clocks import VirtualClock
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "cloudtrail"
 KEYS = ["AKIATFQR7NSC8Q4X20BJ", "AKIATFQR7NSCUXC3DDDP", "AKIATFQZ7NSC8Q4X21BJ", "AKIATFQR7NSC3ZO6PKAZ"]
@@ -30,17 +31,6 @@ _TEXTS = (
     *("eventTime", "eventSource", "eventName", "awsRegion", "sourceIPAddress", "userAgent"),
     *("errorCode", "eventID"),
 )
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.waits: list[float] = []
-
-    def now(self) -> datetime:
-        return NOW
-
-    def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
 
 
 def in_duckdb(records: list[Any], text: str) -> list[dict[str, Any]]:
@@ -74,7 +64,7 @@ def in_duckdb(records: list[Any], text: str) -> list[dict[str, Any]]:
 
 
 def asked(records: list[Any], keys: list[str], **options: Any) -> tuple[Usage, ...]:
-    request = UsageRequest(clock=FakeClock(), **options)
+    request = UsageRequest(clock=VirtualClock(NOW), **options)
     return athena.usages(in_duckdb(records, athena.query("trail", keys, request)), "trail", keys, request)
 
 
@@ -216,7 +206,7 @@ def by_moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[AthenaByMoto]:
 def test_athena_is_asked_waited_for_and_read(by_moto: AthenaByMoto) -> None:
     by_moto.hand_out(in_duckdb(RECORDS, athena.query("trail", [OLD], UsageRequest())))
     told: list[ReadProgress] = []
-    clock = FakeClock()
+    clock = VirtualClock(NOW)
     options = UsageRequest(
         call=by_moto, clock=clock, progress=told.append, workgroup="primary", output="s3://results/here"
     )
@@ -232,6 +222,9 @@ def test_athena_is_asked_waited_for_and_read(by_moto: AthenaByMoto) -> None:
     )
     assert clock.waits
     assert set(clock.waits) == {2.0}
+    # The window ends where the query began, however long it took.
+    assert clock.now() > NOW
+    assert found.until == expected.until
     assert told
 
 
@@ -252,7 +245,7 @@ def test_results_are_read_to_the_last_page() -> None:
         page = {"ResultSet": {"Rows": [{"Data": told[at]}]}}
         return page | ({"NextToken": str(at + 1)} if at + 1 < len(told) else {})
 
-    (found,) = usage.read_usage("athena=trail", [OLD], UsageRequest(call=call, clock=FakeClock()))
+    (found,) = usage.read_usage("athena=trail", [OLD], UsageRequest(call=call, clock=VirtualClock(NOW)))
     assert [found] == list(asked(RECORDS, [OLD]))
     assert len(rows) > 2
 
@@ -303,7 +296,7 @@ class AthenaOfATable:
 def of_table(table: dict[str, Any], partitions: Collection[str] = (), **options: Any) -> Usage:
     request = UsageRequest(
         call=AthenaOfATable(table, partitions),
-        clock=FakeClock(),
+        clock=VirtualClock(NOW),
         since=NOW - timedelta(days=90),
         owners={OLD: ACCOUNT},
         **options,
@@ -395,7 +388,7 @@ def test_a_table_that_may_not_be_looked_at_makes_a_usage_partial() -> None:
                 raise UnreadError("access denied: athena:GetTableMetadata")
             return super().__call__(service, action, params, region)
 
-    request = UsageRequest(call=Denied({}), clock=FakeClock(), workgroup="w")
+    request = UsageRequest(call=Denied({}), clock=VirtualClock(NOW), workgroup="w")
     (found,) = usage.read_usage("athena=trail", [OLD], request)
     assert found.partial == (
         "what the table covers could not be read: access denied: athena:GetTableMetadata",

@@ -14,19 +14,9 @@ from sparekey.model import Usage
 from sparekey.usage.request import ReadProgress, UsageRequest
 from sparekey.usage.sources import history
 from support.archive_samples import NEW, OLD, SESSIONS, mint, record
+from support.clocks import VirtualClock
 
 NOW = datetime(2026, 1, 11, tzinfo=UTC)
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.waits: list[float] = []
-
-    def now(self) -> datetime:
-        return NOW
-
-    def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
 
 
 class FakeTrail:
@@ -64,7 +54,7 @@ def calls(count: int, key: str = OLD, **changes: Any) -> list[dict[str, Any]]:
 
 
 def read(trail: FakeTrail, *keys: str, **options: Any) -> tuple[Usage, ...]:
-    options = dict[str, Any](clock=FakeClock(), call=trail) | options
+    options = dict[str, Any](clock=VirtualClock(NOW), call=trail) | options
     return usage.read_usage("history", keys or [OLD], UsageRequest(**options))
 
 
@@ -87,10 +77,10 @@ def test_it_says_what_it_cannot_see_and_which_time_it_is_of() -> None:
 
 
 def test_each_region_is_asked_twice_a_second_at_most() -> None:
-    clock = FakeClock()
+    clock = VirtualClock(NOW)
     read(FakeTrail({"eu-central-1": calls(6)}), OLD, NEW, clock=clock)
     # Four requests: the first goes at once, the clock stands still.
-    assert clock.waits == [0.5, 1.0, 1.5]
+    assert clock.waits == [0.5, 0.5, 0.5]
 
 
 def test_sessions_are_followed_chained_and_in_other_regions() -> None:

@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/athena/latest/APIReference/API_StartQueryExecution.h
 import re
 import uuid
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -36,8 +37,11 @@ def read(spec: str, keys: Collection[str], request: UsageRequest) -> tuple[Usage
     if request.call is None:
         raise BadInputError("Athena needs AWS credentials", "Name a profile, or an archive.")
     text = query(spec, keys, request)
+    # A query that takes long shows nothing of the time since it began.
+    began = request.clock.now() - _LAG
     rows = [dict(zip(_COLUMNS, row, strict=True)) for row in _query_result(request.call, text, request)]
-    return usages(rows, spec, keys, request, _check_coverage(request.call, spec, keys, request))
+    shown = _check_coverage(request.call, spec, keys, request)
+    return usages(rows, spec, keys, replace(request, until=min(began, request.until or began)), shown)
 
 
 def _check_coverage(call: AwsCall, spec: str, keys: Collection[str], request: UsageRequest) -> TableCoverage:
