@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from sparekey import app
 from sparekey.sandbox.scenario import Deny, Fail
 from support.aws_servers import free_port
 from support.cli_harness import ACCOUNT, ELSEWHERE, CliHarness
+from support.recorded_runs import recorded_runs
 
 COMMANDS = (
     ("audit",),
@@ -94,7 +94,7 @@ def test_a_run_is_stopped_without_any_way_in(sk: CliHarness, break_it: Callable[
     break_it(sk)
     said = sk("stop", sk.run)
     assert (said.code, said.err) == (0, "")
-    note = next(note for note in app.runs()[0].notes if note.startswith("stopped by "))
+    note = next(note for note in recorded_runs()[0].notes if note.startswith("stopped by "))
     assert note.endswith("(not known to AWS): asked")
     assert sk.inactive == set()
 

@@ -12,6 +12,7 @@ from sparekey.aws.http_pool import HttpPool
 from sparekey.policy import Policy
 from sparekey.sandbox import Sandbox
 from support.clocks import HurriedClock
+from support.recorded_runs import recorded_run, recorded_runs
 
 
 @pytest.mark.slow
@@ -34,11 +35,11 @@ def test_a_key_put_back_while_it_is_read_back_is_told_as_put_back(
         applying = threading.Thread(target=carry_out)
         applying.start()
         assert written.wait(20)
-        (record,) = app.runs()
+        (record,) = recorded_runs()
         app.undo_run(here, record.id)
         applying.join(30)
         assert not applying.is_alive()
-        record = app.show(record.id)
+        record = recorded_run(record.id)
         assert (record.state, [step.state for step in record.steps]) == ("undone", ["undone"])
         assert sandbox.key("web-frontend").status == "Active"
         wire.close()

@@ -11,6 +11,7 @@ from console.conftest import Console, console_on, let_in
 from sparekey import app
 from sparekey.sandbox import Sandbox
 from support.console_walk import MAIN
+from support.recorded_runs import recorded_run, recorded_runs
 
 pytestmark = pytest.mark.slow
 
@@ -156,7 +157,7 @@ def test_the_second_tab_is_told_what_the_first_did(context: BrowserContext, cons
     second.get_by_role("button", name="Deactivate").click()
     heading = second.get_by_role("heading", name=f"{key} of legacy-reports was acted on first")
     heading.wait_for()
-    expect(heading).to_contain_text(f"by {app.show(run).caller}")
+    expect(heading).to_contain_text(f"by {recorded_run(run).caller}")
     second.get_by_role("link", name=f"Open run {run}").click()
     undo = second.get_by_role("button", name=f"Reactivate {key}")
     for tab in (first, second):
@@ -386,7 +387,7 @@ def test_the_end_of_the_console_finishes_the_key_in_hand(browser: Browser, tmp_p
         page.get_by_role("heading", name="Run r-").wait_for()
         console.server.should_exit = True
         console.state.close()
-        (record,) = app.runs()
+        (record,) = recorded_runs()
         assert {step.state for step in record.steps} <= {"planned", "unwatched", "confirmed", "settled"}
         assert status_in_aws(console, "web-frontend") in ("Active", "Inactive")
         context.close()

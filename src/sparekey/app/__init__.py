@@ -15,15 +15,15 @@ from sparekey.app.interactive import audit_for_page, encode_plan, plan_again, re
 from sparekey.app.output_files import plan_text, read_plan, write_plan, write_private
 from sparekey.app.planning import audit, exit_code, iam_policy, plan, read_snapshot, root_keys
 from sparekey.app.practice_account import demo, practice_company, sandbox
-from sparekey.app.run_records import export_ledger, follow, runs, show, verify_ledger
+from sparekey.app.run_records import export_ledger, run_records, verify_ledger
 from sparekey.app.run_service import (
     Preflight,
     apply,
     preflight,
     register_plan,
-    resume,
     run_options,
     run_worker,
+    runs_of,
     stop,
 )
 from sparekey.app.undo_run import undo_run
@@ -81,7 +81,6 @@ __all__ = [
     "encode_plan",
     "exit_code",
     "export_ledger",
-    "follow",
     "iam_policy",
     "keys_of_plan",
     "keys_of_user",
@@ -104,16 +103,15 @@ __all__ = [
     "register_plan",
     "render_report",
     "reread_users",
-    "resume",
     "root_key",
     "root_keys",
     "run_options",
+    "run_records",
     "run_worker",
-    "runs",
+    "runs_of",
     "sandbox",
     "send_to_security_hub",
     "settings",
-    "show",
     "stop",
     "undo_run",
     "usage_request",

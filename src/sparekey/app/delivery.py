@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sparekey import notify, report
 from sparekey.app.connection import Connection
-from sparekey.app.run_records import show
+from sparekey.app.run_records import run_records
 from sparekey.errors import BadInputError
 from sparekey.model import Audit, RunRecord, StepRecord
 from sparekey.report.asff import SecurityHubResult, send
@@ -18,7 +18,9 @@ def render_report(what: str, name: str, look: report.RenderOptions = report.DEFA
     """Report on a run, by its id, or on an audit, by the file its JSON was written to."""
     path = Path(what)
     if not path.is_file():
-        yield from report.render("run", show(what), name, look)
+        with run_records() as runs:
+            record = runs.show(what)
+        yield from report.render("run", record, name, look)
         return
     try:
         content = path.read_bytes()

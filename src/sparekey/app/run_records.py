@@ -1,7 +1,7 @@
-"""Runs and the ledger as they stand: list, show, follow, verify and export; without credentials."""
+"""The run service without credentials; the ledger verified and exported."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from msgspec import structs
@@ -12,20 +12,14 @@ from sparekey.errors import SparekeyError
 from sparekey.formatting import escaped
 from sparekey.ledger import verification as verification
 from sparekey.ledger.copies import differences
-from sparekey.ledger.records import GENESIS, OnEvent
+from sparekey.ledger.records import GENESIS
 from sparekey.ledger.verification import VerificationResult
-from sparekey.model import Caller, RunRecord
+from sparekey.model import Caller
 from sparekey.runs.service import RunService
 from sparekey.runs.storage import StateDirectory
 from sparekey.settings import state_directory
 
 _NO_WORKER = Caller("", "")
-
-
-def follow(run: str, on_event: OnEvent, until: Callable[[RunRecord], bool] = lambda _: False) -> RunRecord:
-    """Pass on the events of a run until it ends or is stopped; from anywhere, without credentials."""
-    with run_records(None) as records:
-        return records.follow(run, on_event, until)
 
 
 def verify_ledger(run: str | None = None, head: str | None = None) -> VerificationResult:
@@ -57,18 +51,6 @@ def recorded_run(state: StateDirectory, run: str) -> str:
     return run if run and state.ledger.head(run) != GENESIS else _whole_id(run)
 
 
-def runs(clock: Clock | None = None) -> tuple[RunRecord, ...]:
-    """Every run, oldest first; AWS is not asked."""
-    with run_records(clock) as records:
-        return records.list()
-
-
-def show(run: str, clock: Clock | None = None) -> RunRecord:
-    """One run by its ledger; AWS is not asked."""
-    with run_records(clock) as records:
-        return records.show(run)
-
-
 @contextmanager
 def own_state() -> Iterator[StateDirectory]:
     """The state, closed at the end."""
@@ -77,8 +59,8 @@ def own_state() -> Iterator[StateDirectory]:
 
 
 @contextmanager
-def run_records(clock: Clock | None, caller: Caller = _NO_WORKER) -> Iterator[RunService]:
-    """The runs for who asks nothing of AWS: no credentials, and no account that could be entered."""
+def run_records(clock: Clock | None = None, caller: Caller = _NO_WORKER) -> Iterator[RunService]:
+    """The run service for what needs no AWS: list, show, follow, stop; no account can be entered by it."""
 
     def no_account(account: str) -> AccountGateway:
         raise SparekeyError(f"account {account} is not needed here")
@@ -88,7 +70,7 @@ def run_records(clock: Clock | None, caller: Caller = _NO_WORKER) -> Iterator[Ru
 
 
 def _whole_id(run: str) -> str:
-    with run_records(None) as records:
+    with run_records() as records:
         return records.find(run)
 
 

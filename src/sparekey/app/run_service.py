@@ -289,20 +289,6 @@ def _user_of_this_machine() -> str:
         return f"uid {os.getuid()}"  # as in a container
 
 
-def resume(
-    connection: Connection,
-    run: str,
-    *,
-    on_event: OnEvent = ignore_event,
-    on_notice: OnNotice = ignore_notice,
-    wait: bool = False,
-    detach: bool = False,
-) -> RunRecord:
-    """Let a stopped run go on."""
-    with runs_of(connection) as runs:
-        return runs.resume(run, on_event=on_event, on_notice=on_notice, wait=wait, detach=detach)
-
-
 def run_worker(
     connection: Connection,
     until: Callable[[], bool],
@@ -373,7 +359,7 @@ class _RollbackNotices:
 
 @contextmanager
 def runs_of(connection: Connection) -> Iterator[RunService]:
-    """The runs of this state, with the caller's credentials."""
+    """The run service with the caller's credentials: apply, resume, undo, delete."""
     with _runs(connection, connection.caller(())) as service:
         yield service
 

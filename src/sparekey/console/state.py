@@ -207,7 +207,7 @@ class ConsoleState:
         """Begin to reactivate what a run deactivated, or one key of it. Raises SparekeyError."""
 
         def work(tell: Callable[[LedgerEntry], None]) -> RunRecord:
-            _still_off(app.show(run), key)
+            _still_off(_load_record(run), key)
             return app.undo_run(self.connection, run, key=key, on_event=tell)
 
         record = await self.show(run)
@@ -222,9 +222,11 @@ class ConsoleState:
         """Let a stopped run go on. Raises SparekeyError."""
         record = await self.show(run)
         users = {(step.account, step.user) for step in record.steps}
-        return await self._start(
-            self._applying, lambda tell: app.resume(self.connection, run, on_event=tell), users, record.id
-        )
+        return await self._start(self._applying, lambda tell: self._resume(run, tell), users, record.id)
+
+    def _resume(self, run: str, tell: Callable[[LedgerEntry], None]) -> RunRecord:
+        with app.runs_of(self.connection) as runs:
+            return runs.resume(run, on_event=tell)
 
     async def _start(
         self,
@@ -292,11 +294,21 @@ class ConsoleState:
 
     async def show(self, run: str) -> RunRecord:
         """One run by its ledger; raises BadInputError."""
-        return await anyio.to_thread.run_sync(lambda: app.show(run))
+        return await anyio.to_thread.run_sync(_load_record, run)
 
     async def runs(self) -> tuple[RunRecord, ...]:
         """Every run, newest first."""
-        return (await anyio.to_thread.run_sync(app.runs))[::-1]
+        return (await anyio.to_thread.run_sync(_load_records))[::-1]
+
+
+def _load_record(run: str) -> RunRecord:
+    with app.run_records() as runs:
+        return runs.show(run)
+
+
+def _load_records() -> tuple[RunRecord, ...]:
+    with app.run_records() as runs:
+        return runs.list()
 
 
 def _begun(begun: "asyncio.Future[str]", run: str) -> None:
@@ -318,7 +330,7 @@ def _checked(connection: Connection, plan: Plan) -> Preflight:
 def _claim_plan(plan: Plan) -> None:
     """Raise TakenError where a run has touched a key of this plan since the plan was made."""
     going = {(step.account, step.user, step.key) for step in plan.deactivations}
-    for record in app.runs():
+    for record in _load_records():
         if record.plan_digest == plan.digest and record.state not in ("applying", "waiting", "stopped"):
             raise AlreadyStartedError(
                 f"this plan was already executed by {record.caller}: run {record.id} is {record.state}",

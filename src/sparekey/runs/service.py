@@ -450,7 +450,9 @@ class RunService:
     def _outstanding(self, run: str) -> bool:
         return run in dict(self._state.ledger.unfinished())
 
-    def follow(self, run_id: str, on_event: OnEvent, until: Callable[[RunRecord], bool]) -> RunRecord:
+    def follow(
+        self, run_id: str, on_event: OnEvent, until: Callable[[RunRecord], bool] = lambda _: False
+    ) -> RunRecord:
         """Pass on the events of a run, from anywhere, until it ends, is stopped, or `until` returns True."""
         run = self.find(run_id)
         projection = RunProjection()

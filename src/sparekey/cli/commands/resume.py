@@ -29,6 +29,7 @@ def resume_command(
 
     check_wait_or_detach(wait, detach)
 
-    record = app.resume(connect(), run, on_event=print_event, on_notice=message, wait=wait, detach=detach)
+    with app.runs_of(connect()) as runs:
+        record = runs.resume(run, on_event=print_event, on_notice=message, wait=wait, detach=detach)
     print_report(report.render("run", record, format_, render_options()))
     return run_exit_code(record, handed_over=detach)

@@ -13,4 +13,6 @@ def runs_command(format_: str) -> None:
     """List the runs that this state directory knows, oldest first. Asks nothing of AWS."""
     from sparekey import app, report
 
-    print_report(report.render("runs", app.runs(), format_, render_options()))
+    with app.run_records() as runs:
+        records = runs.list()
+    print_report(report.render("runs", records, format_, render_options()))

@@ -19,5 +19,6 @@ def show_command(run: str, follow: bool, format_: str) -> None:
     """
     from sparekey import app, report
 
-    record = app.follow(run, print_event) if follow else app.show(run)
+    with app.run_records() as runs:
+        record = runs.follow(run, print_event) if follow else runs.show(run)
     print_report(report.render("run", record, format_, render_options()))
