@@ -11,7 +11,7 @@ from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparekey.sandbox import Sandbox, cloudtrail, iam, organizations, regions, sqs, sts
+from sparekey.sandbox import Sandbox, account, cloudtrail, iam, organizations, sqs, sts
 from sparekey.sandbox.protocols import RawRequest
 
 SANDBOX = Sandbox()
@@ -79,7 +79,7 @@ def test_json(operation: tuple[str, str], params: dict[str, Any]) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4))
 def test_regions(params: dict[str, Any]) -> None:
-    assert list(regions.ACCOUNT_ACTIONS) == ["ListRegions"]
+    assert list(account.ACTIONS) == ["ListRegions"]
     answered(signed("account", json.dumps(params).encode(), path="listRegions"))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from sparekey.sandbox import cloudtrail, iam, organizations, regions, s3, sqs, sts
+from sparekey.sandbox import account, cloudtrail, ec2, iam, organizations, s3, sqs, sts
 from sparekey.sandbox.auth import RequestSignature, authenticate, read_signature
 from sparekey.sandbox.errors import ErrorReplyError
 from sparekey.sandbox.faults import FaultRules
@@ -24,9 +24,9 @@ from sparekey.sandbox.request import ApiCall, Handler
 from sparekey.sandbox.state import CallRecord, Company
 
 _ACTIONS: dict[str, dict[str, Handler]] = {
-    "account": regions.ACCOUNT_ACTIONS,
+    "account": account.ACTIONS,
     "cloudtrail": cloudtrail.ACTIONS,
-    "ec2": regions.EC2_ACTIONS,
+    "ec2": ec2.ACTIONS,
     "iam": iam.ACTIONS,
     "organizations": organizations.ACTIONS,
     "sqs": sqs.ACTIONS,
@@ -55,9 +55,9 @@ class PracticeAws:
     """An ASGI app that answers as AWS would; `handle` is the same without a socket."""
 
     def __init__(self, company: Company) -> None:
-        self.answer_request(company)
+        self.serve_company(company)
 
-    def answer_request(self, company: Company) -> None:
+    def serve_company(self, company: Company) -> None:
         """Answer for this company from now on."""
         self.company = company
         self.faults = FaultRules(company)

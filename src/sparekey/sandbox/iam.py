@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from sparekey.sandbox import report
+from sparekey.sandbox import credential_report
 from sparekey.sandbox.cloudtrail_events import console_time
 from sparekey.sandbox.errors import ErrorReplyError, invalid, no_such
 from sparekey.sandbox.permissions import decide, denied
@@ -416,10 +416,10 @@ ACTIONS: dict[str, Handler] = {
     "CreateUser": create_user,
     "DeleteAccessKey": delete_access_key,
     "DeleteUser": delete_user,
-    "GenerateCredentialReport": report.generate,
+    "GenerateCredentialReport": credential_report.generate,
     "GetAccessKeyLastUsed": get_access_key_last_used,
     "GetAccountSummary": get_account_summary,
-    "GetCredentialReport": report.get,
+    "GetCredentialReport": credential_report.get,
     "GetRole": get_role,
     "GetUser": get_user,
     "ListAccessKeys": list_access_keys,

@@ -52,7 +52,7 @@ class Sandbox:
         """Answer for another company from now on, on the same socket."""
         self.clock = clock or SandboxClock()
         self.state = build_company(_scenario(scenario), self.clock)
-        self.app.answer_request(self.state)
+        self.app.serve_company(self.state)
 
     @property
     def url(self) -> str:

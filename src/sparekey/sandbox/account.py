@@ -1,21 +1,9 @@
-"""The regions of an account, as EC2 and the Account service list them."""
+"""The Account Management service: the regions of an account and whether they are enabled."""
 
 from typing import Any
 
 from sparekey.sandbox.errors import ErrorReplyError
 from sparekey.sandbox.request import ApiCall, Handler
-
-
-def describe_regions(call: ApiCall) -> dict[str, Any]:
-    """Enabled regions, all of them where AllRegions is true."""
-    regions = [_region(name, "opt-in-not-required") for name in call.company.regions]
-    if str(call.params.get("AllRegions", "false")).lower() == "true":
-        regions += [_region(name, "not-opted-in") for name in call.company.regions_off]
-    return {"regionInfo": regions}
-
-
-def _region(name: str, status: str) -> dict[str, str]:
-    return {"regionName": name, "regionEndpoint": f"ec2.{name}.amazonaws.com", "optInStatus": status}
 
 
 def list_regions(call: ApiCall) -> dict[str, Any]:
@@ -36,5 +24,4 @@ def list_regions(call: ApiCall) -> dict[str, Any]:
     return {"Regions": regions[int(start) : end]} | ({"NextToken": str(end)} if end < len(regions) else {})
 
 
-EC2_ACTIONS: dict[str, Handler] = {"DescribeRegions": describe_regions}
-ACCOUNT_ACTIONS: dict[str, Handler] = {"ListRegions": list_regions}
+ACTIONS: dict[str, Handler] = {"ListRegions": list_regions}
