@@ -254,7 +254,10 @@ def _account(account: AccountVerdict, now: datetime, options: RenderOptions) -> 
 def _add_user(table: Table, verdict: UserVerdict, now: datetime) -> None:
     user = verdict.user
     keys = () if isinstance(user.keys, Unreadable) else user.keys
-    rows = [(key.id or "(id not read)", key.status, key_age(key, now), last_use(key, now)) for key in keys]
+    rows = [
+        (key.id or "(id not read)", key.status, key_age(key, now).removesuffix(" old"), last_use(key, now))
+        for key in keys
+    ]
     for at, row in enumerate(rows or [("none", "", "", "")]):
         first = (Text(verdict.status, _STYLES[verdict.status]), Text(clean(user.name)))
         table.add_row(*(first if at == 0 else ("", "")), *(Text(clean(cell)) for cell in row))
@@ -289,10 +292,14 @@ def _wrapped(lead: str, text: str, options: RenderOptions) -> Iterator[str]:
     yield "".join(f"{line}\n" for line in lines)
 
 
+_WHOLE = frozenset({"Access key", "Run", "Status"})
+
+
 def _bare_table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold", header_style="bold")
+        # An id that is broken over two lines cannot be copied.
+        table.add_column(column, overflow="fold", header_style="bold", no_wrap=column in _WHOLE)
     return table
 
 
