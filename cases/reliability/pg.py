@@ -28,14 +28,7 @@ class PG:
     def start(self):
         options = ["-c", f"unix_socket_directories={self.data}", "-c", "fsync=off", "-c", "max_connections=200", *self.extra]
         self.p = subprocess.Popen([binaries() / "postgres", "-D", str(self.data), "-h", "127.0.0.1", "-p", str(self.port), *options], user=self.user, cwd=self.data, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _wait(self.port); self.ready()
-
-    def ready(self):
-        import psycopg
-
-        for _ in range(200):
-            try: psycopg.connect(f"postgresql://sparekey@127.0.0.1:{self.port}/postgres").close(); return
-            except psycopg.Error: time.sleep(0.1)
+        _wait(f"postgresql://sparekey@127.0.0.1:{self.port}/postgres", self.p)
 
     def kill9(self):
         kids = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.p.pid)], capture_output=True, text=True).stdout.split()
