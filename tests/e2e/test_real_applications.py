@@ -17,13 +17,14 @@ import pytest
 
 from support.aws_servers import Server, ministack
 
+pytestmark = pytest.mark.slow
+
 # An application: signed calls without retries, what each came to, and a file that tells its health.
 APPLICATION = """
 import sys, time, pathlib, botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-pytestmark = pytest.mark.slow
 url, access_key, secret_key, folder = sys.argv[1:]
 client = botocore.session.Session().create_client(
     "sts", region_name="us-east-1", endpoint_url=url, aws_access_key_id=access_key,
