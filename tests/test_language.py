@@ -1,10 +1,12 @@
-"""Retired words stay out of what people read: help, messages, pages, docs and docstrings.
+"""Retired words are in nothing that people read: help, messages, pages, docs, docstrings and comments.
 
-The replacements stand beside them; `docs/adr/` keeps the words of its time, and names of old code are no prose.
+The replacements stand beside them; `docs/adr/` keeps the words of its time. And what a docstring names in
+backticks is in the code below it: a name that was changed is not left behind in prose.
 """
 
 import ast
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,10 +51,16 @@ def prose_of(path: Path) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in STORED:
             for line in node.value.splitlines():
                 yield node.lineno, line
+    with path.open("rb") as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type == tokenize.COMMENT:
+                yield token.start[0], token.string
 
 
 FILES = [
     ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "src").rglob("*.py")),
     *sorted((ROOT / "src").rglob("*.html")),
@@ -74,3 +82,24 @@ def test_each_retired_word_is_found_where_it_stands() -> None:
     for said in ("1 key may go", "AKIA1 stays", "no probe speaks for it", "the run goes on", "45d old"):
         assert WORDS.search(ALLOWED.sub(" ", said)), said
     assert not WORDS.search(ALLOWED.sub(" ", "the field `green` of an alarm"))
+
+
+# Names outside of a module's own code: commands, AWS's fields, attributes of Python's own objects.
+ELSEWHERE = {"__path__", "apply", "delete", "history", "last_rotated"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "src").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT / "src"))
+)
+def test_what_a_docstring_names_is_in_the_code(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    code = re.sub(r'"""[\s\S]*?"""', "", source)
+    documented = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    unknown = [
+        (node.name, name)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, documented)
+        for name in re.findall(r"`([a-z_]\w*)`", ast.get_docstring(node) or "")
+        if name not in ELSEWHERE and not re.search(rf"\b{name}\b", code)
+    ]
+    assert unknown == []

@@ -142,13 +142,18 @@ def _notes(steps: Iterable[Step], policy: Policy) -> Iterator[str]:
     users = {(step.account, step.user) for step in steps if step.action == "deactivate"}
     blind = sum(not policy.probed(*user) for user in users)
     if blind:
-        yield f"no health probe covers {blind} of {len(users)} users; a breakage would not be detected"
+        yield unprobed_note(blind, len(users))
     for step in steps:
         if step.reason == "forced" and not step.never_reactivate and policy.probed(step.account, step.user):
             yield (
                 f"{step.key} of {step.user} is forced, and an unhealthy probe reactivates it automatically: "
                 "if it is compromised, plan with --never-reactivate"
             )
+
+
+def unprobed_note(unprobed: int, users: int) -> str:
+    """What is said of users whom no probe covers."""
+    return f"no health probe covers {unprobed} of {users} users; a breakage would not be detected"
 
 
 def usage_by_key(usages: Iterable[Usage]) -> dict[str, Usage]:

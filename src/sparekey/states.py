@@ -9,7 +9,7 @@ from typing import Literal
 from sparekey.model import RunState, StepState, Value
 
 Group = Literal["attention", "deactivated", "deleted", "reactivated", "held", "unchanged"]
-# pending: not begun, or left to a person; in_progress: a worker writes or verifies; watching: a worker monitors it.
+# pending: not started, or left to a person; in_progress: a worker writes or verifies; watching: a worker monitors it.
 Phase = Literal["pending", "in_progress", "watching", "ended"]
 Tone = Literal["wait", "done", "off", "back", "bad", "warn", "held"]
 

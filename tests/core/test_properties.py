@@ -1,6 +1,7 @@
 """What holds of every plan, whatever was read and asked."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from random import Random
 from typing import TypeVar
 
@@ -10,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparekey import plan as plans
-from sparekey.decision import NO_OVERRIDES, Overrides
+from sparekey.decision import NO_OVERRIDES, DecisionContext, Overrides
 from sparekey.guards import Limits, refusals
-from sparekey.model import ACTIVE, INACTIVE, AccessKey, Snapshot, Unreadable
+from sparekey.model import ACTIVE, INACTIVE, AccessKey, Consumer, ServiceUse, Snapshot, Unreadable, Usage
 from sparekey.plan import Plan, PlanError
-from sparekey.planner import make_plan
+from sparekey.planner import assemble, decide_users, decide_with_usages, make_plan, needs_usage
 from sparekey.policy import Policy
 from support.strategies import NOW, UNREAD, decisions, read_uses, snapshots, unread_uses
 
@@ -203,3 +204,27 @@ def test_a_plan_that_was_cut_short_is_refused(snapshot: Snapshot, data: st.DataO
     content = plans.encode(make_plan(snapshot, Policy(), NOW)).rstrip()
     with pytest.raises(PlanError):
         plans.decode(content[: data.draw(st.integers(0, len(content) - 1))])
+
+
+@CORE
+@given(decisions(), st.data())
+def test_usages_decide_alike_whether_read_before_or_between(
+    situation: tuple[Snapshot, Policy, Overrides], data: st.DataObject
+) -> None:
+    """What is decided again once usages are read is all that they change."""
+    snapshot, policy, asked = situation
+    blind = DecisionContext(policy, NOW, snapshot.caller, asked)
+    first = decide_users(snapshot, blind)
+    contested = sorted({key.id or "" for one in first if needs_usage(one) for key in one.user.active_keys})
+    usages = {key: used_by_an_application(key, data.draw(st.floats(0, 60))) for key in contested}
+    context = msgspec.structs.replace(blind, usages=usages)
+    assert assemble(snapshot, context, decide_with_usages(first, context)) == assemble(
+        snapshot, context, decide_users(snapshot, context)
+    )
+
+
+def used_by_an_application(key: str, days_ago: float) -> Usage:
+    at = NOW - timedelta(days=days_ago)
+    use = ServiceUse("s3", "eu-central-1", ("GetObject",), 3, 0, at, at, timedelta(0), at)
+    consumers = (Consumer("app", "10.0.0.1", (use,)),)
+    return Usage(key, "archive", None, NOW, 3, 0, 0, consumers, at, at)

@@ -40,7 +40,7 @@ class RunningClock(VirtualClock):
 
 
 class HurriedSandboxClock:
-    """A sandbox's clock; whoever waits for long waits at most a tenth of a second, and the clock jumps."""
+    """A sandbox's clock; a long wait takes at most a tenth of a second, and the clock jumps."""
 
     def __init__(self, clock: SandboxClock) -> None:
         self._clock = clock

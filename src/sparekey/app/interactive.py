@@ -65,7 +65,7 @@ def _reread_account(connection: Connection, account: Account, users: frozenset[U
             fresh = _reread_user(gateway, now) if now else None
             if fresh is not None:
                 seen[fresh.name] = fresh
-    # A plan made of this page is not decided on anew: whose key has leaked since must show here.
+    # A plan made of this page is not decided again: a key that has leaked since must show here.
     leaked = reading.read_quarantine(gateway) if account.quarantine else ()
     return msgspec.structs.replace(
         account,
@@ -115,5 +115,5 @@ def plan_again(
 
 
 def encode_plan(plan: Plan) -> bytes:
-    """A plan's file, as `write_plan` writes it."""
+    """A plan's file, as `plan -o` writes it."""
     return planning.encode(plan)

@@ -23,7 +23,7 @@ from sparekey.usage import UsageRequest
 
 # Users, and accounts, that are asked about at once.
 _PARALLEL_READS = 16
-# Of a larger account the credential report tells in three calls what listing tells in one for each user.
+# Of a larger account the credential report takes three calls, a listing one for each user.
 _READ_ALONE_UP_TO = 20
 
 

@@ -10,7 +10,7 @@ from sparekey.aws.gateway import AccountGateway
 from sparekey.clock import Clock, SystemClock
 from sparekey.errors import SparekeyError
 from sparekey.formatting import escaped
-from sparekey.ledger import verification as verification
+from sparekey.ledger import verification
 from sparekey.ledger.copies import differences
 from sparekey.ledger.records import GENESIS
 from sparekey.ledger.verification import VerificationResult
@@ -48,31 +48,26 @@ def export_ledger(run: str | None = None) -> Iterator[str]:
 
 def recorded_run(state: StateDirectory, run: str) -> str:
     """The run that is meant: as it is written where it has entries, for a run may lack its first."""
-    return run if run and state.ledger.head(run) != GENESIS else _whole_id(run)
+    return run if run and state.ledger.head(run) != GENESIS else _service(state).find(run)
 
 
 @contextmanager
 def own_state() -> Iterator[StateDirectory]:
     """The state, closed at the end."""
-    with closing(_state()) as state:
+    with closing(StateDirectory(state_directory(), os.environ.get("SPAREKEY_DATABASE_URL", ""))) as state:
         yield state
 
 
 @contextmanager
 def run_records(clock: Clock | None = None, caller: Caller = _NO_WORKER) -> Iterator[RunService]:
     """The run service for what needs no AWS: list, show, follow, stop; no account can be entered by it."""
-
-    def no_account(account: str) -> AccountGateway:
-        raise SparekeyError(f"account {account} is not needed here")
-
     with own_state() as state:
-        yield RunService(state, clock or SystemClock(), no_account, caller)
+        yield _service(state, clock, caller)
 
 
-def _whole_id(run: str) -> str:
-    with run_records() as records:
-        return records.find(run)
+def _service(state: StateDirectory, clock: Clock | None = None, caller: Caller = _NO_WORKER) -> RunService:
+    return RunService(state, clock or SystemClock(), _no_account, caller)
 
 
-def _state() -> StateDirectory:
-    return StateDirectory(state_directory(), os.environ.get("SPAREKEY_DATABASE_URL", ""))
+def _no_account(account: str) -> AccountGateway:
+    raise SparekeyError(f"account {account} is not needed here")

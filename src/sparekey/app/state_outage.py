@@ -54,7 +54,7 @@ class _StateChecks:
                 self._state.check()
             except SparekeyError as error:
                 self.fault = error.message
-            except Exception as error:  # noqa: BLE001  # reported; the next check tells whether it lasts
+            except Exception as error:  # noqa: BLE001  # reported; the next check shows whether it lasts
                 self.fault = f"the state cannot be used: {type(error).__name__}"
             else:
                 self.is_usable, self.fault = time.monotonic(), ""

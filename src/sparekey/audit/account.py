@@ -35,16 +35,10 @@ from sparekey.model import (
 )
 
 ReadMode = Literal["list", "report", "auto"]
-
-
 # Above so many users the credential report costs less than listing everybody's keys.
 _LIST_INSTEAD_BELOW = 20
-
-
 # IAM is eventually consistent: a user just made may seem absent for seconds, so absence is asked for twice.
 _SECOND_LISTING_AFTER = 2.0
-
-
 # How often the users are listed again where some are not found under the names that they were listed with.
 _MAX_LISTINGS = 3
 
@@ -315,7 +309,7 @@ class AccountReader:
 
     def _accept_row(self, row: ReportRow, generated: datetime, *, changed: bool) -> None:
         matters = row.active > 1 or changed or not row.complete
-        # The age of a key that was never used tells whether it is idle, and the report proves no age.
+        # Whether a key that was never used is idle depends on its age, and the report proves no age.
         ageless = self._options.last_use == "all" and any(
             slot.active and slot.last_used.state != "used" for slot in row.slots
         )

@@ -46,7 +46,7 @@ def audit(
     waiting = iter(accounts)
     try:
         with WorkerPool[AuditEvent](workers) as pool:
-            # Twice as many as can be asked at once: nobody waits for the next account to be begun.
+            # Twice as many as can be asked at once: nobody waits for the next account to be started.
             for account in itertools.islice(waiting, 2 * workers):
                 AccountReader(account, clock, pool, options).start()
             while len(done) < len(accounts):

@@ -134,4 +134,5 @@ def _with_last_use(account: AuditedAccount, key: AccessKey, known: dict[str, Las
 
 
 def unreadable(what: str, error: AwsError) -> Unreadable:
+    """What could not be read, with AWS's reason."""
     return Unreadable(what, error.message, error.code)

@@ -44,7 +44,7 @@ from sparekey.errors import SparekeyError, without_password
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 _ATTEMPTS = 3
 _LONGEST_BACKOFF = 20.0
-# A throttled call goes on for longer: it was refused for the pace, and the pace slows down meanwhile.
+# A throttled call is retried for longer: it was refused for the pace, and the pace slows down meanwhile.
 _THROTTLED_ATTEMPTS = 20
 _THROTTLED_BACKOFF = 0.05
 _TRANSIENT_STATUS = frozenset({500, 502, 503, 504})
@@ -92,7 +92,7 @@ class ServiceModel:
         factory.set_parser_defaults(timestamp_parser=_timestamp)
         self.parser = factory.create_parser(self.model.resolved_protocol)
         asked = botocore_request(client, name)
-        # SigV4 fills the header that a password would need, so one in the address is of no use: it goes no further.
+        # SigV4 fills the header that a password would need, so one in the address is of no use: it is dropped.
         self.url, self.signing_name, self.region = (
             without_password(asked.url),
             asked.signing_name,
@@ -382,7 +382,7 @@ def _answer_error(
     try:
         parsed = _parse(service, action, response)
     except MalformedResponseError:
-        parsed = {}  # such as a gateway's page in HTML: the status alone tells
+        parsed = {}  # such as a gateway's page in HTML: only the status counts
     error = parsed.get("Error", {})
     return error_from_response(
         ErrorResponse(

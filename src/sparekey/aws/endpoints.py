@@ -119,7 +119,7 @@ class RouteTable:
         return self._wrap(stream, host)
 
     def _wrap(self, sock: socket.socket, host: str) -> ssl.SSLSocket:
-        # An end without TLS's own goodbye is an error: whoever cuts the line could shorten an answer.
+        # An end without TLS's own goodbye is an error: an attacker on the line could shorten an answer.
         return self.context().wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
 
 

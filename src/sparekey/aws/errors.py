@@ -216,7 +216,7 @@ def _error_kind(response: ErrorResponse) -> tuple[type[AwsError], str, str]:
         kind, message = ExpiredCredentialsError, f"the credentials have expired ({where})"
         hint = _clock_kind(response, ExpiredCredentialsError)
     elif code in _REJECTED:
-        # AWS quotes the canonical request here, and with it the session token: only the code is told.
+        # AWS quotes the canonical request here, and with it the session token: only the code is shown.
         kind, message = RejectedCredentialsError, f"AWS rejects the credentials: {code} ({where})"
         hint = _clock_kind(response, RejectedCredentialsError) or _region_kind(response)
     elif code in _REGION_OFF:

@@ -16,7 +16,7 @@ _MIN_INTERVAL = 0.25  # seconds: a burst at the start must not pass for a rate
 _MIN_RATE = 0.5  # calls a second
 _SPEED_UP = 1.15  # the window lags behind a rate that grows
 _SLOW_DOWN = 0.5  # of the rate: no deeper at once
-_DIP_BELOW_LIMIT = 0.05  # of the rate: how far below it a cut goes
+_DIP_BELOW_LIMIT = 0.05  # of the rate: how far below it a cut is
 _RECENT_THROTTLE = 0.2  # of the time between two calls
 _PLATEAU = 2.0  # seconds until the rate is back where AWS objected
 _CALM_SECONDS = 60.0  # seconds after which more calm says nothing more
@@ -34,7 +34,7 @@ class RateLimiter:
         self._base: float | None = None  # calls a second that AWS seems to grant
         self._settled = False
         self._slowed_at = 0.0
-        self._next = 0.0  # when the next call may go
+        self._next = 0.0  # when the next call is due
         self._latency = 0.0
         self._latest = 0.0
 
@@ -93,7 +93,7 @@ class RateLimiter:
             rate = self.rate(sent)
             guess = seen if rate is None else min(rate, max(_SLOW_DOWN * rate, _SPEED_UP * seen))
             self._base = max(_MIN_RATE, seen, guess)
-            self._settled = rate is not None  # the first throttle of all follows a burst, which tells little
+            self._settled = rate is not None  # the first throttle of all follows a burst, which shows little
             self._slowed_at = now
             self._next = now + 1 / self._base
             self._in_flight_limit = min(
@@ -103,7 +103,7 @@ class RateLimiter:
     def _note(self, now: float) -> None:
         """Move all that was noted along with a clock that was set back: nothing waits for the old time."""
         back = self._latest - now
-        if back < _WINDOW:  # threads tell the time a little out of order
+        if back < _WINDOW:  # threads read the time a little out of order
             self._latest = max(self._latest, now)
             return
         self._latest = now

@@ -23,14 +23,8 @@ from sparekey.aws.signers import SigningIdentities
 from sparekey.clock import Clock
 
 _SESSION = "sparekey"
-
-
 _RENEW_BEFORE = timedelta(minutes=5)  # before a session ends, another is taken
-
-
 _RETRY_AFTER = timedelta(minutes=1)
-
-
 _TEMPORARY_ERRORS = (MalformedResponseError, FailedServiceError, ThrottledError, UnreachableError)
 
 

@@ -138,7 +138,7 @@ class SigningIdentities:
         except AwsError as error:
             why = f"AWS did not identify who signs for {subject}: {error.message}"
             if long_term or credentials.given_by_aws():
-                keys.unknown.add(why)  # the key is protected by its id, whoever has it
+                keys.unknown.add(why)  # the key is protected by its id, whose ever it is
             else:
                 keys.suspect(why, {(self._account_of(credentials, frozen.access_key), ANY)})
             return

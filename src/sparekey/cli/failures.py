@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 INTERRUPTED = 130
-
-
 # What is installed only where it is asked for, and by which name.
 _EXTRAS = {
     **dict.fromkeys(("ahocorasick_rs", "isal", "obstore"), "archive"),
@@ -46,10 +44,10 @@ def run_guarded(command: click.Command, args: Sequence[str] | None = None) -> in
         message("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has gone: nothing is left to say.
+        # The reader of the pipe has gone: nothing is left to write.
         discard(sys.stdout)
         return 1
-    except Exception as error:  # noqa: BLE001  # the last door: told, with an exit code, never swallowed
+    except Exception as error:  # noqa: BLE001  # the last door: reported, with an exit code
         return _explain(error)
     return code if isinstance(code, int) else 0
 

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from sparekey.report import RenderOptions
 
 
-# Whoever reads from a pipe wants whole lines.
+# A pipe gets whole lines.
 _LONGEST_MESSAGE = 1000
 
 
 def message(*lines: str) -> None:
-    """Say something beside the report: to stderr, with nothing in it that could move the cursor."""
+    """Write lines to stderr, beside the report, with nothing in it that could move the cursor."""
     from sparekey.formatting import clean
 
     try:
@@ -25,7 +25,7 @@ def message(*lines: str) -> None:
             if line:
                 click.echo(clean(line), err=True)
     except OSError:
-        # Nobody may be listening any more, or the disk is full; a run that is under way goes on all the same.
+        # Nobody may be listening any more, or the disk is full; a run in progress continues.
         discard(sys.stderr)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 
-# Seconds that the end of the work waits for what is still to be told.
+# Seconds that the end of the work waits for what is still to be reported.
 _DRAIN_SECONDS = 20.0
 
 

@@ -7,7 +7,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 # Seconds in which the headers of a request must be complete, counted from the connection or the last answer.
 HEADER_DEADLINE = 10.0
-# Connections that have not shown the cookie. One more closes the oldest of them, so that whoever comes next,
+# Connections that have not shown the cookie. One more closes the oldest of them, so that the next one,
 # the owner for one, is always served; connections that have shown it are neither counted nor closed.
 MAX_UNAUTHENTICATED = 64
 

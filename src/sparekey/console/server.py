@@ -57,7 +57,7 @@ def console_app(state: ConsoleState, session: BrowserSession, hosts: Iterable[st
     )
     made.state.console = state
     made.state.session = session
-    # Around everything, so that a page that tells of a failure carries the headers, too.
+    # Around everything, so that a page about a failure has the headers, too.
     return RequestGuard(made, hosts=frozenset(hosts), session=session, refuse=refusal)
 
 

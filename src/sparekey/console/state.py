@@ -50,7 +50,7 @@ class ConsoleOptions(Value, frozen=True):
 
 
 class ConsoleState:
-    """The state of one console; `wanted` is what a usage source is asked for."""
+    """The state of one console; `usage_request` is what a usage source is asked for."""
 
     def __init__(self, connection: Connection, options: ConsoleOptions, usage_request: UsageRequest) -> None:
         self.connection = connection

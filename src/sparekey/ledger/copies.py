@@ -71,7 +71,7 @@ class LedgerCopies:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         flags = os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         with os.fdopen(os.open(self.path(run), flags, 0o600), "rb+", buffering=0) as file:
-            # Whoever was killed or found no room may have left part of a line.
+            # A killed process, or a full disk, may have left part of a line.
             size = file.seek(0, os.SEEK_END)
             torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
             lines = "".join(f"{canonical(entry)}\n" for entry in entries)

@@ -11,9 +11,7 @@ from sparekey.errors import SparekeyError
 
 # How long a writer waits for another one.
 _BUSY_MS = 30_000
-
-
-HOST = re.compile(r"[\w.:%/~,-]*\Z")
+_HOST = re.compile(r"[\w.:%/~,-]*\Z")
 
 
 class StateError(SparekeyError):
@@ -71,7 +69,7 @@ def connect(url: str) -> sa.Engine:
         )
         engine = sa.create_engine(parsed, pool_pre_ping=postgres, **more)
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
-        # What a password with a bare "@" or ":" in it does to a URL must not be told: it would show the rest.
+        # What a password with a bare "@" or ":" in it does to a URL must not be shown: it would reveal the rest.
         raise StateError(
             f"the database URL cannot be used: {type(error).__name__}",
             "Write postgresql://user:password@host/database with %40 for @ and %3A for : in the password, and "
@@ -85,7 +83,7 @@ def connect(url: str) -> sa.Engine:
 def _with_driver(url: str) -> sa.URL:
     parsed = sa.make_url(url)
     # What a password with a "@", "]" or "/" in it leaves behind would be shown as the server's name.
-    if not HOST.match(parsed.host or "") or ("@" in (parsed.database or "") and parsed.host):
+    if not _HOST.match(parsed.host or "") or ("@" in (parsed.database or "") and parsed.host):
         raise ValueError
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
@@ -117,8 +115,6 @@ def with_state_errors(engine: sa.Engine) -> Iterator[sa.Connection]:
 # What databases say, and what it means. SQLite says "database or disk is full" or "disk I/O error" (a file limit),
 # PostgreSQL "No space left". Sources: https://www.sqlite.org/rescode.html, and PostgreSQL's errcodes.
 _FULL = ("is full", "disk I/O error", "No space left")
-
-
 _DAMAGED = (
     "malformed",
     "is not a database",
@@ -126,11 +122,7 @@ _DAMAGED = (
     "could not read block",
     "Could not decode to UTF-8",
 )
-
-
 _LOCKED = ("is locked", "lock timeout")
-
-
 _READ_ONLY = ("readonly database", "read-only", "unable to open database file")
 
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sparekey.ledger.database import (
-    StateError,
-)
+from sparekey.ledger.database import StateError
 from sparekey.model import Value
 
 GENESIS = "0" * 64

@@ -2,15 +2,11 @@
 
 import sqlalchemy as sa
 
-from sparekey.ledger.database import (
-    SchemaError,
-)
+from sparekey.ledger.database import SchemaError
 
 SCHEMA_VERSION = 2
 
-
 metadata = sa.MetaData()
-
 
 meta_table = sa.Table(
     "sparekey_meta",
@@ -18,7 +14,6 @@ meta_table = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-
 
 entries_table = sa.Table(
     "sparekey_entries",
@@ -37,7 +32,6 @@ entries_table = sa.Table(
     sa.Index("sparekey_entries_kind", "run", "kind", "seq"),
 )
 
-
 # Who may write to a user: a number that grows with every intent, so that a worker thought dead finds out.
 claims_table = sa.Table(
     "sparekey_claims",
@@ -47,7 +41,6 @@ claims_table = sa.Table(
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("run", sa.Text, nullable=False),
 )
-
 
 # The latest word of each probe of a run; what matters of it stands in the chain as well.
 observations_table = sa.Table(
@@ -60,7 +53,6 @@ observations_table = sa.Table(
     sa.Column("green", sa.Boolean, nullable=True),
 )
 
-
 workers_table = sa.Table(
     "sparekey_workers",
     metadata,
@@ -70,9 +62,8 @@ workers_table = sa.Table(
     sa.Column("credentials_until", sa.Text, nullable=True),
 )
 
-
-# The runs, and whether something may be left to do for them: every entry opens its run's row again, and whoever
-# supervises the run closes it once nothing is due. So what is unfinished is found without reading the past.
+# The runs, and whether something may be left to do for them: every entry opens its run's row again, and the
+# supervision closes it once nothing is due. So what is unfinished is found without reading the past.
 runs_table = sa.Table(
     "sparekey_runs",
     metadata,
@@ -80,7 +71,6 @@ runs_table = sa.Table(
     sa.Column("unfinished", sa.Boolean, nullable=False),
     sa.Index("sparekey_runs_unfinished", "unfinished", sqlite_where=sa.text("unfinished")),
 )
-
 
 # Processes and leases; `runs/worker_leases.py` holds what they mean.
 processes = sa.Table(
@@ -90,7 +80,6 @@ processes = sa.Table(
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("beat", sa.Float, nullable=False),
 )
-
 
 leases = sa.Table(
     "sparekey_leases",

@@ -36,7 +36,6 @@ head_of = (
     .limit(1)
 )
 
-
 # Not ordered by number with a limit of one: for that, databases walk back through the whole chain.
 last_of_kinds = (
     sa.select(entries_table.c.kind, sa.func.max(entries_table.c.seq).label("last"))

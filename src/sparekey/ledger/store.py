@@ -124,9 +124,9 @@ class Ledger:
     ) -> LedgerEntry:
         """Add an entry to a run's chain; it is on disk when this returns.
 
-        `claim` must still be the ledger's; with `take` its epoch grows by one, which ends every other claim.
-        `unless=(stops, starts)` demands that of the run's entries of these kinds the last is one of `starts`,
-        `first` that the run has no entry yet, `lease` that its holder still has it.
+        `claim` must still be the ledger's; with `bump_epoch` its epoch grows by one, which ends every other claim.
+        `unless_last=(stops, starts)` demands that of the run's entries of these kinds the last is one of `starts`,
+        `must_be_first` that the run has no entry yet, `lease` that its holder still has it.
         Raises FencedError where either does not hold, StateFullError, StateError.
         """
         if unless_last is not None and self.before_deactivation is not None:
@@ -396,7 +396,7 @@ def _add(
     connection: sa.Connection, run: str, kind: str, body: Mapping[str, Any], at: datetime
 ) -> LedgerEntry:
     if connection.dialect.name == "postgresql":
-        # Whoever appends to the same chain waits here, rather than tries again; SQLite has one writer anyway.
+        # Another writer of the same chain waits here, rather than tries again; SQLite has one writer anyway.
         connection.execute(wait_for_chain, {"run": run})
     last, prev = _head(connection, run)
     text, moment, seq = canonical(body), at.isoformat(), last + 1

@@ -46,7 +46,7 @@ _NAMED = 100
 
 
 class VerificationResult(Value, frozen=True):
-    """The chains of the ledger, and what is wrong beside them; nothing is broken where `whole`."""
+    """The chains of the ledger, and what is wrong beside them; nothing is broken where `intact`."""
 
     chains: tuple[VerifiedChain, ...]
     faults: tuple[str, ...] = ()

@@ -60,7 +60,7 @@ def send(targets: Iterable[str], message: Message, settings: NotifySettings) -> 
             channel.send(address, message, settings)
         except SparekeyError as error:
             failures.append(DeliveryFailure(redacted(target), error.message))
-        except Exception as error:  # noqa: BLE001  # told by its kind alone: its text may hold the address
+        except Exception as error:  # noqa: BLE001  # by its kind alone: its text may hold the address
             failures.append(DeliveryFailure(redacted(target), f"unexpected error: {type(error).__name__}"))
     return tuple(failures)
 

@@ -54,9 +54,10 @@ class KeyGateway(KeyReader, KeyWriter, Protocol):
 
 
 class RetryPolicy(Value, frozen=True):
-    """How a change is confirmed: `agree` equal listings `pause` seconds apart, given up after `give_up`.
+    """How a change is confirmed: by `agreeing_reads` equal listings, `pause` seconds apart.
 
-    `backoff` are the waits, in seconds, between tries of a call that was throttled or cut off.
+    It is given up after `give_up_after` seconds. `backoff` are the waits, in seconds, between tries of a call
+    that was throttled or cut off.
     """
 
     agreeing_reads: int = 3
@@ -65,7 +66,7 @@ class RetryPolicy(Value, frozen=True):
     backoff: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
-_DEFAULT_PATIENCE = RetryPolicy()
+_DEFAULT_RETRY_POLICY = RetryPolicy()
 
 
 class ProbeRunner(Protocol):
@@ -113,10 +114,10 @@ _NO_PROBES = NoProbes()
 
 @dataclass(frozen=True)
 class RunContext:
-    """What the work is done with, all of it injected; `caller` is who this worker is to AWS.
+    """Dependencies of a run's executor, all injected; `caller` is who this worker is to AWS.
 
     `caller_now` asks AWS again who signs, just before a deactivation; None where nobody could have changed.
-    `calls` is how many calls of AWS may be under way at once for one piece of work.
+    `max_calls` is how many calls of AWS may be under way at once for one piece of work.
     """
 
     ledger: Ledger
@@ -124,7 +125,7 @@ class RunContext:
     gateway_for: Callable[[str], KeyGateway]
     caller: Caller
     worker: str = "here"
-    retry_policy: RetryPolicy = _DEFAULT_PATIENCE
+    retry_policy: RetryPolicy = _DEFAULT_RETRY_POLICY
     probes: ProbeRunner = _NO_PROBES
     max_calls: int = 1
     caller_now: Callable[[], Caller] | None = None
@@ -146,7 +147,7 @@ class UserLease:
 
     def __init__(self, context: RunContext, run: RunHeader, user: UserId) -> None:
         self.context, self.run, self.user = context, run, user
-        # Read before AWS is: whoever writes to the user in between ends this claim.
+        # Read before AWS is: another write to the user in between ends this claim.
         self.claim = context.ledger.claim(*user)
         self.name = user[1]
 

@@ -74,7 +74,7 @@ def delete(context: RunContext, what: Deletable, deleter: KeyDeleter) -> KeyEven
         request = deleter.delete_key(lease.name, what.key)
     except NotFoundError:
         if what.key in listing_of(_listed(lease, what.key)):
-            raise  # its user was renamed this very moment; the next call goes on from here
+            raise  # its user was renamed this very moment; the next call continues from here
         return _record(lease, KeyDeleted(*key_id, ""))
     return _record(lease, KeyDeleted(*key_id, request))
 

@@ -159,7 +159,7 @@ class EmergencyMonitor:
         supervisor, feed = Supervisor(context, _NoQueue(), tasks), LedgerFeed(ledger)
         while not self._stopping.is_set() and (self._silent_after or tasks.busy(("return",))):
             if set(self._watched()) - runs and not tasks.busy(("return",)):
-                return  # more of them now: all are taken up anew
+                return  # more of them now: all are taken up again
             supervisor.run_round()
             for entry in feed.new_events():
                 self._on_event(entry, load_record(context, entry.run))

@@ -33,19 +33,18 @@ from sparekey.ledger.events import (
 from sparekey.model import StepState, Value
 
 UserId = tuple[str, str]
-
-
 KeyId = tuple[str, str, str]
 
 
 class KeyFacts(Value, frozen=True):
     """All that a run's ledger says of one key.
 
-    `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it. `ours`:
-    it may be inactive by our doing, so undo concerns it. `coming_back` is a reactivation not confirmed yet.
-    `unseen` counts the looks that AWS refused during the watch, and `blind` describes them. `tries` counts
-    the reactivations that have failed in a row. `name` is the user's name now, where it is not the plan's.
-    `not_reactivated` is what would have reactivated the key had that not been forbidden.
+    `intent` is a write whose answer or confirmation is outstanding, `written` that AWS accepted it.
+    `deactivated_by_run`: it may be inactive by our doing, so undo concerns it. `pending_reactivation` is not
+    confirmed yet. `checks_failed` counts the listings that AWS refused during the watch, and `unobserved`
+    describes them. `reactivation_tries` counts those that failed in a row. `name` is the user's name now,
+    where it is not the plan's. `not_reactivated` is what would have reactivated the key had that not been
+    forbidden.
     """
 
     state: StepState = "planned"
@@ -131,7 +130,7 @@ def with_event(facts: KeyFacts, event: KeyEvent, at: datetime) -> KeyFacts:  # n
         case StepFailed():
             return _failed(facts, event, at)
         case StatusConfirmed() if event.status == "Active" and facts.intent is None:
-            # The undo and the read-back that it overtook both saw the key come back: the second tells nothing new.
+            # The undo and the read-back that it overtook both saw the key active again: the second adds nothing.
             return facts
         case StatusConfirmed():
             because = facts.intent.because if facts.intent else "apply"
@@ -222,7 +221,7 @@ def _failed(facts: KeyFacts, event: StepFailed, at: datetime) -> KeyFacts:
     if event.request_id:
         facts = change(facts, request_ids=(*facts.request_ids, event.request_id))
     if event.phase != "write":
-        # What was not confirmed is in doubt again: whoever resumes the run asks AWS first.
+        # What was not confirmed is in doubt again: a resumed run asks AWS first.
         return change(facts, written=False, retry=not event.final)
     deactivating = facts.intent is not None and facts.intent.status == "Inactive"
     return change(

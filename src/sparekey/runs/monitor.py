@@ -17,7 +17,7 @@ from sparekey.runs.projection import RunProjection
 from sparekey.runs.run_header import RunHeader
 from sparekey.runs.steps import never_reactivates
 
-# How often the watched users' keys are listed and the last use of those that stay is read.
+# How often the watched users' keys are listed and the last use of the kept ones is read.
 CHECK_EVERY = timedelta(hours=6)
 CHECK_TASK = "(listing)"
 # How soon an unhealthy probe is asked again at the latest.
@@ -167,7 +167,7 @@ def _watch_end(
     key: KeyId, watch: WatchStarted, gaps: list[ProbeUnobserved], seen: LastProbes
 ) -> WatchEnded | None:
     """Settled only where every probe was healthy to the end; None while one may still be checked."""
-    # Red to the end: a rollback has not succeeded yet, and goes on.
+    # Unhealthy to the end: a rollback has not succeeded yet, and is retried.
     if any(name in seen and seen[name].healthy is False for name in watch.probes):
         return None
     if gaps:

@@ -24,7 +24,7 @@ from sparekey.runs.storage import StateDirectory, new_id
 from sparekey.runs.worker_leases import WorkerLeases
 
 # What DBOS calls the application version: it only grows when the workflow below changes what its steps are called
-# with, or how that is written. Work of another revision is cancelled, and handed out anew.
+# with, or how that is written. Work of another revision is cancelled, and enqueued again.
 REVISION = "2"
 _NAME = "sparekey"
 _WORKFLOW = "sparekey.account"
@@ -121,7 +121,7 @@ class Queue:
         if self._prepared:
             return
         logging.getLogger("dbos").setLevel(logging.CRITICAL)
-        # One process at a time: whoever came second would look for tables that are not there yet.
+        # One process at a time: the second would look for tables that are not there yet.
         with self.state.exclusively("setup"):
             DBOS.migrate(system_database_url=_engine_url(self.state))
             # One account is never executed by two processes at once.

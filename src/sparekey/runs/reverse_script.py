@@ -31,7 +31,7 @@ def reverse_commands(
         words = ["aws", "iam", "update-access-key", *user, "--access-key-id", step.key]
         command = shlex.join([*words, "--status", "Active", *options])
         if step.never_reactivate:
-            # The command stays at hand, and whoever wants it says so.
+            # The command is kept, commented out: a person must choose it.
             why = clean(step.never_reactivate).replace("\n", " ")
             command = f"# never reactivated without a person ({why}): {clean(command)}".replace("\n", " ")
         lines.append(command)

@@ -59,14 +59,8 @@ def _assign_waves(users: tuple[UserId, ...], sizes: tuple[int | None, ...]) -> d
 
 
 PAGE = 1000
-
-
 _KEPT_RUNS = 8
-
-
 _opened: dict[str, RunHeader] = {}
-
-
 _opening = Lock()
 
 

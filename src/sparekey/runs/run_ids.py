@@ -7,11 +7,7 @@ from sparekey.model import StepRecord
 from sparekey.plan import Step
 
 PREFIX = "r-"
-
-
 _SHORTEST_ID = 4
-
-
 _RUNS_HINT = "`sparekey runs` lists them; an id may be cut short to r- and four characters."
 
 
@@ -30,6 +26,7 @@ def check_key(run: str, key: str, steps: Iterable[Step | StepRecord]) -> None:
 
 
 def no_such_run(text: str, matches: int) -> BadInputError:
+    """The error for an id that no run, or more than one, has."""
     return BadInputError(
         f"{f'{matches} runs match' if matches else 'no run matches'} {text!r}",
         _RUNS_HINT,

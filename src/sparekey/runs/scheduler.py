@@ -100,7 +100,7 @@ def performed(call: Call) -> Outcome:
     outcome = Outcome()
     try:
         outcome.set_result(call())
-    except Exception as error:  # noqa: BLE001  # the work that asked is told
+    except Exception as error:  # noqa: BLE001  # passed to the work that asked
         outcome.set_exception(error)
     return outcome
 

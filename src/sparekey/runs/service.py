@@ -29,6 +29,7 @@ from sparekey.ledger.events import (
 from sparekey.ledger.records import FencedError, LedgerEntry, OnEvent, StoppedError, WorkerRecord
 from sparekey.model import AccessKey, Caller, RunRecord
 from sparekey.plan import Plan, encode
+from sparekey.planner import unprobed_note
 from sparekey.policy import Policy
 from sparekey.runs import deletion, rollout
 from sparekey.runs.context import (
@@ -293,9 +294,7 @@ class RunService:
         users = {(step.account, step.user) for step in plan.deactivations}
         blind = len(users) - len(self._probed_users(plan, policy))
         if blind:
-            warnings.append(
-                f"no health probe covers {blind} of {len(users)} users; a breakage would not be detected"
-            )
+            warnings.append(unprobed_note(blind, len(users)))
         if 0 < options.watch < _SHORTEST_WATCH.total_seconds():
             warnings.append(
                 "the watch is shorter than 48 h: sessions minted from a key may live on for longer"
@@ -487,7 +486,7 @@ class RunService:
             name for name in load_projection(self._context, run).facts if key in ("", name[2])
         )
         why = f"reactivated on request of {who}"
-        # Of the whole run, a key that only a person may reactivate stays inactive: a person names it.
+        # Of the whole run, a key that only a person may reactivate is left inactive: a person names it.
         forbidden = (
             {} if key else {name: never_reactivates(opened, name[:2], name[2]) for name in users_to_undo}
         )

@@ -83,7 +83,7 @@ def _execute_step(context: RunContext, run: RunHeader, user: UserId, step: Step)
     lease = UserLease(context, run, user)
     facts = lease.facts(step.key)
     if facts.pending:
-        # An intent that is still in doubt stays open: "confirm" keeps it for whoever resumes the run.
+        # An intent that is still in doubt is left open: "confirm" keeps it for a resumed run.
         phase: Literal["write", "confirm"] = "confirm" if facts.intent else "write"
         lease.try_record(
             StepFailed(*user, step.key, phase, "", facts.why or "others were at work on this user")
@@ -426,7 +426,7 @@ def check_user(
         keep = steps[0][0].keep or ""
         used = yield from lease.with_retries(lambda: lease.gateway.last_used(keep))
     except AwsError as error:
-        # The next look may tell; meanwhile what the probes say counts.
+        # The next look may show it; meanwhile the probes count.
         for step, _ in steps:
             lease.try_record(CheckFailed(*lease.user, step.key, error.code, error.message))
         return

@@ -25,7 +25,7 @@ from sparekey.runs.summaries import SUMMARIES, Summaries
 _FILE = "sparekey.db"
 REVERSE = "reverse"
 _OWN_DIRECTORY = ("sparekey.", "locks", REVERSE, SUMMARIES)
-# How long making and migrating the tables may take until whoever waits gives up, and how often it looks.
+# How long making and migrating the tables may take until the waiting process gives up, and how often it looks.
 _SETUP_TAKES, _LOOK_AGAIN = 60.0, 0.02
 # What a run may write: a plan twice, then some entries and engine rows for each step.
 _ROOM_FIXED, _ROOM_PER_STEP = 4 * 1024 * 1024, 16 * 1024

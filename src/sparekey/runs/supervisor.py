@@ -372,7 +372,7 @@ class _SupervisedRun:
         for account in accounts:
             tried, at = self._enqueued.get(account, (-1, now))
             if account in active:
-                later.append(now + _LOST_AFTER)  # whoever is at work on it may die without an entry
+                later.append(now + _LOST_AFTER)  # a worker that executes it may die without an entry
             elif tried == self._fold.last and at <= now < at + _RETRY_AFTER:
                 later.append(at + _RETRY_AFTER)
             else:

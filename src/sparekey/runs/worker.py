@@ -15,7 +15,7 @@ from sparekey.runs.run_header import RunHeader, open_run, opened_run
 from sparekey.runs.scheduler import run_all
 from sparekey.runs.steps import execute_user
 
-# Users in one durable step: their waits overlap, and after a crash the ledger tells which are through.
+# Users in one durable step: their waits overlap, and after a crash the ledger shows which are through.
 CHUNK = 500
 # Seconds that a call of AWS may take here: nobody waits for a deactivation as for a rollback.
 DEADLINE = 90.0
@@ -44,7 +44,7 @@ class RunExecutor:
 
     def step_coroutines(self, run: str, account: str, chunk: int) -> Iterator[Job[None]]:
         """The same, not driven yet; raises RefusedError where the account cannot be entered."""
-        self._context.gateway_for(account)  # told once, rather than for each user
+        self._context.gateway_for(account)  # reported once, rather than for each user
         opened = load_header(self._context, run)
         users = _users(opened, account)[chunk * CHUNK : (chunk + 1) * CHUNK]
         wave = RunProjection(self._context.ledger.entries(run, kinds=("wave",))).wave

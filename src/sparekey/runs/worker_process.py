@@ -13,9 +13,7 @@ from sparekey.ledger.events import (
     kind_of,
 )
 from sparekey.ledger.records import LedgerEntry, ProbeObservation
-from sparekey.runs.context import (
-    RunContext,
-)
+from sparekey.runs.context import RunContext
 from sparekey.runs.emergency import OutstandingKeys
 from sparekey.runs.supervisor import Supervisor, supervision_lease
 from sparekey.runs.tasks import ThreadTasks
@@ -26,20 +24,12 @@ if TYPE_CHECKING:
 
 
 OnFailure = Callable[[str, str], None]
-
-
 # What is put into words for a person: whom a command waits for, of faults of the state.
 OnNotice = Callable[[str], None]
-
-
 # Seconds without any entry after which a command says whom it waits for.
 _REPORT_SILENCE_AFTER = 3.0
-
-
 # Seconds since the last look that did not fail as a whole, after which the supervision does not come round.
 _ROUND_SECONDS = 10.0
-
-
 # A fault that comes back within so many seconds is the same one.
 _LASTING_FAULT = 60.0
 

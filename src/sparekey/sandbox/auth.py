@@ -24,7 +24,7 @@ _UNHASHED = ("UNSIGNED-PAYLOAD", "STREAMING-")
 
 
 class RequestSignature(msgspec.Struct, frozen=True):
-    """What a signed request says of its own signature; `lasts` where it stands in the query."""
+    """What a signed request says of its own signature; `valid_for` where it stands in the query."""
 
     key: str
     day: str

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sparekey.sandbox.faults import FaultRules
 
 
-# Without a user name these speak of the caller's own.
+# Without a user name these concern the caller's own.
 _OWN_BY_DEFAULT = frozenset(
     {"CreateAccessKey", "DeleteAccessKey", "GetUser", "ListAccessKeys", "UpdateAccessKey"}
 )

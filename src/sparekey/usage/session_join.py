@@ -42,7 +42,7 @@ class KnownSessions:
 def attribute_sessions(
     uses: Iterable[UseEvent], known: Mapping[str, str], partial: PartialUsage
 ) -> dict[str, str]:
-    """Count into `part` the uses by the known keys and sessions and by those that these uses mint.
+    """Count into `partial` the uses by the known keys and sessions and by those that these uses mint.
 
     `known` maps key and session ids to keys; returns the sessions that were minted, with their keys.
     """

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 from sparekey.model import Consumer, Usage, Value
 
-# Never empty for a day with calls, and each step is told by height, not by colour.
+# Never empty for a day with calls, and each step is shown by height, not by colour.
 _STEPS = "▁▂▃▄▅▆▇█"
 _NOTHING = "·"
 

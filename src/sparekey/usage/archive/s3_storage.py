@@ -105,7 +105,7 @@ class S3Storage:
             signing = request.context.get("signing", {}).get("region") or region_name
             asked.append((request.url, signing or "us-east-1"))
 
-        self._credentials.get_frozen_credentials()  # its failures are told without what a helper printed
+        self._credentials.get_frozen_credentials()  # its failures are reported without what a helper printed
         try:
             client = self._session.create_client(
                 "s3", endpoint_url=self.endpoint, config=Config(user_agent_extra="sparekey")

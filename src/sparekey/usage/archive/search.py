@@ -70,7 +70,7 @@ def keep_buffers() -> None:
 class IdMatcher:
     """The wanted ids as text: which key each key and session id stands for.
 
-    What was published on the feed after its position `told` is news.
+    What was published on the feed after `position` is new.
     """
 
     def __init__(self, keys: Mapping[str, str], board: SessionFeed | None = None, position: int = 0) -> None:
@@ -109,7 +109,7 @@ class IdMatcher:
 
 
 def scan_log(data: bytes, matcher: IdMatcher, partial: PartialUsage) -> Set[bytes] | None:
-    """Count into `part` the uses of the wanted ids in one file, and want the sessions that were minted in it.
+    """Count into `partial` the uses of the wanted ids in one file, and want the sessions that were minted in it.
 
     Returns the stems of sessions in it that are not wanted; None where any might be in it. Raises
     ForeignError, and counts nothing, where the file can't be read whole.

@@ -41,14 +41,14 @@ _POOL_FROM = {"fork": 2 << 20, "spawn": 16 << 20}
 _REMEMBERED_BYTES = 32 << 20
 _REMEMBERED_SECONDS = 24 * 3_600
 _REMEMBERED_TASKS = 64
-_SLACK = 900  # names tell the minute, and trust is good
+_SLACK = 900  # names have the minute
 _ANY = b"*"
 
 
 class _ScanTask(NamedTuple):
     """Files to read, and for whom: key and session ids with the key behind each.
 
-    What the feed published up to `told` is among them.
+    What the feed published up to `published` is among them.
     """
 
     place: ArchiveStorage
@@ -56,7 +56,7 @@ class _ScanTask(NamedTuple):
     wanted: Mapping[str, str]
     since: int | None
     until: int | None
-    told: int = 0
+    published: int = 0
 
 
 class _ForeignSessions(NamedTuple):
@@ -97,7 +97,7 @@ class _PendingTask(NamedTuple):
     task: _ScanTask
     span: _TimeSpan | None
     known_before: int
-    told: int
+    published: int
     future: Future[_ScanResult]
 
 
@@ -123,7 +123,7 @@ def read(spec: str, keys: Collection[str], request: UsageRequest) -> tuple[Usage
 
 def scan_chunk(task: _ScanTask) -> _ScanResult:
     """Read the files of one task, in a worker process or in this one."""
-    matcher = IdMatcher(task.wanted, _feeds[0] if _feeds else None, task.told)
+    matcher = IdMatcher(task.wanted, _feeds[0] if _feeds else None, task.published)
     partial = PartialUsage(task.since, task.until)
     root = task.place.root
     held = [_scan_files(root, name, data, matcher, partial) for name, data in task.place.fetch(task.names)]
@@ -183,16 +183,16 @@ class _ArchiveReader:
             flying: deque[_PendingTask] = deque()
             while True:
                 while len(flying) < workers.ahead and (chunk := next(chunks, None)):
-                    # Whatever was told before the oldest of these began is known here by now.
-                    published = flying[0].told if flying else workers.published()
+                    # Whatever was published before the oldest of these began is known here by now.
+                    published = flying[0].published if flying else workers.published()
                     flying.append(self._scan_first_time(chunk, published, workers))
                 if not flying:
                     break
                 landed = flying.popleft()
                 for names, needed in self._accept(landed, workers.result(landed.future)):
-                    task = landed.task._replace(names=names, wanted=needed, told=workers.published())
+                    task = landed.task._replace(names=names, wanted=needed, published=workers.published())
                     future = workers.submit(task)
-                    flying.append(_PendingTask(task, None, len(self._known_sessions), task.told, future))
+                    flying.append(_PendingTask(task, None, len(self._known_sessions), task.published, future))
         return self._usages()
 
     def _scan_first_time(self, chunk: list[LogFile], published: int, workers: "_ScanWorkers") -> _PendingTask:
@@ -377,7 +377,7 @@ _feeds: list[SessionFeed] = []
 
 def _start_worker(board: SessionFeed) -> None:
     """Make a new process a worker."""
-    gc.freeze()  # what it was started with stays, and stays shared
+    gc.freeze()  # what it was started with is kept, and shared
     keep_buffers()
     _feeds[:] = [board]
 

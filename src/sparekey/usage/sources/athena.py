@@ -103,7 +103,7 @@ ORDER BY 1, 2, 3, 4, 5, 6, 7"""  # noqa: S608 - keys are quoted, the table's nam
 
 
 def _conditions(key_list: str, request: UsageRequest) -> Iterator[str]:
-    """Which rows are read: by who signed, by time, and by the partitions of the table that `ddl` makes."""
+    """Which rows are read: by who signed, by time, and by the partitions of the table that `table_ddl` makes."""
     yield f"(useridentity.accesskeyid IN ({key_list}) OR useridentity.accesskeyid LIKE 'ASIA%')"
     if request.since:
         begin = request.since - BEFORE

@@ -43,7 +43,7 @@ class _RegionHistory:
     clock: Clock
     window: dict[str, Any]
     max_pages: int
-    told: Callable[[int], None]
+    on_bytes: Callable[[int], None]
     next_at: datetime | None = None
     failed: str = ""
     cut_short: set[str] = field(default_factory=set)
@@ -81,7 +81,7 @@ class _RegionHistory:
             )
             texts = [entry.get("CloudTrailEvent", "null") for entry in page.get("Events", ())]
             events_found += use_events(decode(text.encode("utf-8", "surrogatepass")) for text in texts)
-            self.told(sum(map(len, texts)))
+            self.on_bytes(sum(map(len, texts)))
             if not page.get("NextToken"):
                 return events_found
             token = {"NextToken": page["NextToken"]}
