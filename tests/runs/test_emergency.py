@@ -42,8 +42,8 @@ class Watch:
         self.runs = RunService(
             state, self.aws.clock, self.aws.gateway, CALLER, probes=self.probes, retry_policy=QUICK
         )
-        plan, options = plan_for(self.aws), RunOptions(watch=3600.0)
-        self.run = self.runs.apply(plan, Policy(), options=options, detach=True, wait=True).id
+        self.plan, options = plan_for(self.aws), RunOptions(watch=3600.0)
+        self.run = self.runs.apply(self.plan, Policy(), options=options, detach=True, wait=True).id
         self.told: list[OutageMessage] = []
         self.events: list[tuple[LedgerEntry, RunRecord]] = []
 
@@ -64,11 +64,15 @@ class Watch:
         return self.aws.status("api", KEY) == status
 
 
-@pytest.fixture
-def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+@pytest.fixture(name="quick_emergency")
+def _quick_emergency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emergency, "AFTER", 3)
     monkeypatch.setattr(emergency, "_EVERY", 0.05)
     monkeypatch.setattr(emergency, "_AGAIN", 2)
+
+
+@pytest.fixture
+def watched(tmp_path: Path, quick_emergency: None) -> Iterator[Watch]:
     state = StateDirectory(tmp_path / "home")
     found = Watch(state)
     found.work(lambda: found.recorded == "watching")
@@ -111,6 +115,38 @@ def test_a_key_comes_back_although_the_file_is_locked(
     states = [step.state for _, record in watched.events for step in record.steps if step.key == KEY]
     assert "rolled_back" in states
     assert watched.state.ledger.verify(watched.run).broken == ()
+
+
+def test_apply_that_waits_watches_on_although_the_file_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_emergency: None
+) -> None:
+    monkeypatch.setattr(worker_leases, "TTL", 0.5)
+    alone, notices = Watch(StateDirectory(tmp_path / "alone")), list[str]()
+
+    def hold() -> None:
+        _wait(lambda: len(alone.probes.checks) > 3)
+        other = sqlite3.connect(alone.state.directory / "sparekey.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        alone.red.set()
+        _wait(lambda: alone.key_is("Active"))
+        other.execute("ROLLBACK")
+        other.close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    record = alone.runs.apply(
+        alone.plan,
+        Policy(),
+        options=RunOptions(watch=3600.0),
+        wait=True,
+        on_notice=notices.append,
+        on_emergency=alone.told.append,
+    )
+    holder.join()
+    assert [step.state for step in record.steps if step.key == KEY] == ["rolled_back"]
+    assert alone.told[0].watched == (alone.run,)
+    assert alone.state.ledger.verify(alone.run).broken == ()
+    alone.state.close()
 
 
 class Beside:

@@ -4,7 +4,7 @@ import os
 import pwd
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 
 from sparekey import guards
@@ -34,6 +34,7 @@ from sparekey.runs.service import RunService
 from sparekey.usage import UsageRequest
 
 OnNotice = Callable[[str], None]
+OnEmergency = Callable[[OutageMessage], None]
 DEFAULT_LIMITS = Limits()
 # How often it is said again that a rollback fails.
 _REMIND_AFTER = timedelta(hours=1)
@@ -44,6 +45,10 @@ def ignore_event(_entry: LedgerEntry) -> None:
 
 
 def ignore_notice(_text: str) -> None:
+    """Ignore it."""
+
+
+def ignore_emergency(_message: OutageMessage) -> None:
     """Ignore it."""
 
 
@@ -234,6 +239,7 @@ def apply(
     options: RunOptions | None = None,
     on_event: OnEvent = ignore_event,
     on_notice: OnNotice = ignore_notice,
+    on_emergency: OnEmergency = ignore_emergency,
     wait: bool = False,
     detach: bool = False,
     made_here: bool = False,
@@ -244,7 +250,8 @@ def apply(
 
     `checked` is the preflight that a person has seen; without it, everything is asked now. Overrides for which
     only the plan's file names are executed if a person has `confirmed` them. Returns after confirmation,
-    with `wait` after the watch, with `detach` at once. `on_notice` hears whom this process waits for.
+    with `wait` after the watch, with `detach` at once. `on_notice` gets whom this process waits for and, with
+    `wait`, faults of the state; `on_emergency` by what the run is watched while the state cannot be used.
     """
     if checked is None:
         checked = preflight(connection, plan, limits, options, made_here=made_here)
@@ -253,7 +260,7 @@ def apply(
         planning.check_usable(plan, checked.caller, connection.policy, connection.clock.now())
     if checked.unconfirmed and not confirmed:
         raise override.unconfirmed_error(checked.unconfirmed)
-    with _runs(connection, checked.caller) as runs:
+    with _runs(connection, checked.caller, on_notice if wait else None) as runs:
         return runs.apply(
             checked.plan,
             connection.policy,
@@ -262,6 +269,29 @@ def apply(
             reverse=checked.reverse,
             on_event=on_event,
             on_notice=on_notice,
+            on_emergency=on_emergency,
+            wait=wait,
+            detach=detach,
+        )
+
+
+def resume(
+    connection: Connection,
+    run: str,
+    *,
+    on_event: OnEvent = ignore_event,
+    on_notice: OnNotice = ignore_notice,
+    on_emergency: OnEmergency = ignore_emergency,
+    wait: bool = False,
+    detach: bool = False,
+) -> RunRecord:
+    """Let a stopped run go on; returns when `apply` would."""
+    with _runs(connection, connection.caller(()), on_notice if wait else None) as runs:
+        return runs.resume(
+            run,
+            on_event=on_event,
+            on_notice=on_notice,
+            on_emergency=on_emergency,
             wait=wait,
             detach=detach,
         )
@@ -296,7 +326,7 @@ def run_worker(
     on_failure: Callable[[str, str], None] = lambda _run, _why: None,
     on_notice: Callable[[str], None] = lambda _text: None,
     on_state: Callable[[str], None] = lambda _what: None,
-    on_emergency: Callable[[OutageMessage], None] = lambda _told: None,
+    on_emergency: OnEmergency = ignore_emergency,
 ) -> None:
     """Execute and monitor runs until `until` returns True: what `sparekey worker` does.
 
@@ -365,8 +395,14 @@ def runs_of(connection: Connection) -> Iterator[RunService]:
 
 
 @contextmanager
-def _runs(connection: Connection, caller: Caller) -> Iterator[RunService]:
-    with own_state() as state:
+def _runs(
+    connection: Connection, caller: Caller, on_outage: Callable[[str], None] | None = None
+) -> Iterator[RunService]:
+    """The run service; `on_outage` is called when the state cannot be reached, and when it can again."""
+    with ExitStack() as stack:
+        state = stack.enter_context(own_state())
+        if on_outage:
+            stack.enter_context(report_outages(state, on_outage))
         probes = Prober(ProbeTools(os.environ, connection.gateway.alarm_state))
         yield RunService(
             state,

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 from sparekey.cli.output import message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from sparekey.app import LedgerEntry
+    from sparekey.app import Connection, LedgerEntry, OutageMessage
+    from sparekey.cli.secondary_output import SecondaryOutput
     from sparekey.model import RunRecord
 
 _TEXTS = {
@@ -67,6 +68,20 @@ def print_event(entry: "LedgerEntry") -> None:
         message(f"{at}  no change window is open: the remaining keys wait until {body['until']}")
     elif entry.kind in _RUN_TEXTS:
         message(f"{at}  {_RUN_TEXTS[entry.kind]}")
+
+
+def emergency_reporter(
+    aside: "SecondaryOutput", connection: "Connection", targets: tuple[str, ...] = ()
+) -> "Callable[[OutageMessage], None]":
+    """A function that prints and sends, beside the work, that the state cannot be used or can be again."""
+    from sparekey import app
+
+    def report(what: "OutageMessage") -> None:
+        message(what.text)
+        failures = app.notify_of_state(connection, what, targets)
+        message(*(f"not notified: {failed.target}: {failed.why}" for failed in failures))
+
+    return lambda what: aside.call_later(lambda: report(what))
 
 
 def check_wait_or_detach(wait: bool, detach: bool) -> None:

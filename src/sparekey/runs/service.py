@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +45,7 @@ from sparekey.runs.deletion import Deletable
 from sparekey.runs.emergency import EmergencyMonitor, OutageMessage
 from sparekey.runs.event_feed import LedgerFeed
 from sparekey.runs.key_facts import UserId
+from sparekey.runs.monitor import watched_keys
 from sparekey.runs.projection import RunProjection
 from sparekey.runs.run_header import RunHeader, policy_of
 from sparekey.runs.run_ids import PREFIX, check_key, check_run_id, no_such_run
@@ -85,6 +86,11 @@ def _ignore_notice(_text: str) -> None:
     return
 
 
+def _ignore_emergency(_message: OutageMessage) -> None:
+    return
+
+
+OnEmergency = Callable[[OutageMessage], None]
 _RECORDS = ProjectionCache()
 
 
@@ -126,6 +132,7 @@ class RunService:
         reverse: tuple[str, ...] = (),
         on_event: OnEvent = _ignore,
         on_notice: OnNotice = _ignore_notice,
+        on_emergency: OnEmergency = _ignore_emergency,
         wait: bool = False,
         detach: bool = False,
     ) -> RunRecord:
@@ -134,9 +141,10 @@ class RunService:
         `asked_for` is the plan as its file has it, where the plan to execute was decided again; the run
         is named by its digest.
         Returns once nothing is left to do now, with `wait` once the watch is over, with `detach` at once.
-        `on_notice` hears whom this process waits for. Guards and the plan's age are asked beforehand. Raises
-        RefusedError for a plan that was executed or that no process would monitor, StateFullError before anything
-        is written, KeyboardInterrupt after the step in hand is on record.
+        `on_notice` gets whom this process waits for; with `wait` it also gets faults of the state, and
+        `on_emergency` by what the run is watched while the state cannot be used. Guards and the plan's age are
+        asked beforehand. Raises RefusedError for a plan that was executed or that no process would monitor,
+        StateFullError before anything is written, KeyboardInterrupt after the step in hand is on record.
         """
         options = options or RunOptions()
         asked_for = asked_for or plan
@@ -147,7 +155,7 @@ class RunService:
             self._refuse_unwatched(plan, policy, options, wait=wait)
         self._write_reverse(run, reverse)
         self._open(run, asked_for, plan, policy, options, reverse)
-        return self._continue(run, on_event, on_notice, wait=wait, detach=detach)
+        return self._continue(run, on_event, on_notice, on_emergency, wait=wait, detach=detach)
 
     def resume(
         self,
@@ -155,13 +163,14 @@ class RunService:
         *,
         on_event: OnEvent = _ignore,
         on_notice: OnNotice = _ignore_notice,
+        on_emergency: OnEmergency = _ignore_emergency,
         wait: bool = False,
         detach: bool = False,
     ) -> RunRecord:
         """Let a stopped run go on."""
         run = self._unfinished(run_id)
         self._record_resumed(run)
-        return self._continue(run, on_event, on_notice, wait=wait, detach=detach)
+        return self._continue(run, on_event, on_notice, on_emergency, wait=wait, detach=detach)
 
     def stop(self, run_id: str, why: str = "asked") -> RunRecord:
         """Deactivate no further key; the current step is finished, and the watch continues."""
@@ -176,12 +185,45 @@ class RunService:
         return record.id
 
     def _continue(
-        self, run: str, on_event: OnEvent, on_notice: OnNotice, *, wait: bool, detach: bool
+        self,
+        run: str,
+        on_event: OnEvent,
+        on_notice: OnNotice,
+        on_emergency: OnEmergency,
+        *,
+        wait: bool,
+        detach: bool,
     ) -> RunRecord:
         if detach:
             return self.show(run)
         with self._process() as process:
-            return self._follow(process, run, on_event, on_notice, wait=wait)
+            if not wait:
+                return self._follow(process, run, on_event, on_notice)
+            with self._emergency(process, on_emergency) as emergency:
+                return self._follow(process, run, on_event, on_notice, emergency)
+
+    @contextmanager
+    def _emergency(
+        self,
+        process: "WorkerProcess",
+        on_emergency: OnEmergency,
+        on_event: Callable[[LedgerEntry, RunRecord], None] = lambda _entry, _record: None,
+    ) -> Iterator[EmergencyMonitor]:
+        """Watch the runs without the state, beside a process, for as long as the state cannot be used."""
+        emergency = EmergencyMonitor(
+            self._context,
+            self._state.directory,
+            self._state.url if self._state.shared else "",
+            watched=process.watched,
+            owe=process.hand_over,
+            tell=on_emergency,
+            on_event=on_event,
+        )
+        emergency.start()
+        try:
+            yield emergency
+        finally:
+            emergency.stop()
 
     @contextmanager
     def _process(self, who: WorkerRecord | None = None) -> Iterator["WorkerProcess"]:
@@ -218,7 +260,7 @@ class RunService:
         on_event: Callable[[LedgerEntry], None] = _ignore,
         on_failure: OnFailure = _ignore_failure,
         on_notice: OnNotice = _ignore_notice,
-        on_emergency: Callable[[OutageMessage], None] = lambda _told: None,
+        on_emergency: OnEmergency = _ignore_emergency,
         on_event_without_state: Callable[[LedgerEntry, RunRecord], None] = lambda _entry, _record: None,
     ) -> None:
         """Monitor and execute runs until stopped; on SQLite it waits for its turn at the queue.
@@ -236,15 +278,6 @@ class RunService:
         with self._process(me) as process:
             feed, copies = LedgerFeed(self._state.ledger), self._state.copies
             waiting = WaitNotice(process, "", on_notice)
-            emergency = EmergencyMonitor(
-                self._context,
-                self._state.directory,
-                self._state.url if self._state.shared else "",
-                watched=process.watched,
-                owe=process.hand_over,
-                tell=on_emergency,
-                on_event=on_event_without_state,
-            )
 
             def hear() -> None:
                 for entry in feed.new_events():
@@ -255,8 +288,7 @@ class RunService:
             with faults.reporting():
                 for run, _ in self._state.ledger.unfinished():
                     copies.catch_up(self._state.ledger, run)
-            emergency.start()
-            try:
+            with self._emergency(process, on_emergency, on_event_without_state) as emergency:
                 while not until():
                     with faults.reporting():
                         process.run_round()
@@ -265,8 +297,6 @@ class RunService:
                         hear()
                         waiting.update()
                     process.rest(every)
-            finally:
-                emergency.stop()
             with faults.reporting():
                 hear()
 
@@ -395,16 +425,25 @@ class RunService:
         return self._state.directory / "reverse" / f"{run}.sh"
 
     def _follow(
-        self, process: "WorkerProcess", run: str, on_event: OnEvent, on_notice: OnNotice, *, wait: bool
+        self,
+        process: "WorkerProcess",
+        run: str,
+        on_event: OnEvent,
+        on_notice: OnNotice,
+        emergency: EmergencyMonitor | None = None,
     ) -> RunRecord:
-        """Pass on events until nothing is left to do; Ctrl-C stops the run after the current step."""
+        """Pass on events until nothing is left to do; Ctrl-C stops the run after the current step.
+
+        With an `emergency` monitor it waits until the watch is over, and once keys are watched a fault of the
+        state does not end it.
+        """
         projection = RunProjection()
         try:
-            self._until_idle(process, projection, run, on_event, on_notice, wait=wait)
+            self._until_idle(process, projection, run, on_event, on_notice, emergency)
         except KeyboardInterrupt:
             if not projection.last or projection.record().state not in ("watching", "rollback_failed"):
                 self._context.record(run, RunStopped(self._context.caller.arn, "interrupted"))
-            self._until_idle(process, projection, run, on_event, on_notice, wait=False)
+            self._until_idle(process, projection, run, on_event, on_notice)
             raise
         record = projection.record()
         failures = self._state.ledger.entries(run, kinds=(kind_of(WorkerFailed("", "", "")),))
@@ -420,22 +459,26 @@ class RunService:
         run: str,
         on_event: OnEvent,
         on_notice: OnNotice,
-        *,
-        wait: bool,
+        emergency: EmergencyMonitor | None = None,
     ) -> None:
-        """Go on until nothing of the run is to be done now; with `wait` until nothing is to be done at all."""
-        waiting = WaitNotice(process, run, on_notice)
+        """Go on until nothing of the run is to be done now; with `emergency` until nothing is to be done at all."""
+        waiting, faults = WaitNotice(process, run, on_notice), RecurringFaults(on_notice)
         while True:
-            process.run_round()
-            for entry in self._state.ledger.entries(run, after=projection.last):
-                projection.add(entry)
-                on_event(entry)
-                waiting.progressed()
-            idle = self._is_idle(process, run, projection)
-            if idle and not (wait and self._outstanding(run)):
-                return
-            if not idle:
-                waiting.update()
+            idle = True
+            watches = emergency is not None and watched_keys(projection)
+            with faults.reporting() if watches else nullcontext():
+                process.run_round()
+                if emergency and process.is_sound:
+                    emergency.sound()
+                for entry in self._state.ledger.entries(run, after=projection.last):
+                    projection.add(entry)
+                    on_event(entry)
+                    waiting.progressed()
+                idle = self._is_idle(process, run, projection)
+                if idle and not (emergency and self._outstanding(run)):
+                    return
+                if not idle:
+                    waiting.update()
             process.rest(_LOOK if idle else _POLL)
 
     def _is_idle(self, process: "WorkerProcess", run: str, projection: RunProjection) -> bool:

@@ -14,7 +14,8 @@ from sparekey.cli.options import (
     usage_options,
 )
 from sparekey.cli.output import message, print_report, render_options
-from sparekey.cli.run_events import check_wait_or_detach, print_event, run_exit_code
+from sparekey.cli.run_events import check_wait_or_detach, emergency_reporter, print_event, run_exit_code
+from sparekey.cli.secondary_output import SecondaryOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,17 +159,20 @@ def apply_command(
         message(*(f"note: {warning}" for warning in checked.warnings if warning not in checked.plan.notes))
         message("To revert manually:", *(f"  {line}" for line in checked.reverse), "")
     confirmed = _confirm(checked, yes=yes) if going else False
-    record = app.apply(
-        connection,
-        prepared,
-        options=options,
-        on_event=print_event,
-        on_notice=message,
-        wait=wait,
-        detach=detach,
-        checked=checked,
-        confirmed=confirmed,
-    )
+    aside = SecondaryOutput()
+    with aside.running():
+        record = app.apply(
+            connection,
+            prepared,
+            options=options,
+            on_event=print_event,
+            on_notice=message,
+            on_emergency=emergency_reporter(aside, connection, targets),
+            wait=wait,
+            detach=detach,
+            checked=checked,
+            confirmed=confirmed,
+        )
     print_report(report.render("run", record, format_, render_options()))
     message(
         *(

@@ -6,7 +6,8 @@ import click
 
 from sparekey.cli.options import connection_options, database_option, format_option
 from sparekey.cli.output import message, print_report, render_options
-from sparekey.cli.run_events import check_wait_or_detach, print_event, run_exit_code
+from sparekey.cli.run_events import check_wait_or_detach, emergency_reporter, print_event, run_exit_code
+from sparekey.cli.secondary_output import SecondaryOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,16 @@ def resume_command(
 
     check_wait_or_detach(wait, detach)
 
-    with app.runs_of(connect()) as runs:
-        record = runs.resume(run, on_event=print_event, on_notice=message, wait=wait, detach=detach)
+    connection, aside = connect(), SecondaryOutput()
+    with aside.running():
+        record = app.resume(
+            connection,
+            run,
+            on_event=print_event,
+            on_notice=message,
+            on_emergency=emergency_reporter(aside, connection),
+            wait=wait,
+            detach=detach,
+        )
     print_report(report.render("run", record, format_, render_options()))
     return run_exit_code(record, handed_over=detach)

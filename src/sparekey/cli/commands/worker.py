@@ -8,12 +8,13 @@ import click
 
 from sparekey.cli.options import connection_options, database_option, notify_option
 from sparekey.cli.output import message
+from sparekey.cli.run_events import emergency_reporter
 from sparekey.cli.secondary_output import SecondaryOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import Connection, OutageMessage
+    from sparekey.app import Connection
     from sparekey.model import RunRecord, StepRecord
 
 
@@ -62,10 +63,7 @@ def worker_command(targets: tuple[str, ...], connect: "Callable[[], Connection]"
         failures = app.notify_of_rollback(connection, record, step, targets)
         message(*(f"not notified: {failed.target}: {failed.why}" for failed in failures))
 
-    def emergency(what: "OutageMessage") -> None:
-        message(what.text)
-        failures = app.notify_of_state(connection, what, targets)
-        message(*(f"not notified: {failed.target}: {failed.why}" for failed in failures))
+    emergency = emergency_reporter(aside, connection, targets)
 
     def failed(run: str, why: str) -> None:
         message(f"run {run}: work on it failed: {why}", f"`sparekey show {run}` shows its progress.")
@@ -82,11 +80,11 @@ def worker_command(targets: tuple[str, ...], connect: "Callable[[], Connection]"
                 lambda run, why: aside.call_later(lambda: failed(run, why)),
                 say,
                 say,
-                lambda what: aside.call_later(lambda: emergency(what)),
+                emergency,
             )
         except SparekeyError as error:
             why = f"the worker has ended: {error.message}; it monitors no run until it is restarted"
-            aside.call_later(lambda: emergency(app.OutageMessage(why, (), ())))
+            emergency(app.OutageMessage(why, (), ()))
             raise
     message("stopped; unfinished runs wait for the next worker")
 
