@@ -70,10 +70,10 @@ hints) goes to stderr. Every command answers `--help`.
 
 | exit code | meaning |
 |---|---|
-| 0 | clean: nothing found, nothing held, everything done |
+| 0 | done: no spare keys (audit, or any with `--exit-zero`), the plan is made, its keys are deactivated; held or not |
 | 1 | an error; what failed, and what to do |
-| 2 | the command was not understood; nothing was read or changed |
-| 3 | spare keys found (audit), or steps held (plan, apply) |
+| 2 | the command was not understood, nothing was changed; `plan --detailed-exitcode`: keys can be deactivated |
+| 3 | spare keys found (audit); keys held (plan, apply, resume with `--fail-on-held`); keys kept (delete) |
 | 4 | something could not be read, whatever else was found |
 | 130 | interrupted |
 

@@ -56,10 +56,10 @@ def _use_the_kept_key(sk: CliHarness) -> None:
     [
         (_delete_user, 0, "NO LONGER EXISTS", set()),
         (_delete_the_key, 0, "NO LONGER EXISTS", set()),
-        (_rename_the_user, 3, "HELD", set()),
+        (_rename_the_user, 0, "HELD", set()),
         (_deactivate_the_key, 0, "ALREADY INACTIVE", {"web/1"}),
-        (_deactivate_the_kept_key, 3, "HELD", {"web/2"}),
-        (_use_the_key, 3, "HELD", set()),
+        (_deactivate_the_kept_key, 0, "HELD", {"web/2"}),
+        (_use_the_key, 0, "HELD", set()),
         (_use_the_kept_key, 0, "DEACTIVATED", {"web/1"}),
     ],
     ids=[

@@ -13,7 +13,7 @@ from sparekey.app.delivery import (
 )
 from sparekey.app.interactive import audit_for_page, encode_plan, plan_again, reread_users
 from sparekey.app.output_files import plan_text, read_plan, write_plan, write_private
-from sparekey.app.planning import audit, exit_code, iam_policy, plan, read_snapshot, root_keys
+from sparekey.app.planning import FOUND, audit, exit_code, iam_policy, plan, read_snapshot, root_keys
 from sparekey.app.practice_account import demo, practice_company, sandbox
 from sparekey.app.run_records import export_ledger, run_records, verify_ledger
 from sparekey.app.run_service import (
@@ -49,6 +49,7 @@ from sparekey.settings import Setting, load_policy, policy_file, settings
 from sparekey.usage import ReadProgress, UsageRequest
 
 __all__ = [
+    "FOUND",
     "NO_OVERRIDES",
     "AccountChoice",
     "Connection",

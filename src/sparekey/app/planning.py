@@ -100,6 +100,9 @@ def audit(
     return judging.assess(snapshot, connection.policy, connection.clock.now(), names, cis)
 
 
+FOUND = judging.FOUND
+
+
 def exit_code(audit: Audit) -> int:
     """4 where anything could not be read, else 3 where a rule failed, else 0."""
     return judging.exit_code(audit)

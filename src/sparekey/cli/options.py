@@ -141,6 +141,9 @@ read_option = click.option(
 )
 
 
+fail_on_held_option = click.option(
+    "--fail-on-held", is_flag=True, help="Exit with 3 when keys are held, instead of 0."
+)
 notify_option = click.option(
     "--notify",
     "targets",

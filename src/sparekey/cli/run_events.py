@@ -95,8 +95,8 @@ def check_wait_or_detach(wait: bool, detach: bool) -> None:
         )
 
 
-def run_exit_code(record: "RunRecord", *, handed_over: bool = False) -> int:
-    """1 where a key is not where it should be, 3 where steps are held, else 0.
+def run_exit_code(record: "RunRecord", *, handed_over: bool = False, fail_on_held: bool = False) -> int:
+    """1 where a key is not where it should be, 3 where steps are held and that is to be a failure, else 0.
 
     Steps of a run that was handed over or stopped, or whose later waves wait for a watch, may be outstanding.
     """
@@ -109,4 +109,4 @@ def run_exit_code(record: "RunRecord", *, handed_over: bool = False) -> int:
     unfinished = {state for state in states if state.phase in ("pending", "in_progress")}
     if wrong or returning or (unfinished and not waits):
         return 1
-    return 3 if any(state.group == "held" for state in states) else 0
+    return 3 if fail_on_held and any(state.group == "held" for state in states) else 0

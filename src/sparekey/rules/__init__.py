@@ -105,10 +105,14 @@ def _coverage(accounts: tuple[AccountVerdict, ...]) -> Coverage:
     )
 
 
+# The exit code of an audit that found something.
+FOUND = 3
+
+
 def exit_code(audit: Audit) -> int:
     """4 where anything could not be read, else 3 where a rule failed, else 0."""
     statuses = {verdict.status for account in audit.accounts for verdict in account.users}
     statuses |= {finding.status for account in audit.accounts for finding in account.findings}
     if "UNREADABLE" in statuses or audit.coverage.accounts_unreadable:
         return 4
-    return 3 if "FAIL" in statuses else 0
+    return FOUND if "FAIL" in statuses else 0

@@ -9,6 +9,7 @@ import click
 from sparekey.cli.options import (
     connection_options,
     database_option,
+    fail_on_held_option,
     format_option,
     notify_option,
     usage_options,
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Do not monitor the keys after deactivating them; they end as not watched.",
 )
+@fail_on_held_option
 @notify_option
 @format_option("run")
 @database_option
@@ -111,6 +113,7 @@ def apply_command(
     wait: bool,
     detach: bool,
     no_watch: bool,
+    fail_on_held: bool,
     targets: tuple[str, ...],
     format_: str,
     connect: "Callable[[], Connection]",
@@ -119,8 +122,8 @@ def apply_command(
 
     Asks first. Each user is read again just before the write, and held if anything changed. A plan that was made
     with another state is decided again before it is shown. After a crash or Ctrl-C the same command continues.
-    Exit code 0: all done; 1: a key did not turn inactive; 3: steps are held; 4: the plan says that something
-    could not be read.
+    Exit code 0: every key that was not held is inactive; 1: a key did not turn inactive; 3: keys are held (with
+    --fail-on-held); 4: the plan says that something could not be read.
     """
     from sparekey import app, report
 
@@ -180,7 +183,7 @@ def apply_command(
             for failed in app.notify_of_run(connection, record, targets)
         )
     )
-    code = run_exit_code(record, handed_over=detach)
+    code = run_exit_code(record, handed_over=detach, fail_on_held=fail_on_held)
     return 4 if checked.plan.unread and code != 1 else code
 
 

@@ -33,6 +33,11 @@ def security_hub_summary(sent: "Iterable[SecurityHubResult]") -> int:
 @click.option(
     "--cis", default="", metavar="VERSION", help="Print each rule's number in this CIS version, such as 4.0."
 )
+@click.option(
+    "--exit-zero",
+    is_flag=True,
+    help="Exit with 0 instead of 3 when users have spare keys, as for a dashboard. What could not be read is still 4.",
+)
 @click.option("--all", "show_all", is_flag=True, help="Show the users who pass, too.")
 @notify_option
 @click.option(
@@ -50,6 +55,7 @@ def audit_command(
     show_all: bool,
     targets: tuple[str, ...],
     to_hub: bool,
+    exit_zero: bool,
     mode: "ReadMode",
     format_: str,
     connect: "Callable[[], Connection]",
@@ -74,4 +80,4 @@ def audit_command(
             for failed in app.notify_of_audit(connection, audit, targets)
         )
     )
-    return code
+    return 0 if exit_zero and code == app.FOUND else code

@@ -8,6 +8,7 @@ import click
 from sparekey.cli.options import (
     connection_options,
     database_option,
+    fail_on_held_option,
     format_option,
     read_option,
     usage_options,
@@ -17,7 +18,7 @@ from sparekey.cli.output import message, print_report, progress, render_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import Connection, ReadMode, UsageRequest
+    from sparekey.app import Connection, Plan, ReadMode, UsageRequest
 
 
 @click.command("plan", short_help="Decide which keys to keep and which to deactivate.")
@@ -68,6 +69,12 @@ if TYPE_CHECKING:
     help="Read who uses the held keys: history, archive=PLACE or athena=TABLE.",
 )
 @usage_options
+@fail_on_held_option
+@click.option(
+    "--detailed-exitcode",
+    is_flag=True,
+    help="Exit with 2 when keys can be deactivated, and with 0 only when there is nothing to do, as terraform plan.",
+)
 @read_option
 @format_option("plan")
 @database_option
@@ -83,6 +90,8 @@ def plan_command(
     keep_old: bool,
     usage: str,
     usage_request: "Callable[..., UsageRequest]",
+    fail_on_held: bool,
+    detailed_exitcode: bool,
     mode: "ReadMode",
     format_: str,
     connect: "Callable[[], Connection]",
@@ -90,8 +99,8 @@ def plan_command(
     """Decide which key of each user is kept and which keys are deactivated. Read-only.
 
     Without -o the plan is only shown; with it, `sparekey apply FILE` executes the plan, and the plan's digest is
-    recorded, so that apply with the same state recognizes it. Exit code 0: nothing is held; 3: something is;
-    4: something could not be read.
+    recorded, so that apply with the same state recognizes it. Exit code 0: the plan is made, with held steps or
+    without; 3: keys are held (with --fail-on-held); 4: something could not be read.
     """
     from sparekey import app, report
     from sparekey.errors import BadInputError
@@ -130,10 +139,11 @@ def plan_command(
             usage_request=usage_request(),
             on_progress=update,
         )
+    code = _exit_code(plan, fail_on_held=fail_on_held, detailed=detailed_exitcode)
     if to_stdout:
         message("".join(report.render("plan", plan, "table", render_options())))
         print_report((app.plan_text(plan),))
-        return 4 if plan.unread else 3 if plan.held else 0
+        return code
     if out:
         app.write_plan(plan, out)
     unknown = app.register_plan(connection, plan) if out or format_ == "json" else ""
@@ -145,4 +155,12 @@ def plan_command(
             f"note: the plan is not on record here ({unknown}): apply will not know it again, reads usage with"
             " --usage and asks for each override again"
         )
-    return 4 if plan.unread else 3 if plan.held else 0
+    return code
+
+
+def _exit_code(plan: "Plan", *, fail_on_held: bool, detailed: bool) -> int:
+    if plan.unread:
+        return 4
+    if fail_on_held and plan.held:
+        return 3
+    return 2 if detailed and plan.deactivations else 0

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connection_options, database_option, format_option
+from sparekey.cli.options import connection_options, database_option, fail_on_held_option, format_option
 from sparekey.cli.output import message, print_report, render_options
 from sparekey.cli.run_events import check_wait_or_detach, emergency_reporter, print_event, run_exit_code
 from sparekey.cli.secondary_output import SecondaryOutput
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 @click.argument("run", metavar="RUN")
 @click.option("--wait", is_flag=True, help="Wait until the watch ends.")
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
+@fail_on_held_option
 @format_option("run")
 @database_option
 @connection_options()
 def resume_command(
-    run: str, wait: bool, detach: bool, format_: str, connect: "Callable[[], Connection]"
+    run: str, wait: bool, detach: bool, fail_on_held: bool, format_: str, connect: "Callable[[], Connection]"
 ) -> int:
     """Let a stopped run go on."""
     from sparekey import app, report
@@ -42,4 +43,4 @@ def resume_command(
             detach=detach,
         )
     print_report(report.render("run", record, format_, render_options()))
-    return run_exit_code(record, handed_over=detach)
+    return run_exit_code(record, handed_over=detach, fail_on_held=fail_on_held)
