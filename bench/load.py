@@ -229,9 +229,9 @@ def play(lab: Lab) -> int:
     began, runs = time.monotonic(), []
     for number in range(options.runs):
         chosen = [part for account in lab.accounts[number :: options.runs] for part in ("--include", account)]
-        lab.run("plan", "--org", "--role", _ROLE, *chosen, "-o", f"plan{number}.json", fine=(0, 3))
+        lab.run("plan", "--org", "--role", _ROLE, *chosen, "-o", f"plan{number}.json")
         limit = ("--max-keys", str(options.keys), "--yes", "--detach", "--format", "json")
-        document = json.loads(lab.run("apply", f"plan{number}.json", "--role", _ROLE, *limit, fine=(0, 3)))
+        document = json.loads(lab.run("apply", f"plan{number}.json", "--role", _ROLE, *limit))
         runs.append(document["id"])
     handed = time.monotonic() - began
     per_account = max(1, options.keys // len(lab.accounts))
@@ -291,7 +291,7 @@ def play(lab: Lab) -> int:
 
 
 def _runs(lab: Lab) -> list[dict[str, str]]:
-    return [json.loads(line) for line in lab.run("runs", "--format", "json").splitlines()]
+    return [json.loads(line) for line in lab.run("runs", "--format", "jsonl").splitlines()]
 
 
 if __name__ == "__main__":

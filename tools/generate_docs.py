@@ -13,6 +13,7 @@ import click
 from rooms import PURE, ROOMS
 
 from sparekey.cli import cli as commands
+from sparekey.cli.topics import ENVIRONMENT, EXIT_CODES
 from sparekey.guards import GUARDS
 from sparekey.rules import CIS_VERSIONS, registry
 from sparekey.selection import HOLD_REASONS
@@ -47,7 +48,11 @@ def guards() -> str:
 
 def cli() -> str:
     """Every command's own help, as a terminal of a hundred columns shows it."""
-    page = [_CLI_HEAD]
+    page = [
+        _CLI_HEAD,
+        table(("exit code", "meaning"), EXIT_CODES),
+        table(("environment", "meaning"), ((f"`{name}`", what) for name, what in ENVIRONMENT)),
+    ]
     whole = click.Context(commands, info_name="sparekey", terminal_width=100, **commands.context_settings)
     for name, context in sorted(_contexts(commands, whole)):
         page.append(f"## {name}\n\n```text\n{context.command.get_help(context)}\n```\n")
@@ -67,23 +72,6 @@ _CLI_HEAD = """\
 
 Written by `make docs` from the code. stdout is the report; everything else (progress, questions,
 hints) goes to stderr. Every command answers `--help`.
-
-| exit code | meaning |
-|---|---|
-| 0 | done: no spare keys (audit, or any with `--exit-zero`), the plan is made, its keys are deactivated; held or not |
-| 1 | an error; what failed, and what to do |
-| 2 | the command was not understood, nothing was changed; `plan --detailed-exitcode`: keys can be deactivated |
-| 3 | spare keys found (audit); keys held (plan, apply, resume with `--fail-on-held`); keys kept (delete) |
-| 4 | something could not be read, whatever else was found |
-| 130 | interrupted |
-
-| environment | meaning |
-|---|---|
-| `AWS_PROFILE`, … | the usual AWS credential chain, as botocore reads it |
-| `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_IAM` | another server than AWS, such as the sandbox |
-| `SPAREKEY_HOME` | state directory and policy; default: the platform's place for state |
-| `SPAREKEY_DATABASE_URL` | `postgresql://…` instead of SQLite in the state directory |
-| `SPAREKEY_DEBUG` | show the types and places of an error, without texts that could hold a secret |
 """
 
 

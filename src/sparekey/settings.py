@@ -11,9 +11,9 @@ from msgspec import structs
 
 from sparekey import probes, prowler_mutelist, rules
 from sparekey.documents import DocumentError, read_text
-from sparekey.errors import BadInputError
+from sparekey.errors import BadInputError, RefusedError
 from sparekey.model import Value
-from sparekey.ownership import check_directory, check_file
+from sparekey.ownership import check_ancestors, check_directory, check_file, make_directories
 from sparekey.policy import Exemption, FieldError, Policy, PolicyError, parse_policy, read_toml, table_place
 from sparekey.runs import change_windows
 
@@ -170,3 +170,58 @@ def _load_mutelists(policy: Policy, path: Path) -> list[tuple[str, Exemption]]:
             raise PolicyError(f"{file}: {error.message}", error.hint) from error
         exemptions += ((str(file), exemption) for exemption in exempt)
     return exemptions
+
+
+_STARTER = """\
+# The policy of sparekey. Every field: docs/policy.md. Check it: sparekey config validate
+# Change windows are times at which keys may be deactivated; without any, always.
+
+max_key_age = "{max_key_age}"   # a key is young below this age; only a young key is kept
+settle = "{settle}"         # a younger key is never deactivated: its use may not show yet
+quiet = "{quiet}"         # a key that was not used for this long is idle
+cutover_quiet = "{cutover_quiet}"  # how long a used key must be unused before it can be released
+watch = "{watch}"          # how long a deactivated key is monitored
+require_probe = false # true: hold the keys of users that no probe covers
+# windows = ["Mon-Thu 09:00-16:00 Europe/Berlin"]
+
+# A user who may have spare keys until the end of a day:
+# [[exempt]]
+# user = "partner-sftp"
+# account = "111122223333"
+# owner = "integrations@example.com"
+# reason = "the partner rotates on its side, until the contract ends"
+# expires = 2030-01-31
+
+# Users whose keys another tool rotates:
+# [[rotators]]
+# user = "vault-*"
+# tool = "Vault"
+
+# A health check that covers users; an unhealthy result reactivates their keys:
+# [[probes]]
+# name = "billing answers"
+# kind = "http"
+# user = "billing-*"
+# url = "https://billing.example.com/health"
+# every = "1m"
+"""
+
+
+def write_starter_policy(config: Path | None) -> Path:
+    """Write a policy file with the defaults; returns its path. Raises RefusedError where there is a file."""
+    path = policy_file(config)
+    text = _STARTER.format(**{name: getattr(Policy(), name) for name in Policy.__struct_fields__})
+    try:
+        if config is None:
+            check_ancestors(path.parent, "the state directory")
+            make_directories(path.parent)
+            check_directory(path.parent, "the state directory", ours=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+    except FileExistsError:
+        raise RefusedError(
+            f"there is a policy file {path}; it is left as it is", "`sparekey config validate` checks it."
+        ) from None
+    except OSError as error:
+        raise PolicyError(f"the policy file {path} cannot be written: {error.strerror}") from error
+    return path

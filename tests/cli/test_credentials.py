@@ -109,7 +109,8 @@ def test_denied_on_the_list_of_users(sk: CliHarness) -> None:
     assert said.code == 4
     assert f"Account {ACCOUNT}" in said.out
     assert "UNREADABLE: access denied: iam:ListUsers" in said.out
-    assert "0 of 1 account read; 1 could not be read" in said.out
+    assert "No user could be read: who has spare keys is not known.\nRead: 0 accounts" in said.out
+    assert "Not read: 1 account (its users are not counted)." in said.out
     said = sk("plan", "-o", sk.plan)
     assert said.code == 4
     assert "unread  account" in said.out
@@ -123,7 +124,10 @@ def test_denied_on_one_users_keys(sk: CliHarness) -> None:
     assert said.code == 4
     assert "UNREADABLE  web" in said.out
     assert "FAIL        batch" in said.out
-    assert "2 of 5 users have at most one active key; 2 have spare keys; 1 could not be read" in said.out
+    assert (
+        "2 of 4 users have spare keys.\nRead: 1 account, 4 users, 7 access keys. Not read: 1 user."
+        in said.out
+    )
     said = sk("plan")
     assert said.code == 4
     assert "unread  user web" in said.out

@@ -54,9 +54,19 @@ def is_gone(key: SandboxKey) -> bool:
     return key.deleted is not None
 
 
-def run(env: dict[str, str], *args: str, typed: str | None = None) -> tuple[int, str]:
+# The same command, for keys that were deactivated a moment ago.
+_WITHOUT_FLOOR = """
+from datetime import timedelta
+from sparekey.app import deletion
+deletion.SHORTEST_AGE = timedelta(0)
+from sparekey.cli import main
+main()
+"""
+
+
+def run(env: dict[str, str], *args: str, typed: str | None = None, floor: bool = True) -> tuple[int, str]:
     """Run the command, on a terminal where something is typed; returns its exit code and all it said."""
-    command = [sys.executable, "-m", "sparekey", *args]
+    command = [sys.executable, *(("-m", "sparekey") if floor else ("-c", _WITHOUT_FLOOR)), *args]
     if typed is None:
         done = subprocess.run(
             command,
@@ -90,15 +100,17 @@ def test_a_retired_key_is_deleted_only_when_account_and_key_are_typed(
     assert run(env, "plan", "--user", "app", "-o", str(plan))[0] == 0
     assert run(env, "apply", str(plan), "--yes")[0] == 0
 
-    code, said = run(env, "delete", "--older-than", "0m")
+    code, said = run(env, "delete", "--older-than", "6d", typed="\n")
+    assert (code, "a weekly job would not have missed the key" in said) == (2, True)
+    code, said = run(env, "delete", "--older-than", "7d")
     assert (code, "no terminal" in said) == (2, True)
-    code, said = run(env, "delete", "--older-than", "1d", typed="\n")
+    code, said = run(env, "delete", "--older-than", "7d", typed="\n")
     assert (code, "no run deactivated a key that long ago" in said) == (0, True)
-    code, said = run(env, "delete", "--older-than", "0m", typed=f"{old}\n")
+    code, said = run(env, "delete", "--older-than", "0m", typed=f"{old}\n", floor=False)
     assert (code, "kept" in said) == (3, True)
     assert not is_gone(aws.key("app"))
 
-    code, said = run(env, "delete", "--older-than", "0m", typed=f"{ACCOUNT} {old}\n")
+    code, said = run(env, "delete", "--older-than", "0m", typed=f"{ACCOUNT} {old}\n", floor=False)
     assert (code, f"{old}: deleted" in said) == (0, True)
     assert is_gone(aws.key("app"))
     assert "whole" in run(env, "ledger", "verify")[1]

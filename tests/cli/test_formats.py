@@ -57,10 +57,14 @@ def test_json_is_as_documented(sk: CliHarness) -> None:
     assert {"evidence", "preconditions"} <= set(step)
 
     done = sk("apply", sk.plan, "--yes", "--format", "json")
-    assert done.code == 3
+    assert done.code == 0
     run = _valid("run", done.out)
-    (line,) = sk("runs", "--format", "json").out.splitlines()
-    assert json.loads(line)["id"] == run["id"]
+    (listed,) = json.loads(sk("runs", "--format", "json").out)
+    assert listed["id"] == run["id"]
+    (line,) = sk("runs", "--format", "jsonl").out.splitlines()
+    assert json.loads(line) == listed
+    steps = [json.loads(line) for line in sk("show", sk.run, "--format", "jsonl").out.splitlines()]
+    assert [step["key"] for step in steps] == [step["key"] for step in run["steps"]]
     _valid("run", sk("show", sk.run, "--format", "json").out)
     _valid("run", sk("undo", sk.run, "--format", "json").out)
 

@@ -1,9 +1,9 @@
 """No key that sparekey signs with goes, by whichever profile it is entered; and no secret of the way in shows."""
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -109,7 +109,7 @@ def test_a_password_in_the_endpoint_is_shown_and_kept_nowhere(sk: CliHarness) ->
 
 @pytest.mark.parametrize("token", ["", "a session"])
 def test_a_worker_says_that_nothing_renews_its_credentials(sk: CliHarness, token: str) -> None:
-    sk.patch.setattr(app, "run_worker", lambda *_: None)
+    sk.patch.setattr(app, "run_worker", lambda *_, **__: None)
     if token:
         told = AwsGateway.connect().own_account().call("sts", "GetSessionToken", {})["Credentials"]
         sk.patch.setenv("AWS_ACCESS_KEY_ID", told["AccessKeyId"])
@@ -123,8 +123,7 @@ def test_a_worker_says_that_nothing_renews_its_credentials(sk: CliHarness, token
 def test_a_worker_that_ends_by_a_fault_and_one_without_its_state_tell_whom_they_notify(
     sk: CliHarness,
 ) -> None:
-    def work(*given: Any) -> None:
-        *_, on_emergency = given
+    def work(*_: object, on_emergency: Callable[[app.OutageMessage], None], **_others: object) -> None:
         on_emergency(app.OutageMessage("the state cannot be used", (), ("r-1",)))
         raise StateError("the database is away")
 

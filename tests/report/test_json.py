@@ -103,12 +103,19 @@ def test_the_schemas_cover_every_part_of_the_output() -> None:
 
 
 def test_runs_are_one_to_a_line() -> None:
-    lines = "".join(render("runs", (the_run(), company.run("settled")), "json")).splitlines()
-    told = [json.loads(line) for line in lines]
+    text = "".join(render("runs", (the_run(), company.run("settled")), "json"))
+    told = json.loads(text)
+    assert len(text.splitlines()) == 4
+    lines = "".join(render("runs", (the_run(), company.run("settled")), "jsonl")).splitlines()
+    assert [json.loads(line) for line in lines] == told
     for run in told:
         validator("run").validate(run)
     assert [run["state"] for run in told] == ["watching", "settled"]
     assert told[0] == as_json("run", the_run())
+
+
+def test_no_run_is_an_empty_array() -> None:
+    assert json.loads("".join(render("runs", (), "json"))) == []
 
 
 def test_nothing_in_json_moves_a_cursor_and_nothing_is_lost() -> None:

@@ -67,7 +67,7 @@ def test_a_run_as_table_has_its_proof() -> None:
 def test_a_format_that_is_not_offered_is_named_with_those_that_are() -> None:
     with pytest.raises(BadInputError) as caught:
         list(render("plan", SUBJECTS[1][1], "asff"))
-    assert caught.value.hint == "Formats: csv, json, table."
+    assert caught.value.hint == "Formats: csv, json, jsonl, table."
     with pytest.raises(BadInputError) as caught:
         list(render("audit", company.audit(), "pdf"))
-    assert caught.value.hint == "Formats: asff, csv, html, json, ocsf, table."
+    assert caught.value.hint == "Formats: asff, csv, html, json, jsonl, ocsf, table."

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from dbos import DBOS
 from dbos._serialization import DefaultSerializer
 
+from sparekey.aws.accounts import Target
 from sparekey.aws.errors import DeniedError
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.ledger.database import StateError, StateFullError
@@ -71,6 +72,20 @@ class World:
 @pytest.fixture
 def world(state: StateDirectory) -> World:
     return World(state)
+
+
+def test_the_lines_to_revert_name_the_role_or_the_profile_of_each_member_account(world: World) -> None:
+    def lines(target: Target | None) -> tuple[str, ...]:
+        return reverse_commands(world.plan, profile="hub", target_of=lambda _account: target)
+
+    account = world.plan.deactivations[0].account
+    role = f"arn:aws:iam::{account}:role/SparekeyApply"
+    heading, command = lines(Target(account, roles=(role,)))[:2]
+    assert heading == f"# account {account}, with credentials of {role}"
+    assert "--profile" not in command
+    heading, command = lines(Target(account, profile="member"))[:2]
+    assert (heading, command.endswith("--profile member")) == (f"# account {account}", True)
+    assert lines(None)[1].endswith("--profile hub")
 
 
 def test_apply_then_undo_one_key_then_all(world: World) -> None:

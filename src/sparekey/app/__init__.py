@@ -11,6 +11,7 @@ from sparekey.app.delivery import (
     render_report,
     send_to_security_hub,
 )
+from sparekey.app.doctor import Check, doctor
 from sparekey.app.interactive import audit_for_page, encode_plan, plan_again, reread_users
 from sparekey.app.output_files import plan_text, read_plan, write_plan, write_private
 from sparekey.app.planning import FOUND, audit, exit_code, iam_policy, plan, read_snapshot, root_keys
@@ -42,17 +43,20 @@ from sparekey.guards import Limits
 from sparekey.ledger.events import RunOptions
 from sparekey.ledger.records import LedgerEntry, OnEvent
 from sparekey.ledger.verification import VerificationResult
+from sparekey.notify import DeliveryFailure
 from sparekey.plan import Plan, Step
 from sparekey.report.asff import SecurityHubResult
 from sparekey.runs.emergency import OutageMessage
-from sparekey.settings import Setting, load_policy, policy_file, settings
+from sparekey.settings import Setting, load_policy, policy_file, settings, write_starter_policy
 from sparekey.usage import ReadProgress, UsageRequest
 
 __all__ = [
     "FOUND",
     "NO_OVERRIDES",
     "AccountChoice",
+    "Check",
     "Connection",
+    "DeliveryFailure",
     "LedgerEntry",
     "Limits",
     "OnEvent",
@@ -80,6 +84,7 @@ __all__ = [
     "delete",
     "delete_root",
     "demo",
+    "doctor",
     "encode_plan",
     "exit_code",
     "export_ledger",
@@ -121,4 +126,5 @@ __all__ = [
     "verify_ledger",
     "write_plan",
     "write_private",
+    "write_starter_policy",
 ]

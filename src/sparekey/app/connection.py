@@ -101,16 +101,21 @@ class Connection:
         own = self.gateway.account
         if account == own:
             return self.gateway.own_account()
-        if self.account_choice.accounts_file:
-            known = {target.id: target for target in self.selected_accounts().targets}
-            if account in known:
-                return self.gateway.enter(known[account])
-        elif self.account_choice.entry.role:
-            return self.gateway.enter(self.account_choice.entry.target(self.gateway.partition, account))
+        if target := self.target(account):
+            return self.gateway.enter(target)
         raise RefusedError(
             f"account {account} cannot be reached with credentials of account {own}",
             "Name the role to enter it by (--role), or the file that does (--accounts).",
         )
+
+    def target(self, account: str) -> Target | None:
+        """How another account than the caller's own is entered: its profile or roles; None where no way is named."""
+        if account == self.gateway.account:
+            return None
+        if self.account_choice.accounts_file:
+            return next((t for t in self.selected_accounts().targets if t.id == account), None)
+        entry = self.account_choice.entry
+        return entry.target(self.gateway.partition, account) if entry.role else None
 
 
 OWN_ACCOUNT = AccountChoice()

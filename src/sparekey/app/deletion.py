@@ -11,13 +11,22 @@ from sparekey.model import AccessKey
 from sparekey.policy import Span
 from sparekey.runs.deletion import Deletable
 
+# A key that was deactivated more recently may still be missed by something that runs once a week.
+SHORTEST_AGE = timedelta(days=7)
+
 
 def older_than(text: str) -> timedelta:
-    """Read "90d"; raises BadInputError."""
+    """Read "90d"; raises BadInputError for what is no span of time, or shorter than seven days."""
     try:
-        return Span.parse(text)
+        age = Span.parse(text)
     except ValueError as error:
-        raise BadInputError(f"--older-than: {error}") from None
+        raise BadInputError(f"--older-than: {error}", 'Such as "90d".') from None
+    if age < SHORTEST_AGE:
+        raise BadInputError(
+            f"--older-than {text} is shorter than 7 days: a weekly job would not have missed the key",
+            "A deleted key never comes back. Wait, or name 7d or more. Nothing was deleted.",
+        )
+    return age
 
 
 def deletable(connection: Connection, age: timedelta) -> tuple[Deletable, ...]:

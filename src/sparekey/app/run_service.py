@@ -56,14 +56,15 @@ class Preflight(Value, frozen=True):
     """What is known before the first write: who writes, what could not be asked, how to go back by hand.
 
     `plan` is what would be executed: the file's, if this state made it (`known`), else the same wishes
-    decided again. `overrides` name what a person overruled, and `unconfirmed` those of them for which only
-    the file speaks.
+    decided again. `reverse_file` will have `reverse`. `overrides` name what a person overruled, and `unconfirmed`
+    those that only the file has.
     """
 
     caller: Caller
     unchecked: tuple[Unreadable, ...]
     warnings: tuple[str, ...]
     reverse: tuple[str, ...]
+    reverse_file: str
     resumes: bool
     plan: Plan
     known: bool = True
@@ -98,6 +99,7 @@ def preflight(
     caller = connection.caller({step.account for step in plan.deactivations})
     with _runs(connection, caller) as runs:
         record = runs.is_started(plan)
+        reverse_file = str(runs.reverse_file(runs.run_id(plan)))
         known = made_here or record is not None or runs.is_registered(plan)
         asked_for, plan = plan, runs.plan_of(record.id) if record else plan
     if record is None:
@@ -116,6 +118,7 @@ def preflight(
         _permissions(connection, plan),
         _warnings(connection, caller, plan, options or RunOptions(), detach=detach),
         _reverse(connection, plan),
+        reverse_file,
         resumes=record is not None,
         plan=plan,
         known=known,
@@ -327,22 +330,28 @@ def run_worker(
     on_notice: Callable[[str], None] = lambda _text: None,
     on_state: Callable[[str], None] = lambda _what: None,
     on_emergency: OnEmergency = ignore_emergency,
+    on_event: OnEvent = ignore_event,
 ) -> None:
     """Execute and monitor runs until `until` returns True: what `sparekey worker` does.
 
     `on_rollback` gets every automatic rollback since the worker started, whichever worker made it, of
     every key that could not be brought back (`rollback_failed`), again every hour, and of every key that only a
     person may bring back; `on_failure` of a run and why the work on it failed; `on_notice` of faults of
-    the state; `on_state` when the state cannot be reached, and can again; `on_emergency` when runs are watched
-    without it.
+    the state; `on_event` of each new entry of every unfinished run; `on_state` when the state cannot be reached, and
+    can again; `on_emergency` when runs are watched without it.
     """
     with runs_of(connection) as runs, own_state() as state, report_outages(state, on_state):
         ends = connection.gateway.credentials_expire_at()
         heard = _RollbackNotices(runs, connection.clock, on_rollback or (lambda _record, _step: None))
+
+        def handle(entry: LedgerEntry) -> None:
+            on_event(entry)
+            heard.handle(entry)
+
         runs.run_worker(
             until,
             credentials_until=ends,
-            on_event=heard.handle,
+            on_event=handle,
             on_failure=on_failure,
             on_notice=on_notice,
             on_emergency=on_emergency,
@@ -416,4 +425,10 @@ def _runs(
 
 def _reverse(connection: Connection, plan: Plan) -> tuple[str, ...]:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_IAM") or os.environ.get("AWS_ENDPOINT_URL", "")
-    return reverse_commands(plan, profile=connection.profile, region=connection.region, endpoint_url=endpoint)
+    return reverse_commands(
+        plan,
+        profile=connection.profile,
+        region=connection.region,
+        endpoint_url=endpoint,
+        target_of=connection.target,
+    )

@@ -5,6 +5,7 @@ wire, the retries and the pacing are ours: a botocore session per account costs 
 """
 
 import contextlib
+import logging
 import random
 import threading
 from collections.abc import Callable, Mapping
@@ -50,6 +51,10 @@ _THROTTLED_BACKOFF = 0.05
 _TRANSIENT_STATUS = frozenset({500, 502, 503, 504})
 
 OnCall = Callable[[str, str, str], None]
+
+
+# What was called and how it ended; never what was sent or received.
+_LOG = logging.getLogger(__name__)
 
 
 class Credentials(Protocol):
@@ -284,6 +289,15 @@ class AwsClient:
             call = f"{service.name}:{action}"
             unreached = UnreachableError(f"no answer to {call}: {cut}", action=call)
             return _FailedAttempt(unreached, may_repeat=True, may_have_acted=cut.sent)
+        self.server_date = response.headers.get("date", ""), self.clock.now()
+        _LOG.debug(
+            "%s:%s in account %s: HTTP %s, request %s",
+            service.name,
+            action,
+            principal.account or "?",
+            response.status,
+            response.headers.get("x-amzn-requestid", "?"),
+        )
         if response.status < 300:
             return response
         error = _answer_error(principal, service, action, response, self.clock.now())

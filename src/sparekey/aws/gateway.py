@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,10 @@ class AccountGateway(AccessKeys):
         partition: str,
         arn: str,
         forget: Callable[[], None] = lambda: None,
+        name: str = "",
     ) -> None:
         super().__init__(client, principal)
+        self._name = name
         self._forget = forget
         self.account_id = principal.account
         self.partition = partition
@@ -82,9 +85,9 @@ class AccountGateway(AccessKeys):
         return self._client.max_in_flight(self.account_id)
 
     def alias(self) -> str:
-        """The account's alias, empty where it has none; raises AwsError."""
+        """The account's alias, else its name in the organization, else an empty text; raises AwsError."""
         result = self._client.query(self._principal, "iam", "ListAccountAliases", {})
-        return result.findtext("AccountAliases/member", "")
+        return result.findtext("AccountAliases/member", "") or self._name
 
     def summary(self) -> IamSummary:
         """How many users the account has, and how many access keys its root user; raises AwsError.
@@ -329,7 +332,7 @@ class AwsGateway:
         principal = Principal(target.id, self._sessions.credentials_for(base, target))
         arn = target.roles[-1] if target.roles else "" if target.profile else own.arn
         return AccountGateway(
-            self.client, principal, self.partition, arn, lambda: self._sessions.forget(target)
+            self.client, principal, self.partition, arn, lambda: self._sessions.forget(target), target.name
         )
 
     def list_root_keys(self, account: str) -> tuple[AccessKey, ...]:
@@ -341,6 +344,12 @@ class AwsGateway:
         """The door through which a member account's root keys are deleted."""
         base = Principal(self.account, self._credentials)
         return AccessKeyDeleter.of_root(self.client, base, self.partition, account)
+
+    def clock_offset(self) -> timedelta | None:
+        """How far this clock is ahead of AWS's, by the last answer; None where that had no date. Raises AwsError."""
+        self._identity()
+        date, received = self.client.server_date
+        return received - parsedate_to_datetime(date) if date else None
 
     def credentials_expire_at(self) -> datetime | None:
         """When the credentials may end for good; None where they are long-term or renew themselves.

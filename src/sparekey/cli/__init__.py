@@ -11,6 +11,8 @@ import click
 from sparekey import __version__
 from sparekey.cli import commands
 from sparekey.cli.failures import report_thread_failure, run_guarded
+from sparekey.cli.help import CATEGORIES
+from sparekey.cli.topics import TOPICS
 
 
 class _Commands(click.Group):
@@ -30,11 +32,31 @@ class _Commands(click.Group):
                 )
         return super().parse_args(ctx, args)
 
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in the categories that a user's work has, instead of one list."""
+        width = max(map(len, self.commands))
+        for category in CATEGORIES:
+            rows = [
+                (name.ljust(width), command.get_short_help_str(limit=100))
+                for name, command in self.commands.items()
+                if getattr(command, "category", "") == category
+            ]
+            with formatter.section(category):
+                formatter.write_dl(rows)
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Name where a newcomer starts, and the topics."""
+        formatter.write_paragraph()
+        formatter.write_text(
+            "Start with `sparekey demo`, then `sparekey doctor` and `sparekey audit`. `sparekey help TOPIC` explains "
+            f"{', '.join(TOPICS)}."
+        )
+
 
 @click.group(
     cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(__version__, prog_name="sparekey")
+@click.version_option(__version__, "-V", "--version", prog_name="sparekey")
 def cli() -> None:
     """One working access key per AWS IAM user.
 

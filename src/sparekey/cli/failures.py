@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sparekey.cli.output import discard, message
+from sparekey.cli.verbosity import VERBOSITY, reset
 
 if TYPE_CHECKING:
     import threading
@@ -30,8 +31,9 @@ def run_guarded(command: click.Command, args: Sequence[str] | None = None) -> in
 
     No traceback reaches the person.
     """
+    reset()
     try:
-        code = command.main(args, standalone_mode=False)
+        code = command.main(args, prog_name="sparekey", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         with suppress(OSError):
             error.show()
@@ -55,7 +57,7 @@ def run_guarded(command: click.Command, args: Sequence[str] | None = None) -> in
 def _explain(error: Exception) -> int:
     from sparekey.errors import SparekeyError, UnexpectedError, trace
 
-    if os.environ.get("SPAREKEY_DEBUG"):
+    if VERBOSITY.debug or os.environ.get("SPAREKEY_DEBUG"):
         message(*trace(error))
     if isinstance(error, ModuleNotFoundError) and error.name:
         extra = _EXTRAS.get(error.name.partition(".")[0])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from sparekey.cli.output import ReportOutput
+
 if TYPE_CHECKING:
     from sparekey.app import Connection, UsageRequest
     from sparekey.report import Subject
@@ -190,7 +192,7 @@ _USAGE = (
         help="athena: workgroup that runs the query. Default: primary.",
     ),
     click.option(
-        "--output",
+        "--athena-output",
         default="",
         metavar="S3",
         help="athena: query results location (s3://…). Default: the workgroup's.",
@@ -199,11 +201,16 @@ _USAGE = (
 
 
 # Whose option each is; the others are of every usage source.
-_SOURCE_OF = {"max_pages": "history", "processes": "archive", "workgroup": "athena", "output": "athena"}
+_SOURCE_OF = {
+    "max_pages": "history",
+    "processes": "archive",
+    "workgroup": "athena",
+    "athena_output": "athena",
+}
 _SPEC = {"history": "history", "archive": "archive=PLACE", "athena": "athena=TABLE"}
 
 
-def _refuse_options_of_others(source: str, output: str) -> None:
+def _refuse_options_of_others(source: str, athena_output: str) -> None:
     """Raise BadInputError for an option of a usage source that is not asked for: it would change nothing."""
     from sparekey.errors import BadInputError
 
@@ -219,26 +226,17 @@ def _refuse_options_of_others(source: str, output: str) -> None:
             continue
         what = f"{named} {_SPEC[wants]}" if wants else f"a usage source ({named})"
         hint = f"Name the source: {named} {_SPEC[wants or 'history']}; or leave {option.opts[0]} out."
-        if name == "output":
-            hint = _not_athenas(context.command)
         raise BadInputError(f"{option.opts[0]} belongs to {what}, which is not asked for", hint)
-    if output and not output.startswith("s3://"):
+    if athena_output and not athena_output.startswith("s3://"):
         raise BadInputError(
-            f"--output {output} is not an s3:// location; Athena writes its results to S3 only",
-            "Such as s3://bucket/prefix/. " + _not_athenas(context.command),
+            f"--athena-output {athena_output} is not an s3:// location; Athena writes its results to S3 only",
+            "Such as s3://bucket/prefix/. Nothing was read.",
         )
 
 
 def _usage_parameters(command: click.Command) -> list[click.Parameter]:
     names = {"since", "until", "usage_accounts", "usage_regions", *_SOURCE_OF}
     return [option for option in command.params if option.name in names]
-
-
-def _not_athenas(command: click.Command) -> str:
-    """A hint for a --output that was meant for the report."""
-    if any("-o" in option.opts for option in command.params):
-        return "Did you mean -o FILE? --output is where Athena writes its results. Nothing was read."
-    return "The report is written to stdout: add > FILE. Nothing was read."
 
 
 def usage_options(command: _F) -> _F:
@@ -257,10 +255,10 @@ def usage_options(command: _F) -> _F:
         max_pages: int,
         processes: int | None,
         workgroup: str,
-        output: str,
+        athena_output: str,
         **arguments: Any,
     ) -> Any:
-        _refuse_options_of_others(arguments.get("usage", arguments.get("source", "")), output)
+        _refuse_options_of_others(arguments.get("usage", arguments.get("source", "")), athena_output)
 
         def wanted(**more: Any) -> "UsageRequest":
             from sparekey import app
@@ -273,7 +271,7 @@ def usage_options(command: _F) -> _F:
                 max_pages=max_pages,
                 processes=processes,
                 workgroup=workgroup,
-                output=output,
+                output=athena_output,
                 **more,
             )
 
@@ -294,13 +292,43 @@ def formats_of(subject: "Subject") -> tuple[str, ...]:
     return tuple(path.stem for path in modules if offers.search(path.read_text(encoding="utf-8")))
 
 
-def format_option(subject: "Subject", default: str = "table") -> Callable[[_F], _F]:
-    """The option that names a format; one that does not offer the subject is refused before anything is done."""
-    return click.option(
-        "--format",
-        "format_",
-        default=default,
-        show_default=True,
-        type=click.Choice(formats_of(subject)),
-        help="Output format.",
-    )
+def report_options(subject: "Subject", default: str = "table", *, file: bool = True) -> Callable[[_F], _F]:
+    """How the report is written: --format, -o FILE and --no-pager; the verb gets one `output` for them all.
+
+    A format that does not offer the subject is refused before anything is done. Without `file` the report is always
+    written to stdout.
+    """
+    options = [
+        click.option(
+            "--format",
+            "format_",
+            default=default,
+            show_default=True,
+            type=click.Choice(formats_of(subject)),
+            help="Output format.",
+        ),
+        click.option("--no-pager", is_flag=True, help="Never show a long table in PAGER."),
+    ]
+    if file:
+        options.insert(1, _REPORT_FILE)
+
+    def decorate(command: _F) -> _F:
+        @wraps(command)
+        def verb(*, format_: str, no_pager: bool, file: Path | None = None, **arguments: Any) -> Any:
+            return command(output=ReportOutput(subject, format_, file, pager=not no_pager), **arguments)
+
+        for option in reversed(options):
+            verb = option(verb)
+        return cast("_F", verb)
+
+    return decorate
+
+
+_REPORT_FILE = click.option(
+    "-o",
+    "--output",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the report to FILE, which only its owner can read, instead of stdout.",
+)

@@ -17,10 +17,10 @@ _LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Counts what is done; shows nothing for work that ends within two seconds."""
+    """Counts what is done; shows nothing in the first `quiet` seconds, two by default."""
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    def __init__(self, title: str, *, quiet: float = _QUIET_SECONDS) -> None:
+        self._title, self._quiet = title, quiet
         self._started = time.monotonic()
         self._last_line = self._started
         self._bar: RichProgress | None = None
@@ -39,7 +39,7 @@ class Progress:
     def update(self, done: int, total: int | None) -> None:
         """Report how much is done of how much (None: not known yet)."""
         now = time.monotonic()
-        if now - self._started < _QUIET_SECONDS:
+        if now - self._started < self._quiet:
             return
         if self._terminal:
             with suppress(OSError):  # the terminal may have gone

@@ -1,13 +1,18 @@
-"""The events of a run as lines on stderr, and the exit code of a run."""
+"""The events of a run on stderr, and the exit code of a run."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sparekey.cli.output import message
+from sparekey.cli.output import message, notice
+from sparekey.cli.verbosity import VERBOSITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sparekey.app import Connection, LedgerEntry, OutageMessage
+    from sparekey.cli.progress import Progress
     from sparekey.cli.secondary_output import SecondaryOutput
     from sparekey.model import RunRecord
 
@@ -30,6 +35,10 @@ _RUN_TEXTS = {
     "stopped": "run stopped; no further key is deactivated",
     "undoing": "undo requested",
 }
+# What is shown of each key while a bar counts them.
+_BESIDE_A_BAR = frozenset({"failed", "foreign", "held", "not-reactivated", "unseen", "unsure"})
+# With more keys than this, a terminal gets a bar instead of a line for each step.
+_LINES_UP_TO = 10
 
 
 def _key_text(kind: str, body: "Mapping[str, Any]") -> str:
@@ -50,24 +59,84 @@ def _key_text(kind: str, body: "Mapping[str, Any]") -> str:
             return _TEXTS.get(kind, "")
 
 
+def event_text(entry: "LedgerEntry") -> str:
+    """What an entry of the ledger means, in one line without a time; empty for one that is not shown."""
+    body = entry.body
+    if text := _key_text(entry.kind, body):
+        # Why a key is deactivated is in the plan; why it is reactivated, nowhere else.
+        known = entry.kind == "intent" and body.get("status") == "Inactive"
+        why = f" ({body['why']})" if body.get("why") and not known else ""
+        return f"{body['account']}  {body['user']}  {body['key']}: {text}{why}"
+    match entry.kind:
+        case "opened":
+            return f"run {entry.run} started"
+        case "probed":
+            health = {True: "healthy", False: "UNHEALTHY", None: "unknown"}[body.get("green")]
+            return f"probe {body['probe']}: {health}"
+        case "stumbled":
+            return f"worker {body['worker']} failed: {body['why']}"
+        case "wave":
+            return f"wave {body.get('number', '')} starts"
+        case "waiting":
+            return f"no change window is open: the remaining keys wait until {body['until']}"
+        case kind:
+            return _RUN_TEXTS.get(kind, "")
+
+
+def is_detail(entry: "LedgerEntry") -> bool:
+    """True of what only --verbose shows: that a write was answered, and that nothing watches a key."""
+    return entry.kind == "written" or entry.body.get("verdict") == "unwatched"
+
+
 def print_event(entry: "LedgerEntry") -> None:
     """Print one entry of the ledger to stderr."""
-    body = entry.body
-    at = f"{entry.at:%H:%M:%S}"
-    if text := _key_text(entry.kind, body):
-        why = f" ({body['why']})" if body.get("why") and entry.kind != "intent" else ""
-        message(f"{at}  {body['account']}  {body['user']}  {body['key']}: {text}{why}")
-    elif entry.kind == "probed":
-        health = {True: "healthy", False: "UNHEALTHY", None: "unknown"}[body.get("green")]
-        message(f"{at}  probe {body['probe']}: {health}")
-    elif entry.kind == "stumbled":
-        message(f"{at}  worker {body['worker']} failed: {body['why']}")
-    elif entry.kind == "wave":
-        message(f"{at}  wave {body.get('number', '')} starts")
-    elif entry.kind == "waiting":
-        message(f"{at}  no change window is open: the remaining keys wait until {body['until']}")
-    elif entry.kind in _RUN_TEXTS:
-        message(f"{at}  {_RUN_TEXTS[entry.kind]}")
+    if (text := event_text(entry)) and (VERBOSITY.level > 0 or not is_detail(entry)):
+        notice(f"{entry.at:%H:%M:%S}Z  {text}")
+
+
+class RunEvents:
+    """Prints the events of a run as they come, and knows how far it got.
+
+    On a terminal a run of more than ten keys gets a bar, and lines only for what went wrong; --verbose has all lines.
+    """
+
+    def __init__(self, keys: int) -> None:
+        self.run, self.confirmed, self.keys = "", 0, keys
+        self._bar: Progress | None = None
+
+    @contextmanager
+    def shown(self) -> "Iterator[RunEvents]":
+        """Show events beside the block; raises KeyboardInterrupt as it comes."""
+        from sparekey.cli.progress import Progress
+
+        if self.keys > _LINES_UP_TO and sys.stderr.isatty() and VERBOSITY.level == 0:
+            with Progress("keys confirmed Inactive", quiet=0.0) as self._bar:
+                self._bar.update(0, self.keys)
+                yield self
+        else:
+            yield self
+
+    def __call__(self, entry: "LedgerEntry") -> None:
+        """Print an entry."""
+        self.run = entry.run
+        if entry.kind == "confirmed" and entry.body["status"] == "Inactive":
+            self.confirmed += 1
+        if self._bar is None or "key" not in entry.body or entry.kind in _BESIDE_A_BAR:
+            print_event(entry)
+        if self._bar is not None:
+            self._bar.update(self.confirmed, self.keys)
+
+    def interrupted(self, continue_with: str) -> None:
+        """Print how far the run got, how to continue it and how to revert it."""
+        if not self.run:
+            message("Interrupted before the run started. Nothing was changed.")
+            return
+        message(
+            f"Interrupted: {self.confirmed} of {self.keys} keys are confirmed Inactive; no further key is deactivated.",
+            f"  Continue: {continue_with}",
+            f"  Undo:     sparekey undo {self.run}",
+            f"  Details:  sparekey show {self.run}",
+        )
 
 
 def emergency_reporter(

@@ -48,7 +48,7 @@ def audit(audit: Audit, options: RenderOptions) -> Iterator[str]:
     yield f'"rules": {_text(audit.rules)}, "cis": {_text(audit.cis or None)}, "caller": '
     yield f'{_text(audit.snapshot.caller.arn)},\n"accounts": ['
     for number, account in enumerate(audit.accounts):
-        yield (",\n" if number else "\n") + _text(_account(account))
+        yield (",\n" if number else "\n") + _text(account_document(account))
     yield f'\n],\n"skipped": {_text(audit.snapshot.skipped)},\n"coverage": {_text(coverage)}}}\n'
 
 
@@ -69,11 +69,12 @@ def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
 
 
 def runs(records: tuple[RunRecord, ...], options: RenderOptions) -> Iterator[str]:
-    """One run a line."""
+    """An array, one run a line."""
     del options
-    for record in records:
-        head, steps = _run(record)
-        yield _text({**head, "steps": steps}) + "\n"
+    yield "["
+    for number, record in enumerate(records):
+        yield (",\n" if number else "\n") + _text(run_document(record))
+    yield "\n]\n" if records else "]\n"
 
 
 def root_keys(listing: tuple[tuple[RootKeys, ...], datetime], options: RenderOptions) -> Iterator[str]:
@@ -201,7 +202,8 @@ def _time(at: datetime | None) -> str | None:
     return None if at is None else rfc3339(at)
 
 
-def _account(verdict: AccountVerdict) -> dict[str, Any]:
+def account_document(verdict: AccountVerdict) -> dict[str, Any]:
+    """An account of an audit as plain data."""
     account = verdict.account
     return {
         "id": account.id,
@@ -239,6 +241,12 @@ def _key(key: AccessKey) -> dict[str, Any]:
 
 def _finding(finding: Finding) -> dict[str, str]:
     return {"rule": finding.rule, "status": finding.status, "message": finding.message}
+
+
+def run_document(record: RunRecord) -> dict[str, Any]:
+    """A run and its steps as plain data."""
+    head, steps = _run(record)
+    return {**head, "steps": steps}
 
 
 def _run(record: RunRecord) -> tuple[dict[str, Any], list[dict[str, Any]]]:

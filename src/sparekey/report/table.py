@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import groupby
@@ -12,12 +13,12 @@ from rich.text import Text
 
 from sparekey.formatting import clean, key_age, last_use, moment, number, plural
 from sparekey.model import (
+    AccessKey,
     AccountVerdict,
     Audit,
     RootKeys,
     RunRecord,
     StepRecord,
-    StepState,
     Unreadable,
     Usage,
     UserVerdict,
@@ -25,7 +26,7 @@ from sparekey.model import (
 from sparekey.plan import Plan, Step
 from sparekey.report.interface import RenderOptions
 from sparekey.rules import rule
-from sparekey.states import RUN_STATES, step_label
+from sparekey.states import RUN_STATES, STEP_STATES, step_label
 from sparekey.usage.timeline import TimelineRow, make_timeline
 
 NAME = "table"
@@ -37,29 +38,37 @@ def audit(audit: Audit, options: RenderOptions) -> Iterator[str]:
     now = audit.snapshot.generated
     yield _rules(audit)
     for account in audit.accounts:
-        yield from _account(account, now, options)
+        if not options.brief or isinstance(account.account.users, Unreadable):
+            yield from _account(account, now, options)
     for skipped in audit.snapshot.skipped:
         yield clean(f"\nAccount {skipped.id} ({skipped.name}): not read, it is {skipped.state}\n")
     yield "\n" + coverage(audit) + "\n"
 
 
 def coverage(audit: Audit) -> str:
-    """How many users have at most one active key, of how many, and what could not be read."""
+    """Who has spare keys, and how much was read and was not."""
     counts = audit.coverage
-    users = counts.users_read + counts.users_unreadable
-    fine = counts.users_read - counts.users_spare
+    users = plural(counts.users_read, "user")
+    exempt = f" ({number(counts.users_exempt)} exempt)" if counts.users_exempt else ""
+    keys = sum(
+        0 if isinstance(verdict.user.keys, Unreadable) else len(verdict.user.keys)
+        for account in audit.accounts
+        for verdict in account.users
+    )
+    missing = []
+    if counts.accounts_unreadable:
+        its = "its users are" if counts.accounts_unreadable == 1 else "their users are"
+        missing.append(f"{plural(counts.accounts_unreadable, 'account')} ({its} not counted)")
+    if counts.users_unreadable:
+        missing.append(plural(counts.users_unreadable, "user"))
+    read = ", ".join((plural(counts.accounts_read, "account"), users, plural(keys, "access key")))
+    spare = f"{number(counts.users_spare)} of {users} {_have_spare(counts.users_spare)} spare keys{exempt}."
     lines = [
-        f"{number(fine)} of {plural(users, 'user')} {_have_spare(users)} at most one active key; "
-        f"{number(counts.users_spare)} {_have_spare(counts.users_spare)} spare keys"
-        + (f" ({number(counts.users_exempt)} exempt)" if counts.users_exempt else "")
-        + f"; {number(counts.users_unreadable)} could not be read"
+        spare
+        if counts.users_read or not missing
+        else "No user could be read: who has spare keys is not known.",
+        f"Read: {read}. Not read: {' and '.join(missing) or 'nothing'}.",
     ]
-    accounts = counts.accounts_read + counts.accounts_unreadable
-    if accounts > 1 or counts.accounts_unreadable:
-        lines.append(
-            f"{number(counts.accounts_read)} of {plural(accounts, 'account')} read; "
-            f"{number(counts.accounts_unreadable)} could not be read"
-        )
     if counts.accounts_as_of:
         lines.append(
             f"{plural(counts.accounts_as_of, 'account')} only as of a credential report: "
@@ -81,22 +90,24 @@ def plan(plan: Plan, options: RenderOptions) -> Iterator[str]:
                 yield from _user_steps(user, list(of_user), options)
             yield "\n"
     for entry in plan.exempt:
-        yield clean(
-            f"exempt  {entry.account} {entry.user} until {entry.expires} ({entry.owner}: {entry.reason})\n"
-        )
+        until = f"{entry.account} {entry.user} until {entry.expires} ({entry.owner}: {entry.reason})"
+        yield from _wrapped("exempt  ", until, options)
     for note in plan.notes:
-        yield clean(f"note    {note}\n")
+        yield from _wrapped("note    ", note, options)
     for unread in plan.unread:
-        yield clean(f"unread  {unread.what}: {unread.why}\n")
+        yield from _wrapped("unread  ", f"{unread.what}: {unread.why}", options)
     yield (
         f"{plural(len(plan.deactivations), 'key')} to deactivate, {number(len(plan.held))} held, "
-        f"{plural(len(plan.exempt), 'user')} exempt, {number(len(plan.unread))} unread; "
+        f"{plural(len(plan.exempt), 'user')} exempt, {number(len(plan.unread))} unread\n"
         f"plan {plan.digest[:12]}, good until {moment(plan.expires)}\n"
     )
 
 
 def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
-    """What became of each step, with AWS's request ids and the head of the ledger's chain."""
+    """What became of each step, with AWS's request ids and the head of the ledger's chain; or the closing lines."""
+    if options.brief:
+        yield from _closing(record, options)
+        return
     yield f"Run {record.id}: {RUN_STATES[record.state].label}\n"
     yield f"  plan    {record.plan_digest}\n"
     yield clean(f"  caller  {record.caller}\n")
@@ -113,17 +124,56 @@ def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
             yield from _wrapped(" " * 6, line, options)
 
 
+def _closing(record: RunRecord, options: RenderOptions) -> Iterator[str]:
+    """How a run ended, in at most six lines: counts, state, and what to do next."""
+    groups = Counter(STEP_STATES[step.state].group for step in record.steps)
+    outstanding = sum(step.state == "planned" for step in record.steps)
+    wrong = groups["attention"]
+    rest = [
+        f"{number(count)} {what}"
+        for what, count in (
+            ("reactivated", groups["reactivated"]),
+            ("not started", outstanding),
+            ("unchanged", groups["unchanged"] - outstanding),
+        )
+        if count
+    ]
+    counts = [
+        f"{number(groups['deactivated'])} deactivated",
+        f"{number(groups['held'])} held",
+        f"{number(wrong)} failed",
+        *rest,
+    ]
+    verdict = (
+        "Apply ended with failures" if wrong else "Apply incomplete" if outstanding else "Apply complete"
+    )
+    yield f"{verdict}: {', '.join(counts)}.\n"
+    state = f"Run {record.id}: {RUN_STATES[record.state].label}"
+    watches = record.watch_until and not RUN_STATES[record.state].ended
+    yield f"{state} until {moment(record.watch_until)}\n" if watches and record.watch_until else f"{state}\n"
+    for step in record.steps:
+        if STEP_STATES[step.state].group == "attention":
+            more = f" (and {number(wrong - 1)} more)" if wrong > 1 else ""
+            why = step.why or step_label(step.state)
+            yield from _wrapped("Failed:  ", f"{step.account}  {step.user}  {step.key}: {why}{more}", options)
+            break
+    if groups["deactivated"] or wrong:
+        yield f"Undo:    sparekey undo {record.id}\n"
+    yield f"Details: sparekey show {record.id}\n"
+
+
 def runs(records: tuple[RunRecord, ...], options: RenderOptions) -> Iterator[str]:
-    """One line a run, oldest first."""
+    """One line a run, in their order."""
     if not records:
         yield "No run yet: `sparekey plan -o plan.json`, then `sparekey apply plan.json`.\n"
         return
-    table = _bare_table("Run", "State", "Started", "Steps", "Caller")
+    narrow = options.width < _WIDE
+    columns = ("Run", "State", "Started", "Steps", "Caller")
+    table = _bare_table(*(columns[:-1] if narrow else columns))
     for record in records:
-        counts = ", ".join(f"{number(count)} {step_label(state)}" for state, count in _counts(record.steps))
-        begun = moment(record.opened)
-        cells = (record.id, RUN_STATES[record.state].label, begun, counts, clean(record.caller))
-        table.add_row(*(Text(cell) for cell in cells))
+        label, begun = RUN_STATES[record.state].label, moment(record.opened)
+        cells = (record.id, label, begun, _group_counts(record.steps), clean(record.caller))
+        table.add_row(*(Text(cell) for cell in (cells[:-1] if narrow else cells)))
     yield from _print_to_text(options, table)
 
 
@@ -192,9 +242,11 @@ def _add_usage(usage: Usage, lines: list[TimelineRow], options: RenderOptions) -
     yield "\n"
 
 
-def _counts(steps: Iterable[StepRecord]) -> list[tuple[StepState, int]]:
-    states = sorted(step.state for step in steps)
-    return [(state, len(list(same))) for state, same in groupby(states)]
+def _group_counts(steps: Iterable[StepRecord]) -> str:
+    """What became of the keys of a run: `5 deactivated, 6 held`."""
+    names = {"attention": "need attention", "unchanged": "unchanged"}
+    groups = Counter(STEP_STATES[step.state].group for step in steps)
+    return ", ".join(f"{number(count)} {names.get(group, group)}" for group, count in sorted(groups.items()))
 
 
 def _evidence_line(step: StepRecord) -> list[str]:
@@ -239,9 +291,10 @@ def _account(account: AccountVerdict, now: datetime, options: RenderOptions) -> 
     for note in unread.notes:
         yield clean(f"note  {note}\n")
     if shown:
-        table = _bare_table("Status", "User", "Access key", "Key status", "Age", "Last use")
+        narrow = options.width < _WIDE
+        table = _bare_table("Status", "User", "Access key", "State", "Age", "Last use")
         for verdict in shown:
-            _add_user(table, verdict, now)
+            _add_user(table, verdict, now, narrow=narrow)
         yield from _print_to_text(options, table)
         for verdict in shown:
             messages = [
@@ -251,11 +304,26 @@ def _account(account: AccountVerdict, now: datetime, options: RenderOptions) -> 
                 yield from _wrapped("  ", f"{verdict.user.name}: {'; '.join(messages)}", options)
 
 
-def _add_user(table: Table, verdict: UserVerdict, now: datetime) -> None:
+# Columns from which on a table shows everything; below, what matters least is left out.
+_WIDE = 100
+
+
+def _short_use(key: AccessKey, now: datetime) -> str:
+    """When a key was last used, without the service and region: `2 h ago`, `never`, `not read`."""
+    text = last_use(key, now).partition(" (")[0]
+    return text.removeprefix("used ").removeprefix("last use ").removesuffix(" used")
+
+
+def _add_user(table: Table, verdict: UserVerdict, now: datetime, *, narrow: bool) -> None:
     user = verdict.user
     keys = () if isinstance(user.keys, Unreadable) else user.keys
     rows = [
-        (key.id or "(id not read)", key.status, key_age(key, now).removesuffix(" old"), last_use(key, now))
+        (
+            key.id or "(id not read)",
+            key.status,
+            key_age(key, now).removesuffix(" old").removeprefix("age " if narrow else ""),
+            _short_use(key, now) if narrow else last_use(key, now),
+        )
         for key in keys
     ]
     for at, row in enumerate(rows or [("none", "", "", "")]):
@@ -292,7 +360,7 @@ def _wrapped(lead: str, text: str, options: RenderOptions) -> Iterator[str]:
     yield "".join(f"{line}\n" for line in lines)
 
 
-_WHOLE = frozenset({"Access key", "Run", "Status"})
+_WHOLE = frozenset({"Access key", "Age", "Run", "Started", "State", "Status"})
 
 
 def _bare_table(*columns: str) -> Table:

@@ -1,29 +1,47 @@
 """The AWS CLI lines that bring back by hand what a plan would deactivate."""
 
 import shlex
+from collections.abc import Callable
 
+from sparekey.aws.accounts import Target
 from sparekey.errors import without_password
 from sparekey.formatting import clean
 from sparekey.plan import Plan
 
 
 def reverse_commands(
-    plan: Plan, *, profile: str = "", region: str = "", endpoint_url: str = ""
+    plan: Plan,
+    *,
+    profile: str = "",
+    region: str = "",
+    endpoint_url: str = "",
+    target_of: Callable[[str], Target | None] = lambda _account: None,
 ) -> tuple[str, ...]:
-    """One line for each key, under a comment that names the account whose credentials it needs.
+    """One line for each key, under a comment that names the account and, where it is entered by one, the role.
 
-    The lines are kept in the ledger and in a file: a password in the endpoint's address is left out.
+    `target_of` returns how another account is entered. An account with a profile of its own gets that profile; in
+    one that is entered by a role, the commands need that role's credentials. The lines are kept in the ledger and in
+    a file: a password in the endpoint's address is left out.
     """
     endpoint = without_password(endpoint_url)
-    flags = (("--profile", profile), ("--region", region), ("--endpoint-url", endpoint))
-    options = [word for option, value in flags if value for word in (option, value)]
     lines: list[str] = []
+    options: list[str] = []
     account = ""
     for step in plan.deactivations:
         if step.account != account:
             account = step.account
+            target = target_of(account)
+            role = target.roles[-1] if target and target.roles else ""
+            with_profile = target.profile if target else profile
+            flags = (
+                ("--profile", "" if role else with_profile),
+                ("--region", region),
+                ("--endpoint-url", endpoint),
+            )
+            options = [word for option, value in flags if value for word in (option, value)]
             # A forged plan's account could end the comment and begin a command.
-            lines.append(clean(f"# account {account}").replace("\n", " "))
+            heading = f"# account {account}" + (f", with credentials of {role}" if role else "")
+            lines.append(clean(heading).replace("\n", " "))
         # A name may begin with "-", an option to the AWS CLI, or with "=", a command to zsh.
         user = (
             [f"--user-name={step.user}"] if step.user.startswith(("-", "=")) else ["--user-name", step.user]

@@ -546,6 +546,12 @@ class RunService:
             on_event(entry)
         return self.show(run)
 
+    def plan_undo(self, run_id: str, key: str = "") -> RunRecord:
+        """The run that `undo` would revert, as it is now; raises BadInputError where it has no such key."""
+        run = self.find(run_id)
+        check_key(run, key, load_header(self._context, run).plan.steps)
+        return self.show(run)
+
     def _undo_user(self, run: RunHeader, user: UserId, keys: "list[str]", why: str) -> StepCoroutine[None]:
         for key in keys:
             yield from reactivate(self._context, run, user, key, "undo", why)

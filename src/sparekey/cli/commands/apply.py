@@ -6,25 +6,40 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparekey.cli.help import command
 from sparekey.cli.options import (
     connection_options,
     database_option,
     fail_on_held_option,
-    format_option,
     notify_option,
+    report_options,
     usage_options,
 )
-from sparekey.cli.output import message, print_report, render_options
-from sparekey.cli.run_events import check_wait_or_detach, emergency_reporter, print_event, run_exit_code
+from sparekey.cli.output import message, notice, render_options
+from sparekey.cli.run_events import RunEvents, check_wait_or_detach, emergency_reporter, run_exit_code
 from sparekey.cli.secondary_output import SecondaryOutput
+from sparekey.cli.verbosity import VERBOSITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sparekey.app import Connection, Preflight, UsageRequest
+    from sparekey.cli.output import ReportOutput
 
 
-@click.command("apply", short_help="Deactivate the keys of a plan and confirm it.")
+@command(
+    "apply",
+    short_help="Deactivate the keys of a plan and confirm it.",
+    category="Act",
+    examples=(
+        ("sparekey apply plan.json", "show the plan, ask, deactivate, confirm"),
+        ("sparekey apply plan.json --wait", "the same, and monitor until the watch ends"),
+        (
+            "sparekey apply plan.json --yes --waves 1,10,rest --healthy-for 8h --detach",
+            "in waves, by a worker",
+        ),
+    ),
+)
 @click.argument("plan", type=click.Path(path_type=Path, dir_okay=False), metavar="PLAN")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation; for scripts.")
 @click.option(
@@ -93,7 +108,7 @@ if TYPE_CHECKING:
 )
 @fail_on_held_option
 @notify_option
-@format_option("run")
+@report_options("run")
 @database_option
 @connection_options()
 def apply_command(
@@ -115,17 +130,18 @@ def apply_command(
     no_watch: bool,
     fail_on_held: bool,
     targets: tuple[str, ...],
-    format_: str,
+    output: "ReportOutput",
     connect: "Callable[[], Connection]",
 ) -> int:
     """Execute a plan: deactivate its keys, and confirm that they are Inactive.
 
-    Asks first. Each user is read again just before the write, and held if anything changed. A plan that was made
+    Asks first, and closes with what was done, how to undo it and until when it is watched; `sparekey show RUN` has
+    the details. Each user is read again just before the write, and held if anything changed. A plan that was made
     with another state is decided again before it is shown. After a crash or Ctrl-C the same command continues.
     Exit code 0: every key that was not held is inactive; 1: a key did not turn inactive; 3: keys are held (with
     --fail-on-held); 4: the plan says that something could not be read.
     """
-    from sparekey import app, report
+    from sparekey import app
 
     check_wait_or_detach(wait, detach)
 
@@ -150,33 +166,27 @@ def apply_command(
         usage_request=usage_request() if usage else None,
     )
     going = checked.plan.deactivations
-    message(f"as {checked.caller.arn}")
-    message(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
-    if not checked.known:
-        message(
-            "this state did not make the plan: its users were read again, and the plan below is based on that"
-        )
-    message("".join(report.render("plan", checked.plan, "table", render_options())))
-    message(*(f"override: {override}" for override in checked.overrides))
-    if going:
-        message(*(f"note: {warning}" for warning in checked.warnings if warning not in checked.plan.notes))
-        message("To revert manually:", *(f"  {line}" for line in checked.reverse), "")
+    _show(checked, yes=yes)
     confirmed = _confirm(checked, yes=yes) if going else False
-    aside = SecondaryOutput()
-    with aside.running():
-        record = app.apply(
-            connection,
-            prepared,
-            options=options,
-            on_event=print_event,
-            on_notice=message,
-            on_emergency=emergency_reporter(aside, connection, targets),
-            wait=wait,
-            detach=detach,
-            checked=checked,
-            confirmed=confirmed,
-        )
-    print_report(report.render("run", record, format_, render_options()))
+    aside, events = SecondaryOutput(), RunEvents(len(going))
+    try:
+        with aside.running(), events.shown():
+            record = app.apply(
+                connection,
+                prepared,
+                options=options,
+                on_event=events,
+                on_notice=message,
+                on_emergency=emergency_reporter(aside, connection, targets),
+                wait=wait,
+                detach=detach,
+                checked=checked,
+                confirmed=confirmed,
+            )
+    except KeyboardInterrupt:
+        events.interrupted(f"sparekey apply {plan}")
+        raise
+    output.write(record, brief=VERBOSITY.level <= 0)
     message(
         *(
             f"not notified: {failed.target}: {failed.why}"
@@ -185,6 +195,36 @@ def apply_command(
     )
     code = run_exit_code(record, handed_over=detach, fail_on_held=fail_on_held)
     return 4 if checked.plan.unread and code != 1 else code
+
+
+# Of more keys than this, --yes names the file with the commands instead of printing them.
+_REVERSE_LINES = 10
+
+
+def _show(checked: "Preflight", *, yes: bool) -> None:
+    """Print what will be done, as whom, and how to revert it.
+
+    With --yes the plan itself is not printed again, unless it was decided again here.
+    """
+    from sparekey import report
+
+    going = checked.plan.deactivations
+    notice(f"as {checked.caller.arn}")
+    message(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
+    if not checked.known:
+        message(
+            "this state did not make the plan: its users were read again, and the plan below is based on that"
+        )
+    if not yes or not checked.known or VERBOSITY.level > 0:
+        message("".join(report.render("plan", checked.plan, "table", render_options())))
+    message(*(f"override: {override}" for override in checked.overrides))
+    if not going:
+        return
+    message(*(f"note: {warning}" for warning in checked.warnings if warning not in checked.plan.notes))
+    if yes and len(going) > _REVERSE_LINES and VERBOSITY.level <= 0:
+        notice(f"To revert manually: the commands are in {checked.reverse_file}")
+    else:
+        message("To revert manually:", *(f"  {line}" for line in checked.reverse), "")
 
 
 def _confirm(checked: "Preflight", *, yes: bool) -> bool:

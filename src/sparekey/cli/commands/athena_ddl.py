@@ -2,10 +2,21 @@
 
 import click
 
+from sparekey.cli.help import command
 from sparekey.cli.output import print_report
 
 
-@click.command("athena-ddl", short_help="Print how to make a table for athena=TABLE.")
+@command(
+    "athena-ddl",
+    short_help="Print how to make a table for athena=TABLE.",
+    category="Set up",
+    examples=(
+        (
+            "sparekey athena-ddl cloudtrail s3://logs --account 111122223333 --region eu-central-1 --since 2026-01-01",
+            "a table for --usage athena=cloudtrail",
+        ),
+    ),
+)
 @click.argument("table", metavar="TABLE")
 @click.argument("location", metavar="S3")
 @click.option(

@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connection_options, format_option, notify_option, read_option
-from sparekey.cli.output import message, print_report, progress, render_options
+from sparekey.cli.help import command
+from sparekey.cli.options import connection_options, notify_option, read_option, report_options
+from sparekey.cli.output import message, notice, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from sparekey.app import Connection, ReadMode, SecurityHubResult
+    from sparekey.cli.output import ReportOutput
 
 
 def security_hub_summary(sent: "Iterable[SecurityHubResult]") -> int:
@@ -26,7 +28,17 @@ def security_hub_summary(sent: "Iterable[SecurityHubResult]") -> int:
     return code
 
 
-@click.command("audit")
+@command(
+    "audit",
+    category="Look",
+    examples=(
+        ("sparekey audit", "one account, by the usual AWS credentials"),
+        (
+            "sparekey audit --org --role SparekeyAudit --format html -o audit.html",
+            "a whole organization, as a page",
+        ),
+    ),
+)
 @click.option(
     "--rule", "rules", multiple=True, metavar="RULE", help="Ask this rule (repeatable); else two-active-keys."
 )
@@ -38,6 +50,7 @@ def security_hub_summary(sent: "Iterable[SecurityHubResult]") -> int:
     is_flag=True,
     help="Exit with 0 instead of 3 when users have spare keys, as for a dashboard. What could not be read is still 4.",
 )
+@click.option("--summary", is_flag=True, help="Show only the counts and what could not be read.")
 @click.option("--all", "show_all", is_flag=True, help="Show the users who pass, too.")
 @notify_option
 @click.option(
@@ -47,7 +60,7 @@ def security_hub_summary(sent: "Iterable[SecurityHubResult]") -> int:
     help="Import the findings, each account's with that account's credentials.",
 )
 @read_option
-@format_option("audit")
+@report_options("audit")
 @connection_options(many=True)
 def audit_command(
     rules: tuple[str, ...],
@@ -56,21 +69,24 @@ def audit_command(
     targets: tuple[str, ...],
     to_hub: bool,
     exit_zero: bool,
+    summary: bool,
     mode: "ReadMode",
-    format_: str,
+    output: "ReportOutput",
     connect: "Callable[[], Connection]",
 ) -> int:
     """List users with spare keys. Read-only.
 
     Exit code 0: no user has spare keys; 3: some do; 4: something could not be read, whatever else was found.
     """
-    from sparekey import app, report
+    from sparekey import app
 
     connection = connect()
     app.check_targets(connection, targets)
     with progress("users read") as update:
         audit = app.audit(connection, mode=mode, rules=rules, cis=cis, on_progress=update)
-    print_report(report.render("audit", audit, format_, render_options(show_all=show_all)))
+    output.write(audit, show_all=show_all, brief=summary)
+    caller = audit.snapshot.caller.arn
+    notice(f"Read as {caller}." + (" Next: sparekey plan -o plan.json" if audit.coverage.users_spare else ""))
     code = app.exit_code(audit)
     if to_hub:
         code = security_hub_summary(app.send_to_security_hub(connection, audit)) or code

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from sparekey.cli.help import command_group
 from sparekey.cli.output import print_report
 
 _CONFIG = click.option(
@@ -15,9 +16,32 @@ _CONFIG = click.option(
 )
 
 
-@click.group("config", short_help="Check or show the policy.")
+@command_group(
+    "config",
+    short_help="Check or show the policy.",
+    category="Decide",
+    examples=(
+        ("sparekey config init", "write a policy file with every default"),
+        ("sparekey config validate", "check it"),
+    ),
+)
 def config_command() -> None:
     """Check or show the policy. Asks nothing of AWS."""
+
+
+@config_command.command("init")
+@_CONFIG
+def init(config: Path | None) -> None:
+    """Write a policy file with every threshold at its default, and examples to fill in.
+
+    A file that exists is never overwritten.
+    """
+    from sparekey import app
+
+    path = app.write_starter_policy(config)
+    print_report(
+        (f"{path} is written, with the defaults. Check it after editing: sparekey config validate\n",)
+    )
 
 
 @config_command.command("validate")

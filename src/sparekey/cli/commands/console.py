@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparekey.cli.help import command
 from sparekey.cli.options import connection_options, database_option, read_option, usage_options
 from sparekey.cli.output import message
 
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
     from sparekey.app import Connection, ReadMode, UsageRequest
 
 
-@click.command("console", short_help="Open a page to work in.")
+@command(
+    "console",
+    short_help="Open a page to work in.",
+    category="Watch",
+    examples=(
+        ("sparekey console", "open the page on this machine"),
+        ("sparekey console --demo", "try it on the practice company"),
+    ),
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
 )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparekey.cli.help import command
 from sparekey.cli.options import connection_options, database_option
 from sparekey.cli.output import message, print_report
 
@@ -15,9 +16,23 @@ if TYPE_CHECKING:
     from sparekey.app import Connection
 
 
-@click.command("delete", short_help="Delete keys that were retired long ago.")
+@command(
+    "delete",
+    short_help="Delete keys that were retired long ago.",
+    category="Act",
+    examples=(
+        (
+            "sparekey delete --older-than 90d",
+            "delete keys that were deactivated 90 days ago or earlier, one by one",
+        ),
+    ),
+)
 @click.option(
-    "--older-than", "age", required=True, metavar="TIME", help='Deactivated (or used) that long ago: "90d".'
+    "--older-than",
+    "age",
+    required=True,
+    metavar="TIME",
+    help="Delete keys that were deactivated this long ago or earlier, such as 90d; 7d or more.",
 )
 @click.option(
     "--root", "root_key", default="", metavar="KEY", help="A root user's key instead, of the account named."

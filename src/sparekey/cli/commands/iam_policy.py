@@ -4,10 +4,19 @@ import json
 
 import click
 
+from sparekey.cli.help import command
 from sparekey.cli.output import print_report
 
 
-@click.command("iam-policy", short_help="Print the least IAM policy for a job.")
+@command(
+    "iam-policy",
+    short_help="Print the least IAM policy for a job.",
+    category="Set up",
+    examples=(
+        ("sparekey iam-policy audit", "the least policy for reading"),
+        ("sparekey iam-policy stackset > roles.yaml", "both roles for every member account"),
+    ),
+)
 @click.argument("kind", type=click.Choice(("audit", "apply", "delete", "stackset")))
 @click.option("--org", is_flag=True, help="For the account from which others are entered.")
 def iam_policy_command(kind: str, org: bool) -> None:

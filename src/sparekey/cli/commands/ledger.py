@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparekey.cli.help import command_group
 from sparekey.cli.options import database_option
 from sparekey.cli.output import message, print_report
 
@@ -13,7 +14,15 @@ if TYPE_CHECKING:
     from sparekey.app import VerificationResult
 
 
-@click.group("ledger", short_help="Verify or export what was done.")
+@command_group(
+    "ledger",
+    short_help="Verify or export what was done.",
+    category="Evidence",
+    examples=(
+        ("sparekey ledger verify", "check every entry"),
+        ("sparekey ledger export r-42edaf2f > run.jsonl", "one run, entry by entry"),
+    ),
+)
 def ledger_command() -> None:
     """Verify or export the record of what was intended and done. Asks nothing of AWS."""
 

@@ -5,26 +5,45 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparekey.cli.help import command
 from sparekey.cli.options import (
     connection_options,
     database_option,
     fail_on_held_option,
-    format_option,
     read_option,
+    report_options,
     usage_options,
 )
-from sparekey.cli.output import message, print_report, progress, render_options
+from sparekey.cli.output import message, notice, print_report, progress, render_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sparekey.app import Connection, Plan, ReadMode, UsageRequest
+    from sparekey.cli.output import ReportOutput
 
 
-@click.command("plan", short_help="Decide which keys to keep and which to deactivate.")
+@command(
+    "plan",
+    short_help="Decide which keys to keep and which to deactivate.",
+    category="Decide",
+    examples=(
+        ("sparekey plan -o plan.json", "decide for one account"),
+        (
+            "sparekey plan --usage history -o plan.json",
+            "also release used keys whose applications have moved",
+        ),
+        (
+            'sparekey plan --user web --force AKIAIOSFODNN7EXAMPLE --because "leaked" --never-reactivate',
+            "retire a compromised key",
+        ),
+    ),
+)
 @click.option(
     "-o",
     "--out",
+    "--output",
+    "out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Write the plan to FILE; - writes it to stdout, and the table to stderr.",
@@ -76,7 +95,7 @@ if TYPE_CHECKING:
     help="Exit with 2 when keys can be deactivated, and with 0 only when there is nothing to do, as terraform plan.",
 )
 @read_option
-@format_option("plan")
+@report_options("plan", file=False)
 @database_option
 @connection_options(many=True)
 def plan_command(
@@ -93,7 +112,7 @@ def plan_command(
     fail_on_held: bool,
     detailed_exitcode: bool,
     mode: "ReadMode",
-    format_: str,
+    output: "ReportOutput",
     connect: "Callable[[], Connection]",
 ) -> int:
     """Decide which key of each user is kept and which keys are deactivated. Read-only.
@@ -106,9 +125,9 @@ def plan_command(
     from sparekey.errors import BadInputError
 
     to_stdout = out == Path("-")
-    if to_stdout and format_ != "table":
+    if to_stdout and output.format != "table":
         raise BadInputError(
-            f"-o - and --format {format_} both write to stdout",
+            f"-o - and --format {output.format} both write to stdout",
             "Leave one of them out, or name a file: -o FILE.",
         )
     if force and not because.strip():
@@ -146,10 +165,10 @@ def plan_command(
         return code
     if out:
         app.write_plan(plan, out)
-    unknown = app.register_plan(connection, plan) if out or format_ == "json" else ""
-    print_report(report.render("plan", plan, format_, render_options()))
+    unknown = app.register_plan(connection, plan) if out or output.format == "json" else ""
+    output.write(plan)
     if out:
-        message(f"plan written to {out}; look at it, then: sparekey apply {out}")
+        notice(f"Plan written to {out}. To deactivate its keys: sparekey apply {out}")
     if unknown and (plan.usages or plan.overrides != app.NO_OVERRIDES):
         message(
             f"note: the plan is not on record here ({unknown}): apply will not know it again, reads usage with"

@@ -1,17 +1,31 @@
 """`sparekey report`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from sparekey.cli.options import database_option, format_option
-from sparekey.cli.output import print_report, render_options
+from sparekey.cli.help import command
+from sparekey.cli.options import database_option, report_options
+from sparekey.cli.output import render_options
+
+if TYPE_CHECKING:
+    from sparekey.cli.output import ReportOutput
 
 
-@click.command("report", short_help="Report on a run or an audit.")
+@command(
+    "report",
+    short_help="Report on a run or an audit.",
+    category="Evidence",
+    examples=(
+        ("sparekey report r-42edaf2f -o run.html", "a run, as a page for an auditor"),
+        ("sparekey report audit.json --format csv", "an audit that was written as JSON"),
+    ),
+)
 @click.argument("what", metavar="RUN|AUDIT")
-@format_option("run", default="html")
+@report_options("run", default="html")
 @database_option
-def report_command(what: str, format_: str) -> None:
+def report_command(what: str, output: "ReportOutput") -> None:
     """Report on a run (its id), or on an audit (the file with its JSON), to stdout. Asks nothing of AWS."""
     from sparekey import app
 
-    print_report(app.render_report(what, format_, render_options()))
+    output.write_text(app.render_report(what, output.format, render_options(to_file=output.file is not None)))

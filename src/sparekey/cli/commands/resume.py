@@ -4,34 +4,47 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connection_options, database_option, fail_on_held_option, format_option
-from sparekey.cli.output import message, print_report, render_options
+from sparekey.cli.help import command
+from sparekey.cli.options import connection_options, database_option, fail_on_held_option, report_options
+from sparekey.cli.output import message, notice
 from sparekey.cli.run_events import check_wait_or_detach, emergency_reporter, print_event, run_exit_code
 from sparekey.cli.secondary_output import SecondaryOutput
+from sparekey.cli.verbosity import VERBOSITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sparekey.app import Connection
+    from sparekey.cli.output import ReportOutput
 
 
-@click.command("resume")
+@command(
+    "resume",
+    category="Act",
+    examples=(("sparekey resume r-42edaf2f --wait", "continue a stopped run and monitor it"),),
+)
 @click.argument("run", metavar="RUN")
 @click.option("--wait", is_flag=True, help="Wait until the watch ends.")
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
 @fail_on_held_option
-@format_option("run")
+@report_options("run")
 @database_option
 @connection_options()
 def resume_command(
-    run: str, wait: bool, detach: bool, fail_on_held: bool, format_: str, connect: "Callable[[], Connection]"
+    run: str,
+    wait: bool,
+    detach: bool,
+    fail_on_held: bool,
+    output: "ReportOutput",
+    connect: "Callable[[], Connection]",
 ) -> int:
     """Let a stopped run go on."""
-    from sparekey import app, report
+    from sparekey import app
 
     check_wait_or_detach(wait, detach)
 
     connection, aside = connect(), SecondaryOutput()
+    notice(f"as {connection.caller(()).arn}")
     with aside.running():
         record = app.resume(
             connection,
@@ -42,5 +55,5 @@ def resume_command(
             wait=wait,
             detach=detach,
         )
-    print_report(report.render("run", record, format_, render_options()))
+    output.write(record, brief=VERBOSITY.level <= 0)
     return run_exit_code(record, handed_over=detach, fail_on_held=fail_on_held)

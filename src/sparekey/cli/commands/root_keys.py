@@ -2,21 +2,25 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
-from sparekey.cli.options import connection_options, format_option
-from sparekey.cli.output import print_report, render_options
+from sparekey.cli.help import command
+from sparekey.cli.options import connection_options, report_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sparekey.app import Connection
+    from sparekey.cli.output import ReportOutput
 
 
-@click.command("root-keys", short_help="List the root users' access keys.")
-@format_option("root_keys")
+@command(
+    "root-keys",
+    short_help="List the root users' access keys.",
+    category="Look",
+    examples=(("sparekey root-keys --org --role SparekeyAudit", "every account of the organization"),),
+)
+@report_options("root_keys")
 @connection_options(many=True)
-def root_keys_command(format_: str, connect: "Callable[[], Connection]") -> int:
+def root_keys_command(output: "ReportOutput", connect: "Callable[[], Connection]") -> int:
     """Say which accounts' root users have access keys. Read-only.
 
     In member accounts with centralized root access the keys are listed, with age and last use; elsewhere the
@@ -24,12 +28,12 @@ def root_keys_command(format_: str, connect: "Callable[[], Connection]") -> int:
     outside: it is deleted, by the root user or by `sparekey delete --root`.
     Exit code 3: a root user has a key; 4: an account could not be asked.
     """
-    from sparekey import app, report
+    from sparekey import app
     from sparekey.model import Unreadable
 
     connection = connect()
     listing = app.root_keys(connection)
-    print_report(report.render("root_keys", (listing, connection.clock.now()), format_, render_options()))
+    output.write((listing, connection.clock.now()))
     if any(isinstance(account.present, Unreadable) for account in listing):
         return 4
     return 3 if any(account.present for account in listing) else 0

@@ -5,8 +5,15 @@ from pathlib import Path
 
 import click
 
+from sparekey.cli.help import command
 
-@click.command("sandbox", short_help="Serve a practice AWS on loopback.")
+
+@command(
+    "sandbox",
+    short_help="Serve a practice AWS on loopback.",
+    category="Set up",
+    examples=(("sparekey sandbox --port 4599", "serve the demo company on a fixed port"),),
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 picks a free one."
 )

@@ -5,18 +5,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connection_options, database_option, format_option
-from sparekey.cli.output import message, print_report, render_options
+from sparekey.cli.help import command
+from sparekey.cli.options import connection_options, database_option, report_options
+from sparekey.cli.output import message, print_report
 from sparekey.cli.run_events import print_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sparekey.app import Connection
+    from sparekey.cli.output import ReportOutput
     from sparekey.model import RunRecord, StepRecord
 
 
-@click.command("undo", short_help="Reactivate what a run deactivated.")
+@command(
+    "undo",
+    short_help="Reactivate what a run deactivated.",
+    category="Act",
+    examples=(
+        ("sparekey undo r-42edaf2f", "reactivate everything that the run deactivated"),
+        ("sparekey undo r-42edaf2f --key AKIAIOSFODNN7EXAMPLE", "reactivate one key"),
+        ("sparekey undo r-42edaf2f --dry-run", "show what would be reactivated"),
+    ),
+)
 @click.argument("run", metavar="RUN")
 @click.option(
     "--key",
@@ -24,10 +35,13 @@ if TYPE_CHECKING:
     metavar="ID",
     help="Reactivate only this key. Default: every key that the run deactivated.",
 )
-@format_option("run")
+@click.option("--dry-run", is_flag=True, help="Show what would be reactivated; nothing is changed.")
+@report_options("run")
 @database_option
 @connection_options()
-def undo_command(run: str, key: str, format_: str, connect: "Callable[[], Connection]") -> int:
+def undo_command(
+    run: str, key: str, dry_run: bool, output: "ReportOutput", connect: "Callable[[], Connection]"
+) -> int:
     """Reactivate what a run deactivated, at once, and read back that it is Active.
 
     RUN may be cut short to r- and four characters. Names the run and its keys first, and asks nothing.
@@ -36,9 +50,12 @@ def undo_command(run: str, key: str, format_: str, connect: "Callable[[], Connec
     """
     from msgspec import structs
 
-    from sparekey import app, report
+    from sparekey import app
     from sparekey.states import STEP_STATES
 
+    if dry_run:
+        _show_what_undo_does(run, key)
+        return 0
     connection = connect()
     message(f"as {connection.gateway.caller().arn}")
     record = app.undo_run(
@@ -50,8 +67,29 @@ def undo_command(run: str, key: str, format_: str, connect: "Callable[[], Connec
     )
     if key:
         record = structs.replace(record, steps=tuple(step for step in record.steps if step.key == key))
-    print_report(report.render("run", record, format_, render_options()))
+    output.write(record)
     return 1 if any(STEP_STATES[step.state].may_be_inactive for step in record.steps) else 0
+
+
+def _show_what_undo_does(run: str, key: str) -> None:
+    """Print the run and the keys that an undo would reactivate now, by the ledger; asks nothing of AWS."""
+    from sparekey import app
+    from sparekey.formatting import clean
+
+    with app.run_records() as runs:
+        record = runs.plan_undo(run, key)
+    message(_announcement(record, key), "Dry run: nothing was changed.")
+    print_report(
+        clean(f"{step.account}  {step.user}  {step.key}: would be reactivated\n")
+        for step in _to_reactivate(record, key)
+    )
+
+
+def _to_reactivate(record: "RunRecord", key: str) -> "list[StepRecord]":
+    from sparekey.states import STEP_STATES
+
+    off = [step for step in record.steps if STEP_STATES[step.state].may_be_inactive and key in ("", step.key)]
+    return off if key else [step for step in off if not step.never_reactivate]
 
 
 def _announcement(record: "RunRecord", key: str) -> str:

@@ -5,16 +5,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparekey.cli.options import connection_options, format_option, usage_options
-from sparekey.cli.output import print_report, progress, render_options
+from sparekey.cli.help import command
+from sparekey.cli.options import connection_options, report_options, usage_options
+from sparekey.cli.output import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sparekey.app import Connection, ReadProgress, UsageRequest
+    from sparekey.cli.output import ReportOutput
 
 
-@click.command("usage", short_help="Show who still uses a key.")
+@command(
+    "usage",
+    short_help="Show who still uses a key.",
+    category="Look",
+    examples=(
+        ("sparekey usage --user billing-export", "who calls with the keys of a user, from the event history"),
+        (
+            "sparekey usage --plan plan.json --source archive=s3://logs/AWSLogs",
+            "the contested keys of a plan, from a log archive",
+        ),
+    ),
+)
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @click.option("--user", default="", metavar="NAME", help="The keys of this IAM user.")
 @click.option(
@@ -28,7 +41,7 @@ if TYPE_CHECKING:
     help="history, archive=PLACE or athena=TABLE.",
 )
 @usage_options
-@format_option("usage")
+@report_options("usage")
 @connection_options(many=True)
 def usage_command(
     keys: tuple[str, ...],
@@ -36,14 +49,14 @@ def usage_command(
     plan: Path | None,
     source: str,
     usage_request: "Callable[..., UsageRequest]",
-    format_: str,
+    output: "ReportOutput",
     connect: "Callable[[], Connection]",
 ) -> int:
     """Say who still uses a key: which application, from where, for what, and since when not any more.
 
     Named keys on a local archive need no AWS credentials. Exit code 4: something was unread.
     """
-    from sparekey import app, report
+    from sparekey import app
     from sparekey.errors import BadInputError
 
     if sum((bool(keys), bool(user), bool(plan))) != 1:
@@ -61,5 +74,5 @@ def usage_command(
             connection = connect()
             named = app.keys_of_plan(plan) if plan else app.keys_of_user(app.read_snapshot(connection), user)
             usages = app.read_usage_of_accounts(source, named, request, connection)
-    print_report(report.render("usage", usages, format_, render_options()))
+    output.write(usages)
     return 4 if any(usage.unread for usage in usages) else 0

@@ -1,0 +1,256 @@
+"""What a newcomer meets first: doctor, help, completion, a starter policy, quiet and verbose output."""
+
+import json
+import shutil
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sparekey.aws.gateway import AwsGateway
+from sparekey.cli import cli
+from sparekey.cli.help import CATEGORIES, Command, CommandGroup
+from sparekey.cli.topics import TOPICS
+from sparekey.settings import load_policy
+from sparekey.states import RUN_STATES
+from support.cli_harness import ACCOUNT, CliHarness
+
+
+def test_doctor_names_identity_state_policy_worker_clock_and_permissions(sk: CliHarness) -> None:
+    said = sk("doctor")
+    lines = said.out.splitlines()
+    assert said.code == 0
+    assert f"ok       identity: arn:aws:iam::{ACCOUNT}:user/ops, account {ACCOUNT}" in lines
+    assert f"ok       state: {sk.home} can be read and written" in lines
+    assert "ok       read access: iam:ListUsers, iam:ListAccessKeys, iam:GetAccessKeyLastUsed" in lines
+    assert "ok       credentials: do not expire, or can be renewed" in lines
+    assert [line for line in lines if line.startswith("note     policy: no file")]
+    assert [
+        line for line in lines if line.startswith("note     worker: no worker is alive; 0 runs unfinished")
+    ]
+    assert sk.writes == 0
+
+
+def test_doctor_exits_with_1_where_reading_is_not_allowed(sk: CliHarness) -> None:
+    sk.deny("iam:ListUsers")
+    said = sk("doctor")
+    assert said.code == 1
+    assert (
+        "PROBLEM  read access: not allowed: iam:ListUsers\n         → `sparekey iam-policy audit`" in said.out
+    )
+
+
+def test_doctor_checks_the_rest_without_credentials(sk: CliHarness) -> None:
+    sk.patch.delenv("AWS_ACCESS_KEY_ID")
+    said = sk("doctor")
+    assert said.code == 1
+    assert "PROBLEM  identity: " in said.out
+    assert "ok       state: " in said.out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "line", "code"),
+    [
+        (1, "ok       clock: agrees with AWS's", 0),
+        (-240, "note     clock: 240 s behind AWS's", 0),
+        (360, "PROBLEM  clock: 360 s ahead of AWS's", 1),
+    ],
+)
+def test_doctor_compares_the_clock_with_the_one_of_aws(
+    sk: CliHarness, seconds: int, line: str, code: int
+) -> None:
+    sk.patch.setattr(AwsGateway, "clock_offset", lambda _self: timedelta(seconds=seconds))
+    said = sk("doctor")
+    assert (said.code, line in said.out.splitlines()) == (code, True)
+
+
+def test_doctor_names_a_policy_that_is_wrong_and_a_state_that_is_damaged(sk: CliHarness) -> None:
+    sk.policy("max_key_ages = 3\n")
+    (sk.home / "sparekey.db").write_bytes(b"no database at all" * 100)
+    (sk.home / "sparekey.db").chmod(0o600)
+    said = sk("doctor")
+    assert said.code == 1
+    assert "PROBLEM  policy: " in said.out
+    assert "PROBLEM  state: " in said.out
+
+
+def test_config_init_writes_a_policy_that_is_valid_and_means_the_defaults(sk: CliHarness) -> None:
+    said = sk("config", "init")
+    assert said.code == 0
+    path = sk.home / "sparekey.toml"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load_policy(path) == load_policy(None)
+    assert sk("config", "validate").code == 0
+    path.write_text("# mine\n")
+    assert sk("config", "init").code == 1
+    assert path.read_text() == "# mine\n"
+
+
+def test_the_examples_of_the_starter_policy_are_valid(sk: CliHarness, tmp_path: Path) -> None:
+    sk("config", "init")
+    text = (sk.home / "sparekey.toml").read_text()
+    head, _, examples = text.partition("# windows")
+    lines = ("# windows" + examples).splitlines()
+    code = [
+        line.removeprefix("# ")
+        for line in lines
+        if line.startswith(("# [", "# ")) and ("=" in line or "[[" in line)
+    ]
+    path = tmp_path / "all.toml"
+    path.write_text(head + "\n".join(code) + "\n")
+    path.chmod(0o600)
+    policy = load_policy(path)
+    assert [len(part) for part in (policy.exempt, policy.rotators, policy.probes, policy.windows)] == [
+        1,
+        1,
+        1,
+        1,
+    ]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_shell(shell: str, sk: CliHarness) -> None:
+    said = sk("completion", shell)
+    assert said.code == 0
+    assert "_SPAREKEY_COMPLETE" in said.out
+    interpreter = shutil.which(shell)
+    if interpreter:
+        done = subprocess.run(
+            [interpreter, "-n"], input=said.out, text=True, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_completion_completes_commands_and_formats() -> None:
+    def complete(words: str, number: int) -> set[str]:
+        env = {"_SPAREKEY_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(number)}
+        out = CliRunner().invoke(cli, prog_name="sparekey", env=env).output
+        return {line.partition(",")[2] for line in out.splitlines()}
+
+    assert "doctor" in complete("sparekey do", 1)
+    assert {"table", "json", "jsonl", "html"} <= complete("sparekey audit --format ", 3)
+
+
+@pytest.mark.parametrize("topic", sorted(TOPICS))
+def test_a_topic_of_help_fits_on_a_terminal(topic: str, sk: CliHarness) -> None:
+    said = sk("help", topic)
+    assert said.code == 0
+    assert len(said.out.splitlines()) > 3
+    assert max(map(len, said.out.splitlines())) <= 120
+
+
+def test_help_of_a_command_is_its_help(sk: CliHarness) -> None:
+    assert sk("help", "ledger", "verify").out == sk("ledger", "verify", "--help").out
+    assert sk("help").out == sk("--help").out
+    assert "there is no command or topic 'aplly'" in sk("help", "aplly").error
+
+
+def _commands() -> list[Command | CommandGroup]:
+    found = [command for command in cli.commands.values() if isinstance(command, Command | CommandGroup)]
+    assert len(found) == len(cli.commands)
+    return found
+
+
+def test_every_command_has_a_category_and_an_example_that_it_takes() -> None:
+    for command in _commands():
+        assert command.category in CATEGORIES, command.name
+        assert command.examples, command.name
+        for line, what in command.examples:
+            words = (
+                line.replace('"$(', "").replace(')"', "").removeprefix("eval ").partition(" > ")[0].split('"')
+            )
+            arguments = [part for i, text in enumerate(words) for part in ([text] if i % 2 else text.split())]
+            assert arguments[:2] == ["sparekey", command.name], line
+            context: click.Context | None = None
+            target: click.Command = command
+            rest = arguments[2:]
+            if isinstance(target, click.Group):
+                target, rest = target.commands[rest[0]], rest[1:]
+            context = target.make_context(command.name or "", list(rest))
+            context.close()
+            assert what[0].islower() or what[0].isdigit(), what
+
+
+def test_the_states_that_runs_offers_are_all_there_are() -> None:
+    [option] = [option for option in cli.commands["runs"].params if option.name == "states"]
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == tuple(RUN_STATES)
+
+
+def test_quiet_leaves_only_results_and_what_went_wrong(sk: CliHarness) -> None:
+    said = sk("audit", "-q")
+    assert (said.code, said.err) == (3, "")
+    sk.make_plan("--user", "web")
+    said = sk("apply", sk.plan, "--yes", "--no-watch", "-q")
+    assert "confirmed Inactive" not in said.err
+    assert "To revert manually:" in said.err
+    assert said.out.startswith("Apply complete: 1 deactivated")
+
+
+def test_verbose_shows_each_step_and_the_whole_run(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web")
+    said = sk("apply", sk.plan, "--yes", "--no-watch", "-v")
+    assert "deactivated, verifying …" in said.err
+    assert "requests: " in said.out
+
+
+def test_debug_logs_calls_and_no_secret(sk: CliHarness) -> None:
+    said = sk("audit", "--debug")
+    assert f"iam:ListUsers in account {ACCOUNT}: HTTP 200, request " in said.err
+    assert sk.aws.operator.secret not in said.err
+
+
+def test_apply_prints_the_run_before_its_first_write_and_closes_in_six_lines(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web")
+    said = sk("apply", sk.plan, "--yes", "--no-watch")
+    events = [line for line in said.err.splitlines() if "Z  " in line]
+    assert events[0].endswith(f"run {sk.run} started")
+    assert [line.rpartition(": ")[2] for line in events[1:]] == [
+        "deactivating …",
+        "confirmed Inactive (3 consistent reads)",
+    ]
+    assert said.out.splitlines() == [
+        "Apply complete: 1 deactivated, 0 held, 0 failed.",
+        f"Run {sk.run}: done, not watched",
+        f"Undo:    sparekey undo {sk.run}",
+        f"Details: sparekey show {sk.run}",
+    ]
+
+
+def test_undo_can_be_rehearsed(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web")
+    sk("apply", sk.plan, "--yes", "--no-watch")
+    said = sk("undo", sk.run, "--dry-run")
+    assert (said.code, said.out) == (0, f"{ACCOUNT}  web  {sk.key('web', 1)}: would be reactivated\n")
+    assert "Dry run: nothing was changed." in said.err
+    assert sk.inactive == {"web/1"}
+    assert "AKIAIOSFODNN7EXAMPLE" in sk("undo", sk.run, "--dry-run", "--key", "AKIAIOSFODNN7EXAMPLE").error
+
+
+def test_runs_are_listed_newest_first_and_can_be_chosen(sk: CliHarness) -> None:
+    ids = []
+    for user in ("web", "batch"):
+        sk.make_plan("--user", user)
+        sk("apply", sk.plan, "--yes", "--no-watch")
+        ids.append(sk.run)
+
+    def listed(*args: str) -> list[str]:
+        return [run["id"] for run in json.loads(sk("runs", "--format", "json", *args).out)]
+
+    assert listed() == ids[::-1]
+    assert listed("--limit", "1") == ids[1:]
+    assert listed("--state", "unwatched") == ids[::-1]
+    assert listed("--state", "watching") == []
+
+
+def test_the_summary_of_an_audit_has_no_users(sk: CliHarness) -> None:
+    said = sk("audit", "--summary")
+    assert said.code == 3
+    assert "web" not in said.out
+    assert (
+        "3 of 5 users have spare keys.\nRead: 1 account, 5 users, 9 access keys. Not read: nothing."
+        in said.out
+    )

@@ -1,0 +1,58 @@
+"""The README's own commands, run as a shell script that ends at the first failure."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from sparekey.sandbox import Sandbox
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_sequence_of_the_readme_runs_under_set_e(tmp_path: Path) -> None:
+    commands = re.findall(
+        r"^    (sparekey (?:doctor|audit|plan|apply|runs|undo)[^#\n]*)", README.read_text(), re.MULTILINE
+    )
+    names = [command.split()[1] for command in commands]
+    assert names == ["doctor", "audit", "plan", "apply", "runs", "undo"]
+    script = "set -e\n" + "\n".join(
+        command.strip()
+        # Nobody is there to answer, and the run's id is only known then.
+        .replace("apply plan.json", "apply plan.json --yes")
+        .replace("RUN", "$(sparekey runs --format json | run_id)")
+        for command in commands
+    )
+    (tmp_path / "sparekey").write_text(f'#!/bin/sh\nexec {sys.executable} -m sparekey "$@"\n')
+    (tmp_path / "run_id").write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c \"import json, sys; print(json.load(sys.stdin)[0]['id'])\"\n"
+    )
+    for program in ("sparekey", "run_id"):
+        (tmp_path / program).chmod(0o755)
+    with Sandbox() as aws:
+        env = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPAREKEY_"))
+        }
+        env |= {
+            **aws.env(),
+            "SPAREKEY_HOME": str(tmp_path / "home"),
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        }
+        done = subprocess.run(
+            ["/bin/sh", "-c", script],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Apply complete: " in done.stdout
+        steps = json.loads((tmp_path / "plan.json").read_text())["steps"]
+        gone = [step["key"] for step in steps if step["action"] == "deactivate"]
+        assert gone
+        now = aws.state.clock.now()
+        assert all(aws.state.keys[key].status_at(now) == "Active" for key in gone)
