@@ -115,16 +115,31 @@ def _load(config: Path | None) -> tuple[Policy, Mapping[str, Any], tuple[str, ..
         if config is None:
             return Policy(), {}, ()
         raise BadInputError(f"there is no policy file {path}", "Check --config.") from None
-    try:
-        policy = parse_policy(text)
-        _check(policy)
-    except FieldError as error:
-        raise error.within(str(path)) from error
+    policy = check_policy_text(text, path)
     imported = _load_mutelists(policy, path)
     everything = structs.replace(
         policy, exempt=policy.exempt + tuple(entry for _, entry in imported), mutelist=()
     )
     return everything, read_toml(text), tuple(file for file, _ in imported)
+
+
+def check_policy_text(text: str, path: Path) -> Policy:
+    """The policy that a text means, all of it checked; raises PolicyError with `path`, the table and the field."""
+    try:
+        policy = parse_policy(text)
+        _check(policy)
+    except FieldError as error:
+        raise error.within(str(path)) from error
+    return policy
+
+
+def read_policy_text(config: Path | None) -> str:
+    """The policy file as it is written; empty where there is none. Raises PolicyError and RefusedError."""
+    path = policy_file(config)
+    try:
+        return _read(path, "policy file")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
 
 
 def _read(path: Path, what: str) -> str:

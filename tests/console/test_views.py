@@ -3,20 +3,26 @@
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
+import msgspec
 import pytest
 
 from sparekey import planner, rules
-from sparekey.console.render import STATUSES
-from sparekey.console.timeline import timelines
+from sparekey.console.render import STATUSES, for_page, html
+from sparekey.console.timeline import WIDTH, timelines
 from sparekey.console.views import (
     PAGE,
     AuditView,
     UserFilter,
     audit_view,
+    choice_of,
     filter_rows,
+    held_users,
+    key_ages,
     paginate,
     parse_filter,
+    sort_rows,
     user_ids,
+    user_states,
 )
 from sparekey.model import (
     AccessKey,
@@ -28,9 +34,11 @@ from sparekey.model import (
     Snapshot,
     StepState,
     Unreadable,
+    Usage,
     User,
 )
 from sparekey.policy import Policy
+from sparekey.selection import HOLD_REASONS
 from sparekey.states import RUN_STATES, STEP_STATES
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -135,3 +143,47 @@ def test_a_timeline_puts_all_keys_on_one_axis() -> None:
     assert new.used is None
     assert "no use known" in new.text
     assert timelines([AccessKey("AKIA", "Active", None)], {}, NOW) == {}
+
+
+def test_rows_are_sorted_either_way_and_rows_without_a_date_are_last(large: AuditView) -> None:
+    rows = large.rows
+    up, down = sort_rows(rows, "oldest"), sort_rows(rows, "-oldest")
+    undated = [row for row in rows if row.oldest is None]
+    assert up[-len(undated) :] == down[-len(undated) :] == undated
+    dates = [row.oldest for row in up if row.oldest]
+    assert dates == sorted(dates, reverse=True)
+    assert [row.name for row in sort_rows(rows, "-user")] == sorted((row.name for row in rows), reverse=True)
+
+
+def test_a_user_has_one_row_of_held_keys_and_each_reason_once(large: AuditView) -> None:
+    rows = held_users(large.plan)
+    assert len({(row.account, row.user) for row in rows}) == len(rows)
+    assert sum(len(row.keys) for row in rows) == len(large.plan.held)
+
+
+def test_every_user_and_every_active_key_is_counted_once_on_the_overview(large: AuditView) -> None:
+    assert sum(count for _, _, count in user_states(large)) == len(large.rows)
+    assert sum(count for _, count in key_ages(large, NOW)) == large.active_keys
+
+
+def test_a_page_of_users_stays_small_however_many_are_chosen(large: AuditView) -> None:
+    chosen = {row.id for row in large.rows if row.deactivated}
+    assert len(chosen) > 200
+    choice = msgspec.structs.replace(choice_of(large, chosen), allowed=50)
+    assert choice.keys == 250
+    text = html("chosen.html", choice=choice)
+    assert len(text) < 2_000
+    assert "More than the" in text
+
+
+@pytest.mark.parametrize("text", [release for _, release in HOLD_REASONS.values()])
+def test_no_page_gives_advice_for_a_command_line(text: str) -> None:
+    assert " --" not in f" {for_page(text)}"
+
+
+def test_the_part_of_a_timeline_that_was_not_read_is_marked() -> None:
+    read = Usage("AKIA1", "history", NOW - timedelta(days=90), NOW, 0, 0, 0, ())
+    lines = timelines([key("AKIA1", 300, 5), key("AKIA2", 300, 5)], {"AKIA1": read}, NOW)
+    (gap,) = lines["AKIA1"].unread
+    assert (gap.x, round(gap.width)) == (0.0, 700)
+    assert [span.width for span in lines["AKIA2"].unread] == [WIDTH]

@@ -12,6 +12,13 @@ from sparekey.app.delivery import (
     send_to_security_hub,
 )
 from sparekey.app.doctor import Check, doctor
+from sparekey.app.exemptions import (
+    ExemptionChange,
+    ProposedPolicy,
+    exemption_count,
+    propose_exemption,
+    write_exemption,
+)
 from sparekey.app.interactive import audit_for_page, encode_plan, plan_again, reread_users
 from sparekey.app.output_files import plan_text, read_plan, write_plan, write_private
 from sparekey.app.planning import FOUND, audit, exit_code, iam_policy, plan, read_snapshot, root_keys
@@ -57,6 +64,7 @@ __all__ = [
     "Check",
     "Connection",
     "DeliveryFailure",
+    "ExemptionChange",
     "LedgerEntry",
     "Limits",
     "OnEvent",
@@ -65,6 +73,7 @@ __all__ = [
     "Overrides",
     "Plan",
     "Preflight",
+    "ProposedPolicy",
     "ReadMode",
     "ReadProgress",
     "RunOptions",
@@ -86,6 +95,7 @@ __all__ = [
     "demo",
     "doctor",
     "encode_plan",
+    "exemption_count",
     "exit_code",
     "export_ledger",
     "iam_policy",
@@ -103,6 +113,7 @@ __all__ = [
     "policy_file",
     "practice_company",
     "preflight",
+    "propose_exemption",
     "read_plan",
     "read_snapshot",
     "read_usage",
@@ -124,6 +135,7 @@ __all__ = [
     "undo_run",
     "usage_request",
     "verify_ledger",
+    "write_exemption",
     "write_plan",
     "write_private",
     "write_starter_policy",

@@ -43,7 +43,9 @@ class Connection:
         *,
         profile: str = "",
         region: str = "",
+        config: Path | None = None,
     ) -> None:
+        self.config = config
         self.gateway = gateway
         self.policy = policy
         self.clock = clock
@@ -164,4 +166,6 @@ def connect(
     policy = load_policy(config)
     clock = clock or SystemClock()
     gateway = AwsGateway.connect(profile=profile, region=region, clock=clock)
-    return Connection(gateway, policy, clock, where, profile=profile or "", region=region or "")
+    return Connection(
+        gateway, policy, clock, where, profile=profile or "", region=region or "", config=config
+    )

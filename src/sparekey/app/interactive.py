@@ -76,7 +76,7 @@ def _reread_account(connection: Connection, account: Account, users: frozenset[U
 
 def _reread_user(gateway: AccountGateway, user: User) -> User | None:
     try:
-        return reading.read_user(gateway, user.name, arn=user.arn, created=user.created, id_=user.id)
+        return reading.read_user(gateway, user.name, "every", arn=user.arn, created=user.created, id_=user.id)
     except NotFoundError:
         return None
 

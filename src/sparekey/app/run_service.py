@@ -27,7 +27,7 @@ from sparekey.plan import Plan
 from sparekey.policy import Span
 from sparekey.probes import Prober, ProbeTools
 from sparekey.revalidation import with_key_counts
-from sparekey.runs.change_windows import is_open, next_opening
+from sparekey.runs.change_windows import check_window, is_open, next_opening
 from sparekey.runs.emergency import OutageMessage
 from sparekey.runs.reverse_script import reverse_commands
 from sparekey.runs.service import RunService
@@ -201,8 +201,11 @@ def run_options(
     healthy_for: str = "",
     watch: bool = True,
     windows: bool = True,
+    change_windows: str | None = None,
 ) -> RunOptions:
     """The options of a run from their texts: `waves` such as "1,10,rest"; raises BadInputError.
+
+    `change_windows`, one a line, replace those of the policy; an empty text is no window: at any time.
 
     The next wave starts once every key of a wave has settled, or its probes have been healthy for `healthy_for`.
     """
@@ -218,11 +221,16 @@ def run_options(
         green = Span.parse(healthy_for).total_seconds() if healthy_for else None
     except ValueError as error:
         raise BadInputError(f"--healthy-for: {error}", 'Such as "8h".') from None
+    opened = connection.policy.windows
+    if change_windows is not None:
+        opened = tuple(line.strip() for line in change_windows.splitlines() if line.strip())
+        for window in opened:
+            check_window(window, connection.clock.now().date())
     return RunOptions(
         waves=sizes if sizes[-1] is None else (*sizes, None),
         healthy_for=green,
         watch=connection.policy.watch.total_seconds() if watch else 0.0,
-        windows=connection.policy.windows if windows else (),
+        windows=opened if windows else (),
     )
 
 

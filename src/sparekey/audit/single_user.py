@@ -25,7 +25,7 @@ from sparekey.model import (
 )
 
 ACCESS_ENDED = (ExpiredCredentialsError, NoCredentialsError, NotEnteredError, RejectedCredentialsError)
-NeedLastUse = Literal["spare", "all"]
+NeedLastUse = Literal["spare", "all", "every"]
 Quarantine = Unreadable | Sequence[Quarantined]
 
 
@@ -86,7 +86,9 @@ def read_user(
 ) -> User:
     """One user as it is now; raises NotFoundError where no user has the name; other failures are in it.
 
-    With a `row` of the credential report, a last use is taken from there where the slot is beyond doubt.
+    `need_last_use`: "spare" of the active keys of a user who has several, "all" of every user's active keys, "every"
+    of inactive keys, too. With a `row` of the credential report, a last use is taken from there where the slot is
+    beyond doubt.
     """
     try:
         keys = account.list_keys(name)
@@ -94,9 +96,10 @@ def read_user(
         raise
     except AwsError as error:
         return User(name, arn, unreadable("iam:ListAccessKeys", error), created, id_)
-    if need_last_use == "all" or sum(key.active for key in keys) > 1:
+    if need_last_use != "spare" or sum(key.active for key in keys) > 1:
         known = last_uses(row, keys) if row else {}
-        keys = tuple(_with_last_use(account, key, known) if key.active else key for key in keys)
+        every = need_last_use == "every"
+        keys = tuple(_with_last_use(account, key, known) if key.active or every else key for key in keys)
     return User(name, arn, keys, created, id_)
 
 

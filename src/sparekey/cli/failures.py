@@ -22,6 +22,7 @@ _EXTRAS = {
     "httptools": "sandbox",
     "psycopg": "postgres",
     "starlette": "console",
+    "tomlkit": "console",
     "uvicorn": "sandbox",
 }
 

@@ -35,7 +35,7 @@ async def _run(request: Request, state: ConsoleState, run: str) -> AsyncIterator
     shown = ""
     while not await request.is_disconnected():
         record = await state.show(run)
-        values = run_values(state, record)
+        values = await run_values(state, record)
         now = state.connection.clock.now()
         fragment = html("run-body.html", now=now, **values)
         if fragment != shown:

@@ -2,13 +2,23 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
+import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from sparekey.app import Overrides, Plan, encode_plan
+from sparekey.app import (
+    ExemptionChange,
+    Limits,
+    Overrides,
+    Plan,
+    encode_plan,
+    exemption_count,
+    export_ledger,
+    render_report,
+)
 from sparekey.console.render import html, page, page_address, refusal, user_url
 from sparekey.console.request_guard import BrowserSession
 from sparekey.console.state import ConsoleState
@@ -19,11 +29,16 @@ from sparekey.console.views import (
     AuditView,
     UserFilter,
     UserId,
+    choice_of,
     filter_rows,
+    held_users,
+    key_ages,
     paginate,
     parse_filter,
     reasons,
+    sort_rows,
     user_ids,
+    user_states,
 )
 from sparekey.errors import BadInputError, SparekeyError
 from sparekey.model import AccessKey, RunRecord, StepRecord
@@ -44,7 +59,14 @@ def console_state(request: Request) -> ConsoleState:
 def _show(request: Request, template: str, nav: str, **values: Any) -> Response:
     state = console_state(request)
     caller = state.view.audit.snapshot.caller.arn if state.view else ""
-    return page(template, nav=nav, caller=caller, now=state.connection.clock.now(), **values)
+    return page(
+        template,
+        nav=nav,
+        caller=caller,
+        now=state.connection.clock.now(),
+        demo=state.console_options.demo,
+        **values,
+    )
 
 
 async def _form(request: Request) -> Form:
@@ -102,6 +124,8 @@ async def overview(request: Request) -> Response:
         reading=state.reading,
         progress=state.progress,
         failure=state.failure,
+        ages=key_ages(state.view, state.connection.clock.now()) if state.view else [],
+        states=user_states(state.view) if state.view else [],
     )
 
 
@@ -116,7 +140,7 @@ async def users(request: Request) -> Response:
     state = console_state(request)
     view = state.current_view()
     by = parse_filter(request.query_params)
-    matching = filter_rows(view.rows, by, state.connection.clock.now())
+    matching = sort_rows(filter_rows(view.rows, by, state.connection.clock.now()), by.sort)
     return _show(
         request,
         "users.html",
@@ -125,6 +149,7 @@ async def users(request: Request) -> Response:
         by=by,
         page=paginate(matching, by.page),
         chosen=state.chosen,
+        choice=choice_of(view, state.chosen),
         shows=SHOWS,
         ages=AGES,
         reasons=reasons(view.plan),
@@ -136,8 +161,8 @@ async def choose_users(request: Request) -> Response:
     state, form = console_state(request), await _form(request)
     by = _remember_choice(state, form)
     if request.headers.get("hx-request"):
-        count = len(state.chosen)
-        return Response(html("chosen.html", count=count), media_type="text/html")
+        choice = choice_of(state.view, state.chosen)
+        return Response(html("chosen.html", choice=choice), media_type="text/html")
     return _redirect(page_address("/users", by.query()))
 
 
@@ -225,11 +250,12 @@ async def plan(request: Request) -> Response:
     """The plan before it is applied: what is deactivated, what is kept, who still uses it, what would stop it."""
     state = console_state(request)
     made = state.plan(request.path_params["digest"])
+    texts = {name: request.query_params.get(name, "") for name in _LIMITS}
     refused: SparekeyError | None = None
     checked = None
     if made.deactivations:
         try:
-            checked = await state.preflight(made)
+            checked = await state.preflight(made, _limits(texts))
         except SparekeyError as error:
             refused = error
     return _show(
@@ -239,10 +265,36 @@ async def plan(request: Request) -> Response:
         plan=made,
         checked=checked,
         refused=refused,
+        limits=texts,
+        windows=state.connection.policy.windows,
         run=getattr(refused, "run", ""),
         keys=_keys(state.current_view(), made),
         usages=state.usages,
         back=_plan_link(made),
+    )
+
+
+# The fields of the limits of a run, as `sparekey apply` names them.
+_LIMITS = ("max_keys", "max_share", "max_account_keys", "max_account_share")
+
+
+def _limits(texts: Mapping[str, str]) -> Limits:
+    """The limits from their fields, empty ones unnamed; raises BadInputError."""
+
+    def count(name: str) -> int | None:
+        text = texts[name].strip()
+        if text and not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
+            raise BadInputError(f"{text!r} is not a number of keys", "Write a whole number, such as 200.")
+        return int(text) if text else None
+
+    def share(name: str) -> float | None:
+        try:
+            return float(texts[name]) if texts[name].strip() else None
+        except ValueError:
+            raise BadInputError(f"{texts[name]!r} is not a share", "Write a number from 0 to 1.") from None
+
+    return Limits(
+        count("max_keys"), share("max_share"), count("max_account_keys"), share("max_account_share")
     )
 
 
@@ -275,28 +327,33 @@ async def apply(request: Request) -> Response:
         waves=_single_value(form, "waves"),
         healthy_for=_single_value(form, "healthy_for"),
         watch=not _single_value(form, "no_watch"),
+        windows=_single_value(form, "windows") if "windows" in form else None,
     )
-    run = await state.apply(made, options)
+    limits = _limits({name: _single_value(form, name) for name in _LIMITS})
+    run = await state.apply(made, options, limits)
     state.chosen -= {(step.account, step.user) for step in made.steps}
     return _redirect(f"/runs/{run}")
 
 
 async def held(request: Request) -> Response:
-    """Every held step with what would release it."""
+    """Every user with held keys, and what would release them."""
     view = console_state(request).current_view()
     reason = request.query_params.get("reason", "")
-    steps = [step for step in view.plan.held if reason in ("", step.reason)]
-    steps.sort(key=lambda step: (step.reason, step.account, step.user, step.key))
     every = parse_filter(request.query_params)
     counted = Counter(step.reason for step in view.plan.held)
     return _show(
         request,
         "held.html",
         "held",
-        page=paginate(steps, every.page),
+        page=paginate(held_users(view.plan, reason), every.page),
         reason=reason,
         reasons=dict(sorted(counted.items())),
+        by_usage=_BY_USAGE,
     )
+
+
+# The reasons for which reading who uses the keys may release them.
+_BY_USAGE = frozenset({"no-usage", "usage-partial", "not-moved", "recent-use", "gap"})
 
 
 async def runs(request: Request) -> Response:
@@ -309,14 +366,37 @@ async def run(request: Request) -> Response:
     """One run: what became of each step, live while something moves."""
     state = console_state(request)
     record = await state.show(request.path_params["run"])
-    return _show(request, "run.html", "runs", **run_values(state, record))
+    return _show(request, "run.html", "runs", **await run_values(state, record))
 
 
-def run_values(state: ConsoleState, record: RunRecord) -> dict[str, Any]:
+async def run_report(request: Request) -> Response:
+    """A run's report, JSON or ledger entries, as a file."""
+    state, kind = console_state(request), request.path_params["kind"]
+    record = await state.show(request.path_params["run"])
+    if kind == "ledger.jsonl":
+        text = await anyio.to_thread.run_sync(
+            lambda: "".join(f"{x.rstrip()}\n" for x in export_ledger(record.id))
+        )
+    elif kind in _REPORTS:
+        text = await anyio.to_thread.run_sync(lambda: "".join(render_report(record.id, _REPORTS[kind])))
+    else:
+        raise BadInputError(
+            f"there is no report {kind!r}", f"There are: {', '.join((*_REPORTS, 'ledger.jsonl'))}."
+        )
+    headers = {"Content-Disposition": f'attachment; filename="{record.id}-{kind}"'}
+    return Response(text, media_type="application/octet-stream", headers=headers)
+
+
+_REPORTS = {"report.html": "html", "run.json": "json", "run.csv": "csv"}
+
+
+async def run_values(state: ConsoleState, record: RunRecord) -> dict[str, Any]:
     """What the run's templates need."""
+    unfinished = record.state in ("applying", "waiting") and not state.busy.get(record.id)
     return {
         "record": record,
         "failure": state.failures.get(record.id),
+        "resumable": record.state == "stopped" or (unfinished and not await state.has_worker()),
         "live": is_live(state, record),
         "moving": is_under_way(state, record),
         "undoable": frozenset(step.key for step in record.steps if STEP_STATES[step.state].undoable),
@@ -369,4 +449,35 @@ async def exemptions(request: Request) -> Response:
         entries=entries,
         rotators=rotators,
         read=bool(state.view),
+        editable=await anyio.to_thread.run_sync(exemption_count, state.connection),
+        user=request.query_params.get("name", ""),
+        account=request.query_params.get("account", ""),
     )
+
+
+async def review_exemption(request: Request) -> Response:
+    """What a change of the exemptions does to the policy file, before it is written."""
+    state, form = console_state(request), await _form(request)
+    change = _exemption_change(form)
+    proposed = await state.propose_exemption(change)
+    return _show(request, "exemption-review.html", "exemptions", proposed=proposed, change=change)
+
+
+async def write_exemption(request: Request) -> Response:
+    """Write a change of the exemptions that was reviewed."""
+    state, form = console_state(request), await _form(request)
+    await state.write_exemption(_exemption_change(form), _single_value(form, "digest"))
+    return _redirect("/exemptions")
+
+
+def _exemption_change(form: Form) -> ExemptionChange:
+    number = _single_value(form, "number")
+    action: Literal["add", "extend", "end"]
+    match _single_value(form, "action"):
+        case "add" | "extend" | "end" as action:
+            pass
+        case _:
+            raise BadInputError("this form names no change of an exemption", "Go back and send it again.")
+    texts = {name: _single_value(form, name) for name in ("user", "account", "owner", "reason", "expires")}
+    known = number.isascii() and number.isdigit() and len(number) < 7
+    return ExemptionChange(action=action, number=int(number) if known else -1, **texts)

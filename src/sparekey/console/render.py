@@ -1,5 +1,6 @@
 """Values to HTML: everything escaped, foreign text isolated, every name in a template known."""
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -59,6 +60,28 @@ def user_id(user: UserId) -> str:
     return f"{user[0]}/{user[1]}"
 
 
+# What a release says to somebody at a command line, and what the page offers instead.
+_FOR_PAGE = (
+    (r"plan again with --usage history, archive=PLACE or athena=TABLE", "check the usage of its keys"),
+    (
+        r"; its only recorded use is sts, or no service: --usage .*",
+        "; its only recorded use is sts: check its usage",
+    ),
+    (r"; or keep an old key: --keep-old", "; or keep an old key by an override"),
+    (r"; or --keep KEY", "; or choose the key to keep by an override"),
+    (r"--force KEY --because TEXT", "deactivating it anyway, with a reason"),
+    (r"--force (one key|the other key|this key|it)", r"deactivate \1 anyway"),
+    (r"--(?:keep|force) names", "the override names"),
+)
+
+
+def for_page(text: str) -> str:
+    """A text with advice for the command line, in the words of the page's own buttons."""
+    for pattern, replacement in _FOR_PAGE:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
 def capitalized(text: str) -> str:
     """A sentence with a capital first letter; the rest as it is."""
     return text[:1].upper() + text[1:]
@@ -81,6 +104,7 @@ def _environment() -> Environment:
         span=span,
         user_id=user_id,
         capital=capitalized,
+        for_page=for_page,
     )
     made.tests["unreadable"] = lambda value: isinstance(value, Unreadable)
     made.globals.update(
@@ -106,10 +130,12 @@ def html(template: str, **values: Any) -> str:
 
 
 def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A whole page."""
-    return HTMLResponse(html(template, **values), status)
+    """A whole page; `outside` is that of a browser which is not signed in, and has no links that lead nowhere."""
+    return HTMLResponse(html(template, **{"outside": False, "demo": False, **values}), status)
 
 
 def refusal(status: int, message: str, hint: str, run: str = "") -> HTMLResponse:
     """The page of a request that was refused or failed: one sentence and a hint."""
-    return page("error.html", status, message=message, hint=hint, run=run, nav="", caller="")
+    return page(
+        "error.html", status, message=message, hint=hint, run=run, nav="", caller="", outside=status == 403
+    )

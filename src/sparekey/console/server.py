@@ -36,10 +36,13 @@ _ROUTES = (
     Route("/runs", pages.runs),
     Route("/runs/{run}", pages.run),
     Route("/runs/{run}/events", event_stream.run_events),
+    Route("/runs/{run}/files/{kind}", pages.run_report),
     Route("/runs/{run}/undo", pages.undo, methods=["POST"]),
     Route("/runs/{run}/stop", pages.stop, methods=["POST"]),
     Route("/runs/{run}/resume", pages.resume, methods=["POST"]),
     Route("/exemptions", pages.exemptions),
+    Route("/exemptions/review", pages.review_exemption, methods=["POST"]),
+    Route("/exemptions/write", pages.write_exemption, methods=["POST"]),
     Mount(STATIC.rstrip("/"), StaticFiles(packages=[("sparekey.console", "static")])),
 )
 

@@ -16,10 +16,13 @@ from sparekey import app
 from sparekey.app import (
     NO_OVERRIDES,
     Connection,
+    ExemptionChange,
     LedgerEntry,
+    Limits,
     Overrides,
     Plan,
     Preflight,
+    ProposedPolicy,
     ReadMode,
     RunOptions,
     UsageRequest,
@@ -43,10 +46,11 @@ class AlreadyStartedError(SparekeyError):
 
 
 class ConsoleOptions(Value, frozen=True):
-    """How a console reads: the accounts, and who uses a key (a usage source such as history)."""
+    """How a console reads: the accounts, and who uses a key (a usage source such as history); `demo`: none is real."""
 
     mode: ReadMode = "auto"
     usage: str = "history"
+    demo: bool = False
 
 
 class ConsoleState:
@@ -118,6 +122,18 @@ class ConsoleState:
             raise BadInputError("no account has been read yet", "Open the overview: it reads the accounts.")
         return self.view
 
+    # Exemptions
+
+    async def propose_exemption(self, change: ExemptionChange) -> ProposedPolicy:
+        """The policy file with one change; raises SparekeyError."""
+        return await anyio.to_thread.run_sync(lambda: app.propose_exemption(self.connection, change))
+
+    async def write_exemption(self, change: ExemptionChange, digest: str) -> None:
+        """Write a proposed change, and judge what was read by the new policy; raises SparekeyError."""
+        await anyio.to_thread.run_sync(lambda: app.write_exemption(self.connection, change, digest))
+        if self.view is not None:
+            await self.refresh(())
+
     # Who uses a key
 
     def checking_usage(self, who: UserId) -> bool:
@@ -183,22 +199,28 @@ class ConsoleState:
         """Put a plan on record before its file leaves, so that `sparekey apply` knows it again if it can."""
         await anyio.to_thread.run_sync(lambda: app.register_plan(self.connection, plan))
 
-    async def preflight(self, plan: Plan) -> Preflight:
+    async def preflight(self, plan: Plan, limits: Limits) -> Preflight:
         """Ask all that would stop a plan; raises SparekeyError."""
-        return await anyio.to_thread.run_sync(lambda: _checked(self.connection, plan))
+        return await anyio.to_thread.run_sync(lambda: _checked(self.connection, plan, limits))
 
-    def options(self, *, waves: str = "", healthy_for: str = "", watch: bool = True) -> RunOptions:
-        """The options of a run; raises BadInputError."""
-        return app.run_options(self.connection, waves=waves, healthy_for=healthy_for, watch=watch)
+    def options(
+        self, *, waves: str = "", healthy_for: str = "", watch: bool = True, windows: str | None = None
+    ) -> RunOptions:
+        """The options of a run; `windows`, one a line, replace those of the policy. Raises BadInputError."""
+        return app.run_options(
+            self.connection, waves=waves, healthy_for=healthy_for, watch=watch, change_windows=windows
+        )
 
     # Runs
 
-    async def apply(self, plan: Plan, options: RunOptions) -> str:
+    async def apply(self, plan: Plan, options: RunOptions, limits: Limits) -> str:
         """Start to execute a plan; returns the run's id once the ledger has it. Raises SparekeyError."""
 
         def work(tell: Callable[[LedgerEntry], None]) -> RunRecord:
             _claim_plan(plan)
-            return app.apply(self.connection, plan, options=options, on_event=tell, made_here=True)
+            return app.apply(
+                self.connection, plan, limits=limits, options=options, on_event=tell, made_here=True
+            )
 
         users = {(step.account, step.user) for step in plan.deactivations}
         return await self._start(self._applying, work, users)
@@ -225,8 +247,7 @@ class ConsoleState:
         return await self._start(self._applying, lambda tell: self._resume(run, tell), users, record.id)
 
     def _resume(self, run: str, tell: Callable[[LedgerEntry], None]) -> RunRecord:
-        with app.runs_of(self.connection) as runs:
-            return runs.resume(run, on_event=tell)
+        return app.resume(self.connection, run, on_event=tell)
 
     async def _start(
         self,
@@ -296,6 +317,10 @@ class ConsoleState:
         """One run by its ledger; raises BadInputError."""
         return await anyio.to_thread.run_sync(_load_record, run)
 
+    async def has_worker(self) -> bool:
+        """True where a worker is alive that would continue an unfinished run."""
+        return bool(await anyio.to_thread.run_sync(_live_workers))
+
     async def runs(self) -> tuple[RunRecord, ...]:
         """Every run, newest first."""
         return (await anyio.to_thread.run_sync(_load_records))[::-1]
@@ -304,6 +329,11 @@ class ConsoleState:
 def _load_record(run: str) -> RunRecord:
     with app.run_records() as runs:
         return runs.show(run)
+
+
+def _live_workers() -> int:
+    with app.run_records() as runs:
+        return len(runs.live_workers())
 
 
 def _load_records() -> tuple[RunRecord, ...]:
@@ -322,9 +352,9 @@ def _build_view(state: ConsoleState, audit: Audit) -> AuditView:
     )
 
 
-def _checked(connection: Connection, plan: Plan) -> Preflight:
+def _checked(connection: Connection, plan: Plan, limits: Limits) -> Preflight:
     _claim_plan(plan)
-    return app.preflight(connection, plan, options=app.run_options(connection), made_here=True)
+    return app.preflight(connection, plan, limits, app.run_options(connection), made_here=True)
 
 
 def _claim_plan(plan: Plan) -> None:

@@ -27,6 +27,13 @@ class ConsumerLane(Value, frozen=True):
     text: str
 
 
+class UnreadSpan(Value, frozen=True):
+    """A part of the axis of which no usage was read: where it stands and how wide it is."""
+
+    x: float
+    width: float
+
+
 class KeyTimeline(Value, frozen=True):
     """One key: when it was created and last used, and its consumers' days; `text` says it.
 
@@ -40,6 +47,7 @@ class KeyTimeline(Value, frozen=True):
     ticks: tuple[date, ...]
     lanes: tuple[ConsumerLane, ...]
     text: str
+    unread: tuple[UnreadSpan, ...] = ()
 
 
 def timelines(
@@ -62,9 +70,21 @@ def timelines(
             if key in usages
             else (),
             text=_summary(created, used, start, now),
+            unread=_unread_spans(usages.get(key), axis),
         )
         for key, created, used in dated
     }
+
+
+def _unread_spans(usage: Usage | None, axis: "TimeAxis") -> tuple[UnreadSpan, ...]:
+    """What lies before and after the window that was read; all of the axis where nothing was."""
+    if usage is None:
+        return (UnreadSpan(0.0, float(WIDTH)),)
+    first = axis.x(usage.since) if usage.since else 0.0
+    last = axis.x(usage.until) if usage.until else float(WIDTH)
+    spans = (UnreadSpan(0.0, first), UnreadSpan(last, round(WIDTH - last, 1)))
+    # Less than a day shows as nothing.
+    return tuple(span for span in spans if span.width >= axis.day)
 
 
 def _summary(created: datetime, used: datetime | None, start: datetime, now: datetime) -> str:

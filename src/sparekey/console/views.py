@@ -1,13 +1,13 @@
 """What was read and decided, laid out for lists that are quick with thousands of users; pure."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Generic, Literal, TypeVar, get_args
 
 import msgspec
 
-from sparekey.app import Plan, Step
+from sparekey.app import Limits, Plan, Step
 from sparekey.errors import BadInputError
 from sparekey.model import AccessKey, Account, Audit, FindingStatus, Unreadable, User, UserVerdict, Value
 
@@ -28,7 +28,9 @@ AGES: Mapping[int, str] = {
     365: "a year or older",
     730: "two years or older",
 }
+Sort = Literal["", "user", "-user", "account", "-account", "active", "-active", "oldest", "-oldest"]
 _SHOWS: tuple[Show, ...] = get_args(Show)
+_SORTS: tuple[Sort, ...] = get_args(Sort)
 _Item = TypeVar("_Item")
 
 
@@ -62,7 +64,7 @@ class UserRow(Value, frozen=True):
 
 
 class UserFilter(Value, frozen=True):
-    """What a list is narrowed to; `age` is in days, of the oldest active key."""
+    """What a list is narrowed to and sorted by; `age` is in days, of the oldest active key; `-` sorts downwards."""
 
     q: str = ""
     account: str = ""
@@ -70,6 +72,7 @@ class UserFilter(Value, frozen=True):
     reason: str = ""
     age: int = 0
     page: int = 1
+    sort: Sort = ""
 
     def query(self, **change: object) -> dict[str, str]:
         """The address parameters of this filter, or of one that differs."""
@@ -101,6 +104,11 @@ class AuditView(Value, frozen=True, gc=True):
     rows: tuple[UserRow, ...]
     by_user: Mapping[UserId, UserRow]
     users: Mapping[UserId, User]
+
+    @property
+    def active_keys(self) -> int:
+        """How many active keys were read."""
+        return sum(row.active for row in self.rows)
 
     def account(self, account: str) -> Account:
         """The account of a user that was read."""
@@ -175,6 +183,111 @@ def filter_rows(rows: Iterable[UserRow], by: UserFilter, now: datetime) -> list[
     ]
 
 
+def sort_rows(rows: Sequence[UserRow], sort: Sort) -> list[UserRow]:
+    """The rows in the order asked for, by account and name where that leaves a tie."""
+    column = sort.removeprefix("-")
+    ordered = sorted(rows, key=lambda row: (row.account, row.name.casefold()))
+    if not column:
+        return list(rows)
+    if column == "oldest":
+        # A row without a date is last either way.
+        dated = [(row.oldest, row) for row in ordered if row.oldest is not None]
+        dated.sort(key=lambda pair: pair[0], reverse=sort == "oldest")
+        return [row for _, row in dated] + [row for row in ordered if row.oldest is None]
+    keys: dict[str, Callable[[UserRow], str | int]] = {
+        "user": lambda row: row.name.casefold(),
+        "account": lambda row: row.account,
+        "active": lambda row: row.active,
+    }
+    return sorted(ordered, key=keys[column], reverse=sort.startswith("-"))
+
+
+class HeldUser(Value, frozen=True):
+    """A user's held keys, and each reason for which they are held: (reason, why, what would release them)."""
+
+    account: str
+    user: str
+    keys: tuple[str, ...]
+    reasons: tuple[tuple[str, str, str], ...]
+
+
+def held_users(plan: Plan, reason: str = "") -> list[HeldUser]:
+    """One row for each user with held keys, sorted; of one `reason`, or of any."""
+    steps: dict[UserId, list[Step]] = defaultdict(list)
+    for step in plan.held:
+        if reason in ("", step.reason):
+            steps[step.account, step.user].append(step)
+    return [
+        HeldUser(
+            *who,
+            tuple(sorted(step.key for step in of_user)),
+            tuple(dict.fromkeys((step.reason, step.why, step.release) for step in of_user)),
+        )
+        for who, of_user in sorted(steps.items())
+    ]
+
+
+class ChosenUsers(Value, frozen=True):
+    """The users who are chosen: their names, how many keys that would deactivate, and how many are allowed."""
+
+    users: tuple[UserId, ...]
+    keys: int
+    allowed: int
+
+
+def choice_of(view: "AuditView | None", chosen: Collection[UserId]) -> ChosenUsers:
+    """What the chosen users come to, against the default limits of a run."""
+    if view is None:
+        return ChosenUsers(tuple(sorted(chosen)), 0, 0)
+    keys = sum(view.by_user[who].deactivated for who in chosen if who in view.by_user)
+    return ChosenUsers(tuple(sorted(chosen)), keys, Limits().allowed(view.active_keys))
+
+
+AGE_BANDS: tuple[tuple[str, int, int], ...] = (
+    ("under 90 days", 0, 90),
+    ("90 to 179 days", 90, 180),
+    ("180 to 364 days", 180, 365),
+    ("1 to 2 years", 365, 730),
+    ("2 years or more", 730, 10**6),
+)
+
+
+def key_ages(view: "AuditView", now: datetime) -> list[tuple[str, int]]:
+    """How many active keys fall into each band of age; keys whose age was not read are the last one, if any."""
+    ages = [
+        (now - key.created).days if key.created else None
+        for row in view.rows
+        for key in row.keys
+        if key.active
+    ]
+    bands = [
+        (text, sum(age is not None and low <= age < high for age in ages)) for text, low, high in AGE_BANDS
+    ]
+    unknown = sum(age is None for age in ages)
+    return [*bands, ("age not read", unknown)] if unknown else bands
+
+
+def user_states(view: "AuditView") -> list[tuple[str, str, int]]:
+    """How many users are in each state, as (tone, label, number); each user is counted once."""
+    counts: Counter[str] = Counter()
+    for row in view.rows:
+        if row.status in ("UNREADABLE", "EXEMPT"):
+            counts[row.status] += 1
+        elif row.active > 1:
+            counts["deactivate" if row.deactivated else "held"] += 1
+        else:
+            counts["one" if row.active else "none"] += 1
+    labels = (
+        ("one", "done", "one active key"),
+        ("none", "off", "no active key"),
+        ("deactivate", "go", "a key can be deactivated"),
+        ("held", "held", "spare keys, all held"),
+        ("EXEMPT", "warn", "exempt"),
+        ("UNREADABLE", "bad", "could not be read"),
+    )
+    return [(tone, label, counts[name]) for name, tone, label in labels if counts[name]]
+
+
 def _is_shown(row: UserRow, show: Show) -> bool:
     match show:
         case "spare":
@@ -218,6 +331,7 @@ def parse_filter(query: Mapping[str, str]) -> UserFilter:
         reason=query.get("reason", ""),
         age=age if age in AGES else 0,
         page=_number(query.get("page", ""), 1),
+        sort=next((known for known in _SORTS if known == query.get("sort", "")), ""),
     )
 
 

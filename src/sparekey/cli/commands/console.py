@@ -82,7 +82,7 @@ def console_command(
             connection,
             host=host,
             port=port,
-            options=ConsoleOptions(mode, usage),
+            options=ConsoleOptions(mode, usage, demo),
             usage_request=usage_request(),
             out=sys.stdout,
             tell=message,
