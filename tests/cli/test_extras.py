@@ -11,9 +11,6 @@ from sparekey.cli.failures import run_guarded
 @pytest.mark.parametrize(
     ("missing", "args", "extra"),
     [
-        ("uvicorn", ["sandbox"], "sandbox"),
-        ("uvicorn", ["demo"], "sandbox"),
-        ("starlette", ["console", "--demo", "--no-browser"], "console"),
         ("ahocorasick_rs", ["usage", "AKIAIOSFODNN7EXAMPLE", "--source", "archive=."], "archive"),
         ("isal", ["usage", "AKIAIOSFODNN7EXAMPLE", "--source", "archive=."], "archive"),
     ],

@@ -5,13 +5,14 @@ import shutil
 import subprocess
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from sparekey.aws.gateway import AwsGateway
-from sparekey.cli import cli
+from sparekey.cli import cli, main
 from sparekey.cli.help import CATEGORIES, Command, CommandGroup
 from sparekey.cli.topics import TOPICS
 from sparekey.settings import load_policy
@@ -254,3 +255,13 @@ def test_the_summary_of_an_audit_has_no_users(sk: CliHarness) -> None:
         "3 of 5 users have spare keys.\nRead: 1 account, 5 users, 9 access keys. Not read: nothing."
         in said.out
     )
+
+
+def test_windows_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: "pytest.CaptureFixture[str]"
+) -> None:
+    monkeypatch.setattr("sparekey.cli.os", SimpleNamespace(name="nt"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.splitlines()[0].startswith("error: sparekey does not run on Windows")

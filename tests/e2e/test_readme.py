@@ -56,3 +56,51 @@ def test_the_sequence_of_the_readme_runs_under_set_e(tmp_path: Path) -> None:
         assert gone
         now = aws.state.clock.now()
         assert all(aws.state.keys[key].status_at(now) == "Active" for key in gone)
+
+
+TRANSCRIPT = re.compile(r"(?<=```console\n).*?(?=```\n<!-- end of the transcript -->)", re.DOTALL)
+
+
+def test_the_transcript_of_the_readme_is_what_the_commands_print(tmp_path: Path) -> None:
+    """What changes from run to run (key ids, digests, times) is compared by its form; SNAPSHOTS=write writes it."""
+    with Sandbox() as aws:
+        env = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPAREKEY_"))
+        }
+        env |= {**aws.env(), "SPAREKEY_HOME": str(tmp_path / "home"), "COLUMNS": "100"}
+        shown, run = "", ""
+        for command in re.findall(r"^\$ sparekey (.*)$", README.read_text(), re.MULTILINE):
+            words = [run if word == "RUN" or word.startswith("r-") else word for word in command.split()]
+            done = subprocess.run(
+                [sys.executable, "-m", "sparekey", *words],
+                env=env,
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode in (0, 3), done.stdout
+            run = next(iter(re.findall(r"run (r-\w+) started", done.stdout)), run)
+            shown += f"$ sparekey {' '.join(words)}\n{_shortened(done.stdout)}"
+    text = README.read_text()
+    if os.environ.get("SNAPSHOTS") == "write":
+        README.write_text(TRANSCRIPT.sub(lambda _: shown, text))
+    documented = TRANSCRIPT.search(README.read_text())
+    assert documented
+    assert len(documented[0].splitlines()) <= 26
+    assert _form(documented[0]) == _form(shown)
+
+
+def _shortened(output: str) -> str:
+    """Without the endpoint of the practice AWS, which a real account does not have, and blank lines."""
+    lines = (line.replace("\r", "") for line in output.splitlines())
+    return "".join(re.sub(r" --endpoint-url \S+", "", line) + "\n" for line in lines if line.strip())
+
+
+def _form(text: str) -> list[str]:
+    text = re.sub(r"\bAKIA[0-9A-Z]{16}\b", "AKIA", text)
+    text = re.sub(r"\b(r-[0-9a-f]{8}|[0-9a-f]{12})\b", "ID", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|\d\d:\d\d:\d\dZ", "TIME", text)
+    return text.splitlines()

@@ -85,6 +85,12 @@ def _open_standard_streams() -> None:
 
 def main() -> None:
     """The console script: every failure ends in one sentence, a hint and an exit code."""
+    if os.name == "nt":
+        sys.stderr.write(
+            "error: sparekey does not run on Windows: its state is protected by POSIX file locks and permissions\n"
+            "hint: Use WSL, Linux, macOS or the container. Nothing was read or changed.\n"
+        )
+        sys.exit(1)
     _open_standard_streams()
     threading.excepthook = report_thread_failure
     for stream in (sys.stdout, sys.stderr):

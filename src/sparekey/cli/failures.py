@@ -19,11 +19,7 @@ INTERRUPTED = 130
 # What is installed only where it is asked for, and by which name.
 _EXTRAS = {
     **dict.fromkeys(("ahocorasick_rs", "isal", "obstore"), "archive"),
-    "httptools": "sandbox",
     "psycopg": "postgres",
-    "starlette": "console",
-    "tomlkit": "console",
-    "uvicorn": "sandbox",
 }
 
 

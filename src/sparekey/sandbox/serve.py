@@ -177,12 +177,8 @@ def _listen(port: int) -> socket.socket:
 
 
 def _server(app: PracticeAws) -> "uvicorn.Server":
-    try:
-        import uvicorn  # noqa: PLC0415
-    except ImportError as error:
-        raise SandboxError(
-            "the sandbox needs uvicorn to serve.", "Install it with: pip install 'sparekey[sandbox]'"
-        ) from error
+    import uvicorn  # noqa: PLC0415  # only who serves needs it
+
     config = uvicorn.Config(
         app,
         lifespan="off",

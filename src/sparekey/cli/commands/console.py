@@ -63,15 +63,9 @@ def console_command(
     The address stands alone on stdout and works once, for one browser. Ends with Ctrl-C.
     """
     from sparekey import app
-    from sparekey.errors import BadInputError
+    from sparekey.console.serve import serve
+    from sparekey.console.state import ConsoleOptions
 
-    try:
-        from sparekey.console.serve import serve
-        from sparekey.console.state import ConsoleOptions
-    except ImportError as error:
-        raise BadInputError(
-            "the console needs packages that are not installed", "pip install 'sparekey[console]'"
-        ) from error
     with app.practice_company() if demo else nullcontext():
         if demo:
             message(
