@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or newer, make and a package index; nothing else beforehand.
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-console test quick lint types unit docs cases screenshots bench-read bench-peers bench-trail bench-run bench-kill bench-chaos bench-watch bench-load lock clean
+.PHONY: help demo demo-console test quick lint types unit docs site cases screenshots bench-read bench-peers bench-trail bench-run bench-kill bench-chaos bench-watch bench-load lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -42,6 +42,9 @@ unit: dev-venv
 
 docs: dev-venv ## write again what the docs generate from the code
 	@$(BIN)/python tools/generate_docs.py
+
+site: dev-venv ## build the docs as a site, into site/
+	@$(BIN)/mkdocs build --strict --quiet
 
 bench-read: dev-venv ## measure our own reading against a constant-time server
 	@$(BIN)/python bench/cases.py

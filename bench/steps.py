@@ -2,7 +2,7 @@
 
 `sparekey plan`, `apply` and `worker` run as processes of their own against `bench/server.py`, which answers each
 call after a constant time; runs are kept in SQLite, or in a PostgreSQL that is started for it. `--write` puts the
-tables into docs/benchmarks.md.
+tables into docs/explanation/benchmarks.md.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SPAREKEY = [sys.executable, "-m", "sparekey"]
 ROLE = ("--role", "SparekeyApply")
 CALLS = 7  # a key costs one listing, two last uses, one write, three listings
 _VERDICTS = sa.text("SELECT count(*) FROM sparekey_entries WHERE run = :run AND kind = 'verdict'")
-DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parents[1] / "docs" / "explanation" / "benchmarks.md"
 INTRODUCTION = """
 `sparekey plan`, `apply` and `worker` run as processes of their own against `bench/server.py`, which answers every
 call after a constant time and checks no signature; every user has a spare key to retire. A key costs seven calls:
@@ -292,7 +292,9 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=100, help="milliseconds that each call of AWS takes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="*", default=[100, 1000, 10_000], help="for memory")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the tables into docs/explanation/benchmarks.md"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         lines = speeds(options.keys, options.latency, options.rounds, Path(name)) if options.rounds else []

@@ -2,7 +2,7 @@
 
 Generates its own archives deterministically (dense: the keys call in every file; sparse: in one of fifty;
 files of 2 KB, 160 KB and 5 MB compressed), runs every contender in a process of its own, round after round, and
-prints the ratios to bare inflating in the same round. `--write` puts them into docs/benchmarks.md.
+prints the ratios to bare inflating in the same round. `--write` puts them into docs/explanation/benchmarks.md.
 """
 
 import argparse
@@ -394,8 +394,8 @@ def machine() -> str:
 
 
 def write(lines: list[str]) -> None:
-    """Replace our section of docs/benchmarks.md."""
-    page = HOUSE / "docs" / "benchmarks.md"
+    """Replace our section of docs/explanation/benchmarks.md."""
+    page = HOUSE / "docs" / "explanation" / "benchmarks.md"
     begin, end = "<!-- bench-trail begins -->", "<!-- bench-trail ends -->"
     text = page.read_text() if page.exists() else "# Benchmarks\n"
     if begin not in text:

@@ -194,7 +194,7 @@ def test_each_plug_in_room_has_an_interface(room_: str) -> None:
 
 
 def test_the_picture_shows_rooms_that_exist() -> None:
-    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (SOURCE.parents[1] / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     picture = page.partition("```mermaid\n")[2].partition("```")[0]
     bare = re.sub(r'"[^"]*"|\[\(.*?\)\]|--? ?[A-Za-z]+ -->', " ", picture)
     words = set(re.findall(r"\w+", bare)) - {"flowchart", "LR", "subgraph", "end", "pure", "AWS"}

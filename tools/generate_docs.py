@@ -136,7 +136,7 @@ def adr_index(folder: Path = ROOT / "docs" / "adr") -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {"holds": holds, "guards": guards, "rules": rules, "rooms": rooms}
-PAGES: dict[str, Callable[[], str]] = {"docs/cli.md": cli, "docs/adr/README.md": adr_index}
+PAGES: dict[str, Callable[[], str]] = {"docs/reference/cli.md": cli, "docs/adr/README.md": adr_index}
 
 
 def wanted(root: Path = ROOT) -> dict[Path, str]:

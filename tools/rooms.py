@@ -1,7 +1,7 @@
 """The rooms of `src/sparekey`: what each holds and which others it may import.
 
 `tests/test_architecture.py` holds the code to this table, and `tools/generate_docs.py` writes it into
-`docs/architecture.md`. `errors` is how any room refuses, so any room but `NO_ERRORS` may import it
+`docs/explanation/architecture.md`. `errors` is how any room refuses, so any room but `NO_ERRORS` may import it
 (docs/adr/0003); `clock` names a protocol, and only rooms with I/O are given one (docs/adr/0001).
 """
 

@@ -1,6 +1,6 @@
 """The key that sparekey signs with, where it is entered by a profile; as it is, and with `--force`.
 
-Run: SK_VENV=… python3 caller.py. Expected: held as `[caller]`, "forced or not" (docs/safety.md); it is still active.
+Run: SK_VENV=… python3 caller.py. Expected: held as `[caller]`, "forced or not" (docs/explanation/safety.md); it is still active.
 Before: the key of a profile that an accounts file names is deactivated, and `undo` cannot bring it back.
 """
 

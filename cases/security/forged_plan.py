@@ -1,7 +1,7 @@
 """A plan that is edited after it was made.
 
 Run: SK_VENV=… python3 forged_plan.py. Expected: an edit without a new digest is refused, and so is a plan of a year ago
-whose `expires` says 2099, with a new digest (docs/safety.md: "less than 24 hours old"). Before: the old plan is carried out.
+whose `expires` says 2099, with a new digest (docs/explanation/safety.md: "less than 24 hours old"). Before: the old plan is carried out.
 """
 
 from common import *

@@ -70,7 +70,9 @@ def refusals(plan: Plan, caller: Caller, limits: Limits) -> None:
     """Raise RefusedError with what each guard refuses; return where none does."""
     texts = [text for guard in GUARDS for text in _shorten(guard(plan, caller, limits))]
     if texts:
-        raise RefusedError("; ".join(texts), "Nothing was changed. docs/safety.md explains each guard.")
+        raise RefusedError(
+            "; ".join(texts), "Nothing was changed. docs/explanation/safety.md explains each guard."
+        )
 
 
 def _shorten(refusals: Iterator[str]) -> Iterator[str]:

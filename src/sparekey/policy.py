@@ -34,7 +34,7 @@ _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 class PolicyError(BadInputError):
     """The policy cannot be used as it is written."""
 
-    default_hint = "docs/policy.md lists every field; nothing was read from AWS."
+    default_hint = "docs/reference/policy.md lists every field; nothing was read from AWS."
 
 
 class FieldError(PolicyError):

@@ -18,7 +18,7 @@ from sparekey.documents import DocumentError, parse_yaml
 from sparekey.model import Value
 from sparekey.policy import Exemption, PolicyError, Scope
 
-_HINT = "docs/reports.md lists what is read of a mutelist; account ids must be quoted."
+_HINT = "docs/reference/reports.md lists what is read of a mutelist; account ids must be quoted."
 _ANYTHING = ".*"
 # Accounts, checks and resources multiply, and every user is matched with every exemption and its exceptions.
 _LARGEST_COUNT = 10_000

@@ -1,6 +1,6 @@
 """Which of a user's active keys is kept, and what becomes of the others; pure, at a given `now`.
 
-The steps are numbered as in docs/lifecycle.md. Absence of evidence never authorises an action.
+The steps are numbered as in docs/explanation/lifecycle.md. Absence of evidence never authorises an action.
 """
 
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ class Choice(Value, frozen=True):
     outcomes: tuple[Outcome, ...]
 
 
-# Each hold in one place: its code, why the key is held, and what would release it. docs/safety.md prints it.
+# Each hold in one place: its code, why the key is held, and what would release it; docs/explanation/safety.md has them.
 HOLD_REASONS: Mapping[str, tuple[str, str]] = {
     "caller": (
         "sparekey is running with credentials of this user",

@@ -188,7 +188,7 @@ def _load_mutelists(policy: Policy, path: Path) -> list[tuple[str, Exemption]]:
 
 
 _STARTER = """\
-# The policy of sparekey. Every field: docs/policy.md. Check it: sparekey config validate
+# The policy of sparekey. Every field: docs/reference/policy.md. Check it: sparekey config validate
 # Change windows are times at which keys may be deactivated; without any, always.
 
 max_key_age = "{max_key_age}"   # a key is young below this age; only a young key is kept

@@ -12,7 +12,7 @@ import pytest
 
 from support.cli_harness import ACCOUNT, AwsFrontend, CliHarness, cli_harness
 
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+SCHEMAS = Path(__file__).parents[2] / "docs" / "reference" / "schemas"
 NASTY = ("=cmd", "+1", "@x", "-x", "=1+1@evil,x")
 _PAIR = 'key = [{ age = "200d", used = { ago = "80d" } }, { age = "50d", used = { ago = "1h" } }]'
 NASTY_COMPANY = "\n".join(

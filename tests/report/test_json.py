@@ -16,7 +16,7 @@ from sparekey.plan import Plan
 from sparekey.report import Subject, render
 from support import sample_company as company
 
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+SCHEMAS = Path(__file__).parents[2] / "docs" / "reference" / "schemas"
 
 
 def validator(subject: Subject) -> Draft202012Validator:

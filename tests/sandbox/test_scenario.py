@@ -123,7 +123,7 @@ def tables(kind: Any = Scenario) -> dict[str, Any]:
 
 
 def test_the_docs_name_every_field_and_every_fault() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "sandbox.md").read_text()
     found = tables()
     assert {"KeyTable", "AppTable", "Stale", "OrganizationTable"} <= found.keys()
     for kind in found.values():
@@ -134,7 +134,7 @@ def test_the_docs_name_every_field_and_every_fault() -> None:
 
 
 def test_the_example_in_the_docs_is_a_scenario() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "sandbox.md").read_text()
     (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     sandbox = Sandbox(example)
     assert [len(sandbox.key("billing", number=number).uses) > 0 for number in (1, 2)] == [True, True]

@@ -57,7 +57,11 @@ def _policy(config: Path | None) -> Check:
             "policy", "note", f"no file {path}: the defaults hold", "`sparekey config init` writes one."
         )
     probes = plural(len(policy.probes), "probe")
-    hint = "" if policy.probes else "Without [[probes]] a breakage is not detected: docs/running.md#probes."
+    hint = (
+        ""
+        if policy.probes
+        else "Without [[probes]] a breakage is not detected: docs/explanation/running.md#probes."
+    )
     return Check("policy", "ok" if policy.probes else "note", f"{path} is valid, {probes}", hint)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-# Pairs of an exit code and what it means; docs/cli.md is written from them, too.
+# Pairs of an exit code and what it means; docs/reference/cli.md is written from them, too.
 EXIT_CODES = (
     (
         "0",
@@ -57,7 +57,7 @@ every default, `sparekey config validate` checks it, `sparekey config show` prin
   [[probes]]            health checks that cover users; an unhealthy one reactivates their keys
   windows = [...]       when keys may be deactivated
 
-docs/policy.md has every field.
+docs/reference/policy.md has every field.
 """
 
 

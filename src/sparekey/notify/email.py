@@ -20,7 +20,7 @@ def check(address: str, settings: NotifySettings) -> None:
     if not settings.smtp_host or not settings.mail_from:
         raise BadInputError(
             "mail needs a server and a sender",
-            "Set SPAREKEY_SMTP_HOST and SPAREKEY_MAIL_FROM; docs/reports.md",
+            "Set SPAREKEY_SMTP_HOST and SPAREKEY_MAIL_FROM; docs/reference/reports.md",
         )
 
 

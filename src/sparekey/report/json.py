@@ -1,6 +1,6 @@
 """JSON, versioned and stable: `sparekey/audit/1`, `sparekey/plan/1`, `sparekey/run/1`.
 
-The schemas are docs/schemas/*.json.
+The schemas are docs/reference/schemas/*.json.
 """
 
 from collections.abc import Iterator

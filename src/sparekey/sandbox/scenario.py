@@ -256,10 +256,13 @@ def parse_scenario(text: str, source: str = "the scenario") -> Scenario:
         scenario = msgspec.convert(tomllib.loads(text), Scenario, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise SandboxError(
-            f"{source} has a wrong field: {error}.", "docs/sandbox.md lists every field of a scenario."
+            f"{source} has a wrong field: {error}.",
+            "docs/reference/sandbox.md lists every field of a scenario.",
         ) from error
     except (ArithmeticError, RecursionError, ValueError) as error:  # ValueError: TOMLDecodeError, odd times
-        raise SandboxError(f"{source} is not TOML: {error}.", "docs/sandbox.md shows a scenario.") from error
+        raise SandboxError(
+            f"{source} is not TOML: {error}.", "docs/reference/sandbox.md shows a scenario."
+        ) from error
     _check(scenario, source)
     return scenario
 
@@ -270,7 +273,8 @@ def load_scenario(path: Path) -> Scenario:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SandboxError(
-            f"the scenario {path} cannot be read: {error}.", "Name a TOML file; docs/sandbox.md shows one."
+            f"the scenario {path} cannot be read: {error}.",
+            "Name a TOML file; docs/reference/sandbox.md shows one.",
         ) from error
     return parse_scenario(text, str(path))
 

@@ -4,7 +4,7 @@ Unpack it (`unpack`), look for the wanted ids as text, and only where one occurs
 records and decode those that hold one. Records are cut by the parser and never by hand: the text search only
 shows which of them to decode. What the search cannot be sure of (escapes that could spell an id, a name written
 twice) is decoded record by record by a reader that refuses what can be read in two ways. Measured in
-docs/benchmarks.md.
+docs/explanation/benchmarks.md.
 """
 
 import ctypes

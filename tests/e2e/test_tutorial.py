@@ -1,0 +1,49 @@
+"""The tutorial's own commands, run one after the other on the practice AWS, and the lines that it shows."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from sparekey.sandbox import Sandbox
+
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
+
+
+def _form(line: str) -> str:
+    line = re.sub(r"\bAKIA[0-9A-Z]{16}\b", "AKIA", line)
+    return re.sub(r"\s+", " ", line).strip()
+
+
+def test_every_command_of_the_tutorial_prints_what_is_shown(tmp_path: Path) -> None:
+    blocks = re.findall(r"```console\n(.*?)```", TUTORIAL.read_text(), re.DOTALL)
+    parts = [part for block in blocks for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+    commands = [part.partition("\n")[0] for part in parts]
+    assert [command.split()[1] for command in commands] == [
+        *("doctor", "audit", "plan", "usage", "apply", "runs", "show", "undo", "report", "ledger"),
+    ]
+    with Sandbox() as aws:
+        env = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPAREKEY_"))
+        }
+        env |= {**aws.env(), "SPAREKEY_HOME": str(tmp_path / "tutorial-state"), "COLUMNS": "120"}
+        run = ""
+        for part in parts:
+            command, _, shown = part.partition("\n")
+            done = subprocess.run(
+                [sys.executable, "-m", "sparekey", *command.replace("RUN", run).split()[1:]],
+                env=env,
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode in (0, 3 if " audit" in command else 0), done.stdout
+            run = next(iter(re.findall(r"run (r-\w+) started", done.stdout)), run)
+            printed = {_form(line) for line in done.stdout.splitlines()}
+            missing = [line for line in shown.splitlines() if line and _form(line) not in printed]
+            assert missing == [], f"{command}\n{done.stdout}"
+    assert "<html" in (tmp_path / "run.html").read_text()
