@@ -8,6 +8,7 @@ RUN python -m venv /opt/sparekey
 COPY requirements/run.txt /build/requirements.txt
 RUN /opt/sparekey/bin/pip install -qq --require-hashes -r /build/requirements.txt
 COPY pyproject.toml README.md LICENSE /build/
+COPY man /build/man
 COPY src /build/src
 RUN /opt/sparekey/bin/pip install -qq --no-deps --no-build-isolation --no-index /build
 

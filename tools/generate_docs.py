@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
+from man_pages import man_pages
 from rooms import PURE, ROOMS
 
 from sparekey.cli import cli as commands
@@ -142,6 +143,7 @@ PAGES: dict[str, Callable[[], str]] = {"docs/reference/cli.md": cli, "docs/adr/R
 def wanted(root: Path = ROOT) -> dict[Path, str]:
     """Every page that has generated parts, as it should be; raises KeyError for a part nobody makes."""
     pages = {root / name: page() for name, page in PAGES.items()}
+    pages |= {root / "man" / name: page for name, page in man_pages().items()}
     for path in [root / "README.md", *sorted((root / "docs").rglob("*.md"))]:
         text = path.read_text(encoding="utf-8")
         if path not in pages and _PART.search(text):
@@ -160,6 +162,7 @@ def main(arguments: list[str]) -> int:
         if "--check" in arguments:
             print(f"{path.relative_to(ROOT)} is out of date: run `make docs`", file=sys.stderr)
         else:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path.relative_to(ROOT)}")
     return 1 if stale and "--check" in arguments else 0

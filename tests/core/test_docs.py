@@ -1,12 +1,15 @@
 """The docs say what the code does: generated parts are up to date, codes and fields are all there."""
 
 import importlib.util
+import shutil
+import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
 import pytest
 
+from sparekey.cli import cli
 from sparekey.cutover import NotMovedReason
 from sparekey.policy import Exemption, Policy, Rotator, Span, parse_policy
 from sparekey.selection import HOLD_REASONS
@@ -83,3 +86,19 @@ def test_a_decision_record_has_a_title_a_status_and_a_date(docs: ModuleType, tmp
     record.write_text("# 0001 · Do it\n\n## Context\n")
     with pytest.raises(ValueError, match="lacks its title, status or date"):
         docs.adr_index(tmp_path)
+
+
+def test_every_command_has_a_man_page_that_groff_takes_without_a_warning() -> None:
+    pages = sorted((ROOT / "man").glob("*.1"))
+    names = {path.stem for path in pages}
+    assert {"sparekey", *(f"sparekey-{name}" for name in cli.commands)} <= names
+    groff = shutil.which("groff")
+    for path in pages if groff else ():
+        done = subprocess.run(
+            [str(groff), "-man", "-Kutf8", "-Tutf8", "-ww", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), path.name
+        assert path.stem.upper() in done.stdout

@@ -46,19 +46,23 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their titles."""
-        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in _TITLES}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record and isinstance(parameter, click.Option):
-                rows[_TITLE_OF.get(parameter.name or "", "Options")].append(record)
-        for title, records in rows.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+        for title, records in option_groups(self, ctx).items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
         write_examples(self.examples, formatter)
+
+
+def option_groups(command: click.Command, context: click.Context) -> dict[str, list[tuple[str, str]]]:
+    """The options of a command under their titles, as (option, what it does)."""
+    rows: dict[str, list[tuple[str, str]]] = {title: [] for title in _TITLES}
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record and isinstance(parameter, click.Option):
+            rows[_TITLE_OF.get(parameter.name or "", "Options")].append(record)
+    return {title: records for title, records in rows.items() if records}
 
 
 class CommandGroup(click.Group):

@@ -82,12 +82,18 @@ def _have_spare(count: int) -> str:
 
 
 def plan(plan: Plan, options: RenderOptions) -> Iterator[str]:
-    """Every user's step, what holds the held ones, and the counts."""
+    """Every user's step, what holds the held ones, and the counts; with several accounts, their names."""
+    names = {
+        account.id: f"{account.id} ({account.alias})"
+        if account.alias and len(plan.accounts) > 1
+        else account.id
+        for account in plan.accounts
+    }
     for title, steps in (("To deactivate", plan.deactivations), ("Held", plan.held)):
         if steps:
             yield f"{title}\n"
-            for user, of_user in groupby(steps, lambda step: (step.account, step.user)):
-                yield from _user_steps(user, list(of_user), options)
+            for (account, user), of_user in groupby(steps, lambda step: (step.account, step.user)):
+                yield from _user_steps(names.get(account, account), user, list(of_user), options)
             yield "\n"
     for entry in plan.exempt:
         until = f"{entry.account} {entry.user} until {entry.expires} ({entry.owner}: {entry.reason})"
@@ -256,8 +262,7 @@ def _evidence_line(step: StepRecord) -> list[str]:
     if step.never_reactivate:
         lines.append(f"never reactivated automatically: {step.never_reactivate}")
     if step.after:
-        lines.append(f"before: {_statuses(step.before)}")
-        lines.append(f"after:  {_statuses(step.after)}")
+        lines.append(f"before: {_statuses(step.before)}; after: {_statuses(step.after)}")
     if step.request_ids:
         lines.append(f"requests: {', '.join(step.request_ids)}")
     return lines
@@ -334,9 +339,9 @@ def _add_user(table: Table, verdict: UserVerdict, now: datetime, *, narrow: bool
 _NOT_REPEATED = frozenset(f"{count} active keys" for count in range(2, 10))
 
 
-def _user_steps(user: tuple[str, str], steps: list[Step], options: RenderOptions) -> Iterator[str]:
+def _user_steps(account: str, user: str, steps: list[Step], options: RenderOptions) -> Iterator[str]:
     keep = steps[0].keep
-    yield clean(f"  {user[0]}  {user[1]}" + (f": keep {keep}\n" if keep else ": no key chosen to keep\n"))
+    yield clean(f"  {account}  {user}" + (f": keep {keep}\n" if keep else ": no key chosen to keep\n"))
 
     def facts(step: Step) -> tuple[str, str, str, str]:
         return step.reason, step.why, step.release, step.never_reactivate
