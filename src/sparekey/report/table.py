@@ -82,14 +82,15 @@ def _have_spare(count: int) -> str:
 
 
 def plan(plan: Plan, options: RenderOptions) -> Iterator[str]:
-    """Every user's step, what holds the held ones, and the counts; with several accounts, their names."""
+    """Every user's step, what holds the held ones (not with `brief`), and the counts; account names beside ids."""
     names = {
         account.id: f"{account.id} ({account.alias})"
         if account.alias and len(plan.accounts) > 1
         else account.id
         for account in plan.accounts
     }
-    for title, steps in (("To deactivate", plan.deactivations), ("Held", plan.held)):
+    parts = (("To deactivate", plan.deactivations), ("Held", () if options.brief else plan.held))
+    for title, steps in parts:
         if steps:
             yield f"{title}\n"
             for (account, user), of_user in groupby(steps, lambda step: (step.account, step.user)):

@@ -216,7 +216,9 @@ def _show(checked: "Preflight", *, yes: bool) -> None:
             "this state did not make the plan: its users were read again, and the plan below is based on that"
         )
     if not yes or not checked.known or VERBOSITY.level > 0:
-        message("".join(report.render("plan", checked.plan, "table", render_options())))
+        # Why keys are held was shown with the plan, unless it was decided again here.
+        brief = checked.known and VERBOSITY.level <= 0
+        message("".join(report.render("plan", checked.plan, "table", render_options(brief=brief))))
     message(*(f"override: {override}" for override in checked.overrides))
     if not going:
         return
