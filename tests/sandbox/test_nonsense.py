@@ -11,7 +11,17 @@ from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparekey.sandbox import Sandbox, account, cloudtrail, iam, organizations, sqs, sts
+from sparekey.sandbox import (
+    Sandbox,
+    account,
+    cloudtrail,
+    iam,
+    organizations,
+    secretsmanager,
+    sqs,
+    ssm,
+    sts,
+)
 from sparekey.sandbox.protocols import RawRequest
 
 SANDBOX = Sandbox()
@@ -20,13 +30,16 @@ FORMS = [("iam", action) for action in iam.ACTIONS] + [("sts", action) for actio
 TARGETS = {
     "organizations": ("AWSOrganizationsV20161128", organizations.ACTIONS),
     "cloudtrail": ("CloudTrail_20131101", cloudtrail.ACTIONS),
+    "secretsmanager": ("secretsmanager", secretsmanager.ACTIONS),
     "sqs": ("AmazonSQS", sqs.ACTIONS),
+    "ssm": ("AmazonSSM", ssm.ACTIONS),
 }
 JSONS = [(service, action) for service, (_, actions) in TARGETS.items() for action in actions]
 NAMES = [
     *("AccessKeyId", "ActionNames.member.1", "ChildType", "DurationSeconds", "EndTime", "ExternalId"),
     *("LookupAttributes", "Marker", "MaxItems", "MaxResults", "Name", "NextToken", "ParentId", "Path"),
     *("PathPrefix", "PolicySourceArn", "QueueUrl", "RegionOptStatusContains", "ResourceId", "RoleArn"),
+    *("ClientRequestToken", "SecretId", "SecretString", "Type", "Value", "VersionStage", "VersionStages"),
     *("RoleSessionName", "StartTime", "Status", "TargetPrincipal", "TaskPolicyArn.arn", "UserName"),
 ]
 TEXTS = st.text(max_size=12) | st.sampled_from(["1", "-1", "Active", "ops", SANDBOX.operator.id, "MQ=="])

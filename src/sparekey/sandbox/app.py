@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from sparekey.sandbox import account, cloudtrail, ec2, iam, organizations, s3, sqs, sts
+from sparekey.sandbox import account, cloudtrail, ec2, iam, organizations, s3, secretsmanager, sqs, ssm, sts
 from sparekey.sandbox.auth import RequestSignature, authenticate, read_signature
 from sparekey.sandbox.errors import ErrorReplyError
 from sparekey.sandbox.faults import FaultRules
@@ -20,7 +20,7 @@ from sparekey.sandbox.protocols import (
     render_response,
     target_matches,
 )
-from sparekey.sandbox.request import ApiCall, Handler
+from sparekey.sandbox.request import HIDDEN, ApiCall, Handler
 from sparekey.sandbox.state import CallRecord, Company
 
 _ACTIONS: dict[str, dict[str, Handler]] = {
@@ -29,13 +29,14 @@ _ACTIONS: dict[str, dict[str, Handler]] = {
     "ec2": ec2.ACTIONS,
     "iam": iam.ACTIONS,
     "organizations": organizations.ACTIONS,
+    "secretsmanager": secretsmanager.ACTIONS,
     "sqs": sqs.ACTIONS,
+    "ssm": ssm.ACTIONS,
     "sts": sts.ACTIONS,
 }
 # Refusals that come before the call is one: CloudTrail records none of them.
 _NOT_RECORDED = frozenset({"Throttling", "InvalidClientTokenId"})
 _GLOBAL = frozenset({"iam", "organizations"})
-_SECRETS = frozenset({"TokenCode", "MessageBody"})
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -145,7 +146,7 @@ class PracticeAws:
 
     def _record_call(self, call: ApiCall, status: int, error: ErrorReplyError | None) -> None:
         """Record the call and its outcome as the client saw it."""
-        params = {name: str(value) for name, value in call.params.items() if name not in _SECRETS}
+        params = {name: str(value) for name, value in call.params.items() if name not in HIDDEN}
         record = CallRecord(
             at=call.now,
             action=call.action,

@@ -101,7 +101,7 @@ def authenticate(
         secret, caller = session.secret, session.caller()
     else:
         key = company.keys.get(signature.key)
-        if key is None or signature.token or not _accepted(company, faults, key):
+        if key is None or signature.token or not _accepted(company, faults, key, signature.region):
             raise _unknown()
         secret, caller = key.secret, company.caller_of_key(key)
     _check_time(signature)
@@ -109,7 +109,7 @@ def authenticate(
     return caller
 
 
-def _accepted(company: Company, faults: FaultRules, key: SandboxKey) -> bool:
+def _accepted(company: Company, faults: FaultRules, key: SandboxKey, region: str) -> bool:
     """Whether the place that checks requests takes this key for an active one."""
     now = company.clock.now()
     seen = now - faults.auth_lag(key)
@@ -117,6 +117,7 @@ def _accepted(company: Company, faults: FaultRules, key: SandboxKey) -> bool:
         key.exists_at(now)
         and (not key.user or key.user in company.accounts[key.account].users)
         and (key.status_at(seen) == "Active")
+        and faults.is_usable(key, region, now)
     )
 
 

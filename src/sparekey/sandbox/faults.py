@@ -1,5 +1,7 @@
-"""Faults on purpose, from the scenario."""
+"""Faults on purpose, import hashlib
+from the scenario."""
 
+import hashlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -18,6 +20,7 @@ from sparekey.sandbox.scenario import (
     Latency,
     ShortPages,
     SlowAuth,
+    SlowNewKeys,
     Stale,
     Throttle,
 )
@@ -58,6 +61,21 @@ class FaultRules:
             and fnmatchcase(key.user, fault.user)
         ]
         return timedelta(seconds=max(lags, default=0.0))
+
+    def is_usable(self, key: SandboxKey, region: str, now: datetime) -> bool:
+        """Whether a region takes a key yet that was created a moment ago; while it spreads, the answers flap."""
+        age = (now - key.statuses[0][0]).total_seconds()
+        for fault in self._company.faults:
+            if not isinstance(fault, SlowNewKeys) or not fnmatchcase(region, fault.region):
+                continue
+            if not (fnmatchcase(key.account, fault.account) and fnmatchcase(key.user, fault.user)):
+                continue
+            if age < fault.seconds:
+                return False
+            flaps = hashlib.sha256(f"{key.id} {region} {int(age)}".encode()).digest()[0] % 2
+            if age < 1.5 * fault.seconds and flaps:
+                return False
+        return True
 
     def as_of(self, call: ApiCall) -> datetime:
         """The time whose truth this read of IAM shows."""

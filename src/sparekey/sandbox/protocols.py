@@ -19,7 +19,9 @@ PROTOCOLS: dict[str, Protocol] = {
     "ec2": "ec2",
     "organizations": "json",
     "cloudtrail": "json",
+    "secretsmanager": "json",
     "sqs": "json",
+    "ssm": "json",
     "account": "rest-json",
     "s3": "s3",
 }
@@ -28,6 +30,8 @@ _TARGETS = {
     "CloudTrail_20131101": "cloudtrail",
     "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101": "cloudtrail",
     "AmazonSQS": "sqs",
+    "AmazonSSM": "ssm",
+    "secretsmanager": "secretsmanager",
 }
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _NAMESPACES = {

@@ -21,6 +21,10 @@ _OWN_BY_DEFAULT = frozenset(
 )
 
 
+# What neither CloudTrail nor the sandbox's own record of calls shows.
+HIDDEN = frozenset({"MessageBody", "SecretBinary", "SecretString", "TokenCode", "Value"})
+
+
 class ApiCall(msgspec.Struct, kw_only=True):
     """A request whose sender is known; handlers leave in it what CloudTrail shall record."""
 
@@ -81,7 +85,8 @@ class ApiCall(msgspec.Struct, kw_only=True):
             source=self.request.client,
             id=self.company.uuid(),
             request_id=self.request_id,
-            request={_lower(name): value for name, value in self.params.items()} or None,
+            request={_lower(name): value for name, value in self.params.items() if name not in HIDDEN}
+            or None,
             response=None if error else self.response_elements,
             error=error,
             message=message,

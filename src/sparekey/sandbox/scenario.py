@@ -178,6 +178,12 @@ class SlowAuth(FaultScope, frozen=True, kw_only=True, tag="slow-auth", tag_field
     seconds: float
 
 
+class SlowNewKeys(FaultScope, frozen=True, kw_only=True, tag="slow-new-keys", tag_field="kind"):
+    """A new key is usable after `seconds`; until half as long again has passed it flaps, in each region by itself."""
+
+    seconds: float
+
+
 class Throttle(FaultScope, frozen=True, kw_only=True, tag="throttle", tag_field="kind"):
     """A token bucket per account and action: `rate` requests a second, `burst` at once."""
 
@@ -231,7 +237,17 @@ class LateLastUsed(FaultScope, frozen=True, kw_only=True, tag="late-last-used", 
 
 
 Fault = (
-    Stale | SlowAuth | Throttle | Deny | Fail | ShortPages | Ignored | Latency | LateHistory | LateLastUsed
+    Stale
+    | SlowAuth
+    | SlowNewKeys
+    | Throttle
+    | Deny
+    | Fail
+    | ShortPages
+    | Ignored
+    | Latency
+    | LateHistory
+    | LateLastUsed
 )
 
 

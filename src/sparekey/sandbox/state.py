@@ -9,6 +9,7 @@ import hmac
 import random
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +18,10 @@ from sparekey.sandbox.cloudtrail_events import EventLog
 from sparekey.sandbox.errors import SandboxError
 from sparekey.sandbox.identity import CallerPrincipal, IssuedSession
 from sparekey.sandbox.scenario import Fault, OrganizationTable, ReportTable
+
+if TYPE_CHECKING:
+    from sparekey.sandbox.secretsmanager import StoredSecret
+    from sparekey.sandbox.ssm import StoredParameter
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
 GRANULARITY = timedelta(minutes=15)
@@ -232,6 +237,9 @@ class Company:
         self.operator: SandboxKey
         self.objects: dict[tuple[str, str], bytes] = {}
         self.queues: dict[str, list[str]] = {}
+        # By account and region: what Secrets Manager and the Parameter Store hold.
+        self.secrets: dict[str, dict[str, StoredSecret]] = {}
+        self.parameters: dict[str, dict[str, StoredParameter]] = {}
 
     @property
     def global_region(self) -> str:
