@@ -1,5 +1,6 @@
 """The walk through the console in a real browser, on the practice company and the real verbs."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def user_page(console: Console, name: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def quiet(context: BrowserContext) -> Iterator[None]:
+def quiet(context: BrowserContext, console: Console) -> Iterator[None]:
     """No page of a test may break its own Content-Security-Policy or fail in a script."""
     said: list[str] = []
 
@@ -35,6 +36,10 @@ def quiet(context: BrowserContext) -> Iterator[None]:
 
     context.on("page", watch)
     yield
+    # What a test began is over before the next one looks: the lists follow a run once it has ended.
+    until = time.monotonic() + 60
+    while console.state.is_busy and time.monotonic() < until:
+        time.sleep(0.05)
     context.remove_listener("page", watch)
     assert [text for text in said if "status of 4" not in text and "status of 500" not in text] == []
 
