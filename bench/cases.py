@@ -36,8 +36,8 @@ def main() -> None:
 
 def _run(options: list[str]) -> dict[str, float]:
     done = subprocess.run([sys.executable, str(READ), *options], stdout=subprocess.PIPE, check=True)
-    told: dict[str, float] = json.loads(done.stdout)
-    return told
+    received: dict[str, float] = json.loads(done.stdout)
+    return received
 
 
 def _line(name: str, runs: list[dict[str, float]]) -> str:

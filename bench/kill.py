@@ -65,13 +65,13 @@ class Killer:
         threads = [threading.Thread(target=self._work, args=(lane,)) for lane in self.lanes]
         for thread in threads:
             thread.start()
-        began, told = time.perf_counter(), 0.0
+        began, received = time.perf_counter(), 0.0
         while any(thread.is_alive() for thread in threads):
             time.sleep(0.1)
             took = time.perf_counter() - began
-            if took - told >= _PROGRESS:
+            if took - received >= _PROGRESS:
                 print(f"  {len(self.done)} of {len(points)} points, {took:.0f} s", flush=True)
-                told = took
+                received = took
 
     def _work(self, lane: SandboxLane) -> None:
         while time.monotonic() < self.until and not self.errors:

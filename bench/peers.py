@@ -120,12 +120,12 @@ def run(peer: str, case: str) -> dict[str, object]:
         seconds = time.perf_counter() - started
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-        told = {"peer": peer, "version": version(peer), "case": case, "exit": done.returncode}
+        received = {"peer": peer, "version": version(peer), "case": case, "exit": done.returncode}
         measured = {"seconds": round(seconds, 2), "cpu": round(cpu, 2)}
         answer = {"spare": _found(peer, done.stdout, Path(work))}
         if done.returncode:
             print(done.stdout[-2000:], file=sys.stderr)
-        return {**told, **measured, **counts(url), **answer}
+        return {**received, **measured, **counts(url), **answer}
 
 
 def _found(peer: str, stdout: str, work: Path) -> int:

@@ -33,8 +33,8 @@ def server(*options: str) -> Iterator[str]:
 def counts(url: str) -> dict[str, int]:
     """How many requests came since this was last asked."""
     with urllib.request.urlopen(f"{url}/_counts") as answer:
-        told: dict[str, int] = json.load(answer)
-    return told
+        received: dict[str, int] = json.load(answer)
+    return received
 
 
 def environment(url: str) -> dict[str, str]:

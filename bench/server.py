@@ -80,7 +80,7 @@ class Answers:
     def _list_accounts(self, params: dict[str, Any]) -> str:
         start = int(params.get("NextToken", 0))
         page = self._fleet.accounts[start : start + 20]
-        told = [
+        received = [
             {
                 "Id": one,
                 "Name": f"account {one}",
@@ -91,7 +91,7 @@ class Answers:
             for one in page
         ]
         following = {"NextToken": str(start + 20)} if start + 20 < len(self._fleet.accounts) else {}
-        return json.dumps({"Accounts": told, **following})
+        return json.dumps({"Accounts": received, **following})
 
     def _GetCallerIdentity(self, _: dict[str, str]) -> str:  # noqa: N802  # named after the action
         return f"<Arn>arn:aws:iam::{_MARK}:user/bench</Arn><UserId>AIDA</UserId><Account>{_MARK}</Account>"
@@ -261,8 +261,8 @@ class State:
             self.refused += 1
             return _throttled(bool(target))
         if target:
-            told = self.answers.json(target, params)
-            return _http("200 OK", "application/x-amz-json-1.1", told.encode())
+            received = self.answers.json(target, params)
+            return _http("200 OK", "application/x-amz-json-1.1", received.encode())
         return _http("200 OK", "text/xml", self.answers.xml(params, account).replace(_MARK, account).encode())
 
     def _grants(self, account: str, action: str) -> bool:

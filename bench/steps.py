@@ -79,9 +79,9 @@ class World:
 
     def start(self, *words: str, database: str = "") -> "subprocess.Popen[bytes]":
         """Start a command of sparekey; what it says goes to a file."""
-        with (self.home / "said").open("ab") as said:
+        with (self.home / "result").open("ab") as result:
             command = [*SPAREKEY, *words]
-            return subprocess.Popen(command, env=self.environment(database), stdout=said, stderr=said)
+            return subprocess.Popen(command, env=self.environment(database), stdout=result, stderr=result)
 
     def run(self, *words: str, database: str = "") -> Ended:
         """Run a command to its end."""
@@ -124,8 +124,8 @@ class World:
 def world(keys: int, accounts: int, latency: float) -> Iterator[World]:
     """Everything for one run, removed afterwards."""
     users = keys // accounts
-    told = ("--users", str(users), "--accounts", str(accounts), "--spare", "1", "--latency", str(latency))
-    with tempfile.TemporaryDirectory() as name, server(*told) as url:
+    received = ("--users", str(users), "--accounts", str(accounts), "--spare", "1", "--latency", str(latency))
+    with tempfile.TemporaryDirectory() as name, server(*received) as url:
         made = World(url, Path(name, "home"), users * accounts, accounts)
         made.make_plan()
         yield made
@@ -183,8 +183,8 @@ def only_run(ledger: Ledger) -> str:
 
 def spread(values: list[float], digits: int = 1) -> str:
     """Median, smallest and largest."""
-    told = (statistics.median(values), min(values), max(values))
-    return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(*told, d=digits)
+    received = (statistics.median(values), min(values), max(values))
+    return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(*received, d=digits)
 
 
 def speeds(keys: int, latency: float, rounds: int, directory: Path) -> list[str]:

@@ -362,7 +362,7 @@ def _verdict(archive: str, found: dict[str, list[dict[str, Any]]]) -> Iterator[s
     """Each goal with what was reached."""
     floor = 0.5 if archive.startswith("dense") else 0.6
     yield ""
-    for one, other, clock, goal, said in (
+    for one, other, clock, goal, result in (
         (OURS, BARE, "cpu", floor, "of bare inflating"),
         (OURS, "json.loads after zlib", "cpu", 5, "times `json.loads` after `zlib`"),
         (f"{OURS}, 2 processes", OURS, "wall", 1.85, "times one process with two, by the wall clock"),
@@ -373,8 +373,8 @@ def _verdict(archive: str, found: dict[str, list[dict[str, Any]]]) -> Iterator[s
                 _speed(a, clock) / _speed(b, clock) for a, b in zip(found[one], found[other], strict=False)
             ]
             reached = statistics.median(ratios)
-            told = f"; goal {goal}: {'reached' if reached >= goal else 'missed'}" if goal else ""
-            yield f"- {reached:.2f} {said} ({min(ratios):.2f} to {max(ratios):.2f}){told}."
+            received = f"; goal {goal}: {'reached' if reached >= goal else 'missed'}" if goal else ""
+            yield f"- {reached:.2f} {result} ({min(ratios):.2f} to {max(ratios):.2f}){received}."
     if OURS in found:
         mine = statistics.median(map(_speed, found[OURS]))
         ahead = [

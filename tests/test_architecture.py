@@ -106,7 +106,7 @@ def test_each_module_is_in_a_room_and_keeps_to_it(module: str) -> None:
     path = MODULES[module]
     package = path.name == "__init__.py" and path.parent != SOURCE
     found = imports(module, path.read_text(), package)
-    assert [said for said in map(forbidden, found) if said] == []
+    assert [result for result in map(forbidden, found) if result] == []
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room(module) in PURE])
@@ -152,7 +152,7 @@ def test_no_two_rooms_need_one_another() -> None:
     ],
 )
 def test_the_table_refuses(module: str, source: str) -> None:
-    assert [said for said in map(forbidden, imports(module, source)) if said]
+    assert [result for result in map(forbidden, imports(module, source)) if result]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_the_table_refuses(module: str, source: str) -> None:
     ],
 )
 def test_the_table_allows(module: str, source: str) -> None:
-    assert [said for said in map(forbidden, imports(module, source)) if said] == []
+    assert [result for result in map(forbidden, imports(module, source)) if result] == []
 
 
 @pytest.mark.parametrize("source", ["datetime.now()", "date.today()", "open('x')", "f = print"])

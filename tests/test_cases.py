@@ -65,10 +65,10 @@ def read(path: Path) -> Case:
 def check_findings(case: Case, rule: str) -> None:
     assert case.findings is not None
     policy = parse_policy(case.policy)
-    said = [one for account in case.accounts for one in findings(account, policy, case.now, [rule])]
-    got = [(one.account, one.user, one.status) for one in said]
+    result = [one for account in case.accounts for one in findings(account, policy, case.now, [rule])]
+    got = [(one.account, one.user, one.status) for one in result]
     assert got == [(one.account, one.user, one.status) for one in case.findings]
-    for finding, expected in zip(said, case.findings, strict=True):
+    for finding, expected in zip(result, case.findings, strict=True):
         assert finding.rule == rule
         for part in expected.says:
             assert part in finding.message

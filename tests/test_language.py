@@ -79,8 +79,8 @@ def test_no_retired_word_is_read(path: Path) -> None:
 
 
 def test_each_retired_word_is_found_where_it_stands() -> None:
-    for said in ("1 key may go", "AKIA1 stays", "no probe speaks for it", "the run goes on", "45d old"):
-        assert WORDS.search(ALLOWED.sub(" ", said)), said
+    for result in ("1 key may go", "AKIA1 stays", "no probe speaks for it", "the run goes on", "45d old"):
+        assert WORDS.search(ALLOWED.sub(" ", result)), result
     assert not WORDS.search(ALLOWED.sub(" ", "the field `green` of an alarm"))
 
 

@@ -276,7 +276,7 @@ def _consumer_name(app: _ConsumerUse) -> str:
 
 
 def service_and_region(used: LastUsed) -> str:
-    """What IAM says a key was last used for; a service without regions has none."""
+    """What IAM reports a key was last used for; a service without regions has none."""
     return (used.service or "an unknown service") + (f" in {used.region}" if used.region else "")
 
 

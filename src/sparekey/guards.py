@@ -109,7 +109,7 @@ def _each_key_once(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
 
 
 def _only_accounts_that_were_read(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
-    """Keys go only in accounts that the plan says it read."""
+    """Keys go only in accounts that the plan states it read."""
     del caller, limits
     known = {account.id for account in plan.accounts}
     for account in sorted({step.account for step in plan.deactivations} - known):

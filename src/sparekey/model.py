@@ -1,4 +1,4 @@
-"""The nouns: frozen values that every room speaks in; no clock, no I/O.
+"""The nouns: frozen values that every room uses; no clock, no I/O.
 
 All times are aware UTC datetimes; one without a zone is refused where a value is read from a file.
 """
@@ -22,7 +22,7 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 class Unreadable(Value, frozen=True):
-    """Something that should have been read and was not: `what` names it, `why` says the error."""
+    """Something that should have been read and was not: `what` names it, `why` is the error."""
 
     what: str
     why: str
@@ -89,7 +89,7 @@ class Account(Value, frozen=True):
     """One AWS account as it was read: its users, or why they could not be read.
 
     `root_keys` is `AccountAccessKeysPresent` (0 or 1). `as_of` is the time the answer is true of; `notes`
-    says what the reading could not see. `history` says why changes after `as_of` could not be looked for.
+    says what the reading could not see. `history` is why changes after `as_of` could not be looked for.
     `quarantine` is whether it was asked which users AWS has quarantined, or why that could not be read.
     `root` is what the credential report has of the root user's keys, where it was read: no ids, and as
     `created` the time from which on the key has been as it is.
@@ -186,7 +186,7 @@ FindingStatus = Literal["PASS", "FAIL", "EXEMPT", "UNREADABLE"]
 
 
 class Finding(Value, frozen=True):
-    """What one rule says of one user, or of the account where `user` is empty."""
+    """One rule's finding on one user, or of the account where `user` is empty."""
 
     rule: str
     account: str
@@ -252,7 +252,7 @@ class Usage(Value, frozen=True):
     """Who used one key, by one usage source, between `since` and `until`; sessions it minted included.
 
     `since` is None where nothing bounds the reading; `until` is the time up to which the source was read.
-    `partial` says why the usage may not be whole (cut short, sessions not followed); empty where it is whole.
+    `partial` is why the usage may not be whole (cut short, sessions not followed); empty where it is whole.
     """
 
     key: str
@@ -349,9 +349,9 @@ RunState = Literal[
 class StepRecord(Value, frozen=True):
     """What became of one step: `before` and `after` are the user's listings (key to status) around the write.
 
-    `decided` is what the plan says of it. `in_doubt`: a write was intended and its answer is not known.
+    `decided` is what the plan states of it. `in_doubt`: a write was intended and its answer is not known.
     `changed`: somebody else changed the key since. `rollback_failed`: the key is inactive beside an unhealthy
-    probe, since AWS did not let it be reactivated; it is tried again. `never_reactivate` says why only a person may
+    probe, since AWS did not let it be reactivated; it is tried again. `never_reactivate` is why only a person may
     reactivate the key, `not_reactivated` what would have done so by itself ("rollback", "undo", "no-active-key").
     """
 

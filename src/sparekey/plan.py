@@ -38,7 +38,7 @@ class Preconditions(Value, frozen=True):
 class Step(Value, frozen=True):
     """What becomes of one key; `keep` is the kept key, None where that is not decided.
 
-    `never_reactivate` says why sparekey must not reactivate the key by itself; empty where it may.
+    `never_reactivate` is why sparekey must not reactivate the key by itself; empty where it may.
     """
 
     account: str

@@ -152,7 +152,7 @@ def _notes(steps: Iterable[Step], policy: Policy) -> Iterator[str]:
 
 
 def unprobed_note(unprobed: int, users: int) -> str:
-    """What is said of users whom no probe covers."""
+    """The note on users whom no probe covers."""
     return f"no health probe covers {unprobed} of {users} users; a breakage would not be detected"
 
 

@@ -44,7 +44,7 @@ class DeactivateKey(Value, frozen=True, tag="deactivate"):
 
 
 class HeldKey(Value, frozen=True, tag="held"):
-    """This key is left alone; `release` says what would let it go."""
+    """This key is left alone; `release` is what would let it go."""
 
     key: str
     reason: str
@@ -420,7 +420,7 @@ def _hold_all(
 
 
 def key_evidence(key: AccessKey, now: datetime) -> tuple[Evidence, ...]:
-    """What IAM says of one key, as evidence."""
+    """What IAM reports of one key, as evidence."""
     name = key.id or ""
     age = f", {span(now - key.created)} old" if key.created else ""
     listed = Evidence("iam:ListAccessKeys", f"{key.status}{age}", name, key.created)

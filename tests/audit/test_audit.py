@@ -269,8 +269,8 @@ def test_users_renamed_while_they_are_read_are_all_read_and_no_key_twice(
     account = Renaming(users, (at, renamed))
     snapshot = audit([account], VirtualClock(NOW), caller=CALLER, workers=1)
     keys = [user.keys for user in users_of(snapshot).values()]
-    told = sorted([one.id for one in found] for found in keys if isinstance(found, tuple))
-    assert told == [["A1", "A2"], ["B1"], ["Z1", "Z2"]]
+    received = sorted([one.id for one in found] for found in keys if isinstance(found, tuple))
+    assert received == [["A1", "A2"], ["B1"], ["Z1", "Z2"]]
 
 
 def test_a_user_too_new_to_be_seen_everywhere_is_looked_for_again() -> None:
@@ -510,9 +510,12 @@ def test_the_report_tells_of_everybody_and_only_those_who_matter_are_listed() ->
     assert account.asked_since == GENERATED - timedelta(minutes=30)
     assert read.as_of == NOW - timedelta(minutes=15)
     assert not isinstance(read.users, Unreadable)
-    told = {user.name: user.keys for user in read.users}
-    assert told["quiet"] == (AccessKey(None, "Active", None, USED), AccessKey(None, "Inactive", None, USED))
-    assert told["keyless"] == ()
+    received = {user.name: user.keys for user in read.users}
+    assert received["quiet"] == (
+        AccessKey(None, "Active", None, USED),
+        AccessKey(None, "Inactive", None, USED),
+    )
+    assert received["keyless"] == ()
 
 
 def test_a_report_older_than_the_change_is_not_believed() -> None:

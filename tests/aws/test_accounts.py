@@ -46,7 +46,7 @@ ROLE = AccountAccess(role="team/SparekeyAudit", external_id="acme", session_dura
 OTHER = "222222222222"
 
 
-def told(account: str, name: str = "", **more: str) -> dict[str, str]:
+def received(account: str, name: str = "", **more: str) -> dict[str, str]:
     return {"Id": account, "Name": name or f"n{account[0]}", "State": "ACTIVE", **more}
 
 
@@ -75,11 +75,11 @@ def test_all_pages_are_read_and_accounts_that_are_not_active_are_named() -> None
     call = Organizations(
         {
             ("ListAccounts", ""): [
-                [told("333333333333"), told(ACCOUNT)],
+                [received("333333333333"), received(ACCOUNT)],
                 [],
                 [
                     {"Id": "444444444444", "Name": "old", "Status": "SUSPENDED"},
-                    told("555555555555", "new", State="PENDING_ACTIVATION", Status="ACTIVE"),
+                    received("555555555555", "new", State="PENDING_ACTIVATION", Status="ACTIVE"),
                 ],
             ]
         }
@@ -105,9 +105,9 @@ def test_all_pages_are_read_and_accounts_that_are_not_active_are_named() -> None
 def test_a_unit_holds_the_units_below_it() -> None:
     call = Organizations(
         {
-            ("ListAccountsForParent", "ou-top"): [[told(OTHER)]],
+            ("ListAccountsForParent", "ou-top"): [[received(OTHER)]],
             ("ListOrganizationalUnitsForParent", "ou-top"): [[{"Id": "ou-a"}], [{"Id": "ou-b"}]],
-            ("ListAccountsForParent", "ou-b"): [[], [told("333333333333")]],
+            ("ListAccountsForParent", "ou-b"): [[], [received("333333333333")]],
         }
     )
     assert ids(organization_accounts(call, ACCOUNT, "aws", units=["ou-top", "ou-a"], entry=ROLE)) == [
@@ -119,7 +119,9 @@ def test_a_unit_holds_the_units_below_it() -> None:
 def test_accounts_are_chosen_by_id_name_or_tag() -> None:
     call = Organizations(
         {
-            ("ListAccounts", ""): [[told(OTHER, "prod-a"), told("333333333333", "prod-b"), told(ACCOUNT)]],
+            ("ListAccounts", ""): [
+                [received(OTHER, "prod-a"), received("333333333333", "prod-b"), received(ACCOUNT)]
+            ],
             ("ListTagsForResource", OTHER): [
                 [{"Key": "team", "Value": "web"}],
                 [{"Key": "env", "Value": "x"}],
@@ -140,7 +142,7 @@ def test_accounts_are_chosen_by_id_name_or_tag() -> None:
 
 
 def test_there_is_no_default_role() -> None:
-    call = Organizations({("ListAccounts", ""): [[told(OTHER), told(ACCOUNT)]]})
+    call = Organizations({("ListAccounts", ""): [[received(OTHER), received(ACCOUNT)]]})
     with pytest.raises(BadInputError, match=f"which account {OTHER} can be entered") as caught:
         organization_accounts(call, ACCOUNT, "aws", entry=AccountAccess())
     assert "--role" in caught.value.hint
@@ -213,7 +215,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "received"),
     [
         ("a.toml", "[[account]\n", "is not TOML"),
         ("a.toml", '[[account]]\nid = "1"\n', "no account id"),
@@ -242,10 +244,10 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
         ("a.toml", "account = 9999-99-99", "is not TOML"),
     ],
 )
-def test_a_wrong_file_is_one_sentence(tmp_path: Path, name: str, text: str, told: str) -> None:
+def test_a_wrong_file_is_one_sentence(tmp_path: Path, name: str, text: str, received: str) -> None:
     path = tmp_path / name
     path.write_text(text)
-    with pytest.raises(BadInputError, match=told) as caught:
+    with pytest.raises(BadInputError, match=received) as caught:
         read_file(path, ACCOUNT, "aws")
     assert "\n" not in caught.value.message
 
@@ -355,7 +357,7 @@ def test_a_call_of_an_ended_session_does_not_drop_the_next_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "message", "told"),
+    ("code", "message", "received"),
     [
         ("SignatureDoesNotMatch", EXPIRED, "clock"),
         (
@@ -371,12 +373,12 @@ def test_a_call_of_an_ended_session_does_not_drop_the_next_one() -> None:
     ],
 )
 def test_the_hint_of_an_account_that_cannot_be_entered_speaks_of_the_cause(
-    code: str, message: str, told: str
+    code: str, message: str, received: str
 ) -> None:
     aws = ScriptedAws(AssumeRole=lambda _: failure(code, 403, message))
     with pytest.raises(NotEnteredError) as caught:
         list(connect(aws).enter(TARGET).list_users())
-    assert told in caught.value.hint
+    assert received in caught.value.hint
 
 
 def test_an_account_that_cannot_be_entered_is_unreadable_and_asked_once() -> None:

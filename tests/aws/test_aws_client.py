@@ -105,7 +105,7 @@ def test_the_retried_codes_are_botocores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "told"),
+    ("answer", "kind", "received"),
     [
         (failure("AccessDenied", 403, "because no policy allows it"), errors.DeniedError, DENIED),
         (failure("AccessDenied", 403, "no, with an explicit deny"), errors.DeniedError, "(an explicit deny)"),
@@ -120,11 +120,11 @@ def test_the_retried_codes_are_botocores() -> None:
     ],
 )
 def test_each_failure_is_one_typed_sentence(
-    answer: HttpResponse, kind: type[SparekeyError], told: str
+    answer: HttpResponse, kind: type[SparekeyError], received: str
 ) -> None:
     with pytest.raises(kind) as caught:
         own_account(ScriptedAws(ListAccessKeys=lambda _: answer)).list_keys("ann")
-    assert told in caught.value.message
+    assert received in caught.value.message
     assert "\n" not in caught.value.message
 
 

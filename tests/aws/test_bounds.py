@@ -115,9 +115,9 @@ ENDLESS = {
 
 @pytest.mark.parametrize("form", ENDLESS)
 def test_an_answer_without_an_end_is_given_up(form: str) -> None:
-    first, again, pause, told = ENDLESS[form]
+    first, again, pause, received = ENDLESS[form]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with hostile(first, again, pause) as url, pytest.raises(ConnectionLostError, match=told) as caught:
+    with hostile(first, again, pause) as url, pytest.raises(ConnectionLostError, match=received) as caught:
         HttpPool(seconds=0.3, largest=LARGEST).send(post(url))
     assert caught.value.sent
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB

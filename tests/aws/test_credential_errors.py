@@ -123,7 +123,7 @@ GOOD = {"Version": 1, "AccessKeyId": "AKIAHELPER", "SecretAccessKey": SECRET}
 
 
 @pytest.mark.parametrize(
-    ("printed", "code", "told"),
+    ("printed", "code", "received"),
     [
         ("", 3, "ended with an error"),
         (SECRET, 0, "does not print JSON"),
@@ -140,7 +140,7 @@ GOOD = {"Version": 1, "AccessKeyId": "AKIAHELPER", "SecretAccessKey": SECRET}
 )
 @pytest.mark.parametrize("below", [False, True], ids=["profile", "source-profile"])
 def test_a_helper_is_named_and_what_it_prints_is_never_shown(
-    home: Home, printed: object, code: int, told: str, below: bool
+    home: Home, printed: object, code: int, received: str, below: bool
 ) -> None:
     helper = home.helper(printed, code)
     process = f"credential_process = {helper} {SECRET}\n"
@@ -153,15 +153,15 @@ def test_a_helper_is_named_and_what_it_prints_is_never_shown(
     assert isinstance(error, NoCredentialsError)
     assert helper in error.message
     assert ("'p'" if below else "'x'") in error.message
-    assert_told(error, told)
+    assert_told(error, received)
 
 
-def assert_told(error: AwsError, told: str) -> None:
-    assert re.search(told, error.message), error.message
+def assert_told(error: AwsError, received: str) -> None:
+    assert re.search(received, error.message), error.message
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "received"),
     [
         ("credential_process = /none/helper get", "the helper /none/helper of the profile 'x'.*No such file"),
         ("credential_process = /", "the helper / of the profile 'x'.*Permission denied"),
@@ -193,10 +193,10 @@ def assert_told(error: AwsError, told: str) -> None:
         ("region = eu-west-1", "no AWS credentials were found for the profile 'x'"),
     ],
 )
-def test_a_profile_that_cannot_be_used_is_named(home: Home, config: str, told: str) -> None:
+def test_a_profile_that_cannot_be_used_is_named(home: Home, config: str, received: str) -> None:
     error = home.error(f"[profile x]\n{config}\n")
     assert isinstance(error, NoCredentialsError)
-    assert_told(error, told)
+    assert_told(error, received)
 
 
 @pytest.mark.parametrize("setting", ["sts_regional_endpoints", "defaults_mode", "retry_mode", "region"])
@@ -215,7 +215,7 @@ def test_a_configuration_file_that_cannot_be_parsed_is_named(home: Home, text: s
 
 
 @pytest.mark.parametrize(
-    ("env", "told"),
+    ("env", "received"),
     [
         ({"AWS_ACCESS_KEY_ID": "AKIABASE"}, "AWS_SECRET_ACCESS_KEY is not set"),
         ({**ENV_KEY, "AWS_CREDENTIAL_EXPIRATION": "soon"}, "AWS_CREDENTIAL_EXPIRATION is no time"),
@@ -238,12 +238,12 @@ def test_a_configuration_file_that_cannot_be_parsed_is_named(home: Home, text: s
         ({}, "no AWS credentials were found"),
     ],
 )  # fmt: skip
-def test_a_variable_that_cannot_be_used_is_named(home: Home, env: dict[str, str], told: str) -> None:
-    assert_told(home.error(**env), told)
+def test_a_variable_that_cannot_be_used_is_named(home: Home, env: dict[str, str], received: str) -> None:
+    assert_told(home.error(**env), received)
 
 
 @pytest.mark.parametrize(
-    ("path", "env", "told"),
+    ("path", "env", "received"),
     [
         ("/500", {}, "it answered 500"),
         ("/text", {}, "no answer that can be used"),
@@ -254,10 +254,10 @@ def test_a_variable_that_cannot_be_used_is_named(home: Home, env: dict[str, str]
     ],
 )  # fmt: skip
 def test_a_containers_endpoint_that_gives_nothing_is_named(
-    home: Home, path: str, env: dict[str, str], told: str
+    home: Home, path: str, env: dict[str, str], received: str
 ) -> None:
     error = home.error(**env, AWS_CONTAINER_CREDENTIALS_FULL_URI=home.url + path)
-    assert_told(error, told)
+    assert_told(error, received)
     assert "AWS_CONTAINER_" in error.message
 
 
@@ -367,11 +367,11 @@ def test_every_error_of_botocore_becomes_one_sentence_with_a_hint() -> None:
     assert len(kinds) > 80
     for kind in kinds:
         error = _made(kind)
-        told = explain(error, setup)
-        assert told.hint, kind
-        assert "'x'" in told.message or "some" in told.message or "region" in told.message, (
+        received = explain(error, setup)
+        assert received.hint, kind
+        assert "'x'" in received.message or "some" in received.message or "region" in received.message, (
             kind,
-            told.message,
+            received.message,
         )
         assert error_from_botocore(error).message
 
@@ -390,6 +390,6 @@ def test_every_error_of_botocore_becomes_one_sentence_with_a_hint() -> None:
     ],
 )
 def test_whatever_else_a_provider_raises_is_one_sentence_too(error: Exception) -> None:
-    told = explain(error, CredentialSetup("x", (), {}))
-    assert told.hint
-    assert "'x'" in told.message
+    received = explain(error, CredentialSetup("x", (), {}))
+    assert received.hint
+    assert "'x'" in received.message

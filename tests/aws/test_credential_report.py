@@ -46,8 +46,8 @@ def line(name: str, *slots: list[str]) -> list[str]:
 
 
 def slot(active: str = "true", rotated: str = "2026-01-01T00:00:00+00:00", used: str = "N/A") -> list[str]:
-    told = used not in {"N/A", "no_information"}
-    return [active, rotated, used, *(("us-east-1", "s3") if told else ("N/A", "N/A"))]
+    received = used not in {"N/A", "no_information"}
+    return [active, rotated, used, *(("us-east-1", "s3") if received else ("N/A", "N/A"))]
 
 
 def test_users_are_read_by_column_name_and_the_root_user_left_out() -> None:

@@ -100,7 +100,7 @@ def test_a_plain_request_tells_its_proxy_the_whole_address(
 
 
 @pytest.mark.parametrize(
-    ("reply", "told"),
+    ("reply", "received"),
     [
         (
             b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
@@ -112,11 +112,11 @@ def test_a_plain_request_tells_its_proxy_the_whole_address(
     ],
 )
 def test_a_proxy_that_does_not_tunnel_is_told_without_its_password(
-    wire: HttpPool, monkeypatch: pytest.MonkeyPatch, reply: bytes, told: str
+    wire: HttpPool, monkeypatch: pytest.MonkeyPatch, reply: bytes, received: str
 ) -> None:
     with proxy(reply) as place:
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:hunter2@{place}")
-        with pytest.raises(ConnectionLostError, match=told) as caught:
+        with pytest.raises(ConnectionLostError, match=received) as caught:
             wire.send(post("https://iam.example/"))
     assert not caught.value.sent
     assert "hunter2" not in str(caught.value)

@@ -117,8 +117,8 @@ def gateway_of(found: object, aws: ScriptedAws) -> AwsGateway:
 
 
 def test_a_role_that_botocore_cannot_assume_for_a_profile_is_a_denial() -> None:
-    told = {"Error": {"Code": "AccessDenied", "Message": "not authorized"}}
-    refused = ClientError({**told, "ResponseMetadata": {"HTTPStatusCode": 403}}, "AssumeRole")
+    received = {"Error": {"Code": "AccessDenied", "Message": "not authorized"}}
+    refused = ClientError({**received, "ResponseMetadata": {"HTTPStatusCode": 403}}, "AssumeRole")
     aws = ScriptedAws()
     with pytest.raises(DeniedError, match="access denied: sts:AssumeRole"):
         gateway_of(Failing(refused), aws).caller()

@@ -118,12 +118,14 @@ def _taken(aws: Sandbox, key: Any, form: str, role: str) -> dict[str, str]:
     from sparekey.sandbox.inprocess import SendToApp
 
     client.meta.events.register("before-send", SendToApp(aws.app))
-    told = (
+    received = (
         client.get_session_token(SerialNumber="arn:aws:iam::1:mfa/x", TokenCode="123456")
         if form == "session"
         else client.assume_role(RoleArn=role, RoleSessionName="somebody")
     )
-    return {name: told["Credentials"][name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")}
+    return {
+        name: received["Credentials"][name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")
+    }
 
 
 @st.composite
@@ -164,13 +166,17 @@ def write(
         case "config":
             config = f"[profile {bottom}]\n{source.ini}"
         case "process":
-            told = {"Version": 1, **{k: v for k, v in source.fields.items() if v}}
-            (folder / f"{name}.json").write_text(json.dumps(told))
+            received = {"Version": 1, **{k: v for k, v in source.fields.items() if v}}
+            (folder / f"{name}.json").write_text(json.dumps(received))
             config = f"[profile {bottom}]\ncredential_process = /bin/cat {folder}/{name}.json\n"
         case "container":
             fields = {k: source.fields[k] for k in ("AccessKeyId", "SecretAccessKey")}
-            told = {**fields, "Token": source.fields["SessionToken"], "Expiration": "2099-01-01T00:00:00Z"}
-            _Container.answer = json.dumps(told).encode()
+            received = {
+                **fields,
+                "Token": source.fields["SessionToken"],
+                "Expiration": "2099-01-01T00:00:00Z",
+            }
+            _Container.answer = json.dumps(received).encode()
             env = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": url}
         case "boto-file":
             (folder / "boto").write_text(f"[Credentials]\n{source.ini}")

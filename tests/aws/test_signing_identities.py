@@ -65,11 +65,11 @@ name = "AWSReservedSSO_Admin_0123456789abcdef"
 def caller_of(role: str) -> Caller:
     """Who signs where a session of a role was passed in."""
     aws = SandboxGateway(COMPANY)
-    told = aws.gateway.own_account().call(
+    received = aws.gateway.own_account().call(
         "sts", "AssumeRole", {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{role}", "RoleSessionName": "ci"}
     )["Credentials"]
     made = session()
-    made.set_credentials(told["AccessKeyId"], told["SecretAccessKey"], told["SessionToken"])
+    made.set_credentials(received["AccessKeyId"], received["SecretAccessKey"], received["SessionToken"])
     gateway = AwsGateway.connect(session=made, region="us-east-1", clock=aws.sandbox.clock, send=aws._send)
     return gateway.caller()
 

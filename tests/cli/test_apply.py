@@ -73,8 +73,8 @@ def test_what_changed_since_the_plan(
     sk.make_plan("--user", "web", expect=0)
     goes = sk.key("web", 1)
     change(sk)
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == code, said.err
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == code, result.err
     assert f"{goes}: {state}" in sk("show", sk.run).out
     assert sk.inactive == inactive
     assert sk.writes == (1 if state == "DEACTIVATED" else 0)
@@ -91,14 +91,16 @@ def test_an_undo_follows_a_renamed_user_and_fails_where_aws_does_not_say_where_t
     _rename_the_user(sk)
     sk.deny("iam:GetAccessKeyLastUsed")
     sk.deny("iam:ListUsers")
-    said = sk("undo", run)
-    assert said.code == 1, said.out + said.err
-    assert "AWS does not show whether it was deleted or belongs to another user now" in said.out + said.err
+    result = sk("undo", run)
+    assert result.code == 1, result.out + result.err
+    assert (
+        "AWS does not show whether it was deleted or belongs to another user now" in result.out + result.err
+    )
     assert goes.status == "Inactive"
     sk.aws.state.faults.clear()
-    said = sk("undo", run)
-    assert said.code == 0, said.out + said.err
-    assert "is called web2 now" in said.out + said.err
+    result = sk("undo", run)
+    assert result.code == 0, result.out + result.err
+    assert "is called web2 now" in result.out + result.err
     assert goes.status == "Active"
 
 
@@ -106,10 +108,10 @@ def test_an_undo_follows_a_renamed_user_and_fails_where_aws_does_not_say_where_t
 def test_an_update_that_never_takes_effect_is_an_error(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     sk.fault(Ignored())
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
-    assert said.out.startswith("Apply ended with failures: 0 deactivated, 0 held, 1 failed.\n")
-    assert "60 s after it was set Inactive, listings still show it Active" in said.out
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
+    assert result.out.startswith("Apply ended with failures: 0 deactivated, 0 held, 1 failed.\n")
+    assert "60 s after it was set Inactive, listings still show it Active" in result.out
     assert sk.inactive == set()
 
 
@@ -117,9 +119,9 @@ def test_an_update_that_never_takes_effect_is_an_error(sk: CliHarness) -> None:
 def test_an_update_that_aws_refuses_is_an_error_and_the_rest_goes_on(sk: CliHarness) -> None:
     sk.make_plan()
     sk.fault(Fail(action="iam:UpdateAccessKey", target="web", code="ServiceFailure", status=500))
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
-    assert said.out.startswith("Apply ended with failures: 2 deactivated, 1 held, 1 failed.\n")
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
+    assert result.out.startswith("Apply ended with failures: 2 deactivated, 1 held, 1 failed.\n")
     assert f"{sk.key('web', 1)}: FAILED" in sk("show", sk.run).out
     assert sk.inactive == {"batch/1", "batch/2"}
 
@@ -128,27 +130,27 @@ def test_an_update_that_aws_refuses_is_an_error_and_the_rest_goes_on(sk: CliHarn
 def test_reads_that_lag_behind_are_waited_for(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     sk.fault(Stale(action="iam:ListAccessKeys", seconds=7))
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 0
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 0
     assert sk.inactive == {"web/1"}
-    assert "confirmed Inactive (3 consistent reads)" in said.err
+    assert "confirmed Inactive (3 consistent reads)" in result.err
 
 
 def test_lost_answers_are_resolved_by_reading(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     sk.fault(Fail(action="iam:UpdateAccessKey", times=1, after=True))
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 0
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 0
     assert sk.inactive == {"web/1"}
 
 
 @pytest.mark.slow
 def test_a_throttled_account_is_read_whole(sk: CliHarness) -> None:
     sk.fault(Throttle(action="iam:*", rate=20, burst=2))
-    said = sk("audit")
-    assert said.code == 3
-    assert "3 of 5 users have spare keys." in said.out
-    assert "Not read: nothing." in said.out
+    result = sk("audit")
+    assert result.code == 3
+    assert "3 of 5 users have spare keys." in result.out
+    assert "Not read: nothing." in result.out
     assert any(call.error == "Throttling" for call in sk.aws.state.calls)
     sk.make_plan()
     assert sk("apply", sk.plan, "--yes").code == 0
@@ -158,17 +160,17 @@ def test_a_throttled_account_is_read_whole(sk: CliHarness) -> None:
 @pytest.mark.slow
 def test_an_account_that_is_throttled_for_good_is_unreadable(sk: CliHarness) -> None:
     sk.fault(Fail(action="iam:ListUsers", code="Throttling", status=400, message="Rate exceeded"))
-    said = sk("audit")
-    assert said.code == 4
-    assert "UNREADABLE: too many requests: iam:ListUsers" in said.out
+    result = sk("audit")
+    assert result.code == 4
+    assert "UNREADABLE: too many requests: iam:ListUsers" in result.out
 
 
 def test_a_full_disk_is_noticed_before_the_first_write(sk: CliHarness) -> None:
     sk.make_plan()
     sk.patch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=100 * 1024))
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
-    assert said.error.startswith(f"100 KiB are free under {sk.home}")
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
+    assert result.error.startswith(f"100 KiB are free under {sk.home}")
     assert sk.writes == 0
     assert "No run yet" in sk("runs").out
 
@@ -179,9 +181,9 @@ def test_a_state_directory_that_cannot_be(sk: CliHarness, home: str) -> None:
     (sk.folder / "file").touch()
     sk.patch.setenv("SPAREKEY_HOME", str(sk.folder / home))
     for command in (("apply", str(sk.plan), "--yes"), ("runs",), ("undo", "r-1"), ("show", "r-1")):
-        said = sk(*command)
-        assert said.code in (1, 2), command
-        assert said.error
+        result = sk(*command)
+        assert result.code in (1, 2), command
+        assert result.error
     assert sk.writes == 0
 
 
@@ -190,9 +192,9 @@ def test_a_state_that_is_no_database(sk: CliHarness) -> None:
     sk.home.mkdir(mode=0o700, exist_ok=True)
     (sk.home / "sparekey.db").write_bytes(b"this is no database, and was never meant to be one" * 100)
     for command in (("apply", str(sk.plan), "--yes"), ("runs",)):
-        said = sk(*command)
-        assert (said.code, said.out) == (1, ""), command
-        assert said.error
+        result = sk(*command)
+        assert (result.code, result.out) == (1, ""), command
+        assert result.error
     assert sk.writes == 0
 
 
@@ -221,13 +223,13 @@ def _paper(sk: CliHarness) -> list[str]:
 def test_a_settled_or_undone_plan_needs_a_new_one(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
-    assert "it needs a new plan" in said.error
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
+    assert "it needs a new plan" in result.error
     assert sk("undo", sk.run).code == 0
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
-    assert "which is undone: it needs a new plan" in said.error
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
+    assert "which is undone: it needs a new plan" in result.error
     assert sk.writes == 2
 
 
@@ -236,9 +238,9 @@ def test_undo_leaves_alone_what_somebody_else_has_changed_since(sk: CliHarness) 
     sk.make_plan()
     assert sk("apply", sk.plan, "--yes").code == 0
     _delete_the_key(sk)
-    said = sk("undo", sk.run)
-    assert said.code == 0
-    assert f"{sk.key('web', 1)}: NO LONGER EXISTS" in said.out
+    result = sk("undo", sk.run)
+    assert result.code == 0
+    assert f"{sk.key('web', 1)}: NO LONGER EXISTS" in result.out
     assert sk.inactive == set()
 
 
@@ -251,10 +253,10 @@ def test_runs_are_named_and_explained(sk: CliHarness) -> None:
     assert listed.code == 0
     assert "done, not watched" in listed.out
     for verb in ("show", "undo", "stop", "resume"):
-        said = sk(verb, "r-zzz")
-        assert (said.code, said.out) == (2, "")
-        assert said.error == "'r-zzz' is not the id of a run; nothing was changed"
+        result = sk(verb, "r-zzz")
+        assert (result.code, result.out) == (2, "")
+        assert result.error == "'r-zzz' is not the id of a run; nothing was changed"
     assert sk("ledger", "verify").out.split()[1] == "whole"
-    said = sk("undo", sk.run, "--key", "AKIANOTHINGLIKETHAT0")
-    assert (said.code, "reactivates" in said.err) == (2, False)
+    result = sk("undo", sk.run, "--key", "AKIANOTHINGLIKETHAT0")
+    assert (result.code, "reactivates" in result.err) == (2, False)
     assert sk.inactive == {"web/1"}

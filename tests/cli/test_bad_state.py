@@ -65,21 +65,23 @@ def away(sk: CliHarness) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "received"),
     [
         (damage, "is damaged: database disk image is malformed"),
         (no_database, "is damaged: file is not a database"),
         (away, "the state in PostgreSQL 127.0.0.1:1/runs cannot be used"),
     ],
 )
-def test_undo_by_the_copy(sk: CliHarness, run: str, spoil: Callable[[CliHarness], None], told: str) -> None:
+def test_undo_by_the_copy(
+    sk: CliHarness, run: str, spoil: Callable[[CliHarness], None], received: str
+) -> None:
     spoil(sk)
-    said = sk("undo", run)
-    assert (said.code, sk.inactive) == (0, set()), said.err
-    assert told in said.out
-    assert f"were read from the copy {sk.home}/reverse/{run}.jsonl" in said.out
-    assert f"this undo is not on record: run `sparekey undo {run}` again" in said.out
-    assert "word" not in said.out + said.err
+    result = sk("undo", run)
+    assert (result.code, sk.inactive) == (0, set()), result.err
+    assert received in result.out
+    assert f"were read from the copy {sk.home}/reverse/{run}.jsonl" in result.out
+    assert f"this undo is not on record: run `sparekey undo {run}` again" in result.out
+    assert "word" not in result.out + result.err
 
 
 def test_undo_of_one_key_by_the_copy(sk: CliHarness, run: str) -> None:
@@ -105,11 +107,11 @@ def test_damage_is_called_damage_and_the_way_by_hand_is_named(sk: CliHarness, ru
     damage(sk)
     (sk.home / "reverse" / f"{run}.jsonl").unlink()
     for command in (("runs",), ("show", run), ("ledger", "verify"), ("ledger", "export"), ("undo", run)):
-        said = sk(*command)
-        assert said.code == 1, command
-        assert f"the state file {sk.home}/sparekey.db is damaged" in said.error
-    assert "nothing was reactivated" in said.error
-    assert f"{sk.home}/reverse/{run}.sh has the AWS CLI command for each key" in said.err
+        result = sk(*command)
+        assert result.code == 1, command
+        assert f"the state file {sk.home}/sparekey.db is damaged" in result.error
+    assert "nothing was reactivated" in result.error
+    assert f"{sk.home}/reverse/{run}.sh has the AWS CLI command for each key" in result.err
     assert sk.inactive == _OFF
 
 
@@ -119,9 +121,9 @@ def test_a_copy_that_is_not_whole_is_not_used(sk: CliHarness, run: str) -> None:
     lines = copy.read_text().splitlines(keepends=True)
     for spoilt in (lines[:2] + lines[3:], [line.replace("AKIA", "AKIB") for line in lines], ["", "{\n"]):
         copy.write_text("".join(spoilt))
-        said = sk("undo", run)
-        assert said.code == 1
-        assert f"reverse/{run}.sh" in said.err
+        result = sk("undo", run)
+        assert result.code == 1
+        assert f"reverse/{run}.sh" in result.err
         assert sk.inactive == _OFF
 
 
@@ -130,12 +132,12 @@ def test_keys_that_a_copy_does_not_know_of_are_in_doubt(sk: CliHarness, run: str
     damage(sk)
     copy = sk.home / "reverse" / f"{run}.jsonl"
     copy.write_text(copy.read_text().splitlines(keepends=True)[0])
-    said = sk("undo", run)
-    assert (said.code, sk.inactive) == (1, _OFF), said.err
-    assert said.out.count("the ledger has no deactivation by this run") == len(_OFF)
-    said = sk("undo", run, "--key", sk.key("web", 1))
-    assert (said.code, sk.inactive) == (1, _OFF), said.err
-    assert "is left unchanged" in said.out
+    result = sk("undo", run)
+    assert (result.code, sk.inactive) == (1, _OFF), result.err
+    assert result.out.count("the ledger has no deactivation by this run") == len(_OFF)
+    result = sk("undo", run, "--key", sk.key("web", 1))
+    assert (result.code, sk.inactive) == (1, _OFF), result.err
+    assert "is left unchanged" in result.out
 
 
 def test_keys_in_doubt_are_found_under_a_new_name_and_what_aws_does_not_say_is_in_doubt(
@@ -149,10 +151,10 @@ def test_keys_in_doubt_are_found_under_a_new_name_and_what_aws_does_not_say_is_i
         user.rename("shop", "/", sk.aws.clock.now())
         account.users["shop"] = user
     sk.deny("iam:ListAccessKeys", target="batch")
-    said = sk("undo", run)
-    assert said.code == 1, said.err
-    assert said.out.count("the ledger has no deactivation by this run") == 1
-    assert said.out.count("whether it is off is not known") == 2
+    result = sk("undo", run)
+    assert result.code == 1, result.err
+    assert result.out.count("the ledger has no deactivation by this run") == 1
+    assert result.out.count("whether it is off is not known") == 2
 
 
 def test_a_copy_that_others_may_write_is_not_used(sk: CliHarness, run: str) -> None:
@@ -165,9 +167,9 @@ def test_a_copy_that_others_may_write_is_not_used(sk: CliHarness, run: str) -> N
 def test_a_lost_database_is_put_back_from_the_copies(sk: CliHarness, run: str) -> None:
     for path in sk.home.glob("sparekey.db*"):
         path.unlink()
-    said = sk("undo", run)
-    assert (said.code, sk.inactive) == (0, set()), said.err
-    assert f"were restored from {sk.home}/reverse/{run}.jsonl" in said.out
+    result = sk("undo", run)
+    assert (result.code, sk.inactive) == (0, set()), result.err
+    assert f"were restored from {sk.home}/reverse/{run}.jsonl" in result.out
     assert "undone" in sk("runs").out
     assert sk("ledger", "verify").code == 0
 
@@ -177,9 +179,9 @@ def test_an_older_backup_is_noticed_and_its_end_put_back(sk: CliHarness, run: st
     verified = sk("ledger", "verify", run)
     assert verified.code == 1
     assert f"run {run} ends with entry 1, its copy" in verified.err
-    said = sk("undo", run)
-    assert (said.code, sk.inactive) == (0, set()), said.err
-    assert "entries too early, as after an older backup was restored" in said.out
+    result = sk("undo", run)
+    assert (result.code, sk.inactive) == (0, set()), result.err
+    assert "entries too early, as after an older backup was restored" in result.out
     assert sk("ledger", "verify").code == 0
 
 
@@ -189,28 +191,28 @@ def test_a_ledger_that_has_gone_on_after_an_older_backup_differs_from_its_copy(
     query(sk, "DELETE FROM sparekey_entries WHERE seq > 1", "DELETE FROM sparekey_claims")
     sk("stop", run)
     assert "and its copy" in sk("ledger", "verify").err
-    said = sk("undo", run)
-    assert said.code == 1
-    assert f"the ledger of run {run} and its copy" in said.out
+    result = sk("undo", run)
+    assert result.code == 1
+    assert f"the ledger of run {run} and its copy" in result.out
 
 
 def test_keys_that_an_older_backup_does_not_know_are_in_doubt(sk: CliHarness, run: str) -> None:
     query(sk, "DELETE FROM sparekey_entries WHERE seq > 1", "DELETE FROM sparekey_claims")
     (sk.home / "reverse" / f"{run}.jsonl").unlink()
-    said = sk("undo", run)
-    assert (said.code, sk.inactive) == (1, _OFF)
-    assert said.out.count("the ledger has no deactivation by this run") == len(_OFF)
-    said = sk("undo", run, "--key", sk.key("web", 1))
-    assert (said.code, sk.inactive) == (1, _OFF)
-    assert said.out.count("is left unchanged") == 1
+    result = sk("undo", run)
+    assert (result.code, sk.inactive) == (1, _OFF)
+    assert result.out.count("the ledger has no deactivation by this run") == len(_OFF)
+    result = sk("undo", run, "--key", sk.key("web", 1))
+    assert (result.code, sk.inactive) == (1, _OFF)
+    assert result.out.count("is left unchanged") == 1
 
 
 def test_a_run_that_the_ledger_forgot_names_the_way_by_hand(sk: CliHarness, run: str) -> None:
     for path in (*sk.home.glob("sparekey.db*"), sk.home / "reverse" / f"{run}.jsonl"):
         path.unlink()
-    said = sk("undo", run)
-    assert said.code == 2
-    assert f"reverse/{run}.sh has the AWS CLI command" in said.err
+    result = sk("undo", run)
+    assert result.code == 2
+    assert f"reverse/{run}.sh has the AWS CLI command" in result.err
     assert sk("undo", "r-ffffffff").code == 2
     assert sk.inactive == _OFF
 
@@ -220,10 +222,10 @@ def test_undo_while_another_process_locks_the_database(sk: CliHarness, run: str)
     sk.patch.setattr(database, "_BUSY_MS", 100)
     with closing(sqlite3.connect(sk.home / "sparekey.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        said = sk("undo", run)
-        assert (said.code, sk.inactive) == (0, set()), said.err
-        assert "is locked by another process" in said.out
-        assert "read from the ledger, which can still be read" in said.out
+        result = sk("undo", run)
+        assert (result.code, sk.inactive) == (0, set()), result.err
+        assert "is locked by another process" in result.out
+        assert "read from the ledger, which can still be read" in result.out
     assert sk("undo", run).code == 0
     assert "undone" in sk("runs").out
 
@@ -247,19 +249,19 @@ def test_undo_on_a_full_disk(sk: CliHarness, run: str) -> None:
         with suppress(OSError), (sk.home / "sparekey.fill").open("wb", buffering=0) as file:
             while True:
                 file.write(b"x" * 4096)
-        said = sk("undo", run)
-        assert (said.code, sk.inactive) == (0, set()), said.err
-        assert "cannot be" in said.out
-        assert "this undo is not on record" in said.out
+        result = sk("undo", run)
+        assert (result.code, sk.inactive) == (0, set()), result.err
+        assert "cannot be" in result.out
+        assert "this undo is not on record" in result.out
 
 
 @_ROOT
 def test_undo_on_a_read_only_file_system(sk: CliHarness, run: str) -> None:
     with _mounted(sk.home):
         subprocess.run(["mount", "-o", "remount,ro", sk.home], check=True)
-        said = sk("undo", run)
-        assert (said.code, sk.inactive) == (0, set()), said.err
-        assert "Read-only file system" in said.out
+        result = sk("undo", run)
+        assert (result.code, sk.inactive) == (0, set()), result.err
+        assert "Read-only file system" in result.out
         plan = sk("plan")
         assert plan.code == 0, plan.err
 
@@ -284,9 +286,9 @@ def test_a_copy_that_was_torn_goes_on(sk: CliHarness, run: str) -> None:
 def test_no_state_directory_can_be_made(sk: CliHarness) -> None:
     sk.patch.setenv("SPAREKEY_HOME", os.devnull + "/state")
     assert sk("plan", "-o", sk.plan).code == 0
-    said = sk("apply", sk.plan, "--yes")
-    assert (said.code, sk.inactive) == (1, set())
-    assert "SPAREKEY_HOME" in said.err
+    result = sk("apply", sk.plan, "--yes")
+    assert (result.code, sk.inactive) == (1, set())
+    assert "SPAREKEY_HOME" in result.err
 
 
 @pytest.mark.parametrize(
@@ -306,8 +308,8 @@ def test_without_a_home_directory_what_needs_state_names_the_variable(sk: CliHar
     more = {"apply": [str(plan), "--yes"]}.get(
         command, ["r-12345678"] if command in ("show", "undo", "stop") else []
     )
-    said = sk(*command.split(), *more)
-    assert said.code == 2
-    assert "there is no state directory" in said.error
-    assert "SPAREKEY_HOME" in said.err
+    result = sk(*command.split(), *more)
+    assert result.code == 2
+    assert "there is no state directory" in result.error
+    assert "SPAREKEY_HOME" in result.err
     assert sk.inactive == set()

@@ -16,9 +16,9 @@ MUTED = (
 
 
 def test_the_defaults_hold_where_there_is_no_file(sk: CliHarness) -> None:
-    said = sk("config", "validate")
-    assert (said.code, said.err) == (0, "")
-    assert said.out == f"There is no policy file {sk.home / 'sparekey.toml'}: the defaults hold.\n"
+    result = sk("config", "validate")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"There is no policy file {sk.home / 'sparekey.toml'}: the defaults hold.\n"
     shown = {line.split()[0]: line.split()[-1] for line in sk("config", "show").out.splitlines()}
     assert shown["quiet"] == shown["probes"] == "default"
 
@@ -27,9 +27,9 @@ def test_a_policy_is_shown_with_where_each_value_is_from(sk: CliHarness) -> None
     path = sk.policy('quiet = "50d"\nwindows = ["Mon-Thu 09:00-16:00"]\n' + EXEMPT + HTTP + MUTELIST)
     (sk.home / "mute.yml").write_text(MUTED)
     (sk.home / "mute.yml").chmod(0o600)
-    said = sk("config", "validate")
-    assert said.code == 0
-    assert said.out.startswith(
+    result = sk("config", "validate")
+    assert result.code == 0
+    assert result.out.startswith(
         f"{path} is valid: 2 exemptions, 0 rotators, 0 never_reactivate entries, 1 probe, 1 change window; digest "
     )
     rows = {row["field"]: row for row in json.loads(sk("config", "show", "--format", "json").out)}
@@ -75,9 +75,9 @@ def test_whatever_is_wrong_is_refused_by_every_command_with_its_place(
 ) -> None:
     path = sk.policy(text)
     for command in (("config", "validate"), ("config", "show"), ("plan",), ("audit",)):
-        said = sk(*command)
-        assert (said.code, said.out) == (2, ""), command
-        assert said.error.startswith(f"{path}: {why}")
+        result = sk(*command)
+        assert (result.code, result.out) == (2, ""), command
+        assert result.error.startswith(f"{path}: {why}")
     assert len(sk.aws.state.calls) == 0
 
 
@@ -114,16 +114,16 @@ def test_a_byte_order_mark_is_passed_over(sk: CliHarness) -> None:
 def test_a_key_that_nobody_but_a_person_brings_back(sk: CliHarness) -> None:
     key = sk.key("busy", 1)
     force = ("--user", "busy", "--force", key, "--because", "stolen")
-    said = sk("plan", "--never-reactivate")
-    assert (said.code, said.error) == (2, "--never-reactivate is for forced keys, and none is named")
+    result = sk("plan", "--never-reactivate")
+    assert (result.code, result.error) == (2, "--never-reactivate is for forced keys, and none is named")
     sk.make_plan(*force, "--never-reactivate", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
     assert "never reactivated automatically: --never-reactivate" in sk("show", sk.run).out
     script = sk.home / "reverse" / f"{sk.run}.sh"
     assert "# never reactivated without a person (--never-reactivate): aws iam" in script.read_text()
-    said = sk("undo", sk.run)
-    assert said.code == 1
-    assert f"{key}: NOT reactivated (it is left Inactive; only a person may reactivate it" in said.err
+    result = sk("undo", sk.run)
+    assert result.code == 1
+    assert f"{key}: NOT reactivated (it is left Inactive; only a person may reactivate it" in result.err
     assert sk.inactive == {"busy/1"}
     assert sk("undo", sk.run, "--key", key).code == 0
     assert sk.inactive == set()

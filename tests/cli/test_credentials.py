@@ -60,7 +60,7 @@ def _no_endpoint(sk: CliHarness) -> None:
 
 
 @pytest.mark.parametrize(
-    ("break_it", "told"),
+    ("break_it", "received"),
     [
         (_no_credentials, "no AWS credentials were found"),
         (_half_credentials, "no usable AWS credentials"),
@@ -76,24 +76,24 @@ def _no_endpoint(sk: CliHarness) -> None:
         *("inactive-key", "refusing-endpoint", "no-endpoint"),
     ],
 )
-def test_no_way_in(sk: CliHarness, break_it: Callable[[CliHarness], None], told: str) -> None:
+def test_no_way_in(sk: CliHarness, break_it: Callable[[CliHarness], None], received: str) -> None:
     sk.make_plan()
     break_it(sk)
     with unchanged(sk):
         for command in COMMANDS:
-            said = sk(*command)
-            assert (said.code, said.out) == (1, ""), command
-            assert told in said.error, command
+            result = sk(*command)
+            assert (result.code, result.out) == (1, ""), command
+            assert received in result.error, command
 
 
 @pytest.mark.parametrize("break_it", [_no_credentials, _unknown_profile, _expired, _refusing_endpoint])
 def test_a_run_is_stopped_without_any_way_in(sk: CliHarness, break_it: Callable[[CliHarness], None]) -> None:
     sk.make_plan("--user", "web", expect=0)
-    said = sk("apply", sk.plan, "--yes", "--detach")
-    assert said.code == 0, said.err
+    result = sk("apply", sk.plan, "--yes", "--detach")
+    assert result.code == 0, result.err
     break_it(sk)
-    said = sk("stop", sk.run)
-    assert (said.code, said.err) == (0, "")
+    result = sk("stop", sk.run)
+    assert (result.code, result.err) == (0, "")
     note = next(note for note in recorded_runs()[0].notes if note.startswith("stopped by "))
     assert note.endswith("(not known to AWS): asked")
     assert sk.inactive == set()
@@ -105,47 +105,47 @@ def test_a_profile_named_by_hand_that_does_not_exist(sk: CliHarness) -> None:
 
 def test_denied_on_the_list_of_users(sk: CliHarness) -> None:
     sk.deny("iam:ListUsers")
-    said = sk("audit")
-    assert said.code == 4
-    assert f"Account {ACCOUNT}" in said.out
-    assert "UNREADABLE: access denied: iam:ListUsers" in said.out
-    assert "No user could be read: who has spare keys is not known.\nRead: 0 accounts" in said.out
-    assert "Not read: 1 account (its users are not counted)." in said.out
-    said = sk("plan", "-o", sk.plan)
-    assert said.code == 4
-    assert "unread  account" in said.out
+    result = sk("audit")
+    assert result.code == 4
+    assert f"Account {ACCOUNT}" in result.out
+    assert "UNREADABLE: access denied: iam:ListUsers" in result.out
+    assert "No user could be read: who has spare keys is not known.\nRead: 0 accounts" in result.out
+    assert "Not read: 1 account (its users are not counted)." in result.out
+    result = sk("plan", "-o", sk.plan)
+    assert result.code == 4
+    assert "unread  account" in result.out
     assert sk("apply", sk.plan, "--yes").code == 4
     assert sk.writes == 0
 
 
 def test_denied_on_one_users_keys(sk: CliHarness) -> None:
     sk.deny("iam:ListAccessKeys", target="web")
-    said = sk("audit")
-    assert said.code == 4
-    assert "UNREADABLE  web" in said.out
-    assert "FAIL        batch" in said.out
+    result = sk("audit")
+    assert result.code == 4
+    assert "UNREADABLE  web" in result.out
+    assert "FAIL        batch" in result.out
     assert (
         "2 of 4 users have spare keys.\nRead: 1 account, 4 users, 7 access keys. Not read: 1 user."
-        in said.out
+        in result.out
     )
-    said = sk("plan")
-    assert said.code == 4
-    assert "unread  user web" in said.out
-    assert "batch: " in said.out
+    result = sk("plan")
+    assert result.code == 4
+    assert "unread  user web" in result.out
+    assert "batch: " in result.out
 
 
 @pytest.mark.parametrize("target", ["*", "web"])
 def test_a_last_use_that_cannot_be_read_is_never_taken_for_never_used(sk: CliHarness, target: str) -> None:
     denied = sk.key("web", 1)
     sk.deny("iam:GetAccessKeyLastUsed", target=target)
-    said = sk("audit", "--format", "json")
-    assert said.code == 3
-    assert f'"id":"{denied}"' in said.out
-    assert '"state":"unreadable"' in said.out
-    assert '"state":"never"' not in said.out.split('"name":"web"')[1]
-    said = sk("plan", "--user", "web")
-    assert said.code == 0
-    assert "0 keys to deactivate" in said.out
+    result = sk("audit", "--format", "json")
+    assert result.code == 3
+    assert f'"id":"{denied}"' in result.out
+    assert '"state":"unreadable"' in result.out
+    assert '"state":"never"' not in result.out.split('"name":"web"')[1]
+    result = sk("plan", "--user", "web")
+    assert result.code == 0
+    assert "0 keys to deactivate" in result.out
 
 
 def test_denied_everything_but_who_one_is(sk: CliHarness) -> None:
@@ -158,16 +158,16 @@ def test_denied_everything_but_who_one_is(sk: CliHarness) -> None:
 def test_missing_permissions_are_named_before_anything_is_written(sk: CliHarness) -> None:
     sk.make_plan()
     sk.fault(Deny(action="iam:UpdateAccessKey"))
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
     assert sk.writes == 0
-    assert "iam:UpdateAccessKey" in said.error
+    assert "iam:UpdateAccessKey" in result.error
 
 
 def test_other_peoples_credentials(sk: CliHarness) -> None:
     sk.make_plan()
     sk.act_as("guest", ELSEWHERE)
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
-    assert f"the plan was made in {ACCOUNT}, these credentials belong to {ELSEWHERE}" in said.error
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
+    assert f"the plan was made in {ACCOUNT}, these credentials belong to {ELSEWHERE}" in result.error
     assert sk.writes == 0

@@ -23,9 +23,9 @@ def test_the_option_says_where_runs_are_kept(
     monkeypatch.setenv("SPAREKEY_HOME", str(tmp_path))
     monkeypatch.setenv("SPAREKEY_DATABASE_URL", "")
     assert run_guarded(cli, [*command, "--database-url", "mysql://keeper:secret@127.0.0.1/none"]) == 2
-    said = capsys.readouterr().err
-    assert "not one of PostgreSQL" in said
-    assert "secret" not in said
+    result = capsys.readouterr().err
+    assert "not one of PostgreSQL" in result
+    assert "secret" not in result
 
 
 @pytest.mark.parametrize("verb", ["apply", "console", "delete", "resume", "stop", "undo", "worker"])

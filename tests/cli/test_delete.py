@@ -84,8 +84,8 @@ def run(env: dict[str, str], *args: str, typed: str | None = None, floor: bool =
         with subprocess.Popen(
             command, env=env, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
-            said, _ = process.communicate(timeout=60)
-        return process.returncode, said
+            result, _ = process.communicate(timeout=60)
+        return process.returncode, result
     finally:
         os.close(ours)
         os.close(theirs)
@@ -100,18 +100,18 @@ def test_a_retired_key_is_deleted_only_when_account_and_key_are_typed(
     assert run(env, "plan", "--user", "app", "-o", str(plan))[0] == 0
     assert run(env, "apply", str(plan), "--yes")[0] == 0
 
-    code, said = run(env, "delete", "--older-than", "6d", typed="\n")
-    assert (code, "a weekly job would not have missed the key" in said) == (2, True)
-    code, said = run(env, "delete", "--older-than", "7d")
-    assert (code, "no terminal" in said) == (2, True)
-    code, said = run(env, "delete", "--older-than", "7d", typed="\n")
-    assert (code, "no run deactivated a key that long ago" in said) == (0, True)
-    code, said = run(env, "delete", "--older-than", "0m", typed=f"{old}\n", floor=False)
-    assert (code, "kept" in said) == (3, True)
+    code, result = run(env, "delete", "--older-than", "6d", typed="\n")
+    assert (code, "a weekly job would not have missed the key" in result) == (2, True)
+    code, result = run(env, "delete", "--older-than", "7d")
+    assert (code, "no terminal" in result) == (2, True)
+    code, result = run(env, "delete", "--older-than", "7d", typed="\n")
+    assert (code, "no run deactivated a key that long ago" in result) == (0, True)
+    code, result = run(env, "delete", "--older-than", "0m", typed=f"{old}\n", floor=False)
+    assert (code, "kept" in result) == (3, True)
     assert not is_gone(aws.key("app"))
 
-    code, said = run(env, "delete", "--older-than", "0m", typed=f"{ACCOUNT} {old}\n", floor=False)
-    assert (code, f"{old}: deleted" in said) == (0, True)
+    code, result = run(env, "delete", "--older-than", "0m", typed=f"{ACCOUNT} {old}\n", floor=False)
+    assert (code, f"{old}: deleted" in result) == (0, True)
     assert is_gone(aws.key("app"))
     assert "whole" in run(env, "ledger", "verify")[1]
 
@@ -121,8 +121,8 @@ def test_a_root_key_that_signs_here_is_not_deleted(aws: Sandbox, env: dict[str, 
     (tmp_path / "config").write_text(f"[default]\naws_access_key_id = {key.id}\naws_secret_access_key = s\n")
     args = ("delete", "--root", key.id, "--account", "222233334444", "--older-than", "90d")
     ours = {**env, "AWS_CONFIG_FILE": str(tmp_path / "config")}
-    code, said = run(ours, *args, typed=f"222233334444 {key.id}\n")
-    assert (code, "signs sparekey's own calls; nothing was deleted" in said) == (1, True)
+    code, result = run(ours, *args, typed=f"222233334444 {key.id}\n")
+    assert (code, "signs sparekey's own calls; nothing was deleted" in result) == (1, True)
     assert not is_gone(key)
 
 
@@ -133,10 +133,10 @@ def test_a_root_key_is_deleted_only_where_its_last_use_is_old_enough(
     [key] = aws.state.accounts["222233334444"].root_keys
     typed = f"222233334444 {key.id}\n"
     args = ("delete", "--root", key.id, "--account", "222233334444", "--older-than")
-    code, said = run(env, *args, "500d", typed=typed)
-    assert (code, "was created or used at" in said) == (1, True)
+    code, result = run(env, *args, "500d", typed=typed)
+    assert (code, "was created or used at" in result) == (1, True)
     assert not is_gone(key)
-    code, said = run(env, *args, "90d", typed=typed)
-    assert (code, "deleted (request" in said) == (0, True)
+    code, result = run(env, *args, "90d", typed=typed)
+    assert (code, "deleted (request" in result) == (0, True)
     assert is_gone(key)
     assert run(env, "delete", "--root", key.id, "--older-than", "90d")[0] == 2

@@ -38,8 +38,8 @@ def test_what_was_handed_over_need_not_be_done() -> None:
 
 
 def _record(state: RunState, steps: tuple[StepState, ...]) -> RunRecord:
-    told = tuple(StepRecord("1", "api", "AKIANEW", f"AKIA{n}", step, "") for n, step in enumerate(steps))
-    return RunRecord("r-1", "", "", state, NOW, NOW, told, 1, "")
+    received = tuple(StepRecord("1", "api", "AKIANEW", f"AKIA{n}", step, "") for n, step in enumerate(steps))
+    return RunRecord("r-1", "", "", state, NOW, NOW, received, 1, "")
 
 
 def test_an_audit_exits_with_3_for_spare_keys_unless_asked_for_zero(sk: CliHarness) -> None:

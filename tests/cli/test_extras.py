@@ -32,6 +32,6 @@ def test_a_missing_extra_is_named(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     assert run_guarded(cli, args) == 2
-    said = capsys.readouterr()
-    assert f"sparekey[{extra}]" in said.err
-    assert "Traceback" not in said.err
+    result = capsys.readouterr()
+    assert f"sparekey[{extra}]" in result.err
+    assert "Traceback" not in result.err

@@ -21,13 +21,14 @@ from support.cli_harness import ACCOUNT, CliHarness
 
 
 def test_doctor_names_identity_state_policy_worker_clock_and_permissions(sk: CliHarness) -> None:
-    said = sk("doctor")
-    lines = said.out.splitlines()
-    assert said.code == 0
+    result = sk("doctor")
+    lines = result.out.splitlines()
+    assert result.code == 0
     assert f"ok       identity: arn:aws:iam::{ACCOUNT}:user/ops, account {ACCOUNT}" in lines
     assert f"ok       state: {sk.home} can be read and written" in lines
     assert "ok       read access: iam:ListUsers, iam:ListAccessKeys, iam:GetAccessKeyLastUsed" in lines
     assert "ok       credentials: do not expire, or can be renewed" in lines
+    assert "ok       reachability: STS and IAM answer" in lines
     assert [line for line in lines if line.startswith("note     policy: no file")]
     assert [
         line for line in lines if line.startswith("note     worker: no worker is alive; 0 runs unfinished")
@@ -37,19 +38,29 @@ def test_doctor_names_identity_state_policy_worker_clock_and_permissions(sk: Cli
 
 def test_doctor_exits_with_1_where_reading_is_not_allowed(sk: CliHarness) -> None:
     sk.deny("iam:ListUsers")
-    said = sk("doctor")
-    assert said.code == 1
+    result = sk("doctor")
+    assert result.code == 1
     assert (
-        "PROBLEM  read access: not allowed: iam:ListUsers\n         → `sparekey iam-policy audit`" in said.out
+        "PROBLEM  read access: not allowed: iam:ListUsers\n         → `sparekey iam-policy audit`"
+        in result.out
     )
+
+
+def test_doctor_tells_an_endpoint_that_does_not_answer_from_one_that_refuses(sk: CliHarness) -> None:
+    sk.deny("iam:ListAccountAliases")
+    assert "ok       reachability: STS and IAM answer" in sk("doctor").out
+    sk.patch.setenv("AWS_ENDPOINT_URL_IAM", "http://127.0.0.1:9")
+    result = sk("doctor")
+    assert result.code == 1
+    assert "PROBLEM  reachability: " in result.out
 
 
 def test_doctor_checks_the_rest_without_credentials(sk: CliHarness) -> None:
     sk.patch.delenv("AWS_ACCESS_KEY_ID")
-    said = sk("doctor")
-    assert said.code == 1
-    assert "PROBLEM  identity: " in said.out
-    assert "ok       state: " in said.out
+    result = sk("doctor")
+    assert result.code == 1
+    assert "PROBLEM  identity: " in result.out
+    assert "ok       state: " in result.out
 
 
 @pytest.mark.parametrize(
@@ -64,23 +75,23 @@ def test_doctor_compares_the_clock_with_the_one_of_aws(
     sk: CliHarness, seconds: int, line: str, code: int
 ) -> None:
     sk.patch.setattr(AwsGateway, "clock_offset", lambda _self: timedelta(seconds=seconds))
-    said = sk("doctor")
-    assert (said.code, line in said.out.splitlines()) == (code, True)
+    result = sk("doctor")
+    assert (result.code, line in result.out.splitlines()) == (code, True)
 
 
 def test_doctor_names_a_policy_that_is_wrong_and_a_state_that_is_damaged(sk: CliHarness) -> None:
     sk.policy("max_key_ages = 3\n")
     (sk.home / "sparekey.db").write_bytes(b"no database at all" * 100)
     (sk.home / "sparekey.db").chmod(0o600)
-    said = sk("doctor")
-    assert said.code == 1
-    assert "PROBLEM  policy: " in said.out
-    assert "PROBLEM  state: " in said.out
+    result = sk("doctor")
+    assert result.code == 1
+    assert "PROBLEM  policy: " in result.out
+    assert "PROBLEM  state: " in result.out
 
 
 def test_config_init_writes_a_policy_that_is_valid_and_means_the_defaults(sk: CliHarness) -> None:
-    said = sk("config", "init")
-    assert said.code == 0
+    result = sk("config", "init")
+    assert result.code == 0
     path = sk.home / "sparekey.toml"
     assert path.stat().st_mode & 0o777 == 0o600
     assert load_policy(path) == load_policy(None)
@@ -114,13 +125,13 @@ def test_the_examples_of_the_starter_policy_are_valid(sk: CliHarness, tmp_path: 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_are_shell(shell: str, sk: CliHarness) -> None:
-    said = sk("completion", shell)
-    assert said.code == 0
-    assert "_SPAREKEY_COMPLETE" in said.out
+    result = sk("completion", shell)
+    assert result.code == 0
+    assert "_SPAREKEY_COMPLETE" in result.out
     interpreter = shutil.which(shell)
     if interpreter:
         done = subprocess.run(
-            [interpreter, "-n"], input=said.out, text=True, capture_output=True, check=False
+            [interpreter, "-n"], input=result.out, text=True, capture_output=True, check=False
         )
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -137,10 +148,10 @@ def test_completion_completes_commands_and_formats() -> None:
 
 @pytest.mark.parametrize("topic", sorted(TOPICS))
 def test_a_topic_of_help_fits_on_a_terminal(topic: str, sk: CliHarness) -> None:
-    said = sk("help", topic)
-    assert said.code == 0
-    assert len(said.out.splitlines()) > 3
-    assert max(map(len, said.out.splitlines())) <= 120
+    result = sk("help", topic)
+    assert result.code == 0
+    assert len(result.out.splitlines()) > 3
+    assert max(map(len, result.out.splitlines())) <= 120
 
 
 def test_help_of_a_command_is_its_help(sk: CliHarness) -> None:
@@ -184,38 +195,38 @@ def test_the_states_that_runs_offers_are_all_there_are() -> None:
 
 
 def test_quiet_leaves_only_results_and_what_went_wrong(sk: CliHarness) -> None:
-    said = sk("audit", "-q")
-    assert (said.code, said.err) == (3, "")
+    result = sk("audit", "-q")
+    assert (result.code, result.err) == (3, "")
     sk.make_plan("--user", "web")
-    said = sk("apply", sk.plan, "--yes", "--no-watch", "-q")
-    assert "confirmed Inactive" not in said.err
-    assert "To revert manually:" in said.err
-    assert said.out.startswith("Apply complete: 1 deactivated")
+    result = sk("apply", sk.plan, "--yes", "--no-watch", "-q")
+    assert "confirmed Inactive" not in result.err
+    assert "To revert manually:" in result.err
+    assert result.out.startswith("Apply complete: 1 deactivated")
 
 
 def test_verbose_shows_each_step_and_the_whole_run(sk: CliHarness) -> None:
     sk.make_plan("--user", "web")
-    said = sk("apply", sk.plan, "--yes", "--no-watch", "-v")
-    assert "deactivated, verifying …" in said.err
-    assert "requests: " in said.out
+    result = sk("apply", sk.plan, "--yes", "--no-watch", "-v")
+    assert "deactivated, verifying …" in result.err
+    assert "requests: " in result.out
 
 
 def test_debug_logs_calls_and_no_secret(sk: CliHarness) -> None:
-    said = sk("audit", "--debug")
-    assert f"iam:ListUsers in account {ACCOUNT}: HTTP 200, request " in said.err
-    assert sk.aws.operator.secret not in said.err
+    result = sk("audit", "--debug")
+    assert f"iam:ListUsers in account {ACCOUNT}: HTTP 200, request " in result.err
+    assert sk.aws.operator.secret not in result.err
 
 
 def test_apply_prints_the_run_before_its_first_write_and_closes_in_six_lines(sk: CliHarness) -> None:
     sk.make_plan("--user", "web")
-    said = sk("apply", sk.plan, "--yes", "--no-watch")
-    events = [line for line in said.err.splitlines() if "Z  " in line]
+    result = sk("apply", sk.plan, "--yes", "--no-watch")
+    events = [line for line in result.err.splitlines() if "Z  " in line]
     assert events[0].endswith(f"run {sk.run} started")
     assert [line.rpartition(": ")[2] for line in events[1:]] == [
         "deactivating …",
         "confirmed Inactive (3 consistent reads)",
     ]
-    assert said.out.splitlines() == [
+    assert result.out.splitlines() == [
         "Apply complete: 1 deactivated, 0 held, 0 failed.",
         f"Run {sk.run}: done, not watched",
         f"Undo:    sparekey undo {sk.run}",
@@ -226,9 +237,9 @@ def test_apply_prints_the_run_before_its_first_write_and_closes_in_six_lines(sk:
 def test_undo_can_be_rehearsed(sk: CliHarness) -> None:
     sk.make_plan("--user", "web")
     sk("apply", sk.plan, "--yes", "--no-watch")
-    said = sk("undo", sk.run, "--dry-run")
-    assert (said.code, said.out) == (0, f"{ACCOUNT}  web  {sk.key('web', 1)}: would be reactivated\n")
-    assert "Dry run: nothing was changed." in said.err
+    result = sk("undo", sk.run, "--dry-run")
+    assert (result.code, result.out) == (0, f"{ACCOUNT}  web  {sk.key('web', 1)}: would be reactivated\n")
+    assert "Dry run: nothing was changed." in result.err
     assert sk.inactive == {"web/1"}
     assert "AKIAIOSFODNN7EXAMPLE" in sk("undo", sk.run, "--dry-run", "--key", "AKIAIOSFODNN7EXAMPLE").error
 
@@ -250,12 +261,12 @@ def test_runs_are_listed_newest_first_and_can_be_chosen(sk: CliHarness) -> None:
 
 
 def test_the_summary_of_an_audit_has_no_users(sk: CliHarness) -> None:
-    said = sk("audit", "--summary")
-    assert said.code == 3
-    assert "web" not in said.out
+    result = sk("audit", "--summary")
+    assert result.code == 3
+    assert "web" not in result.out
     assert (
         "3 of 5 users have spare keys.\nRead: 1 account, 5 users, 9 access keys. Not read: nothing."
-        in said.out
+        in result.out
     )
 
 

@@ -33,9 +33,9 @@ def test_a_plan_from_another_state_is_read_again_and_carried_out(sk: CliHarness)
     """Planned on one machine, applied on another, as in CI."""
     sk.make_plan()
     sk.patch.setenv("SPAREKEY_HOME", str(sk.folder / "other"))
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 0
-    assert "this state did not make the plan: its users were read again" in said.err
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 0
+    assert "this state did not make the plan: its users were read again" in result.err
     assert sk.inactive == {"batch/1", "batch/2", "web/1"}
 
 
@@ -43,8 +43,8 @@ def test_a_plan_of_this_state_is_not_read_again(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     before = len(sk.aws.state.calls)
     sk.answer("n\n")
-    said = sk("apply", sk.plan)
-    assert "this state did not make the plan" not in said.err
+    result = sk("apply", sk.plan)
+    assert "this state did not make the plan" not in result.err
     asked = {call.action for call in sk.aws.state.calls[before:]}
     assert not asked & {"iam:ListAccessKeys", "iam:GetAccessKeyLastUsed"}
 
@@ -57,9 +57,9 @@ def test_an_exempt_users_key_is_held(sk: CliHarness) -> None:
     second = json.loads((sk.folder / "second.json").read_text())
     assert second["steps"] == []
     edited(sk, policy_digest=second["policy_digest"], steps=document["steps"])
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 0
-    assert "policy exempts this user until 2099-01-01 (team-a: moves)" in said.err
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 0
+    assert "policy exempts this user until 2099-01-01 (team-a: moves)" in result.err
     assert sk.inactive == set()
 
 
@@ -71,10 +71,10 @@ def test_what_is_shown_and_recorded_is_read_anew(sk: CliHarness) -> None:
         "evidence": [{"source": "LIE", "fact": "LIE", "key": "", "at": None}],
     }
     edited(sk, steps=document["steps"], notes=["LIE"])
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 0
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 0
     assert sk.inactive == {"web/1"}
-    assert "LIE" not in said.out + said.err
+    assert "LIE" not in result.out + result.err
     assert "LIE" not in sk("show", sk.run).out
     assert "LIE" not in sk("ledger", "export", sk.run).out
     assert json.loads(sk("show", sk.run, "--format", "json").out)["plan_digest"].startswith(sk.run[2:])
@@ -86,9 +86,9 @@ def test_the_active_keys_are_counted_where_a_share_is_named(sk: CliHarness, opti
     accounts = json.loads(sk.plan.read_text())["accounts"]
     assert accounts[0]["active_keys"] == 9
     edited(sk, accounts=[accounts[0] | {"active_keys": 100_000}])
-    said = sk("apply", sk.plan, "--yes", option, "0.2")
-    assert said.code == 1
-    assert " of 9 active keys; at most 1 " in said.error
+    result = sk("apply", sk.plan, "--yes", option, "0.2")
+    assert result.code == 1
+    assert " of 9 active keys; at most 1 " in result.error
     assert sk.writes == 0
     sk.answer("n\n")
     assert "Deactivate 3 keys?" in sk("apply", sk.plan, option, "0.4").err
@@ -104,9 +104,9 @@ def test_active_keys_that_cannot_be_counted_count_as_none(
     sk.patch.setenv("SPAREKEY_HOME", str(sk.folder / "other"))
     sk.fault(Deny(action=denied))
     sk.fault(Deny(action="iam:ListAccessKeys", target="one"))
-    said = sk("apply", sk.plan, "--yes", "--max-share", "0.34")
+    result = sk("apply", sk.plan, "--yes", "--max-share", "0.34")
     # Of nine, one is not listed; the credential report has no room for the third key of a user.
-    assert "deactivates 3 of 8 active keys; at most 2 are allowed" in said.error
+    assert "deactivates 3 of 8 active keys; at most 2 are allowed" in result.error
     assert sk.writes == 0
 
 
@@ -121,26 +121,26 @@ def forced(sk: CliHarness) -> str:
 @pytest.mark.slow
 def test_a_forced_key_needs_a_person_where_only_the_file_speaks_for_it(sk: CliHarness) -> None:
     old = forced(sk)
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
-    assert f"its overrides are not confirmed: --force {old}" in said.error
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
+    assert f"its overrides are not confirmed: --force {old}" in result.error
     assert sk.writes == 0
-    said = sk("apply", sk.plan, "--yes", "--force", sk.key("web", 1))
-    assert said.code == 2
-    assert "the plan has no such override" in said.error
-    said = sk("apply", sk.plan, "--yes", "--force", old)
-    assert said.code == 0, said.err
+    result = sk("apply", sk.plan, "--yes", "--force", sk.key("web", 1))
+    assert result.code == 2
+    assert "the plan has no such override" in result.error
+    result = sk("apply", sk.plan, "--yes", "--force", old)
+    assert result.code == 0, result.err
     assert sk.inactive == {"busy/1"}
 
 
 def test_a_forced_key_is_named_before_the_question(sk: CliHarness) -> None:
     old = forced(sk)
     sk.answer("y\n")
-    said = sk("apply", sk.plan)
-    assert said.code == 0, said.err
-    assert f"override: --force {old} (user busy in account {ACCOUNT}; last used 2 h ago for" in said.err
-    assert "moved by hand" in said.err
-    assert "with 1 override as listed above?" in said.err
+    result = sk("apply", sk.plan)
+    assert result.code == 0, result.err
+    assert f"override: --force {old} (user busy in account {ACCOUNT}; last used 2 h ago for" in result.err
+    assert "moved by hand" in result.err
+    assert "with 1 override as listed above?" in result.err
     assert sk.inactive == {"busy/1"}
 
 
@@ -150,18 +150,18 @@ def test_a_forced_step_cannot_pass_as_an_idle_one(sk: CliHarness) -> None:
     lie = f"not used for 45 days; {old} is in use"
     edited(sk, steps=[document["steps"][0] | {"why": lie, "evidence": []}])
     sk.answer("n\n")
-    said = sk("apply", sk.plan)
-    assert lie not in said.err
-    assert f"--force {old}" in said.err
+    result = sk("apply", sk.plan)
+    assert lie not in result.err
+    assert f"--force {old}" in result.err
     assert sk.writes == 0
 
 
 def test_a_run_that_has_begun_shows_its_own_plan_and_reads_no_usage(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     assert sk("apply", sk.plan, "--yes", "--detach").code == 0
-    said = sk("apply", sk.plan, "--yes", "--usage", "history")
-    assert said.code == 2
-    assert "--usage has no effect" in said.error
+    result = sk("apply", sk.plan, "--yes", "--usage", "history")
+    assert result.code == 2
+    assert "--usage has no effect" in result.error
     sk.answer("n\n")
     assert "Continue with 1 key?" in sk("apply", sk.plan).err
 
@@ -172,9 +172,9 @@ def test_usage_is_read_again_on_request(sk: CliHarness) -> None:
     sk.answer("n\n")
     assert "usage-unbound" in sk("apply", sk.plan).err
     sk.answer("n\n")
-    said = sk("apply", sk.plan, "--usage", "history")
-    assert "Deactivate 3 keys?" in said.err
-    assert "usage-unbound" not in said.err
+    result = sk("apply", sk.plan, "--usage", "history")
+    assert "Deactivate 3 keys?" in result.err
+    assert "usage-unbound" not in result.err
 
 
 def test_without_a_state_a_plan_is_made_all_the_same(sk: CliHarness) -> None:
@@ -185,9 +185,9 @@ def test_without_a_state_a_plan_is_made_all_the_same(sk: CliHarness) -> None:
     config.write_text("")
     config.chmod(0o600)
     assert sk("plan", "-o", sk.plan, "--config", config, "--user", "web").code == 0
-    said = sk("plan", "-o", sk.plan, "--config", config, "--user", "web", "--keep", sk.key("web", 2))
-    assert said.code == 0
-    assert "the plan is not on record here" in said.err
+    result = sk("plan", "-o", sk.plan, "--config", config, "--user", "web", "--keep", sk.key("web", 2))
+    assert result.code == 0
+    assert "the plan is not on record here" in result.err
 
 
 def _nested(path: Path) -> None:
@@ -256,29 +256,29 @@ def test_what_is_no_plan_is_refused_in_one_sentence(sk: CliHarness) -> None:
         sk.plan.write_bytes(whole)
         spoil(sk.plan)
         for verb in (("apply", "--yes"), ("usage", "--plan")):
-            said = sk(*verb, sk.plan)
-            assert said.code in (1, 2), said.err
-            assert len(said.error) < 500, spoil
-            assert said.out == ""
+            result = sk(*verb, sk.plan)
+            assert result.code in (1, 2), result.err
+            assert len(result.error) < 500, spoil
+            assert result.out == ""
     assert sk.writes == 0
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "received"),
     [
         ({"arn": f"arn:aws-cn:iam::{ACCOUNT}:user/web"}, "is not the ARN of this user"),
         ({"arn": f"arn:aws:iam::{ACCOUNT}:user/batch"}, "is not the ARN of this user"),
     ],
 )
 def test_users_of_another_partition_or_name_are_refused(
-    sk: CliHarness, changes: dict[str, str], told: str
+    sk: CliHarness, changes: dict[str, str], received: str
 ) -> None:
     sk.make_plan("--user", "web", expect=0)
     step = json.loads(sk.plan.read_text())["steps"][0]
     edited(sk, steps=[step | {"preconditions": step["preconditions"] | changes}])
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
-    assert told in said.error
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
+    assert received in result.error
     assert sk.writes == 0
 
 
@@ -316,9 +316,9 @@ EMPTY = (
 
 def test_what_is_given_and_empty_is_refused(sk: CliHarness) -> None:
     for args in EMPTY:
-        said = sk(*args)
-        assert (said.code, said.out) == (2, ""), args
-        assert said.error.endswith("is given and empty"), args
+        result = sk(*args)
+        assert (result.code, result.out) == (2, ""), args
+        assert result.error.endswith("is given and empty"), args
     assert sk.aws.state.calls == []
 
 
@@ -327,12 +327,12 @@ def test_undo_names_the_run_and_its_keys_first(sk: CliHarness) -> None:
     sk.make_plan()
     sk("apply", sk.plan, "--yes")
     for short in ("r", "r-", sk.run[:5], "x" + sk.run, "*", "%"):
-        said = sk("undo", short)
-        assert (said.code, said.error) == (2, f"{short!r} is not the id of a run; nothing was changed")
+        result = sk("undo", short)
+        assert (result.code, result.error) == (2, f"{short!r} is not the id of a run; nothing was changed")
     assert len(sk.inactive) == 3
-    said = sk("undo", sk.run[:6], "--key", sk.key("web", 1))
-    assert said.code == 0
-    first = said.err.splitlines()[:2]
+    result = sk("undo", sk.run[:6], "--key", sk.key("web", 1))
+    assert result.code == 0
+    first = result.err.splitlines()[:2]
     assert first[0].startswith("as arn:aws:iam::")
     assert first[1].startswith(f"undo of run {sk.run} (started ")
     assert first[1].endswith(f"reactivates 1 key: 1 in account {ACCOUNT}")

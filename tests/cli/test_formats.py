@@ -32,10 +32,10 @@ def nasty(tmp_path: Path, capsys: "pytest.CaptureFixture[str]", door: AwsFronten
 
 
 def _valid(kind: str, text: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(text)
-    jsonschema.validate(told, json.loads((SCHEMAS / f"{kind}-1.json").read_text()))
-    assert told["schema"] == f"sparekey/{kind}/1"
-    return told
+    received: dict[str, Any] = json.loads(text)
+    jsonschema.validate(received, json.loads((SCHEMAS / f"{kind}-1.json").read_text()))
+    assert received["schema"] == f"sparekey/{kind}/1"
+    return received
 
 
 @pytest.mark.slow
@@ -82,8 +82,8 @@ def test_json_of_what_could_not_be_read_is_as_documented(sk: CliHarness) -> None
 
 @pytest.mark.parametrize("verb", ["audit", "plan"])
 def test_no_cell_of_a_csv_starts_a_formula(nasty: CliHarness, verb: str) -> None:
-    said = nasty(verb, "--format", "csv")
-    rows = list(csv.reader(io.StringIO(said.out)))
+    result = nasty(verb, "--format", "csv")
+    rows = list(csv.reader(io.StringIO(result.out)))
     assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
     assert {f"'{name}" for name in NASTY} <= {cell for row in rows for cell in row}
     assert len({len(row) for row in rows}) == 1
@@ -91,21 +91,21 @@ def test_no_cell_of_a_csv_starts_a_formula(nasty: CliHarness, verb: str) -> None
 
 def test_users_with_such_names_can_be_named(nasty: CliHarness) -> None:
     nasty.make_plan("--user", "=cmd", "--user=-x", expect=0)
-    said = nasty("apply", nasty.plan, "--yes")
-    assert said.code == 0
+    result = nasty("apply", nasty.plan, "--yes")
+    assert result.code == 0
     assert nasty.inactive == {"=cmd/1", "-x/1"}
-    assert "--user-name=-x " in said.err  # the AWS CLI would take `-x` for an option
-    assert "--user-name==cmd " in said.err  # and zsh `=cmd` for the path of a command
+    assert "--user-name=-x " in result.err  # the AWS CLI would take `-x` for an option
+    assert "--user-name==cmd " in result.err  # and zsh `=cmd` for the path of a command
 
 
 @pytest.mark.parametrize("name", ["table", "json", "csv", "html", "asff", "ocsf"])
 def test_no_format_moves_the_cursor(nasty: CliHarness, name: str) -> None:
-    said = nasty("audit", "--format", name, "--all")
-    assert said.code == 3
-    assert not [char for char in said.out + said.err if not (char.isprintable() or char in "\n\r")]
+    result = nasty("audit", "--format", name, "--all")
+    assert result.code == 3
+    assert not [char for char in result.out + result.err if not (char.isprintable() or char in "\n\r")]
 
 
 def test_no_colour_and_whole_lines_for_a_pipe(sk: CliHarness) -> None:
-    said = sk("audit")
-    assert "\x1b" not in said.out
-    assert any(len(line) > 80 for line in said.out.splitlines())
+    result = sk("audit")
+    assert "\x1b" not in result.out
+    assert any(len(line) > 80 for line in result.out.splitlines())

@@ -46,10 +46,10 @@ def _commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
 @pytest.mark.parametrize("path", sorted(_commands(cli)), ids=" ".join)
 def test_every_command_explains_itself(path: tuple[str, ...], capsys: "pytest.CaptureFixture[str]") -> None:
     assert run_guarded(cli, [*path, "--help"]) == 0
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert said.out.startswith("Usage: ")
-    assert len(said.out.splitlines()) > 5
+    result = capsys.readouterr()
+    assert result.err == ""
+    assert result.out.startswith("Usage: ")
+    assert len(result.out.splitlines()) > 5
 
 
 def test_no_command_is_cut_short_in_the_overview(capsys: "pytest.CaptureFixture[str]") -> None:
@@ -61,6 +61,6 @@ def test_no_command_is_cut_short_in_the_overview(capsys: "pytest.CaptureFixture[
 
 def test_nothing_asked_shows_the_overview_as_a_misuse(capsys: "pytest.CaptureFixture[str]") -> None:
     assert run_guarded(cli, []) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "Usage: " in said.err
+    result = capsys.readouterr()
+    assert result.out == ""
+    assert "Usage: " in result.err

@@ -25,17 +25,17 @@ def quarantine(sk: CliHarness, *users: str) -> None:
 @pytest.mark.slow
 def test_a_quarantined_users_keys_are_held_until_a_person_retires_one(sk: CliHarness) -> None:
     quarantine(sk, "web")
-    said = sk("plan", "-o", sk.plan, "--user", "web")
-    assert said.code == 0
+    result = sk("plan", "-o", sk.plan, "--user", "web")
+    assert result.code == 0
     steps = json.loads(sk.plan.read_text())["steps"]
     assert [(step["action"], step["reason"], step["keep"]) for step in steps] == [
         ("held", "quarantined", None)
     ] * 2
     assert any("ListEntitiesForPolicy" in one["source"] for step in steps for one in step["evidence"])
-    said = sk("plan", "-o", sk.plan, "--user", "web", "--force", sk.key("web", 1), "--because", "leaked")
-    assert said.code == 0, said.err
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 0, said.err
+    result = sk("plan", "-o", sk.plan, "--user", "web", "--force", sk.key("web", 1), "--because", "leaked")
+    assert result.code == 0, result.err
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 0, result.err
     assert sk.inactive == {"web/1"}
 
 
@@ -46,9 +46,9 @@ def test_a_retired_key_of_a_quarantined_user_stays_barred_when_another_machine_a
     key = sk.key("web", 1)
     assert sk("plan", "-o", sk.plan, "--user", "web", "--force", key, "--because", "leaked").code == 0
     shutil.rmtree(sk.home)
-    said = sk("apply", sk.plan, "--yes", "--force", key, "--no-watch", "--format", "json")
-    assert said.code == 0, said.err
-    (step,) = json.loads(said.out)["steps"]
+    result = sk("apply", sk.plan, "--yes", "--force", key, "--no-watch", "--format", "json")
+    assert result.code == 0, result.err
+    (step,) = json.loads(result.out)["steps"]
     assert step["never_reactivate"].startswith("AWS has quarantined the user")
     assert sk.inactive == {"web/1"}
 
@@ -70,10 +70,10 @@ def test_the_console_notices_a_quarantine_when_it_reads_some_users_afresh(sk: Cl
 @pytest.mark.slow
 def test_the_rule_finds_users_with_one_key_too_and_is_critical_in_every_format(sk: CliHarness) -> None:
     quarantine(sk, "one")
-    said = sk(*RULE)
-    assert said.code == 3
-    assert "one" in said.out
-    assert POLICY in said.out
+    result = sk(*RULE)
+    assert result.code == 3
+    assert "one" in result.out
+    assert POLICY in result.out
     assert '"severity_id": 5' in sk(*RULE, "--format", "ocsf").out.replace(
         '"severity_id":5', '"severity_id": 5'
     )
@@ -85,27 +85,27 @@ def test_the_rule_finds_users_with_one_key_too_and_is_critical_in_every_format(s
 @pytest.mark.slow
 def test_where_aws_does_not_say_whom_it_has_quarantined_that_is_unread(sk: CliHarness) -> None:
     sk.deny("iam:ListEntitiesForPolicy")
-    said = sk(*RULE)
-    assert said.code == 4
-    assert "UNREADABLE" in said.out
-    said = sk("plan", "-o", sk.plan, "--user", "web")
-    assert said.code == 4
-    assert "whom AWS has quarantined" in said.out + said.err
+    result = sk(*RULE)
+    assert result.code == 4
+    assert "UNREADABLE" in result.out
+    result = sk("plan", "-o", sk.plan, "--user", "web")
+    assert result.code == 4
+    assert "whom AWS has quarantined" in result.out + result.err
     assert sk("audit").code == 3, "the control itself does not ask"
 
 
 def test_a_user_renamed_after_the_report_is_found_by_its_new_name(sk: CliHarness) -> None:
-    said = sk("audit", "--read", "report")
-    assert said.code == 3
-    assert "web" in said.out
+    result = sk("audit", "--read", "report")
+    assert result.code == 3
+    assert "web" in result.out
     account = sk.aws.state.accounts[ACCOUNT]
     user = account.users.pop("web")
     user.rename("moved", "/", sk.aws.clock.now())  # no event yet: CloudTrail is late
     account.users["moved"] = user
-    said = sk("audit", "--read", "report", "--format", "json")
-    assert said.code == 3
+    result = sk("audit", "--read", "report", "--format", "json")
+    assert result.code == 3
     users = {
-        user["name"]: user["status"] for one in json.loads(said.out)["accounts"] for user in one["users"]
+        user["name"]: user["status"] for one in json.loads(result.out)["accounts"] for user in one["users"]
     }
     assert users["moved"] == "FAIL"
     assert "web" not in users
@@ -121,10 +121,10 @@ def test_the_console_finds_a_renamed_user_again_when_it_reads_some_users_afresh(
     busy.rename("web", "/", sk.aws.clock.now())
     users |= {"web2": web, "web": busy}
     again = reread_users(here, audit, {(ACCOUNT, "web"), (ACCOUNT, "busy"), (ACCOUNT, "one")})
-    told = {user.name: user.keys for _, user in again.snapshot.users()}
-    assert list(told) == ["batch", "one", "ops", "web", "web2"]
+    received = {user.name: user.keys for _, user in again.snapshot.users()}
+    assert list(received) == ["batch", "one", "ops", "web", "web2"]
     for name, state in (("web", busy), ("web2", web)):
-        keys = told[name]
+        keys = received[name]
         assert isinstance(keys, tuple)
         assert [key.id for key in keys] == [key.id for key in state.keys]
 
@@ -165,18 +165,18 @@ def test_ones_own_root_keys_are_told_by_the_credential_report(sk: CliHarness) ->
         )
         sk.aws.state.add_key(key)
     sk.aws.state.accounts[ACCOUNT].report = None
-    said = sk("root-keys")
-    assert said.code == 3
-    assert "a key Active, at least 400 days old, used 3 days ago (iam)" in said.out
-    assert "a key Inactive, at least 400 days old, never used" in said.out
-    (told,) = json.loads(sk("root-keys", "--format", "json").out)["accounts"]
-    assert [(key["id"], key["status"]) for key in told["keys"]] == [(None, "Active"), (None, "Inactive")]
-    assert told["unreadable"] is None
+    result = sk("root-keys")
+    assert result.code == 3
+    assert "a key Active, at least 400 days old, used 3 days ago (iam)" in result.out
+    assert "a key Inactive, at least 400 days old, never used" in result.out
+    (received,) = json.loads(sk("root-keys", "--format", "json").out)["accounts"]
+    assert [(key["id"], key["status"]) for key in received["keys"]] == [(None, "Active"), (None, "Inactive")]
+    assert received["unreadable"] is None
     for mode in ("list", "report"):
-        said = sk("audit", "--rule", "root-key", "--read", mode)
-        assert said.code == 3
-        assert "2 keys: Active, at least 400 days old" in " ".join(said.out.split())
+        result = sk("audit", "--rule", "root-key", "--read", mode)
+        assert result.code == 3
+        assert "2 keys: Active, at least 400 days old" in " ".join(result.out.split())
     sk.deny("iam:GetCredentialReport")
-    said = sk("root-keys")
-    assert said.code == 3
-    assert "only the root user" in said.out
+    result = sk("root-keys")
+    assert result.code == 3
+    assert "only the root user" in result.out

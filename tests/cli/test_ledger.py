@@ -36,33 +36,33 @@ def test_a_run_whose_first_entry_is_gone_is_named(sk: CliHarness, run: str) -> N
     assert sk("ledger", "verify").code == 0
     query(sk, "DELETE FROM sparekey_entries WHERE seq = 1")
     for asked in ((), (run,)):
-        said = sk("ledger", "verify", *asked)
-        assert said.code == 1
-        assert f"{run}  BROKEN  3 entries" in said.out
-        assert f"{run}: entry 1 was removed" in said.err
+        result = sk("ledger", "verify", *asked)
+        assert result.code == 1
+        assert f"{run}  BROKEN  3 entries" in result.out
+        assert f"{run}: entry 1 was removed" in result.err
         assert len(sk("ledger", "export", *asked).out.splitlines()) == 3
 
 
 def test_what_is_beside_the_chains_is_named(sk: CliHarness, run: str) -> None:
     query(sk, "UPDATE sparekey_claims SET epoch = 9")
-    said = sk("ledger", "verify")
-    assert said.code == 1
-    assert f"{run}  whole  4 entries" in said.out
-    assert said.out.splitlines()[-1] == "ledger  BROKEN"
-    assert "ledger: the claim on user api in account 1 was taken 9 times" in said.err
+    result = sk("ledger", "verify")
+    assert result.code == 1
+    assert f"{run}  whole  4 entries" in result.out
+    assert result.out.splitlines()[-1] == "ledger  BROKEN"
+    assert "ledger: the claim on user api in account 1 was taken 9 times" in result.err
 
 
 def test_a_hostile_run_id_moves_no_cursor(sk: CliHarness, run: str) -> None:
     query(sk, f"UPDATE sparekey_entries SET run = '{_HEADLESS}'")
-    said = sk("ledger", "verify")
-    assert said.code == 1
+    result = sk("ledger", "verify")
+    assert result.code == 1
     exported = sk("ledger", "export").out
-    assert all(char.isprintable() or char == "\n" for char in said.out + said.err + exported)
+    assert all(char.isprintable() or char == "\n" for char in result.out + result.err + exported)
     assert {json.loads(line)["run"] for line in exported.splitlines()} == {_HEADLESS}
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "received"),
     [
         (("RUN", "--head", ""), "--head is given and empty"),
         (("RUN", "--head", " "), "--head is empty"),
@@ -73,28 +73,28 @@ def test_a_hostile_run_id_moves_no_cursor(sk: CliHarness, run: str) -> None:
         (("r-ffffffff",), "no run matches"),
     ],
 )
-def test_what_verify_refuses(sk: CliHarness, run: str, args: tuple[str, ...], told: str) -> None:
-    said = sk("ledger", "verify", *(run if arg == "RUN" else arg for arg in args))
-    assert (said.code, said.out) == (2, "")
-    assert told in said.error
+def test_what_verify_refuses(sk: CliHarness, run: str, args: tuple[str, ...], received: str) -> None:
+    result = sk("ledger", "verify", *(run if arg == "RUN" else arg for arg in args))
+    assert (result.code, result.out) == (2, "")
+    assert received in result.error
 
 
 def test_against_a_head(sk: CliHarness, run: str) -> None:
     head = sk("ledger", "verify", run).out.split()[-1]
     assert sk("ledger", "verify", run, "--head", head.upper()).code == 0
     query(sk, "DELETE FROM sparekey_entries WHERE seq = 4")
-    said = sk("ledger", "verify", run, "--head", head)
-    assert said.code == 1
-    assert f"the head {head} is not in the chain: entries after 3 were cut off or replaced" in said.err
+    result = sk("ledger", "verify", run, "--head", head)
+    assert result.code == 1
+    assert f"the head {head} is not in the chain: entries after 3 were cut off or replaced" in result.err
 
 
 def test_export_refuses_an_empty_run(sk: CliHarness, run: str) -> None:
-    said = sk("ledger", "export", "")
-    assert (said.code, said.out) == (2, "")
+    result = sk("ledger", "export", "")
+    assert (result.code, result.out) == (2, "")
     assert len(sk("ledger", "export", run).out.splitlines()) == 4
 
 
 def test_a_ledger_without_runs(sk: CliHarness, tmp_path: Path) -> None:
     sk.patch.setenv("SPAREKEY_HOME", str(tmp_path / "new"))
-    said = sk("ledger", "verify")
-    assert (said.code, said.out, said.err) == (0, "", "there is no run yet\n")
+    result = sk("ledger", "verify")
+    assert (result.code, result.out, result.err) == (0, "", "there is no run yet\n")

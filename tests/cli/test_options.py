@@ -8,7 +8,7 @@ KEY = "AKIANOTHINGLIKETHAT0"
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "received"),
     [
         (["audit", "--rule", "no-such-rule"], "there is no rule 'no-such-rule'"),
         (["audit", "--cis", "9.9"], "CIS version '9.9' is not known"),
@@ -25,15 +25,15 @@ KEY = "AKIANOTHINGLIKETHAT0"
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_meant(sk: CliHarness, args: list[str], told: str) -> None:
-    said = sk(*args)
-    assert (said.code, said.out) == (2, "")
-    assert told in said.error
+def test_what_cannot_be_meant(sk: CliHarness, args: list[str], received: str) -> None:
+    result = sk(*args)
+    assert (result.code, result.out) == (2, "")
+    assert received in result.error
     assert sk.aws.state.calls == []
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "received"),
     [
         (["plan", "--user", "nobody"], "there is no IAM user 'nobody'"),
         (["plan", "--exclude", "nobody"], "there is no IAM user 'nobody'"),
@@ -45,11 +45,11 @@ def test_what_cannot_be_meant(sk: CliHarness, args: list[str], told: str) -> Non
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_not_there(sk: CliHarness, args: list[str], told: str) -> None:
-    said = sk(*args)
-    assert said.out == ""
-    assert told in said.error
-    assert said.code in (1, 2)
+def test_what_is_not_there(sk: CliHarness, args: list[str], received: str) -> None:
+    result = sk(*args)
+    assert result.out == ""
+    assert received in result.error
+    assert result.code in (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -62,17 +62,17 @@ def test_what_is_not_there(sk: CliHarness, args: list[str], told: str) -> None:
     ids=" ".join,
 )
 def test_what_click_refuses(sk: CliHarness, args: list[str]) -> None:
-    said = sk(*args)
-    assert (said.code, said.out) == (2, "")
-    assert "Usage: " in said.err
-    assert "Error: " in said.err
+    result = sk(*args)
+    assert (result.code, result.out) == (2, "")
+    assert "Usage: " in result.err
+    assert "Error: " in result.err
 
 
 def test_one_key_of_a_pair_may_be_named_to_stay_and_the_other_forced(sk: CliHarness) -> None:
     old, new = sk.key("busy", 1), sk.key("busy", 2)
-    said = sk("plan", "--user", "busy", "--keep", old, "--force", old, "--because", "x")
-    assert said.code == 2
-    assert said.error == f"{old} is named by --keep and by --force"
+    result = sk("plan", "--user", "busy", "--keep", old, "--force", old, "--because", "x")
+    assert result.code == 2
+    assert result.error == f"{old} is named by --keep and by --force"
     sk.make_plan("--user", "busy", "--keep", new, "--force", old, "--because", "moved by hand", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
     assert sk.inactive == {"busy/1"}
@@ -80,14 +80,14 @@ def test_one_key_of_a_pair_may_be_named_to_stay_and_the_other_forced(sk: CliHarn
 
 
 def test_a_benchmark_without_the_control_says_so(sk: CliHarness) -> None:
-    said = sk("audit", "--cis", "7.0")
-    assert said.code == 3
-    assert "CIS 7.0: no such control" in said.out
+    result = sk("audit", "--cis", "7.0")
+    assert result.code == 3
+    assert "CIS 7.0: no such control" in result.out
     assert "CIS 4.0: 1.13" in sk("audit", "--cis", "4.0").out
 
 
 def test_other_rules_decide_where_they_are_asked_for(sk: CliHarness) -> None:
-    said = sk("audit", "--rule", "root-key")
-    assert said.code == 0
+    result = sk("audit", "--rule", "root-key")
+    assert result.code == 0
     assert sk("audit", "--rule", "old-key").code == 3
     assert "never used" in sk("audit", "--rule", "unused-key").out

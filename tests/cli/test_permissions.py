@@ -67,6 +67,6 @@ def test_the_policies_are_json(sk: CliHarness, kind: str) -> None:
 def test_without_simulation_the_preflight_says_that_it_could_not_look(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     sk.fault(Deny(action="iam:SimulatePrincipalPolicy"))
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 0
-    assert "permissions could not be checked beforehand: access denied" in said.err
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 0
+    assert "permissions could not be checked beforehand: access denied" in result.err

@@ -33,7 +33,7 @@ def _with(**fields: Any) -> Change:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "received"),
     [
         (_edited, "the plan was edited: its digest does not match its content"),
         (lambda content: content[:-200], "the plan is not whole"),
@@ -66,64 +66,66 @@ def _with(**fields: Any) -> Change:
         *("next-version", "audit", "more-fields", "no-steps", "no-digest", "other-action"),
     ],
 )
-def test_a_plan_that_is_not_as_it_was_made(sk: CliHarness, whole: bytes, change: Change, told: str) -> None:
+def test_a_plan_that_is_not_as_it_was_made(
+    sk: CliHarness, whole: bytes, change: Change, received: str
+) -> None:
     sk.plan.write_bytes(change(whole))
-    said = sk("apply", sk.plan, "--yes")
-    assert (said.code, said.out) == (1, "")
-    assert said.error.startswith(f"{sk.plan}: ")
-    assert told in said.error
+    result = sk("apply", sk.plan, "--yes")
+    assert (result.code, result.out) == (1, "")
+    assert result.error.startswith(f"{sk.plan}: ")
+    assert received in result.error
     assert sk.writes == 0
     assert not (sk.home / "sparekey.db").exists()
 
 
 def test_no_plan(sk: CliHarness) -> None:
-    said = sk("apply", "nowhere.json", "--yes")
-    assert said.code == 2
-    assert said.error == "the plan nowhere.json cannot be read: No such file or directory"
+    result = sk("apply", "nowhere.json", "--yes")
+    assert result.code == 2
+    assert result.error == "the plan nowhere.json cannot be read: No such file or directory"
 
 
 def test_a_plan_is_good_for_a_day(sk: CliHarness) -> None:
     plan = decode(sk.make_plan().read_bytes())
     assert plan.expires - plan.generated == timedelta(hours=24)
     sk.aws.clock.advance(timedelta(hours=24, minutes=1))
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
-    assert "the plan expired at" in said.error
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
+    assert "the plan expired at" in result.error
     assert sk.writes == 0
 
 
 def test_a_plan_under_another_policy(sk: CliHarness) -> None:
     sk.make_plan()
     sk.policy('quiet = "60d"\n')
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
-    assert said.error == "the policy is not the one that the plan was made under"
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
+    assert result.error == "the policy is not the one that the plan was made under"
     assert sk.writes == 0
 
 
 def test_too_many_keys_for_one_run(sk: CliHarness) -> None:
     sk.make_plan()
-    said = sk("apply", sk.plan, "--yes", "--max-keys", "2")
-    assert said.code == 1
-    assert "the plan deactivates 3 of 9 active keys; at most 2 are allowed" in said.error
+    result = sk("apply", sk.plan, "--yes", "--max-keys", "2")
+    assert result.code == 1
+    assert "the plan deactivates 3 of 9 active keys; at most 2 are allowed" in result.error
     assert sk.writes == 0
 
 
 def test_the_callers_own_key_never_goes(sk: CliHarness) -> None:
     sk.make_plan()
     sk.act_as("web")
-    said = sk("apply", sk.plan, "--yes")
-    assert said.code == 1
-    assert f"{ACCOUNT}/web" in said.error
+    result = sk("apply", sk.plan, "--yes")
+    assert result.code == 1
+    assert f"{ACCOUNT}/web" in result.error
     assert sk.writes == 0
 
 
 def test_without_a_terminal_somebody_must_say_yes(sk: CliHarness) -> None:
     sk.make_plan()
-    said = sk("apply", sk.plan)
-    assert said.code == 2
-    assert said.error == "there is no terminal to ask on"
-    assert "Nothing was changed." in said.err
+    result = sk("apply", sk.plan)
+    assert result.code == 2
+    assert result.error == "there is no terminal to ask on"
+    assert "Nothing was changed." in result.err
     assert sk.writes == 0
 
 
@@ -131,11 +133,11 @@ def test_without_a_terminal_somebody_must_say_yes(sk: CliHarness) -> None:
 def test_who_does_not_say_yes_has_said_no(sk: CliHarness, answer: str, code: int) -> None:
     sk.make_plan()
     sk.answer(answer)
-    said = sk("apply", sk.plan)
-    assert said.code == code
-    assert "Deactivate 3 keys? [y/N]" in said.err
-    assert said.out == ""
-    assert "Cancelled. Nothing was changed." in said.err if code == 1 else "interrupted" in said.err
+    result = sk("apply", sk.plan)
+    assert result.code == code
+    assert "Deactivate 3 keys? [y/N]" in result.err
+    assert result.out == ""
+    assert "Cancelled. Nothing was changed." in result.err if code == 1 else "interrupted" in result.err
     assert sk.writes == 0
     assert "No run yet" in sk("runs").out
 
@@ -154,26 +156,26 @@ def test_an_unknown_format_is_refused_before_anything_is_done(sk: CliHarness, ve
     args = {"apply": [str(sk.plan), "--yes"], "show": [sk.run], "undo": [sk.run], "stop": [sk.run]}.get(
         verb, []
     )
-    said = sk(verb, *args, "--format", "yaml")
-    assert (said.code, said.out) == (2, "")
-    assert "Invalid value for '--format': 'yaml' is not one of " in said.err
+    result = sk(verb, *args, "--format", "yaml")
+    assert (result.code, result.out) == (2, "")
+    assert "Invalid value for '--format': 'yaml' is not one of " in result.err
     assert len(sk.aws.state.calls) == calls
 
 
 def test_a_plan_is_written_whole_or_not_at_all(sk: CliHarness) -> None:
-    said = sk("plan", "-o", sk.folder / "missing" / "plan.json")
-    assert (said.code, said.out) == (1, "")
-    assert said.error.endswith("cannot be written: No such file or directory")
-    said = sk("plan", "-o", sk.folder)
-    assert said.code == 2
+    result = sk("plan", "-o", sk.folder / "missing" / "plan.json")
+    assert (result.code, result.out) == (1, "")
+    assert result.error.endswith("cannot be written: No such file or directory")
+    result = sk("plan", "-o", sk.folder)
+    assert result.code == 2
     (sk.folder / "file").touch()
     assert sk("plan", "-o", sk.folder / "file" / "plan.json").code == 1
     assert sorted(path.name for path in sk.folder.iterdir()) == ["file"]
 
 
 def test_the_file_is_the_plan_as_json_shows_it(sk: CliHarness) -> None:
-    said = sk("plan", "-o", sk.plan, "--format", "json")
-    assert said.out.encode() == sk.plan.read_bytes()
+    result = sk("plan", "-o", sk.plan, "--format", "json")
+    assert result.out.encode() == sk.plan.read_bytes()
 
 
 def test_a_plan_from_a_pipe_cannot_be_confirmed(sk: CliHarness) -> None:

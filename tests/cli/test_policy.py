@@ -16,7 +16,7 @@ def _exempt(user: str, expires: object, **more: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "received"),
     [
         ('quite = "50d"\n', "quite"),
         ('quiet = "soon"\n', "quiet"),
@@ -34,24 +34,24 @@ def _exempt(user: str, expires: object, **more: str) -> str:
         *("no-date", "no-user", "deep"),
     ],
 )
-def test_a_policy_that_is_wrong(sk: CliHarness, text: str, told: str) -> None:
+def test_a_policy_that_is_wrong(sk: CliHarness, text: str, received: str) -> None:
     sk.make_plan()
     calls = len(sk.aws.state.calls)
     sk.policy(text)
     for command in (("audit",), ("plan",), ("apply", str(sk.plan), "--yes")):
-        said = sk(*command)
-        assert (said.code, said.out) == (2, ""), command
-        assert told in said.error
+        result = sk(*command)
+        assert (result.code, result.out) == (2, ""), command
+        assert received in result.error
     assert len(sk.aws.state.calls) == calls
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_policy_that_others_may_write(sk: CliHarness, mode: int) -> None:
     path = sk.policy("", mode)
-    said = sk("audit")
-    assert (said.code, said.out) == (1, "")
-    assert said.error == f"others may write the policy file {path}; nothing was done"
-    assert f"chmod go-w {path}" in said.err
+    result = sk("audit")
+    assert (result.code, result.out) == (1, "")
+    assert result.error == f"others may write the policy file {path}; nothing was done"
+    assert f"chmod go-w {path}" in result.err
 
 
 def test_the_current_directory_has_no_say(sk: CliHarness) -> None:
@@ -61,8 +61,8 @@ def test_the_current_directory_has_no_say(sk: CliHarness) -> None:
 
 def test_a_policy_by_name(sk: CliHarness) -> None:
     path = sk.folder / "mine.toml"
-    said = sk("audit", "--config", path)
-    assert (said.code, said.error) == (2, f"there is no policy file {path}")
+    result = sk("audit", "--config", path)
+    assert (result.code, result.error) == (2, f"there is no policy file {path}")
     path.write_text(_exempt("web", TODAY + timedelta(days=30)))
     path.chmod(0o600)
     assert "(1 exempt)" in sk("audit", "--config", path).out
@@ -73,12 +73,12 @@ def test_a_policy_by_name(sk: CliHarness) -> None:
 
 def test_an_exemption_holds_until_the_end_of_its_day_and_then_says_that_it_is_over(sk: CliHarness) -> None:
     sk.policy(_exempt("web", TODAY) + _exempt("b*", TODAY - timedelta(days=1)))
-    said = sk("audit")
-    assert said.code == 3
-    assert "EXEMPT  web" in said.out
-    assert f"until {TODAY}" in said.out
-    assert "FAIL    batch" in said.out
-    assert f"its exemption ended on {TODAY - timedelta(days=1)}" in said.out
-    said = sk("plan")
-    assert f"exempt  111122223333 web until {TODAY} (team: moving)" in said.out
-    assert "batch: " in said.out
+    result = sk("audit")
+    assert result.code == 3
+    assert "EXEMPT  web" in result.out
+    assert f"until {TODAY}" in result.out
+    assert "FAIL    batch" in result.out
+    assert f"its exemption ended on {TODAY - timedelta(days=1)}" in result.out
+    result = sk("plan")
+    assert f"exempt  111122223333 web until {TODAY} (team: moving)" in result.out
+    assert "batch: " in result.out

@@ -6,7 +6,7 @@ from support.cli_harness import CliHarness
 
 
 @pytest.mark.parametrize(
-    "said",
+    "result",
     [
         ("--healthy-for", "2h"),
         ("--waves", "rest,1"),
@@ -15,7 +15,7 @@ from support.cli_harness import CliHarness
     ],
     ids=" ".join,
 )
-def test_waves_that_make_no_sense_are_refused(sk: CliHarness, said: tuple[str, ...]) -> None:
+def test_waves_that_make_no_sense_are_refused(sk: CliHarness, result: tuple[str, ...]) -> None:
     sk.make_plan("--user", "web", expect=0)
-    assert sk("apply", sk.plan, "--yes", *said).code == 2
+    assert sk("apply", sk.plan, "--yes", *result).code == 2
     assert sk.inactive == set()

@@ -35,19 +35,19 @@ def test_the_key_of_a_profile_in_an_accounts_file_stays(sk: CliHarness) -> None:
     file = accounts(sk, f'[[account]]\nid = "{ACCOUNT}"\nprofile = "web"\n')
     old = sk.key("web", 1)
     for forced in ((), ("--force", old, "--because", "old")):
-        said = sk("plan", "--accounts", file, "--user", "web", "-o", sk.plan, *forced)
-        assert said.code == 0
-        assert "0 keys to deactivate" in said.out
-        assert "[caller]" in said.out
+        result = sk("plan", "--accounts", file, "--user", "web", "-o", sk.plan, *forced)
+        assert result.code == 0
+        assert "0 keys to deactivate" in result.out
+        assert "[caller]" in result.out
 
 
 def test_a_plan_made_by_others_is_refused_where_its_key_signs_here(sk: CliHarness) -> None:
     sk.make_plan("--user", "web", expect=0)
     profile(sk, "web", "web")
     file = accounts(sk, f'[[account]]\nid = "{ACCOUNT}"\nprofile = "web"\n')
-    said = sk("apply", sk.plan, "--yes", "--accounts", file)
-    assert said.code == 1
-    assert f"{sk.key('web', 1)} is behind the credentials that sparekey runs with" in said.error
+    result = sk("apply", sk.plan, "--yes", "--accounts", file)
+    assert result.code == 1
+    assert f"{sk.key('web', 1)} is behind the credentials that sparekey runs with" in result.error
     assert sk.writes == 0
 
 
@@ -55,14 +55,14 @@ def test_the_key_of_a_profile_that_is_not_selected_stays_too(sk: CliHarness) -> 
     """A key of one account stands, by mistake or not, in the profile of another."""
     profile(sk, "web", "web")
     text = f'[[account]]\nid = "{ACCOUNT}"\n[[account]]\nid = "{ELSEWHERE}"\nprofile = "web"\n'
-    said = sk("plan", "--accounts", accounts(sk, text), "--include", ACCOUNT, "--user", "web")
-    assert said.code == 0
-    assert "[caller]" in said.out
+    result = sk("plan", "--accounts", accounts(sk, text), "--include", ACCOUNT, "--user", "web")
+    assert result.code == 0
+    assert "[caller]" in result.out
 
 
 def test_a_session_of_a_role_that_was_passed_in_holds_whom_the_role_lets_in(sk: CliHarness) -> None:
     sk.aws.state.accounts[ACCOUNT].roles["Admin"] = role()
-    told = (
+    received = (
         AwsGateway.connect()
         .own_account()
         .call(
@@ -74,11 +74,11 @@ def test_a_session_of_a_role_that_was_passed_in_holds_whom_the_role_lets_in(sk: 
         ("AWS_SECRET_ACCESS_KEY", "SecretAccessKey"),
         ("AWS_SESSION_TOKEN", "SessionToken"),
     ):
-        sk.patch.setenv(name, told[field])
-    said = sk("plan", "-o", sk.plan, "--user", "web")
-    assert said.code == 0
-    assert "[caller-unknown]" in said.out
-    assert "the environment holds a session of the role Admin" in said.out
+        sk.patch.setenv(name, received[field])
+    result = sk("plan", "-o", sk.plan, "--user", "web")
+    assert result.code == 0
+    assert "[caller-unknown]" in result.out
+    assert "the environment holds a session of the role Admin" in result.out
 
 
 def role() -> SandboxRole:
@@ -98,12 +98,16 @@ def role() -> SandboxRole:
 def test_a_password_in_the_endpoint_is_shown_and_kept_nowhere(sk: CliHarness) -> None:
     url = os.environ["AWS_ENDPOINT_URL"].replace("http://", f"http://ann:{PASSWORD}@")
     sk.patch.setenv("AWS_ENDPOINT_URL", url)
-    said = [sk("plan", "-o", sk.plan, "--user", "web"), sk("apply", sk.plan, "--yes"), sk("ledger", "export")]
+    result = [
+        sk("plan", "-o", sk.plan, "--user", "web"),
+        sk("apply", sk.plan, "--yes"),
+        sk("ledger", "export"),
+    ]
     sk.patch.setenv("AWS_ENDPOINT_URL", f"http://ann:{PASSWORD}@127.0.0.1:9")
     sk.patch.setenv("AWS_MAX_ATTEMPTS", "1")
-    said.append(sk("audit"))
-    assert [one.code for one in said] == [0, 0, 0, 1]
-    assert not any(PASSWORD in one.out + one.err for one in said)
+    result.append(sk("audit"))
+    assert [one.code for one in result] == [0, 0, 0, 1]
+    assert not any(PASSWORD in one.out + one.err for one in result)
     assert [p for p in sk.folder.rglob("*") if p.is_file() and PASSWORD.encode() in p.read_bytes()] == []
 
 
@@ -111,13 +115,13 @@ def test_a_password_in_the_endpoint_is_shown_and_kept_nowhere(sk: CliHarness) ->
 def test_a_worker_says_that_nothing_renews_its_credentials(sk: CliHarness, token: str) -> None:
     sk.patch.setattr(app, "run_worker", lambda *_, **__: None)
     if token:
-        told = AwsGateway.connect().own_account().call("sts", "GetSessionToken", {})["Credentials"]
-        sk.patch.setenv("AWS_ACCESS_KEY_ID", told["AccessKeyId"])
-        sk.patch.setenv("AWS_SECRET_ACCESS_KEY", told["SecretAccessKey"])
-        sk.patch.setenv("AWS_SESSION_TOKEN", told["SessionToken"])
-    said = sk("worker")
-    assert said.code == 0
-    assert ("these credentials cannot be renewed" in said.err) == bool(token)
+        received = AwsGateway.connect().own_account().call("sts", "GetSessionToken", {})["Credentials"]
+        sk.patch.setenv("AWS_ACCESS_KEY_ID", received["AccessKeyId"])
+        sk.patch.setenv("AWS_SECRET_ACCESS_KEY", received["SecretAccessKey"])
+        sk.patch.setenv("AWS_SESSION_TOKEN", received["SessionToken"])
+    result = sk("worker")
+    assert result.code == 0
+    assert ("these credentials cannot be renewed" in result.err) == bool(token)
 
 
 def test_a_worker_that_ends_by_a_fault_and_one_without_its_state_tell_whom_they_notify(
@@ -128,8 +132,10 @@ def test_a_worker_that_ends_by_a_fault_and_one_without_its_state_tell_whom_they_
         raise StateError("the database is away")
 
     sk.patch.setattr(app, "run_worker", work)
-    said = sk("worker", "--notify", "webhook:https://127.0.0.1:9/x")
-    assert said.code == 1
-    assert "the state cannot be used\n" in said.err
-    assert "the worker has ended: the database is away; it monitors no run until it is restarted" in said.err
-    assert said.err.count("not notified: webhook:") == 2
+    result = sk("worker", "--notify", "webhook:https://127.0.0.1:9/x")
+    assert result.code == 1
+    assert "the state cannot be used\n" in result.err
+    assert (
+        "the worker has ended: the database is away; it monitors no run until it is restarted" in result.err
+    )
+    assert result.err.count("not notified: webhook:") == 2

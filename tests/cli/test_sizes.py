@@ -28,13 +28,13 @@ def place(
 @pytest.mark.parametrize("place", [CROWD], indirect=True, ids=["crowd"])
 @pytest.mark.parametrize("mode", ["list", "report"])
 def test_a_thousand_and_one_users_stand_on_two_pages(place: CliHarness, mode: str) -> None:
-    said = place("audit", "--read", mode)
-    assert said.code == 3
+    result = place("audit", "--read", mode)
+    assert result.code == 3
     assert (
         "1 of 1,001 users has spare keys.\nRead: 1 account, 1,001 users, 1,002 access keys. Not read: nothing."
-        in said.out
+        in result.out
     )
-    assert "FAIL    zz-last" in said.out
+    assert "FAIL    zz-last" in result.out
     pages = [call for call in place.aws.state.calls if call.action == "iam:ListUsers"]
     assert len(pages) == 2 if mode == "list" else not pages
     place.make_plan("--user", "zz-last", "--read", mode, expect=0)
@@ -42,14 +42,14 @@ def test_a_thousand_and_one_users_stand_on_two_pages(place: CliHarness, mode: st
 
 @pytest.mark.parametrize("place", [_CALLER + _OPS], indirect=True, ids=["nobody"])
 def test_nobody_but_the_caller(place: CliHarness) -> None:
-    said = place("audit")
-    assert (said.code, said.err) == (0, "Read as arn:aws:iam::111122223333:user/ops.\n")
-    assert "0 of 1 user have spare keys." in said.out
-    said = place("plan", "-o", place.plan)
-    assert said.code == 0
-    assert "0 keys to deactivate" in said.out
-    said = place("apply", place.plan)
-    assert said.code == 0
+    result = place("audit")
+    assert (result.code, result.err) == (0, "Read as arn:aws:iam::111122223333:user/ops.\n")
+    assert "0 of 1 user have spare keys." in result.out
+    result = place("plan", "-o", place.plan)
+    assert result.code == 0
+    assert "0 keys to deactivate" in result.out
+    result = place("apply", place.plan)
+    assert result.code == 0
     assert place.writes == 0
 
 
@@ -59,9 +59,9 @@ def test_no_users_at_all(sk: CliHarness) -> None:
         sk.aws.state.accounts[ACCOUNT].users.clear()
         sk.aws.state.accounts[ACCOUNT].root_keys.append(sk.aws.operator)
         sk.aws.operator.user = ""
-    said = sk("audit")
-    assert said.code == 0
-    assert "0 of 0 users have spare keys.\nRead: 1 account, 0 users" in said.out
+    result = sk("audit")
+    assert result.code == 0
+    assert "0 of 0 users have spare keys.\nRead: 1 account, 0 users" in result.out
     assert sk("audit", "--rule", "root-key").code == 3
     assert sk("plan").code == 0
 
@@ -79,6 +79,6 @@ def test_three_active_keys_of_one_user(sk: CliHarness) -> None:
     sk.make_plan("--user", "batch", expect=0)
     assert sk("apply", sk.plan, "--yes").code == 0
     assert sk.inactive == {"batch/1", "batch/2"}
-    said = sk("plan", "--user", "batch")
-    assert said.code == 0
-    assert "0 keys to deactivate, 0 held" in said.out
+    result = sk("plan", "--user", "batch")
+    assert result.code == 0
+    assert "0 keys to deactivate, 0 held" in result.out

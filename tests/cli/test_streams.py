@@ -27,11 +27,11 @@ def by_shell(sk: CliHarness, line: str) -> CommandResult:
 
 
 def test_the_report_does_not_need_stderr_or_stdin(sk: CliHarness) -> None:
-    said = by_shell(sk, "sk audit 2>&- <&-")
-    assert said.code == 3
-    assert said.out.startswith("two-active-keys: ")
-    assert said.out.count("FAIL") == 3
-    assert said.err == ""
+    result = by_shell(sk, "sk audit 2>&- <&-")
+    assert result.code == 3
+    assert result.out.startswith("two-active-keys: ")
+    assert result.out.count("FAIL") == 3
+    assert result.err == ""
 
 
 def test_a_closed_stdout_keeps_the_exit_code(sk: CliHarness) -> None:
@@ -59,23 +59,23 @@ def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
 
 
 def test_a_plan_goes_to_stdout_by_a_dash(sk: CliHarness) -> None:
-    said = sk("plan", "-o", "-")
-    assert said.code == 0
-    assert "AKIA" in said.err  # the table
+    result = sk("plan", "-o", "-")
+    assert result.code == 0
+    assert "AKIA" in result.err  # the table
     written = sk.folder / "piped.json"
-    written.write_text(said.out)
+    written.write_text(result.out)
     assert app.read_plan(written).deactivations
     assert not (sk.folder / "-").exists()
 
 
 def test_a_plan_on_stdout_is_ascii(sk: CliHarness) -> None:
-    said = sk("plan", "-o", "-", "--force", sk.key("busy", 1), "--because", "schön 🔑")
-    assert said.out.isascii()
-    assert "sch\\u00f6n \\ud83d\\udd11" in said.out
-    assert "schön 🔑" in json.dumps(json.loads(said.out), ensure_ascii=False)
+    result = sk("plan", "-o", "-", "--force", sk.key("busy", 1), "--because", "schön 🔑")
+    assert result.out.isascii()
+    assert "sch\\u00f6n \\ud83d\\udd11" in result.out
+    assert "schön 🔑" in json.dumps(json.loads(result.out), ensure_ascii=False)
 
 
 def test_a_plan_and_another_report_do_not_share_stdout(sk: CliHarness) -> None:
-    said = sk("plan", "-o", "-", "--format", "json")
-    assert said.code == 2
-    assert "both write to stdout" in said.error
+    result = sk("plan", "-o", "-", "--format", "json")
+    assert result.code == 2
+    assert "both write to stdout" in result.error

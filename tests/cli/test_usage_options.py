@@ -10,7 +10,7 @@ KEY = "AKIAIOSFODNN7EXAMPLE"
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "received"),
     [
         (("plan", "--athena-output", "s3://b"), "--athena-output belongs to --usage athena=TABLE"),
         (
@@ -31,11 +31,11 @@ KEY = "AKIAIOSFODNN7EXAMPLE"
         (("console", "--workgroup", "w"), "--workgroup belongs to --usage athena=TABLE"),
     ],
 )
-def test_it_is_refused(sk: CliHarness, args: tuple[str, ...], told: str) -> None:
-    said = sk(*args)
-    assert said.code == 2
-    assert told in said.error
-    assert said.out == ""
+def test_it_is_refused(sk: CliHarness, args: tuple[str, ...], received: str) -> None:
+    result = sk(*args)
+    assert result.code == 2
+    assert received in result.error
+    assert result.out == ""
     assert not sk.aws.state.calls
     assert not (sk.folder / "plan.json").exists()
 
@@ -43,8 +43,8 @@ def test_it_is_refused(sk: CliHarness, args: tuple[str, ...], told: str) -> None
 def test_output_is_the_file_of_the_plan_or_of_the_report(sk: CliHarness) -> None:
     assert sk("plan", "--output", sk.folder / "plan.json").code == 0
     assert json.loads((sk.folder / "plan.json").read_text())["schema"] == "sparekey/plan/1"
-    said = sk("audit", "-o", sk.folder / "audit.csv", "--format", "csv")
-    assert (said.code, said.out) == (3, "")
+    result = sk("audit", "-o", sk.folder / "audit.csv", "--format", "csv")
+    assert (result.code, result.out) == (3, "")
     assert (sk.folder / "audit.csv").read_text().startswith("account,")
     assert (sk.folder / "audit.csv").stat().st_mode & 0o777 == 0o600
 

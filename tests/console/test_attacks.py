@@ -141,9 +141,9 @@ def test_the_same_write_is_taken_where_everything_is_ours(console: Console, cont
 def test_nothing_is_shown_to_a_browser_that_was_not_let_in(console: Console, path: str) -> None:
     answer = ask(console, path)
     assert answer.status == 403
-    told = answer.text
-    assert "Not signed in" in told
-    assert MAIN not in told
+    received = answer.text
+    assert "Not signed in" in received
+    assert MAIN not in received
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
@@ -266,17 +266,17 @@ def test_no_secret_leaves(
         "/exemptions",
         "/x",
     ]
-    told = [ask(console, path, headers=our_own(console, context)).text for path in pages]
-    assert all(len(text) > 500 for text in told)
+    received = [ask(console, path, headers=our_own(console, context)).text for path in pages]
+    assert all(len(text) > 500 for text in received)
     secrets = [key.secret, *(console.sandbox.key(user).secret for user in ("web-frontend", "billing-export"))]
-    said = capfd.readouterr()
-    for text in (*told, said.out, said.err):
+    result = capfd.readouterr()
+    for text in (*received, result.out, result.err):
         for secret in secrets:
             assert secret not in text
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "status", "told"),
+    ("path", "body", "status", "received"),
     [
         ("/plans", "account=1&name=nobody", 400, "no IAM user 'nobody' was read in account 1"),
         ("/plans", "", 400, "no user is chosen"),
@@ -291,12 +291,12 @@ def test_no_secret_leaves(
     ids=["nobody", "none", "no-such-keys", "no-reason", "not-utf8", "fields", "size", "plan", "run"],
 )
 def test_bad_input_gets_a_sentence_and_no_traceback(
-    console: Console, context: BrowserContext, path: str, body: str, status: int, told: str
+    console: Console, context: BrowserContext, path: str, body: str, status: int, received: str
 ) -> None:
     answer = ask(console, path, method="POST", headers=our_own(console, context), body=body)
     text = unescape(answer.text)
     assert answer.status == status
-    assert told.lower() in text.lower()
+    assert received.lower() in text.lower()
     assert "Traceback" not in text
 
 

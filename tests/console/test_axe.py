@@ -42,8 +42,8 @@ def faults(page: Page) -> list[str]:
     for width, scheme, only in LOOKS:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        said: Any = page.evaluate(RUN, only)
-        found += [f"{width} {scheme}: {text}" for text in said]
+        result: Any = page.evaluate(RUN, only)
+        found += [f"{width} {scheme}: {text}" for text in result]
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             found.append(f"{width}: the page is wider than the window")
     page.set_viewport_size({"width": 1280, "height": 800})

@@ -48,7 +48,7 @@ def test_the_address_stands_alone_on_stdout_and_opens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "told"),
+    ("args", "code", "received"),
     [
         (["--no-browser"], 1, "error:"),
         (["--demo", "--no-browser", "--port", "1", "--host", "192.0.2.1"], 2, "cannot listen"),
@@ -56,11 +56,11 @@ def test_the_address_stands_alone_on_stdout_and_opens(tmp_path: Path) -> None:
     ],
     ids=["no-credentials", "cannot-listen", "no-port"],
 )
-def test_what_cannot_start_says_why(args: list[str], code: int, told: str, tmp_path: Path) -> None:
+def test_what_cannot_start_says_why(args: list[str], code: int, received: str, tmp_path: Path) -> None:
     with start(*args, home=tmp_path) as process:
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (code, "")
-    assert told in err
+    assert received in err
     assert "Traceback" not in err
 
 

@@ -28,11 +28,11 @@ def user_page(console: Console, name: str) -> str:
 @pytest.fixture(autouse=True)
 def quiet(context: BrowserContext, console: Console) -> Iterator[None]:
     """No page of a test may break its own Content-Security-Policy or fail in a script."""
-    said: list[str] = []
+    result: list[str] = []
 
     def watch(page: Page) -> None:
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: result.append(str(error)))
+        page.on("console", lambda message: result.append(message.text) if message.type == "error" else None)
 
     context.on("page", watch)
     yield
@@ -41,7 +41,7 @@ def quiet(context: BrowserContext, console: Console) -> Iterator[None]:
     while console.state.is_busy and time.monotonic() < until:
         time.sleep(0.05)
     context.remove_listener("page", watch)
-    assert [text for text in said if "status of 4" not in text and "status of 500" not in text] == []
+    assert [text for text in result if "status of 4" not in text and "status of 500" not in text] == []
 
 
 def press_until(page: Page, key: str, name: str) -> None:
@@ -326,10 +326,10 @@ def test_an_unknown_failure_is_a_page_without_details(
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     expect(page.get_by_role("heading", name="Unexpected error")).to_be_visible()
     assert "the secret inside" not in page.content()
-    told = capfd.readouterr().err
-    assert "unexpected error: ZeroDivisionError" in told
-    assert "Traceback" not in page.content() + told
-    assert "the secret inside" not in told
+    received = capfd.readouterr().err
+    assert "unexpected error: ZeroDivisionError" in received
+    assert "Traceback" not in page.content() + received
+    assert "the secret inside" not in received
 
 
 def test_other_accounts_are_read_and_those_that_are_not_are_named(browser: Browser, tmp_path: Path) -> None:

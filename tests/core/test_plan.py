@@ -76,7 +76,7 @@ def test_the_digest_is_over_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "result"),
     [
         (b"", "not whole"),
         (b"{}", "not whole"),
@@ -90,8 +90,8 @@ def test_the_digest_is_over_everything() -> None:
         (b'{"schema": "sparekey/plan/1", "steps": ' + b"[" * 200_000, "not whole"),
     ],
 )
-def test_a_file_that_is_no_plan_is_refused(content: bytes, said: str) -> None:
-    with pytest.raises(PlanError, match=said) as refusal:
+def test_a_file_that_is_no_plan_is_refused(content: bytes, result: str) -> None:
+    with pytest.raises(PlanError, match=result) as refusal:
         decode(content)
     assert refusal.value.hint
     assert refusal.value.exit_code == 1

@@ -55,7 +55,7 @@ def test_every_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "result"),
     [
         ("max_key_age = 90", "max_key_age"),
         ('max_key_age = "90"', "field `max_key_age`: '90' is not a duration such as"),
@@ -99,8 +99,8 @@ def test_every_field() -> None:
         ('[[mutelist]]\nfile = ""\nowner = "a"\nuntil = 2026-01-01', "field `file`"),
     ],
 )
-def test_a_wrong_policy_is_refused(text: str, said: str) -> None:
-    with pytest.raises(PolicyError, match=said) as refusal:
+def test_a_wrong_policy_is_refused(text: str, result: str) -> None:
+    with pytest.raises(PolicyError, match=result) as refusal:
         parse_policy(text)
     assert refusal.value.hint
     assert refusal.value.exit_code == 2

@@ -46,12 +46,12 @@ def test_the_plan_says_for_how_many_users_nothing_notices_a_breakage() -> None:
 
 
 def test_where_policy_requires_a_probe_a_user_without_one_is_held_whatever_is_forced() -> None:
-    told = plan("require_probe = true\n" + PROBE)
-    assert [(step.user, step.action, step.reason) for step in told.steps] == [
+    received = plan("require_probe = true\n" + PROBE)
+    assert [(step.user, step.action, step.reason) for step in received.steps] == [
         ("batch", "held", "no-probe"),
         ("web-shop", "deactivate", "idle"),
     ]
-    assert told.notes == ()
+    assert received.notes == ()
     forced = plan("require_probe = true\n" + PROBE, Overrides(force={"AKIAbatch-OLD": "gone"}))
     assert [(step.user, step.action) for step in forced.steps] == [
         ("batch", "held"),
@@ -88,8 +88,8 @@ def test_a_forced_key_of_a_quarantined_user_stays_inactive_unless_a_person_undoe
 
 
 def test_policy_says_whose_keys_only_a_person_brings_back() -> None:
-    told = plan(PROBE + '[[never_reactivate]]\nuser = "web-*"\n')
-    assert [step.never_reactivate for step in told.steps] == ["", "policy: [[never_reactivate]] 'web-*'"]
+    received = plan(PROBE + '[[never_reactivate]]\nuser = "web-*"\n')
+    assert [step.never_reactivate for step in received.steps] == ["", "policy: [[never_reactivate]] 'web-*'"]
     held = plan('require_probe = true\n[[never_reactivate]]\nuser = "*"\n')
     assert {step.never_reactivate for step in held.steps} == {""}
 

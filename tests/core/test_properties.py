@@ -101,9 +101,9 @@ def test_no_plan_leaves_a_user_without_an_active_key(situation: tuple[Snapshot, 
 def test_every_spare_key_is_kept_or_has_one_step(situation: tuple[Snapshot, Policy, Overrides]) -> None:
     snapshot, policy, asked = situation
     plan = make_plan(snapshot, policy, NOW, overrides=asked)
-    said = [(step.account, step.user, step.key) for step in plan.steps]
-    assert len(said) == len(set(said))
-    assert said == sorted(said)
+    result = [(step.account, step.user, step.key) for step in plan.steps]
+    assert len(result) == len(set(result))
+    assert result == sorted(result)
     for account, user in snapshot.users():
         mine = [step for step in plan.steps if (step.account, step.user) == (account.id, user.name)]
         active = {key.id for key in user.active_keys}

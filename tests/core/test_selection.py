@@ -33,10 +33,10 @@ def alice() -> User:
 
 @pytest.mark.parametrize("moved", [True, False])
 def test_the_verdict_of_cutover_decides_on_a_used_key(moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
+    received = []
 
     def verdict(old: AccessKey, kept: AccessKey, *rest: object) -> object:
-        told.append((old.id, kept.id))
+        received.append((old.id, kept.id))
         if moved:
             return cutover.ConsumersMoved("all moved", (SEEN,))
         return cutover.ConsumersNotMoved("no-usage", "not all moved", "move them", (SEEN,))
@@ -44,7 +44,7 @@ def test_the_verdict_of_cutover_decides_on_a_used_key(moved: bool, monkeypatch: 
     monkeypatch.setattr(cutover, "have_consumers_moved", verdict)
     choice = choose("111111111111", alice(), DecisionContext(Policy(), NOW, ROLE))
     assert choice is not None
-    assert told == [("AKIAOLD", "AKIANEW")]
+    assert received == [("AKIAOLD", "AKIANEW")]
     assert choice.keep == "AKIANEW"
     (outcome,) = choice.outcomes
     assert outcome.evidence[-1] == SEEN

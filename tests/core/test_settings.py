@@ -27,9 +27,9 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("nobody")
 def test_without_a_home_there_is_no_state_and_the_policy_is_the_default() -> None:
     assert load_policy(None) == Policy()
-    with pytest.raises(NoStateDirectoryError, match="there is no state directory") as told:
+    with pytest.raises(NoStateDirectoryError, match="there is no state directory") as received:
         state_directory()
-    assert "SPAREKEY_HOME" in told.value.hint
+    assert "SPAREKEY_HOME" in received.value.hint
 
 
 @pytest.mark.usefixtures("nobody")
@@ -99,6 +99,6 @@ def test_a_policy_of_nobody_here_is_refused(tmp_path: Path, monkeypatch: pytest.
     path.touch(mode=0o600)
     os.chown(path, 65533 if os.geteuid() == 0 else -1, -1)
     monkeypatch.setattr(os, "geteuid", lambda: 65532)
-    with pytest.raises(RefusedError, match=f"the policy file {path} belongs to") as told:
+    with pytest.raises(RefusedError, match=f"the policy file {path} belongs to") as received:
         load_policy(path)
-    assert "chown 65532" in told.value.hint
+    assert "chown 65532" in received.value.hint

@@ -28,8 +28,8 @@ def test_the_demo_runs_to_its_end(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     at = [done.stdout.index(f"\n{stage}\n{'-' * len(stage)}\n") for stage in STAGES]
     assert at == sorted(at)
-    for said in ("DEACTIVATED", "partner-sftp", "REACTIVATED (", "[exit code 3]", "[exit code 0]"):
-        assert said in done.stdout
+    for result in ("DEACTIVATED", "partner-sftp", "REACTIVATED (", "[exit code 3]", "[exit code 0]"):
+        assert result in done.stdout
     assert done.stdout.endswith(LAST)
     assert "Traceback" not in done.stdout
     assert list(tmp_path.iterdir()) == []

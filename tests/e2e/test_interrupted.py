@@ -114,13 +114,13 @@ def test_ctrl_c_during_apply_leaves_a_ledger_that_says_what_was_done(shell: Shel
     done = shell.inactive
     assert 1 <= len(done) <= USERS  # users' first keys, which were in hand; no second one
 
-    told = json.loads(shell.run("show", shell.run_id, "--format", "json"))
-    assert told["state"] == "stopped"
-    assert len({step["user"] for step in told["steps"] if step["key"] in done}) == len(done)
-    switched = {step["key"] for step in told["steps"] if step["request_ids"]}
+    received = json.loads(shell.run("show", shell.run_id, "--format", "json"))
+    assert received["state"] == "stopped"
+    assert len({step["user"] for step in received["steps"] if step["key"] in done}) == len(done)
+    switched = {step["key"] for step in received["steps"] if step["request_ids"]}
     assert switched == done
-    assert {step["state"] for step in told["steps"] if step["key"] in done} == {"unwatched"}
-    assert {step["state"] for step in told["steps"] if step["key"] not in done} == {"planned"}
+    assert {step["state"] for step in received["steps"] if step["key"] in done} == {"unwatched"}
+    assert {step["state"] for step in received["steps"] if step["key"] not in done} == {"planned"}
 
     shell.aws.state.faults.clear()
     shell.run("apply", "plan.json", "--yes")

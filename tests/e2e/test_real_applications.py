@@ -60,11 +60,11 @@ class Application:
         """When each call was answered, and how."""
         path = self.folder / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
-        return [(float(at), said) for at, _, said in (line.partition(" ") for line in lines)]
+        return [(float(at), result) for at, _, result in (line.partition(" ") for line in lines)]
 
     def works(self) -> bool:
         """True once a call has succeeded."""
-        return "ok" in [said for _, said in self.calls()]
+        return "ok" in [result for _, result in self.calls()]
 
     def stop(self) -> None:
         self.process.kill()
@@ -94,10 +94,10 @@ def applications(server: Server, tmp_path: Path) -> Iterator[tuple[Application, 
             application.stop()
 
 
-def until(said: Callable[[], bool]) -> None:
+def until(result: Callable[[], bool]) -> None:
     """Wait for something that must come, up to a minute."""
     for _ in range(600):
-        if said():
+        if result():
             return
         time.sleep(0.1)
     raise AssertionError("it never came")
@@ -133,14 +133,14 @@ def test_the_application_that_breaks_gets_its_key_back_and_the_other_never_notic
 
     because = "to see it come back"
     sparekey("plan", "--force", old.key, "--because", because, "--keep", new.key, "-o", "plan.json")
-    told = json.loads(sparekey("apply", "plan.json", "--yes", "--wait", "--format", "json"))
+    received = json.loads(sparekey("apply", "plan.json", "--yes", "--wait", "--format", "json"))
 
-    [step] = told["steps"]
-    assert (told["state"], step["state"], step["key"]) == ("rolled_back", "rolled_back", old.key)
+    [step] = received["steps"]
+    assert (received["state"], step["state"], step["key"]) == ("rolled_back", "rolled_back", old.key)
     listed = server.client("iam").list_access_keys(UserName="app")["AccessKeyMetadata"]
     assert {key["AccessKeyId"]: key["Status"] for key in listed} == {old.key: "Active", new.key: "Active"}
-    failed = [at for at, said in old.calls() if said != "ok"]
+    failed = [at for at, result in old.calls() if result != "ok"]
     assert failed, "the old key was never refused: nothing was tried"
-    until(lambda: any(said == "ok" and at > failed[-1] for at, said in old.calls()))
-    assert {said for _, said in new.calls()} == {"ok"}
+    until(lambda: any(result == "ok" and at > failed[-1] for at, result in old.calls()))
+    assert {result for _, result in new.calls()} == {"ok"}
     record_property("seconds refused, with a probe every 5 s", round(failed[-1] - failed[0], 1))

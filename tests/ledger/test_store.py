@@ -75,7 +75,7 @@ def test_a_whole_chain_verifies_and_its_head_is_the_last_hash(ledger: Ledger) ->
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "received"),
     [
         ("UPDATE sparekey_entries SET body = replace(body, 'AKIA2', 'AKIA9')", ["entry 3 was edited"]),
         ("UPDATE sparekey_entries SET at = replace(at, '09:00:01', '09:00:09')", ["entry 2 was edited"]),
@@ -100,11 +100,11 @@ def test_a_whole_chain_verifies_and_its_head_is_the_last_hash(ledger: Ledger) ->
     ],
 )
 def test_it_says_which_entry_was_tampered_with(
-    ledger: Ledger, path: Path, change: str, told: list[str]
+    ledger: Ledger, path: Path, change: str, received: list[str]
 ) -> None:
     fill(ledger)
     tamper(path, *change.split(";"))
-    assert list(ledger.verify("r-1").broken) == told
+    assert list(ledger.verify("r-1").broken) == received
 
 
 def test_an_entry_with_a_hash_of_its_own_still_breaks_the_chain(ledger: Ledger, path: Path) -> None:
@@ -205,11 +205,15 @@ def test_observations_and_workers(ledger: Ledger) -> None:
 
 def test_another_versions_schema_is_refused_in_words(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Ledger.open(f"sqlite:///{path}").close()
-    for version, told in (("3", "A newer sparekey wrote it"), ("0", "Open it once"), ("x", "Open it once")):
+    for version, received in (
+        ("3", "A newer sparekey wrote it"),
+        ("0", "Open it once"),
+        ("x", "Open it once"),
+    ):
         tamper(path, f"UPDATE sparekey_meta SET value = '{version}'")
         with pytest.raises(SchemaError) as refused:
             Ledger.open(f"sqlite:///{path}")
-        assert told in refused.value.hint
+        assert received in refused.value.hint
     # With a way from the old schema to this one, it is taken.
     monkeypatch.setitem(schema.MIGRATIONS, 0, ("CREATE TABLE of_the_new_version (x INTEGER)",))
     tamper(path, "UPDATE sparekey_meta SET value = '0'")

@@ -54,8 +54,8 @@ def fill(ledger: Ledger) -> None:
     ledger.observe(RUN, "web", ProbeObservation(NOW, NOW, healthy=True))
 
 
-def _append(ledger: Ledger, said: RunEvent, run: str = RUN) -> None:
-    ledger.append(run, kind_of(said), event_body(said), at=NOW)
+def _append(ledger: Ledger, result: RunEvent, run: str = RUN) -> None:
+    ledger.append(run, kind_of(result), event_body(result), at=NOW)
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +162,9 @@ def test_a_ledger_that_nobody_touched_is_whole(ledger: Ledger) -> None:
 )
 def test_each_fault_is_named(ledger: Ledger, path: Path, change: str, named: list[str]) -> None:
     tamper(path, change)
-    told = faults(ledger)
+    received = faults(ledger)
     for what in named:
-        assert any(what in one for one in told), told
+        assert any(what in one for one in received), received
 
 
 def test_a_cut_tail_with_a_write_in_it_shows_in_the_claims(ledger: Ledger, path: Path) -> None:
@@ -203,8 +203,8 @@ def test_a_row_that_no_run_wrote_is_named(path: Path, row: dict[str, Any], named
     loosen(path)
     add(path, **row)
     with closing(Ledger.open(f"sqlite:///{path}")) as ledger:
-        told = faults(ledger)
-        assert any(named in one for one in told), told
+        received = faults(ledger)
+        assert any(named in one for one in received), received
         lines = [json.loads(escaped(exported_entry(one))) for one in raw_rows(ledger)]
         assert len(lines) == 5
 
@@ -242,8 +242,8 @@ def test_what_does_not_belong_in_the_chain_of_a_plan_is_named(
     plan_registry.register_plan(ledger, _PLAN, NOW)
     assert faults(ledger) == []
     ledger.append(f"p-{_PLAN.digest}", kind, body, at=NOW)
-    told = faults(ledger)
-    assert any(one.startswith(named) for one in told), told
+    received = faults(ledger)
+    assert any(one.startswith(named) for one in received), received
 
 
 def test_a_plan_under_another_plans_name_is_named(ledger: Ledger) -> None:
@@ -253,9 +253,9 @@ def test_a_plan_under_another_plans_name_is_named(ledger: Ledger) -> None:
 
 def test_whatever_takes_a_user_counts_against_the_claim(ledger: Ledger) -> None:
     """A deletion and a hold move the epoch as an intent does, and name none."""
-    for said in (DeletionIntended(*_KEY, "here", {}), StepHeld(*_KEY, "used", "why", "")):
+    for result in (DeletionIntended(*_KEY, "here", {}), StepHeld(*_KEY, "used", "why", "")):
         claim = ledger.claim("1", "api")
-        ledger.append(RUN, kind_of(said), event_body(said), at=NOW, claim=claim, bump_epoch=True)
+        ledger.append(RUN, kind_of(result), event_body(result), at=NOW, claim=claim, bump_epoch=True)
     assert ledger.claim("1", "api").epoch == 3
     assert faults(ledger) == []
 
@@ -272,15 +272,17 @@ def test_what_sqlite_finds_wrong_with_the_file_is_named(path: Path) -> None:
     content[at + 3 : at + 5] = b"\0\0"  # no cells
     path.write_bytes(content)
     with closing(Ledger.open(f"sqlite:///{path}")) as ledger:
-        told = faults(ledger)
-    assert any("the state file is damaged: wrong # of entries in index" in one for one in told), told
+        received = faults(ledger)
+    assert any("the state file is damaged: wrong # of entries in index" in one for one in received), received
 
 
 def test_an_entry_of_a_kind_that_nobody_knows_is_never_read_as_another(ledger: Ledger) -> None:
     ledger.append(RUN, "invented", {"account": "1", "user": "api"}, at=NOW)
-    with pytest.raises(StateDamagedError, match=f"entry 5 of run {RUN} in the ledger is none that") as told:
+    with pytest.raises(
+        StateDamagedError, match=f"entry 5 of run {RUN} in the ledger is none that"
+    ) as received:
         read_event(ledger.entries(RUN)[-1])
-    assert "`sparekey ledger verify`" in told.value.hint
+    assert "`sparekey ledger verify`" in received.value.hint
 
 
 def test_against_a_head_that_was_kept(ledger: Ledger, path: Path) -> None:
@@ -320,9 +322,9 @@ def test_a_damaged_file_is_called_damaged(path: Path) -> None:
         content[at : at + 100] = b"\xa5" * 100
     path.write_bytes(content)
     with closing(Ledger.open(f"sqlite:///{path}")) as ledger:
-        with pytest.raises(StateDamagedError, match=f"state file {path} is damaged") as told:
+        with pytest.raises(StateDamagedError, match=f"state file {path} is damaged") as received:
             verify_all(ledger)
-        assert "undo" in told.value.hint
+        assert "undo" in received.value.hint
 
 
 def test_an_entry_that_cannot_be_read_is_damage(ledger: Ledger, path: Path) -> None:

@@ -28,8 +28,8 @@ def test_an_answer_in_an_older_ledger_is_one_short_line_in_a_runs_notes() -> Non
         ProbeChanged("web", healthy=False, output=HOSTILE),
         RunStopped("probe web", HOSTILE),
     )
-    for seq, said in enumerate(answers, 1):
-        fold.add(LedgerEntry("r-1", seq, NOW, kind_of(said), event_body(said), "", ""))
+    for seq, result in enumerate(answers, 1):
+        fold.add(LedgerEntry("r-1", seq, NOW, kind_of(result), event_body(result), "", ""))
     notes = fold._flags.notes
     assert len(notes) == 2
     for note in notes:

@@ -123,9 +123,9 @@ def send(
 
 def test_a_webhook_gets_the_message_and_its_data(web: Web) -> None:
     assert send(f"webhook:{url(web)}") == ()
-    ((path, told),) = web.posted
+    ((path, received),) = web.posted
     assert path == f"/200/{SECRET}?token={SECRET}"
-    assert told == {
+    assert received == {
         "schema": "sparekey/message/1",
         "event": "run",
         "urgent": True,
@@ -138,10 +138,10 @@ def test_a_webhook_gets_the_message_and_its_data(web: Web) -> None:
 def test_slack_gets_text_that_it_neither_links_nor_formats(web: Web) -> None:
     message = msgspec.structs.replace(MESSAGE, subject="<!channel> & co", text="x" * 5000)
     assert send(f"slack:{url(web)}", message=message) == ()
-    ((_, told),) = web.posted
-    assert told["text"] == ":warning: &lt;!channel&gt; &amp; co"
-    assert {block["text"]["type"] for block in told["blocks"]} == {"plain_text"}
-    assert [len(block["text"]["text"]) for block in told["blocks"]] == [25, 3000]
+    ((_, received),) = web.posted
+    assert received["text"] == ":warning: &lt;!channel&gt; &amp; co"
+    assert {block["text"]["type"] for block in received["blocks"]} == {"plain_text"}
+    assert [len(block["text"]["text"]) for block in received["blocks"]] == [25, 3000]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ class Mail(socketserver.ThreadingTCPServer):
             self.socket = self.tls.wrap_socket(self.socket, server_side=True)
         self.answers = answers or {}
         self.taken: list[EmailMessage] = []
-        self.said: list[str] = []
+        self.result: list[str] = []
 
 
 class _Session(socketserver.StreamRequestHandler):
@@ -281,7 +281,7 @@ class _Session(socketserver.StreamRequestHandler):
         self.tell("220 here")
         while line := self.rfile.readline().decode().strip():
             verb = line.split()[0].upper()
-            self.server.said.append(line)
+            self.server.result.append(line)
             if verb in self.server.answers:
                 self.tell(self.server.answers[verb])
             elif verb == "EHLO":
@@ -321,12 +321,12 @@ class _Session(socketserver.StreamRequestHandler):
 
 
 def settings_for(server: Mail, **more: Any) -> NotifySettings:
-    told = {
+    received = {
         "smtp_host": "127.0.0.1",
         "smtp_port": server.server_address[1],
         "mail_from": "sparekey@example.com",
     }
-    return NotifySettings(**{**told, "timeout": 2, **more})
+    return NotifySettings(**{**received, "timeout": 2, **more})
 
 
 def test_mail_arrives_whole() -> None:
@@ -342,7 +342,7 @@ def test_mail_arrives_whole() -> None:
     assert mail["Bcc"] is None
     assert (mail["To"], mail["From"]) == ("a@example.com, b@example.com", "sparekey@example.com")
     assert mail.get_content().split() == ["שלום", ".", "end"]
-    assert [line for line in server.said if line.startswith("rcpt")] == [
+    assert [line for line in server.result if line.startswith("rcpt")] == [
         "rcpt TO:<a@example.com>",
         "rcpt TO:<b@example.com>",
     ]
@@ -355,11 +355,11 @@ def test_a_password_travels_encrypted_only(certificate: Path, monkeypatch: pytes
     assert failed == DeliveryFailure(
         "mailto:a@example.com", "127.0.0.1 did not take the mail: SMTPNotSupportedError"
     )
-    assert not [line for line in server.said if line.startswith("AUTH")]
+    assert not [line for line in server.result if line.startswith("AUTH")]
     with serving(server := Mail(certificate)):
         (failed,) = send("mailto:a@example.com", settings_for(server, **more))
         assert failed.why.startswith("127.0.0.1 did not take the mail: its certificate is not trusted (")
-        assert not [line for line in server.said if line.startswith("AUTH")]
+        assert not [line for line in server.result if line.startswith("AUTH")]
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert send("mailto:a@example.com", settings_for(server, **more)) == ()
     assert len(server.taken) == 1
@@ -407,7 +407,7 @@ def test_a_server_that_refuses_is_told_without_the_password(verb: str, answer: s
 def test_some_refused_addresses_are_named() -> None:
     class Choosy(_Session):
         def tell(self, line: str) -> None:
-            last = self.server.said[-1] if self.server.said else ""
+            last = self.server.result[-1] if self.server.result else ""
             super().tell("550 no" if last == "rcpt TO:<b@example.com>" and line == "250 fine" else line)
 
     server = Mail()
@@ -419,7 +419,7 @@ def test_some_refused_addresses_are_named() -> None:
 
 
 def test_settings_come_from_the_environment() -> None:
-    told = notify.settings_from(
+    received = notify.settings_from(
         {
             "SPAREKEY_SMTP_HOST": "mail.example.com",
             "SPAREKEY_SMTP_TLS": "tls",
@@ -428,8 +428,12 @@ def test_settings_come_from_the_environment() -> None:
             "SPAREKEY_MAIL_FROM": "sparekey@example.com",
         }
     )
-    assert (told.smtp_host, told.smtp_port, told.smtp_password) == ("mail.example.com", 465, SECRET)
-    assert SECRET not in repr(told)
+    assert (received.smtp_host, received.smtp_port, received.smtp_password) == (
+        "mail.example.com",
+        465,
+        SECRET,
+    )
+    assert SECRET not in repr(received)
     assert notify.settings_from({}).smtp_port == 587
     for wrong in (
         {"SPAREKEY_SMTP_TLS": "maybe"},
@@ -446,42 +450,42 @@ def test_every_channel_is_found() -> None:
 
 
 def test_what_is_said_of_an_audit() -> None:
-    told = notify.of_audit(company.audit())
-    assert told.subject == "sparekey audit: 10 users with spare access keys"
-    assert "42 users read, 1 could not be read; 2 accounts read, 1 could not be." in told.text
-    assert f"{company.PROD}: 6 users" in told.text
-    assert told.data["users_spare"] == 10
-    assert not told.urgent
+    received = notify.of_audit(company.audit())
+    assert received.subject == "sparekey audit: 10 users with spare access keys"
+    assert "42 users read, 1 could not be read; 2 accounts read, 1 could not be." in received.text
+    assert f"{company.PROD}: 6 users" in received.text
+    assert received.data["users_spare"] == 10
+    assert not received.urgent
 
 
 def test_what_is_said_of_a_run_names_what_needs_a_person() -> None:
-    told = notify.of_run(company.run())
-    assert told.subject == "sparekey run 20260301-1204-7f3a: watching"
-    assert told.urgent
-    assert "deploy-old AKIADEMO000000000005: failed: AccessDenied" in told.text
-    assert "data-export" not in told.text
-    assert told.data["failed"] == 1
+    received = notify.of_run(company.run())
+    assert received.subject == "sparekey run 20260301-1204-7f3a: watching"
+    assert received.urgent
+    assert "deploy-old AKIADEMO000000000005: failed: AccessDenied" in received.text
+    assert "data-export" not in received.text
+    assert received.data["failed"] == 1
     many = msgspec.structs.replace(company.run(), steps=company.run().steps[-1:] * 30)
     assert notify.of_run(many).text.endswith("… and 10 more")
 
 
 def test_what_is_said_of_a_state_that_cannot_be_used() -> None:
-    told = notify.of_state("host", "the state\x1b cannot be used", ("r-1",), ())
-    assert told.subject.startswith("sparekey on host: the state")
-    assert "\x1b" not in told.subject
-    assert (told.event, told.urgent, told.data["watched"]) == ("state", True, "r-1")
-    told = notify.of_state("host", "why", ("r-1",), ("r-2", "r-3"))
-    assert told.subject == "NOT MONITORED: r-2, r-3: the state of sparekey on host cannot be used"
-    assert (told.text, told.data["unwatched"]) == ("why", "r-2, r-3")
+    received = notify.of_state("host", "the state\x1b cannot be used", ("r-1",), ())
+    assert received.subject.startswith("sparekey on host: the state")
+    assert "\x1b" not in received.subject
+    assert (received.event, received.urgent, received.data["watched"]) == ("state", True, "r-1")
+    received = notify.of_state("host", "why", ("r-1",), ("r-2", "r-3"))
+    assert received.subject == "NOT MONITORED: r-2, r-3: the state of sparekey on host cannot be used"
+    assert (received.text, received.data["unwatched"]) == ("why", "r-2, r-3")
 
 
 def test_what_is_said_of_a_rollback() -> None:
     run = company.run()
-    told = notify.of_rollback(run, run.steps[2])
+    received = notify.of_rollback(run, run.steps[2])
     assert re.fullmatch(
-        r"sparekey reactivated AKIADEMO0{10}15 of <script>alert\(1\)</script> in \d{12}", told.subject
+        r"sparekey reactivated AKIADEMO0{10}15 of <script>alert\(1\)</script> in \d{12}", received.subject
     )
-    assert told.text.startswith("reactivated because a probe became unhealthy\n")
-    assert (told.event, told.urgent, told.data["key"]) == ("rollback", True, run.steps[2].key)
+    assert received.text.startswith("reactivated because a probe became unhealthy\n")
+    assert (received.event, received.urgent, received.data["key"]) == ("rollback", True, run.steps[2].key)
     hidden = msgspec.structs.replace(run.steps[2], user=company.ESCAPE)
     assert "\x1b" not in notify.of_rollback(run, hidden).subject

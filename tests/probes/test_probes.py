@@ -48,15 +48,15 @@ def test_a_command_is_green_by_its_exit_status_and_its_output_is_kept() -> None:
 
 
 def test_a_command_sees_only_the_variables_that_are_named() -> None:
-    told = command("import os; print(sorted(set(os.environ) - {'LC_CTYPE'}))", env=["WANTED", "UNSET"])
-    assert told.output == "exit status 0: ['WANTED']"
+    received = command("import os; print(sorted(set(os.environ) - {'LC_CTYPE'}))", env=["WANTED", "UNSET"])
+    assert received.output == "exit status 0: ['WANTED']"
 
 
 def test_a_command_that_does_not_end_is_red_and_its_children_end_with_it() -> None:
     child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
-    told = command(f"import subprocess, sys, time; {child}; time.sleep(60)", timeout=0.5)
-    assert told.healthy is False
-    assert told.output.startswith("no end after 0.5 s")
+    received = command(f"import subprocess, sys, time; {child}; time.sleep(60)", timeout=0.5)
+    assert received.healthy is False
+    assert received.output.startswith("no end after 0.5 s")
 
 
 @pytest.mark.parametrize(("ends", "green"), [("", True), ("time.sleep(60)", False)])
@@ -66,25 +66,25 @@ def test_a_child_that_left_the_group_and_holds_the_pipe_is_not_waited_for(
     until = tmp_path / "until"
     loop = f"import os, time\nfor _ in range(900):\n if not os.path.exists({str(until)!r}): time.sleep(0.1)"
     child = f"subprocess.Popen([sys.executable, '-c', {loop!r}], start_new_session=True)"
-    told = command(
+    received = command(
         f"import subprocess, sys, time; {child}; print('up', flush=True); {ends}", timeout=30 if green else 1
     )
-    assert told.healthy is green
-    assert told.output.startswith("exit status 0: up" if green else "no end after 1 s")
+    assert received.healthy is green
+    assert received.output.startswith("exit status 0: up" if green else "no end after 1 s")
     until.touch()  # the child has lived all the time
 
 
 def test_a_command_that_closes_its_output_is_waited_for() -> None:
-    told = command("import os, time; os.close(1); os.close(2); time.sleep(0.2); os._exit(3)")
-    assert told == ProbeResult(healthy=False, output="exit status 3")
+    received = command("import os, time; os.close(1); os.close(2); time.sleep(0.2); os._exit(3)")
+    assert received == ProbeResult(healthy=False, output="exit status 3")
     assert command("import os, time; os.close(1); os.close(2); time.sleep(60)", timeout=0.5).healthy is False
 
 
 def test_a_commands_endless_output_is_cut() -> None:
-    told = command("import sys\nfor _ in range(3000): sys.stdout.write('x' * 1000)")
-    assert told.healthy
-    assert len(told.output) == OUTPUT_LIMIT
-    assert told.output.endswith("x…")
+    received = command("import sys\nfor _ in range(3000): sys.stdout.write('x' * 1000)")
+    assert received.healthy
+    assert len(received.output) == OUTPUT_LIMIT
+    assert received.output.endswith("x…")
 
 
 def test_a_command_that_cannot_be_started_says_nothing() -> None:
@@ -203,12 +203,12 @@ def test_a_body_is_read_no_further_than_its_first_mebibyte(site: str) -> None:
 
 def test_the_output_of_a_probe_is_one_short_line() -> None:
     hostile = "a\r\nSubject: b\x1b[2J\u202ec\u200b" + "d" * 10_000
-    told = Prober(ProbeTools(alarm_state=lambda *_: hostile)).check(
+    received = Prober(ProbeTools(alarm_state=lambda *_: hostile)).check(
         Policy(probes=({"name": "p", "user": "*", "kind": "alarm", "alarm": "a", "region": "r"},)), "p"
     )
-    assert told.output.startswith("the alarm is a Subject: b [2J c dddd")
-    assert told.output.isprintable()
-    assert len(told.output) == OUTPUT_LIMIT
+    assert received.output.startswith("the alarm is a Subject: b [2J c dddd")
+    assert received.output.isprintable()
+    assert len(received.output) == OUTPUT_LIMIT
     assert shorten_output("fine\n") == "fine"
     assert shorten_output(" " * 5000 + "x") == "…"
 
@@ -231,7 +231,7 @@ def test_alarm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "received"),
     [
         ({"kind": "nosuch"}, "field `kind`: there is no such kind: 'nosuch'"),
         ({"kind": 1}, "field `kind`: there is no such kind: 1"),
@@ -272,10 +272,10 @@ def test_alarm() -> None:
         ({"kind": "alarm", "alarm": "a", "region": "r", "green": []}, "nothing is no alarm state"),
     ],
 )
-def test_a_probe_that_makes_no_sense_is_refused(fields: dict[str, Any], told: str) -> None:
+def test_a_probe_that_makes_no_sense_is_refused(fields: dict[str, Any], received: str) -> None:
     with pytest.raises(PolicyError, match=r"^\[\[probes\]\] 1 \('p'\): field `") as refused:
         probe(**fields)
-    assert told in refused.value.message
+    assert received in refused.value.message
     assert "hush" not in refused.value.message
 
 

@@ -30,8 +30,8 @@ def exempt(
         AccessKey(f"AKIA{number:016d}", "Active", datetime(2020, 1, 1, tzinfo=UTC)) for number in (1, 2)
     )
     users = tuple(User(name, f"arn:aws:iam::{account}:user/{name}", keys) for name in NAMES)
-    told = findings(Account(account, "aws", users, NOW), policy, NOW, [rule])
-    return {finding.user for finding in told if finding.status == "EXEMPT"}
+    received = findings(Account(account, "aws", users, NOW), policy, NOW, [rule])
+    return {finding.user for finding in received if finding.status == "EXEMPT"}
 
 
 def check(
@@ -91,9 +91,9 @@ def test_checks_are_rules(name: str, rules: set[str]) -> None:
 
 
 def test_no_root_key_is_exempt_and_that_is_told() -> None:
-    told = read(check("iam_no_root_access_key"))
-    assert told.exempt == ()
-    assert told.ignored == (f"{ONE}: iam_no_root_access_key: no user is exempt from root-key",)
+    received = read(check("iam_no_root_access_key"))
+    assert received.exempt == ()
+    assert received.ignored == (f"{ONE}: iam_no_root_access_key: no user is exempt from root-key",)
 
 
 def test_accounts_are_whole_ids_or_all() -> None:
@@ -156,10 +156,10 @@ def test_every_exemption_has_an_owner_an_end_and_a_reason() -> None:
 
 
 def test_exemptions_survive_the_ledger() -> None:
-    told = read(
+    received = read(
         check(TWO_KEYS, resources="['etl']", more="          Exceptions: {Resources: ['ci']}\n")
     ).exempt
-    policy = Policy(exempt=told)
+    policy = Policy(exempt=received)
     assert decode_policy(policy_of(policy)) == policy
     assert policy.digest != Policy().digest
 

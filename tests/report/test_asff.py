@@ -44,25 +44,29 @@ class Hub:
         shape = MODEL.shape_for("GetFindingsRequest")
         assert not ParamValidator().validate(dict(params), shape).has_errors()
         self.pages += 1
-        found = [told for told in self.held.values() if self._matches(told, params["Filters"])]
+        found = [received for received in self.held.values() if self._matches(received, params["Filters"])]
         start = int(params.get("NextToken", 0))
         more = {"NextToken": str(start + 2)} if start + 2 < len(found) else {}
         return {"Findings": found[start : start + 2], **more}
 
-    def _matches(self, told: asff.Finding, filters: Mapping[str, Any]) -> bool:
-        return all(any(told[name] == entry["Value"] for entry in wanted) for name, wanted in filters.items())
+    def _matches(self, received: asff.Finding, filters: Mapping[str, Any]) -> bool:
+        return all(
+            any(received[name] == entry["Value"] for entry in wanted) for name, wanted in filters.items()
+        )
 
     def batch_import_findings(self, findings: Sequence[asff.Finding]) -> Mapping[str, Any]:
         judge(findings)
         self.calls.append(len(findings))
         failed = []
-        for told in findings:
-            if self.refuse.get(told["Id"], 0) > 0:
-                self.refuse[told["Id"]] -= 1
-                failed.append({"Id": told["Id"], "ErrorCode": "InternalError", "ErrorMessage": "try later"})
+        for received in findings:
+            if self.refuse.get(received["Id"], 0) > 0:
+                self.refuse[received["Id"]] -= 1
+                failed.append(
+                    {"Id": received["Id"], "ErrorCode": "InternalError", "ErrorMessage": "try later"}
+                )
                 continue
-            workflow = self.held.get(told["Id"], {}).get("Workflow", {"Status": "NEW"})
-            self.held[told["Id"]] = {**told, "Workflow": workflow}
+            workflow = self.held.get(received["Id"], {}).get("Workflow", {"Status": "NEW"})
+            self.held[received["Id"]] = {**received, "Workflow": workflow}
         return {
             "FailedFindings": failed,
             "FailedCount": len(failed),
@@ -91,20 +95,21 @@ UID = f"sparekey/two-active-keys/{company.PROD}/user/"
 def test_the_rendered_array_is_what_security_hub_takes() -> None:
     findings = json.loads("".join(render("audit", company.audit(), "asff")))
     judge(findings)
-    by_id = {told["Id"]: told for told in findings}
+    by_id = {received["Id"]: received for received in findings}
     assert len(by_id) == len(findings) > 30
-    told = by_id[f"{UID}data-export"]
+    received = by_id[f"{UID}data-export"]
     assert (
-        told["ProductArn"] == f"arn:aws:securityhub:us-east-1:{company.PROD}:product/{company.PROD}/default"
+        received["ProductArn"]
+        == f"arn:aws:securityhub:us-east-1:{company.PROD}:product/{company.PROD}/default"
     )
-    assert told["Resources"][0]["Id"] == f"arn:aws:iam::{company.PROD}:user/batch/data-export"
-    assert told["Resources"][0]["Details"]["AwsIamUser"]["Path"] == "/batch/"
-    assert told["Compliance"] == {
+    assert received["Resources"][0]["Id"] == f"arn:aws:iam::{company.PROD}:user/batch/data-export"
+    assert received["Resources"][0]["Details"]["AwsIamUser"]["Path"] == "/batch/"
+    assert received["Compliance"] == {
         "Status": "FAILED",
         "RelatedRequirements": ["CIS AWS Foundations Benchmark v4.0/1.13"],
     }
-    assert told["FindingProviderFields"]["Severity"]["Label"] == "MEDIUM"
-    assert not {"Workflow", "Severity", "Types", "Note", "UserDefinedFields"} & set(told)
+    assert received["FindingProviderFields"]["Severity"]["Label"] == "MEDIUM"
+    assert not {"Workflow", "Severity", "Types", "Note", "UserDefinedFields"} & set(received)
     assert by_id[f"{UID}vault-root"]["Compliance"]["Status"] == "WARNING"
     denied = by_id[f"sparekey/two-active-keys/{company.DEV}/user/no-entry"]
     assert denied["Compliance"]["Status"] == "NOT_AVAILABLE"
@@ -121,13 +126,13 @@ def test_the_rendered_array_is_what_security_hub_takes() -> None:
 def test_what_passes_is_told_on_request_and_an_empty_array_is_one() -> None:
     fine = company.audit(company.account(company.PROD, single("one", 1)), rules=("two-active-keys",))
     assert json.loads("".join(render("audit", fine, "asff"))) == []
-    (told,) = json.loads(
+    (received,) = json.loads(
         "".join(render("audit", fine, "asff", RenderOptions(show_all=True, region="eu-west-1")))
     )
-    judge([told])
-    assert told["Compliance"]["Status"] == "PASSED"
-    assert told["FindingProviderFields"]["Severity"]["Label"] == "INFORMATIONAL"
-    assert ":eu-west-1:" in told["ProductArn"]
+    judge([received])
+    assert received["Compliance"]["Status"] == "PASSED"
+    assert received["FindingProviderFields"]["Severity"]["Label"] == "INFORMATIONAL"
+    assert ":eu-west-1:" in received["ProductArn"]
 
 
 def test_long_texts_are_cut_to_what_security_hub_takes() -> None:
@@ -136,14 +141,16 @@ def test_long_texts_are_cut_to_what_security_hub_takes() -> None:
     findings = json.loads(
         "".join(render("audit", company.audit(company.account(company.PROD, user)), "asff"))
     )
-    assert {len(told["Description"]) for told in findings} == {1024}
-    assert all(len(told["Title"]) <= 256 for told in findings)
+    assert {len(received["Description"]) for received in findings} == {1024}
+    assert all(len(received["Title"]) <= 256 for received in findings)
 
 
 def test_every_partition_names_its_own_hub() -> None:
     account = msgspec.structs.replace(company.account(company.PROD, spare("one", 1)), partition="aws-cn")
-    (told,) = json.loads("".join(render("audit", company.audit(account, rules=("two-active-keys",)), "asff")))
-    assert told["ProductArn"].startswith("arn:aws-cn:securityhub:cn-north-1:")
+    (received,) = json.loads(
+        "".join(render("audit", company.audit(account, rules=("two-active-keys",)), "asff"))
+    )
+    assert received["ProductArn"].startswith("arn:aws-cn:securityhub:cn-north-1:")
 
 
 @pytest.fixture
@@ -168,10 +175,10 @@ def test_fixed_becomes_passed_gone_archived_and_workflow_stays(hub: Hub) -> None
     second = later(first, company.account(company.PROD, *users))
     assert send(second, hub) == asff.SecurityHubResult(company.PROD, imported=4, passed=1, archived=1)
     assert hub.pages == 1 + 2  # four findings, two a page
-    told = {
+    received = {
         uid.removeprefix(UID): (f["Compliance"]["Status"], f["RecordState"]) for uid, f in hub.held.items()
     }
-    assert told == {
+    assert received == {
         "stays": ("FAILED", "ACTIVE"),
         "fixed": ("PASSED", "ACTIVE"),
         "gone": ("FAILED", "ARCHIVED"),
@@ -243,10 +250,10 @@ def test_one_accounts_failure_stops_no_other_and_is_told() -> None:
 
     asked = company.audit()
     sent = asff.send(asked, hub_of, VirtualClock())
-    assert [told.account for told in sent] == [company.PROD, company.DEV, company.SHUT]
-    assert [told.complete for told in sent] == [True, True, False]
+    assert [received.account for received in sent] == [company.PROD, company.DEV, company.SHUT]
+    assert [received.complete for received in sent] == [True, True, False]
     assert sent[2].error == "no credentials for 777788889999"
-    assert {told["AwsAccountId"] for told in hub.held.values()} == {company.PROD, company.DEV}
+    assert {received["AwsAccountId"] for received in hub.held.values()} == {company.PROD, company.DEV}
 
 
 class Moto:
@@ -287,7 +294,7 @@ def test_moto_takes_what_is_sent_page_after_page(moto: Moto) -> None:
     )
     assert (sent.passed, sent.archived, sent.complete) == (120, 10, True)
     pages = moto.client.get_paginator("get_findings").paginate()
-    held = {told["Id"]: told for page in pages for told in page["Findings"]}
+    held = {received["Id"]: received for page in pages for received in page["Findings"]}
     assert len(held) == 130
     assert held[f"{UID}user-000"]["Compliance"]["Status"] == "PASSED"
     assert held[f"{UID}user-129"]["RecordState"] == "ARCHIVED"

@@ -44,9 +44,11 @@ def test_findings_reach_security_hub_and_change_there(session: Session) -> None:
         audit = company.audit(company.account(ACCOUNT, user), rules=("two-active-keys",))
         (sent,) = asff.send(audit, lambda _: account.security_hub(), SystemClock())
         assert (sent.error, sent.refused, sent.imported) == ("", (), 1)
-        (told,) = hub.get_findings()["Findings"]
-        assert told["Compliance"]["Status"] == status
-        assert told["ProductArn"] == f"arn:aws:securityhub:eu-central-1:{ACCOUNT}:product/{ACCOUNT}/default"
+        (received,) = hub.get_findings()["Findings"]
+        assert received["Compliance"]["Status"] == status
+        assert (
+            received["ProductArn"] == f"arn:aws:securityhub:eu-central-1:{ACCOUNT}:product/{ACCOUNT}/default"
+        )
     hub.close()
 
 
@@ -58,8 +60,8 @@ def test_a_message_reaches_a_topic_in_its_own_region(session: Session) -> None:
     account = AwsGateway.connect(session=session, region="us-east-1").own_account()
     message = notify.of_run(company.run())
     assert notify.send([f"sns:{topic}"], message, notify.NotifySettings(publish=account.publish)) == ()
-    (told,) = sqs.receive_message(QueueUrl=queue)["Messages"]
-    body = json.loads(told["Body"])
+    (received,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+    body = json.loads(received["Body"])
     assert (body["Subject"], body["Message"]) == (message.subject, message.text)
     (failed,) = notify.send([f"sns:{topic}-none"], message, notify.NotifySettings(publish=account.publish))
     assert "sns:Publish" in failed.why

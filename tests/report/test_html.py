@@ -54,12 +54,14 @@ PAGES = [("audit", company.audit()), ("run", company.run())]
 
 @pytest.mark.parametrize(("subject", "value"), PAGES)
 def test_nothing_runs_and_nothing_is_loaded(subject: str, value: Any) -> None:
-    told = page(subject, value)
-    assert not {"script", "iframe", "object", "embed", "img", "link", "base", "form", "a"} & set(told.tags)
-    names = {name for name, _ in told.attributes}
+    received = page(subject, value)
+    assert not {"script", "iframe", "object", "embed", "img", "link", "base", "form", "a"} & set(
+        received.tags
+    )
+    names = {name for name, _ in received.attributes}
     assert not {name for name in names if name.startswith("on")}
     assert not {"src", "href", "action", "srcdoc"} & names
-    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in told.attributes
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in received.attributes
     assert "url(" not in "".join(render(subject, value, "html"))  # type: ignore[arg-type]
 
 
@@ -118,15 +120,15 @@ def test_a_clean_account_passes_and_an_old_key_alone_fails() -> None:
 def test_ages_are_counted_once_and_told_in_words() -> None:
     ages = (0, 29.9, 30, 89.9, 90, 364, 365, 729, 730, 4000)
     users = [company.user(company.PROD, f"u{age}", company.key(n, age, 1)) for n, age in enumerate(ages)]
-    told = page("audit", company.audit(company.account(company.PROD, *users)))
+    received = page("audit", company.audit(company.account(company.PROD, *users)))
     counts = (
         "under 30 d: 2; 30 to 59 d: 1; 60 to 89 d: 1; "
         "90 to 179 d: 1; 180 to 364 d: 1; 1 to 2 years: 2; 2 years +: 2."
     )
-    assert told.text.count(counts) == 2
-    assert "6 of 10 active keys are 90 days old or older." in told.text
-    assert ("role", "img") in told.attributes
-    assert ("aria-labelledby", "ages-title ages-text") in told.attributes
+    assert received.text.count(counts) == 2
+    assert "6 of 10 active keys are 90 days old or older." in received.text
+    assert ("role", "img") in received.attributes
+    assert ("aria-labelledby", "ages-title ages-text") in received.attributes
 
 
 def test_a_run_shows_what_was_done_and_what_proves_it() -> None:
@@ -152,10 +154,10 @@ def test_every_state_of_a_run_can_be_shown(state: RunState) -> None:
     run = company.run(state)
     states = get_args(StepState)
     steps = tuple(msgspec.structs.replace(run.steps[0], state=name) for name in states)
-    told = page("run", msgspec.structs.replace(run, steps=steps))
-    assert RUN_STATES[state].label.upper() in told.text
+    received = page("run", msgspec.structs.replace(run, steps=steps))
+    assert RUN_STATES[state].label.upper() in received.text
     for name in states:
-        assert step_label(name) in told.text
+        assert step_label(name) in received.text
     assert sum(
         len(part.steps) for part in _run_summary.sections(msgspec.structs.replace(run, steps=steps))
     ) == len(states)

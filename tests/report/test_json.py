@@ -77,21 +77,21 @@ CASES: list[tuple[Subject, Audit | Plan | RunRecord]] = [
 
 @pytest.mark.parametrize(("subject", "value"), CASES)
 def test_output_keeps_to_its_schema(subject: Subject, value: Audit | Plan | RunRecord) -> None:
-    told = as_json(subject, value)
-    validator(subject).validate(told)
+    received = as_json(subject, value)
+    validator(subject).validate(received)
     with pytest.raises(ValidationError):
-        validator(subject).validate({**told, "surprise": 1})
+        validator(subject).validate({**received, "surprise": 1})
 
 
 def test_the_schemas_cover_every_part_of_the_output() -> None:
-    told = as_json("audit", company.audit())
-    assert [account["id"] for account in told["accounts"]] == [
+    received = as_json("audit", company.audit())
+    assert [account["id"] for account in received["accounts"]] == [
         company.PROD,
         company.DEV,
         company.SHUT,
     ]
-    assert told["coverage"]["users_unreadable"] == 1
-    assert told["accounts"][2]["unreadable"].startswith("AccessDenied")
+    assert received["coverage"]["users_unreadable"] == 1
+    assert received["accounts"][2]["unreadable"].startswith("AccessDenied")
     plan = as_json("plan", the_plan())
     assert {step["action"] for step in plan["steps"]} == {"deactivate", "held"}
     assert plan["usages"]
@@ -104,14 +104,14 @@ def test_the_schemas_cover_every_part_of_the_output() -> None:
 
 def test_runs_are_one_to_a_line() -> None:
     text = "".join(render("runs", (the_run(), company.run("settled")), "json"))
-    told = json.loads(text)
+    received = json.loads(text)
     assert len(text.splitlines()) == 4
     lines = "".join(render("runs", (the_run(), company.run("settled")), "jsonl")).splitlines()
-    assert [json.loads(line) for line in lines] == told
-    for run in told:
+    assert [json.loads(line) for line in lines] == received
+    for run in received:
         validator("run").validate(run)
-    assert [run["state"] for run in told] == ["watching", "settled"]
-    assert told[0] == as_json("run", the_run())
+    assert [run["state"] for run in received] == ["watching", "settled"]
+    assert received[0] == as_json("run", the_run())
 
 
 def test_no_run_is_an_empty_array() -> None:

@@ -14,14 +14,14 @@ from support import sample_company as company
 
 
 def findings(*, show_all: bool = False) -> dict[str, dict[str, Any]]:
-    told = json.loads("".join(render("audit", company.audit(), "ocsf", RenderOptions(show_all=show_all))))
-    return {entry["finding_info"]["uid"]: entry for entry in told}
+    received = json.loads("".join(render("audit", company.audit(), "ocsf", RenderOptions(show_all=show_all))))
+    return {entry["finding_info"]["uid"]: entry for entry in received}
 
 
 def test_every_finding_is_one_to_the_library() -> None:
-    told = findings()
-    assert len(told) > 30
-    for entry in told.values():
+    received = findings()
+    assert len(received) > 30
+    for entry in received.values():
         read = ComplianceFinding.model_validate(entry)
         assert read.type_uid == read.class_uid * 100 + read.activity_id
         assert Cloud.model_validate(entry["cloud"]).account is not None
@@ -48,13 +48,20 @@ def test_every_finding_is_one_to_the_library() -> None:
     ],
 )
 def test_what_a_status_becomes(uid: str, check: int, work: str, severity: str) -> None:
-    told = findings(show_all=True)[uid]
-    assert (told["compliance"]["status_id"], told["status"], told["severity"]) == (check, work, severity)
+    received = findings(show_all=True)[uid]
+    assert (received["compliance"]["status_id"], received["status"], received["severity"]) == (
+        check,
+        work,
+        severity,
+    )
 
 
 def test_the_control_is_named_as_the_benchmark_numbers_it() -> None:
-    told = findings()[f"sparekey/two-active-keys/{company.PROD}/user/etl"]["compliance"]
-    assert (told["standards"], told["requirements"]) == (["CIS AWS Foundations Benchmark v4.0"], ["1.13"])
+    received = findings()[f"sparekey/two-active-keys/{company.PROD}/user/etl"]["compliance"]
+    assert (received["standards"], received["requirements"]) == (
+        ["CIS AWS Foundations Benchmark v4.0"],
+        ["1.13"],
+    )
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,29 +32,29 @@ def test_no_character_moves_a_cursor(subject: Subject, value: Any, name: str) ->
 
 
 def test_no_cell_is_a_formula() -> None:
-    told = rows("audit", company.audit())
-    assert {row["user"] for row in told} >= {f"'{company.FORMULA}", "red\\u001b[31m\\u009b2J"}
-    for row in told:
+    received = rows("audit", company.audit())
+    assert {row["user"] for row in received} >= {f"'{company.FORMULA}", "red\\u001b[31m\\u009b2J"}
+    for row in received:
         assert not [cell for cell in row.values() if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
 
 
 def test_an_audit_has_a_row_for_each_key_and_for_what_has_none() -> None:
-    told = rows("audit", company.audit())
-    etl = [row for row in told if row["user"] == "etl"]
+    received = rows("audit", company.audit())
+    etl = [row for row in received if row["user"] == "etl"]
     assert [row["key"] for row in etl] == [f"AKIADEMO{number:012d}" for number in (7, 8, 9)]
     assert {row["active_keys"] for row in etl} == {"3"}
-    (denied,) = [row for row in told if row["user"] == "no-entry"]
+    (denied,) = [row for row in received if row["user"] == "no-entry"]
     assert (denied["status"], denied["active_keys"], denied["key"]) == ("UNREADABLE", "", "")
-    shut = [row for row in told if row["account"] == company.SHUT]
+    shut = [row for row in received if row["account"] == company.SHUT]
     assert {row["status"] for row in shut} == {"UNREADABLE"}
 
 
 def test_a_run_has_a_row_for_each_step() -> None:
-    told = rows("run", company.run())
-    assert [row["state"] for row in told] == ["watching", "settled", "rolled_back", "held", "failed"]
-    assert told[1]["request_ids"] == "1d2e-bb 1d2e-cc"
-    assert told[0]["after"] == "AKIADEMO000000000003 Active, AKIADEMO000000000004 Inactive"
-    assert {row["ledger_head"] for row in told} == {"ab12" * 16}
+    received = rows("run", company.run())
+    assert [row["state"] for row in received] == ["watching", "settled", "rolled_back", "held", "failed"]
+    assert received[1]["request_ids"] == "1d2e-bb 1d2e-cc"
+    assert received[0]["after"] == "AKIADEMO000000000003 Active, AKIADEMO000000000004 Inactive"
+    assert {row["ledger_head"] for row in received} == {"ab12" * 16}
 
 
 def test_a_run_as_table_has_its_proof() -> None:

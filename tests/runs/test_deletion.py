@@ -36,9 +36,9 @@ def test_only_what_our_run_retired_long_enough_ago() -> None:
     found = deletable(engine.ledger, (run,), engine.clock.now(), LONG)
     assert [entry.key for entry in found] == ["AKIAAPIOLD", "AKIABATCH1", "AKIABATCH2", "AKIAIDLE1"]
     assert deletable(engine.ledger, (run,), engine.clock.now(), timedelta(days=101)) == ()
-    said = delete(engine.context, found[0], engine.aws.gateway(ACCOUNT))
-    assert isinstance(said, KeyDeleted)
-    assert said.request_id == "request-5"
+    result = delete(engine.context, found[0], engine.aws.gateway(ACCOUNT))
+    assert isinstance(result, KeyDeleted)
+    assert result.request_id == "request-5"
     assert list(engine.aws.statuses("api")) == ["AKIAAPINEW"]
     assert engine.kinds(run)[-2:] == ["deleting", "deleted"]
     assert engine.states(run)["AKIAAPIOLD"] == "deleted"
@@ -61,8 +61,8 @@ def test_a_key_that_a_later_run_retired_again_is_as_old_as_that() -> None:
     runs = (run, later)
     young = deletable(engine.ledger, runs, engine.clock.now(), LONG)
     assert "AKIAAPIOLD" not in {entry.key for entry in young}
-    said = delete(engine.context, first, engine.aws.gateway(ACCOUNT))
-    assert said == DeletionSkipped(ACCOUNT, "api", "AKIAAPIOLD", f"run {later} has set it since")
+    result = delete(engine.context, first, engine.aws.gateway(ACCOUNT))
+    assert result == DeletionSkipped(ACCOUNT, "api", "AKIAAPIOLD", f"run {later} has set it since")
     engine.clock.sleep(100 * 86400)
     found = [e for e in deletable(engine.ledger, runs, engine.clock.now(), LONG) if e.user == "api"]
     assert [(entry.run, entry.key) for entry in found] == [(later, "AKIAAPIOLD")]
@@ -87,9 +87,9 @@ def test_what_speaks_against_it(change: Callable[[FakeAws], None], why: str) -> 
     engine, run = retired()
     what = of(engine, run)
     change(engine.aws)
-    said = delete(engine.context, what, engine.aws.gateway(ACCOUNT))
-    assert isinstance(said, DeletionSkipped)
-    assert why in said.why
+    result = delete(engine.context, what, engine.aws.gateway(ACCOUNT))
+    assert isinstance(result, DeletionSkipped)
+    assert why in result.why
     assert "deleting" not in engine.kinds(run)
     assert why in engine.record(run).steps[0].why
 

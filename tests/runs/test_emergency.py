@@ -44,7 +44,7 @@ class Watch:
         )
         self.plan, options = plan_for(self.aws), RunOptions(watch=3600.0)
         self.run = self.runs.apply(self.plan, Policy(), options=options, detach=True, wait=True).id
-        self.told: list[OutageMessage] = []
+        self.received: list[OutageMessage] = []
         self.events: list[tuple[LedgerEntry, RunRecord]] = []
 
     def work(self, until: Callable[[], bool]) -> None:
@@ -52,7 +52,7 @@ class Watch:
         self.runs.run_worker(
             lambda: until() or time.monotonic() > end,
             every=0.05,
-            on_emergency=self.told.append,
+            on_emergency=self.received.append,
             on_event_without_state=lambda entry, record: self.events.append((entry, record)),
         )
 
@@ -104,11 +104,11 @@ def test_a_key_comes_back_although_the_file_is_locked(
 
     holder = threading.Thread(target=hold)
     holder.start()
-    watched.work(lambda: watched.recorded == "rolled_back" and len(watched.told) > 1)
+    watched.work(lambda: watched.recorded == "rolled_back" and len(watched.received) > 1)
     holder.join()
     assert watched.recorded == "rolled_back"
     assert watched.key_is("Active")
-    begun, over = watched.told[0], watched.told[-1]
+    begun, over = watched.received[0], watched.received[-1]
     assert (begun.watched, begun.unwatched) == ((watched.run,), ())
     assert "none is deactivated" in begun.text
     assert "can be used again" in over.text
@@ -140,11 +140,11 @@ def test_apply_that_waits_watches_on_although_the_file_is_locked(
         options=RunOptions(watch=3600.0),
         wait=True,
         on_notice=notices.append,
-        on_emergency=alone.told.append,
+        on_emergency=alone.received.append,
     )
     holder.join()
     assert [step.state for step in record.steps if step.key == KEY] == ["rolled_back"]
-    assert alone.told[0].watched == (alone.run,)
+    assert alone.received[0].watched == (alone.run,)
     assert alone.state.ledger.verify(alone.run).broken == ()
     alone.state.close()
 
@@ -153,7 +153,7 @@ class Beside:
     """An emergency watch whose supervision never comes round."""
 
     def __init__(self, watched: Watch, directory: Path, url: str = "") -> None:
-        self.told: list[OutageMessage] = []
+        self.received: list[OutageMessage] = []
         self.seen: dict[str, dict[str, ProbeObservation]] = {}
         hands = RunContext(
             watched.state.ledger, watched.aws.clock, watched.aws.gateway, CALLER, probes=watched.probes
@@ -164,7 +164,7 @@ class Beside:
             url,
             watched=lambda: self.seen,
             owe=lambda _owed: None,
-            tell=self.told.append,
+            tell=self.received.append,
             on_event=lambda _entry, _record: None,
         )
 
@@ -175,12 +175,12 @@ def test_who_has_no_copy_says_that_nobody_watches(watched: Watch, tmp_path: Path
     beside.watch.sound()
     beside.watch.start()
     time.sleep(0.3)
-    assert beside.told == []  # nothing is watched, so nobody misses it
+    assert beside.received == []  # nothing is watched, so nobody misses it
     beside.seen[watched.run] = {}
-    _wait(lambda: beside.told)
+    _wait(lambda: beside.received)
     beside.watch.stop()
-    assert beside.told[0].unwatched == (watched.run,)
-    assert f"NOT MONITORED: {watched.run}" in beside.told[0].text
+    assert beside.received[0].unwatched == (watched.run,)
+    assert f"NOT MONITORED: {watched.run}" in beside.received[0].text
     assert watched.key_is("Inactive")
 
 
@@ -200,10 +200,10 @@ def test_a_fault_of_the_watch_itself_is_reported_once_and_it_is_tried_again(
     beside.watch.start()
     _wait(lambda: len(tries) > 1)
     beside.watch.stop()
-    assert [told.unwatched for told in beside.told] == [(watched.run,)]
-    assert "OSError" in beside.told[0].text
-    assert f"NOT MONITORED: {watched.run}" in beside.told[0].text
-    assert "may hold anything" not in beside.told[0].text
+    assert [received.unwatched for received in beside.received] == [(watched.run,)]
+    assert "OSError" in beside.received[0].text
+    assert f"NOT MONITORED: {watched.run}" in beside.received[0].text
+    assert "may hold anything" not in beside.received[0].text
 
 
 def test_runs_of_which_no_key_is_watched_any_more_are_no_emergency(watched: Watch) -> None:
@@ -212,7 +212,7 @@ def test_runs_of_which_no_key_is_watched_any_more_are_no_emergency(watched: Watc
     beside.watch.start()
     _wait(lambda: beside.watch._silent_after > 12)  # it has looked, and waits to look again
     beside.watch.stop()
-    assert beside.told == []
+    assert beside.received == []
 
 
 def test_a_run_that_is_missed_later_is_taken_up_too(watched: Watch) -> None:
@@ -220,13 +220,13 @@ def test_a_run_that_is_missed_later_is_taken_up_too(watched: Watch) -> None:
     beside.seen[watched.run] = {}
     beside.watch.sound()
     beside.watch.start()
-    _wait(lambda: beside.told)
+    _wait(lambda: beside.received)
     beside.seen["r-ffffffff"] = {}  # nothing is known of it without the state
-    _wait(lambda: len(beside.told) > 1)
+    _wait(lambda: len(beside.received) > 1)
     beside.watch.stop()
-    assert beside.told[0].unwatched == ()
-    assert (beside.told[1].watched, beside.told[1].unwatched) == ((watched.run,), ("r-ffffffff",))
-    assert "NOT MONITORED: r-ffffffff" in beside.told[1].text
+    assert beside.received[0].unwatched == ()
+    assert (beside.received[1].watched, beside.received[1].unwatched) == ((watched.run,), ("r-ffffffff",))
+    assert "NOT MONITORED: r-ffffffff" in beside.received[1].text
 
 
 @pytest.mark.slow
@@ -236,7 +236,7 @@ def test_a_worker_that_begins_beside_a_bad_state_watches_by_the_copies(watched: 
     beside.watch.start()
     _wait(lambda: watched.key_is("Active"))
     beside.watch.stop()
-    assert beside.told[0].watched == (watched.run,)
+    assert beside.received[0].watched == (watched.run,)
 
 
 def test_on_a_shared_state_the_copies_of_one_machine_do_not_say_which_runs_are_watched(
@@ -245,9 +245,9 @@ def test_on_a_shared_state_the_copies_of_one_machine_do_not_say_which_runs_are_w
     beside = Beside(watched, watched.state.directory, "postgresql://sparekey@127.0.0.1:1/none")
     watched.red.set()
     beside.watch.start()
-    _wait(lambda: beside.told)
+    _wait(lambda: beside.received)
     beside.watch.stop()
-    assert "which runs would have to be watched is not known" in beside.told[0].text
+    assert "which runs would have to be watched is not known" in beside.received[0].text
     assert watched.key_is("Inactive")
 
 
@@ -274,7 +274,7 @@ def test_one_run_that_fails_is_watched_beside_the_others(
     watched.work(lambda: watched.key_is("Active"))
     beginner.join()
     assert watched.key_is("Active")
-    assert watched.told[0].watched == (watched.run,)
+    assert watched.received[0].watched == (watched.run,)
 
 
 def test_a_worker_copies_what_others_have_written(watched: Watch) -> None:

@@ -208,13 +208,13 @@ def test_usages_in_a_file_release_nothing() -> None:
 def test_overrides_are_named_with_what_aws_says() -> None:
     asked = Overrides(("AKIALATENEW",), {"AKIABUSYOLD": "retired", "AKIAEXEMPTOLD": "too"}, keep_old=True)
     plan = honest(company(), asked)
-    told = describe_overrides(plan, POLICY, NOW)
-    assert told[0].startswith(
+    received = describe_overrides(plan, POLICY, NOW)
+    assert received[0].startswith(
         f"--force AKIABUSYOLD (user busy in account {ACCOUNT}; last used 20 days ago for s3"
     )
-    assert told[0].endswith("): retired")
-    assert "; policy exempts this user until" in told[1]
-    assert told[2:] == (
+    assert received[0].endswith("): retired")
+    assert "; policy exempts this user until" in received[1]
+    assert received[2:] == (
         f"--keep AKIALATENEW (user late in account {ACCOUNT})",
         "--keep-old: a kept key may be older than 90 days",
     )

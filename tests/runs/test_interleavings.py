@@ -220,10 +220,10 @@ class Interleavings(RuleBasedStateMachine):
                 user = next(user for user in USERS if name in KEYS[user])
                 statuses = self.aws.statuses(self.names[user])
                 active = [found for found, status in statuses.items() if status == "Active"]
-                told = known.state, statuses
+                received = known.state, statuses
                 if not active:
                     # Only where what is inactive is not ours, or we looked before the last foreign change.
-                    assert user in self.foreign, told
+                    assert user in self.foreign, received
             assert self.ledger.verify(run.id).broken == ()
             fold = self._fold(run)
             left = [step.key for step in fold.record().steps if step.state == "planned"]

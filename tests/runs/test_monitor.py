@@ -134,18 +134,18 @@ def test_a_single_red_answer_is_asked_again_and_is_on_record() -> None:
     probes.result_of = lambda _name: next(answers, GREEN)
     engine.run()
     assert engine.states(run)["AKIAAPIOLD"] == "settled"
-    said = [(e.body["green"], e.body["again"]) for e in engine.ledger.entries(run, kinds=("probed",))]
-    assert said == [(True, False), (False, False), (True, True)]
+    result = [(e.body["green"], e.body["again"]) for e in engine.ledger.entries(run, kinds=("probed",))]
+    assert result == [(True, False), (False, False), (True, True)]
 
 
 def test_a_step_does_not_start_while_a_probe_is_not_green() -> None:
-    for answer, told in ((RED, "unhealthy before any"), (BLIND, "could not be asked")):
+    for answer, received in ((RED, "unhealthy before any"), (BLIND, "could not be asked")):
         engine, probes, run = watched({"web": ("api",)})
         probes.result_of = lambda _name, answer=answer: answer  # type: ignore[misc]
         engine.run()
         step = next(step for step in engine.record(run).steps if step.user == "api")
         assert step.state == "held"
-        assert told in step.why
+        assert received in step.why
         assert engine.aws.status("api", "AKIAAPIOLD") == "Active"
         assert engine.states(run)["AKIAIDLE1"] == "unwatched"
 

@@ -176,9 +176,9 @@ def test_undo_announces_what_it_leaves_inactive() -> None:
 
 def test_a_probe_that_answers_the_same_again_is_shown_once() -> None:
     notes: tuple[str, ...] = ("stopped by x",)
-    for said in ("green: fine", "green: fine", "red: HTTP 500", "green: fine"):
-        notes = _with_probe_note(notes, "probe web is ", said)
+    for result in ("green: fine", "green: fine", "red: HTTP 500", "green: fine"):
+        notes = _with_probe_note(notes, "probe web is ", result)
     assert notes == (
         "stopped by x",
-        *(f"probe web is {said}" for said in ("green: fine", "red: HTTP 500", "green: fine")),
+        *(f"probe web is {result}" for result in ("green: fine", "red: HTTP 500", "green: fine")),
     )

@@ -93,6 +93,6 @@ def test_any_other_error_of_the_engine_is_named_without_its_text(
 
     engine.prepare()
     monkeypatch.setattr(engine.client, "list_workflows", fails)
-    with pytest.raises(StateError) as told:
+    with pytest.raises(StateError) as received:
         engine.active("r-none")
-    assert told.value.message == f"the engine's tables cannot be used: {type(error).__name__}"
+    assert received.value.message == f"the engine's tables cannot be used: {type(error).__name__}"

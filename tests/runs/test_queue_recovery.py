@@ -89,10 +89,10 @@ def test_the_lines_to_revert_name_the_role_or_the_profile_of_each_member_account
 
 
 def test_apply_then_undo_one_key_then_all(world: World) -> None:
-    runs, told = world.runs(), list[LedgerEntry]()
-    record = runs.apply(world.plan, Policy(), on_event=told.append, reverse=reverse_commands(world.plan))
+    runs, received = world.runs(), list[LedgerEntry]()
+    record = runs.apply(world.plan, Policy(), on_event=received.append, reverse=reverse_commands(world.plan))
     assert record.state == "unwatched"
-    assert [entry.seq for entry in told] == list(range(1, record.entries + 1))
+    assert [entry.seq for entry in received] == list(range(1, record.entries + 1))
     assert world.aws.statuses("batch") == {
         "AKIABATCH1": "Inactive",
         "AKIABATCH2": "Inactive",
@@ -107,7 +107,7 @@ def test_apply_then_undo_one_key_then_all(world: World) -> None:
     with pytest.raises(RefusedError, match="was executed as run"):
         runs.apply(world.plan, Policy())
 
-    undone = runs.undo(record.id, "AKIAAPIOLD", on_event=told.append)
+    undone = runs.undo(record.id, "AKIAAPIOLD", on_event=received.append)
     assert world.aws.status("api", "AKIAAPIOLD") == "Active"
     assert [step.state for step in undone.steps] == ["undone", "unwatched", "unwatched", "unwatched"]
     undone = runs.undo(record.id)
@@ -256,9 +256,9 @@ def test_probes_need_somebody_who_asks_them(world: World) -> None:
     record = world.runs(probes).apply(world.plan, Policy(), options=options, wait=True)
     states = {step.key: step.state for step in record.steps}
     assert states["AKIAAPIOLD"] == "settled"
-    told = world.runs(probes).warnings(world.plan, Policy(), options)
-    assert told[0] == "no health probe covers 2 of 3 users; a breakage would not be detected"
-    assert "48 h" in told[1]
+    received = world.runs(probes).warnings(world.plan, Policy(), options)
+    assert received[0] == "no health probe covers 2 of 3 users; a breakage would not be detected"
+    assert "48 h" in received[1]
 
 
 @pytest.mark.slow
@@ -325,8 +325,8 @@ def test_a_fault_of_our_own_does_not_end_the_watch(
     assert runs.show(record.id).steps[0].state == "rolled_back"
     assert world.aws.status("api", "AKIAAPIOLD") == "Active"
     assert faults == ["carry", "ask"]
-    told = [entry.body["account"] for entry in world.state.ledger.entries(record.id, kinds=("stumbled",))]
-    assert set(told) == {ACCOUNT, ""}
+    received = [entry.body["account"] for entry in world.state.ledger.entries(record.id, kinds=("stumbled",))]
+    assert set(received) == {ACCOUNT, ""}
 
 
 @pytest.mark.slow
@@ -404,17 +404,17 @@ def test_a_worker_that_cannot_enter_an_account_says_so_once(world: World) -> Non
 
     world.runs().apply(world.plan, Policy(), detach=True)
     runs = RunService(world.state, world.aws.clock, closed, CALLER, retry_policy=QUICK)
-    told: list[tuple[str, str]] = []
+    received: list[tuple[str, str]] = []
     limit, looks = time.monotonic() + 20, iter(range(5))
 
     def over() -> bool:
-        return (bool(told) and next(looks, None) is None) or time.monotonic() > limit
+        return (bool(received) and next(looks, None) is None) or time.monotonic() > limit
 
-    runs.run_worker(over, every=0.05, on_failure=lambda run, why: told.append((run, why)))
+    runs.run_worker(over, every=0.05, on_failure=lambda run, why: received.append((run, why)))
     why = f"account {ACCOUNT} cannot be reached"
-    assert told == [(world.runs().run_id(world.plan), why)]
+    assert received == [(world.runs().run_id(world.plan), why)]
     assert world.aws.writes == []
-    record = world.runs().show(told[0][0])
+    record = world.runs().show(received[0][0])
     assert [note for note in record.notes if "could not" in note] == [
         f"worker {runs._context.worker} could not execute account {ACCOUNT}: {why}"
     ]
@@ -465,10 +465,10 @@ def test_following_ends_with_a_stop_once_the_step_in_hand_is_finished(world: Wor
     record = runs.apply(world.plan, Policy(), detach=True)
     begun = WriteIntended(ACCOUNT, "api", "AKIAAPIOLD", "Inactive", "apply", 1, "w", {})
     done = StepFailed(ACCOUNT, "api", "AKIAAPIOLD", "write", "AccessDenied", "denied")
-    said: Iterator[RunEvent] = iter((begun, RunStopped("x", "asked"), done))
+    result: Iterator[RunEvent] = iter((begun, RunStopped("x", "asked"), done))
 
     def until(_record: RunRecord) -> bool:
-        for entry in islice(said, 1):
+        for entry in islice(result, 1):
             runs._context.record(record.id, entry)
         return False
 

@@ -151,9 +151,9 @@ def test_a_renamed_users_key_is_deleted_under_its_new_name(pairs: tuple[tuple[st
     engine.clock.sleep(100 * DAY)
     (found,) = deletable(engine.ledger, (run,), engine.clock.now(), timedelta(days=90))
     engine.aws.rename(*pairs)
-    said = delete(engine.context, found, engine.aws.gateway(ACCOUNT))
-    assert isinstance(said, KeyDeleted)
-    assert said.request_id
+    result = delete(engine.context, found, engine.aws.gateway(ACCOUNT))
+    assert isinstance(result, KeyDeleted)
+    assert result.request_id
     left = {known.id for keys in engine.aws.users.values() for known in keys}
     assert left == {NEW, "AKIAWEB"}
 

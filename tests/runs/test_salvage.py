@@ -109,7 +109,7 @@ def test_without_room_in_memory_the_disk_is_used_and_without_any_it_is_told(
 
 def test_a_run_that_is_unknown_without_the_state_names_both_and_the_way_of_the_state() -> None:
     cause = StateAwayError("the state file is away", "Put it back.")
-    told = unknown_run(BadInputError("no run matches 'r-1234'", "`sparekey runs` lists them."), cause)
-    assert type(told) is StateAwayError
-    assert told.message == "the state file is away; without it, no run matches 'r-1234'"
-    assert told.hint == "Put it back."
+    received = unknown_run(BadInputError("no run matches 'r-1234'", "`sparekey runs` lists them."), cause)
+    assert type(received) is StateAwayError
+    assert received.message == "the state file is away; without it, no run matches 'r-1234'"
+    assert received.hint == "Put it back."

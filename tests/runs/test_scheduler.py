@@ -34,20 +34,20 @@ def test_calls_overlap_but_no_more_than_asked_for() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_the_answer_and_the_failure_of_a_call_reach_the_work_that_asked(at_once: int) -> None:
-    said: list[str] = []
+    result: list[str] = []
 
     def work(number: int) -> StepCoroutine[None]:
         try:
-            said.append((yield from perform(lambda: f"answer {10 // number}")))
+            result.append((yield from perform(lambda: f"answer {10 // number}")))
         except ZeroDivisionError:
-            said.append("failed")
+            result.append("failed")
             raise
         yield 0.01
-        said.append(f"rested {number}")
+        result.append(f"rested {number}")
 
     with pytest.raises(ZeroDivisionError):
         run_all((work(number) for number in (0, 1, 2)), RunningClock(), at_once=at_once)
-    assert sorted(said) == ["answer 10", "answer 5", "failed", "rested 1", "rested 2"]
+    assert sorted(result) == ["answer 10", "answer 5", "failed", "rested 1", "rested 2"]
 
 
 def test_what_is_begun_is_finished_before_more_is_asked() -> None:

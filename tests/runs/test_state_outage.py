@@ -13,20 +13,20 @@ class Checked:
 
     def __init__(self) -> None:
         self.act: Callable[[], None] = lambda: None
-        self.told: list[str] = []
+        self.received: list[str] = []
         self.heard = threading.Event()
 
     def check(self) -> None:
         self.act()
 
     def tell(self, what: str) -> None:
-        self.told.append(what)
+        self.received.append(what)
         self.heard.set()
 
     def wait(self) -> str:
         assert self.heard.wait(20)
         self.heard.clear()
-        return self.told[-1]
+        return self.received[-1]
 
 
 def _away() -> None:
@@ -40,12 +40,12 @@ def _odd() -> None:
 def test_away_and_back_are_reported_once_each() -> None:
     state = Checked()
     with report_outages(state, state.tell, every=0.01, no_answer=60):  # type: ignore[arg-type]  # all that is asked
-        for act, told in ((_away, "the database is away"), (_odd, "the state cannot be used: KeyError")):
+        for act, received in ((_away, "the database is away"), (_odd, "the state cannot be used: KeyError")):
             state.act = act
-            assert state.wait() == f"{told}; runs may stand still until it can be used again"
+            assert state.wait() == f"{received}; runs may stand still until it can be used again"
             state.act = lambda: None
             assert state.wait().startswith("the state can be used again after ")
-    assert len(state.told) == 4
+    assert len(state.received) == 4
 
 
 def test_no_answer_is_reported() -> None:
@@ -65,4 +65,4 @@ def test_nothing_is_reported_of_a_state_that_works() -> None:
     state = Checked()
     with report_outages(state, state.tell, every=0.01, no_answer=60):  # type: ignore[arg-type]  # see above
         time.sleep(0.05)
-    assert state.told == []
+    assert state.received == []

@@ -64,9 +64,9 @@ def test_only_postgresql_by_url(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["pa@ss:word@127.0.0.1/none", "pa@ss-word@127.0.0.1/none", "pa@ss]word/none"])
 def test_a_password_that_breaks_the_url_is_not_told(tmp_path: Path, url: str) -> None:
-    with pytest.raises(StateError) as told:
+    with pytest.raises(StateError) as received:
         StateDirectory(tmp_path, f"postgresql://sparekey:{url}").ledger.runs()
-    shown = "".join(traceback.format_exception(told.value))
+    shown = "".join(traceback.format_exception(received.value))
     assert "cannot be used" in shown
     assert "word@" not in shown
     assert "word/" not in shown
@@ -86,9 +86,11 @@ def test_a_state_that_others_could_write_is_refused(tmp_path: Path) -> None:
     for path, mode in ((home / "sparekey.db", 0o620), (home, 0o770), (home, 0o702)):
         before = path.stat().st_mode
         path.chmod(mode)
-        with pytest.raises(RefusedError, match=f"others may write the state (file|directory) {path}") as told:
+        with pytest.raises(
+            RefusedError, match=f"others may write the state (file|directory) {path}"
+        ) as received:
             StateDirectory(home)
-        assert f"chmod go-w {path}" in told.value.hint
+        assert f"chmod go-w {path}" in received.value.hint
         assert stat.S_IMODE(path.stat().st_mode) == mode
         path.chmod(before)
     StateDirectory(home).close()
@@ -108,9 +110,9 @@ def test_a_state_of_another_user_is_refused(
         monkeypatch.setattr(os, "geteuid", lambda: 65534)
     with pytest.raises(
         RefusedError, match=f"the state (file|directory) {home}.* belongs to .*, not to "
-    ) as told:
+    ) as received:
         StateDirectory(home)
-    assert "SPAREKEY_HOME" in told.value.hint
+    assert "SPAREKEY_HOME" in received.value.hint
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's link")

@@ -153,8 +153,8 @@ def test_a_worker_that_tells_nobody_goes_on_in_spite_of_a_fault_of_the_state(
 
 
 def test_a_failure_is_told_once_for_each_run_and_cause() -> None:
-    told = list[tuple[str, str]]()
-    failures = FailureReporter(lambda run, why: told.append((run, why)))
+    received = list[tuple[str, str]]()
+    failures = FailureReporter(lambda run, why: received.append((run, why)))
     for run, kind, why in (
         ("r-1", "stumbled", "cut off"),
         ("r-1", "stumbled", "cut off"),
@@ -163,7 +163,7 @@ def test_a_failure_is_told_once_for_each_run_and_cause() -> None:
         ("r-1", "stumbled", "refused"),
     ):
         failures.report(LedgerEntry(run, 1, NOW, kind, {"why": why}, "", ""))
-    assert told == [("r-1", "cut off"), ("r-2", "cut off"), ("r-1", "refused")]
+    assert received == [("r-1", "cut off"), ("r-2", "cut off"), ("r-1", "refused")]
 
 
 @pytest.mark.parametrize("text", ["", " ", "\t\n"])

@@ -28,18 +28,18 @@ GREEN = ProbeResult(healthy=True, output="fine")
 
 
 def test_a_call_that_hangs_is_given_up_and_the_others_go_on() -> None:
-    hangs, said = threading.Event(), list[str]()
+    hangs, result = threading.Event(), list[str]()
 
     def work(name: str) -> StepCoroutine[None]:
         try:
             yield from perform(hangs.wait if name == "hangs" else lambda: None)
-            said.append(f"{name} ended")
+            result.append(f"{name} ended")
         except UnreachableError as error:
-            said.append(error.message)
+            result.append(error.message)
 
     run_all((work(name) for name in ("hangs", "goes")), RunningClock(), at_once=2, deadline=0.2)
     hangs.set()
-    assert said == ["goes ended", "AWS did not answer within 0.2 s"]
+    assert result == ["goes ended", "AWS did not answer within 0.2 s"]
 
 
 def test_tasks_are_apart_and_tell_how_they_ended() -> None:
@@ -102,19 +102,19 @@ def test_who_is_waited_for_is_told_once(tmp_path: Path) -> None:
     other, mine = WorkerLeases(state.ledger, state), WorkerLeases(state.ledger, state)
     other.start()
     assert other.acquire("run/r-1") is not None
-    told = list[str]()
+    received = list[str]()
 
     class Process:
         leases = mine
 
-    waiting = WaitNotice(Process(), "r-1", told.append)  # type: ignore[arg-type]
+    waiting = WaitNotice(Process(), "r-1", received.append)  # type: ignore[arg-type]
     waiting.update()
-    assert told == []
+    assert received == []
     for _ in range(2):
         waiting._since -= 10
         waiting.update()
-    assert len(told) == 1
-    assert told[0].startswith(
+    assert len(received) == 1
+    assert received[0].startswith(
         f"waiting for {other.id} on {other.name}, which supervises run r-1 (last heartbeat"
     )
     waiting.progressed()
@@ -165,7 +165,7 @@ def test_a_rollback_that_fails_is_told_each_hour_and_ends_told(
     error: Exception, minutes: int, times: int
 ) -> None:
     engine, _, run, meets = broken()
-    feed, told = LedgerFeed(engine.ledger), list[tuple[str, str]]()
+    feed, received = LedgerFeed(engine.ledger), list[tuple[str, str]]()
     assert list(feed.new_events()) == []
 
     class Runs:
@@ -173,7 +173,11 @@ def test_a_rollback_that_fails_is_told_each_hour_and_ends_told(
         def show(name: str) -> object:
             return engine.record(name)
 
-    heard = _RollbackNotices(Runs(), engine.clock, lambda _record, step: told.append((step.key, step.state)))  # type: ignore[arg-type]
+    heard = _RollbackNotices(
+        Runs(),  # type: ignore[arg-type]  # only `show` is called
+        engine.clock,
+        lambda _record, step: received.append((step.key, step.state)),
+    )
 
     def hear() -> None:
         for entry in feed.new_events():
@@ -183,12 +187,12 @@ def test_a_rollback_that_fails_is_told_each_hour_and_ends_told(
     for minute in range(0, minutes + 1, 5):
         engine.run(until=NOW + timedelta(hours=2, minutes=minute))
         hear()
-    assert told == [("AKIAAPIOLD", "rollback_failed")] * times
+    assert received == [("AKIAAPIOLD", "rollback_failed")] * times
     assert engine.record(run).state == "rollback_failed"
     meets.clear()
     engine.run(until=NOW + timedelta(hours=2, minutes=minutes + 6))
     hear()
-    assert told[-1] == ("AKIAAPIOLD", "rolled_back")
+    assert received[-1] == ("AKIAAPIOLD", "rolled_back")
 
 
 def test_of_an_account_that_refuses_many_keys_one_is_tried() -> None:
@@ -238,9 +242,9 @@ def test_a_fault_in_one_look_is_on_record_and_looked_at_again(monkeypatch: pytes
     monkeypatch.setattr("sparekey.runs.monitor.check_due", look_due)
     engine.supervisor._runs.clear()  # as a new process has it
     engine.run(until=NOW + timedelta(hours=3))
-    said = [entry.body for entry in engine.ledger.entries(run, kinds=("stumbled",))]
-    assert [body["why"].partition(" (")[0] for body in said] == ["unexpected error: ZeroDivisionError"]
-    assert WorkerFailed(**said[0]).account == ""
+    result = [entry.body for entry in engine.ledger.entries(run, kinds=("stumbled",))]
+    assert [body["why"].partition(" (")[0] for body in result] == ["unexpected error: ZeroDivisionError"]
+    assert WorkerFailed(**result[0]).account == ""
     assert engine.states(run)["AKIAAPIOLD"] == "rolled_back"
 
 

@@ -40,13 +40,13 @@ def _nothing_is_lost(http_response: Any, parsed: dict[str, Any], **_: Any) -> No
     kind = http_response.headers.get("content-type", "")
     if http_response.status_code >= 300 or "octet-stream" in kind or not http_response.content:
         return
-    told = {name: value for name, value in parsed.items() if name != "ResponseMetadata"}
+    received = {name: value for name, value in parsed.items() if name != "ResponseMetadata"}
     if "json" in kind:
         sent = _leaves(json.loads(http_response.content))
     else:
         sent = _xml_leaves(ElementTree.fromstring(http_response.content))
         assert parsed["ResponseMetadata"]["RequestId"]
-    assert _leaves(told) == sent
+    assert _leaves(received) == sent
 
 
 def make_client(

@@ -84,15 +84,15 @@ def test_a_call_is_recorded_as_cloudtrail_would(company: Sandbox, client: Any, c
     assert (event["Username"], event["ReadOnly"]) == ("ops", "false")
     assert {"ResourceType": "AWS::IAM::AccessKey", "ResourceName": key.id} in event["Resources"]
     assert event["EventTime"] == clock.now().replace(microsecond=0)
-    told = record(event)
-    assert told["eventID"] == event["EventId"]
-    assert told["requestID"] == answer["ResponseMetadata"]["RequestId"]
-    assert told["requestParameters"] == {
+    received = record(event)
+    assert received["eventID"] == event["EventId"]
+    assert received["requestID"] == answer["ResponseMetadata"]["RequestId"]
+    assert received["requestParameters"] == {
         "userName": "web-frontend",
         "accessKeyId": key.id,
         "status": "Inactive",
     }
-    assert told["userIdentity"] == {
+    assert received["userIdentity"] == {
         "type": "IAMUser",
         "principalId": company.state.user("111122223333", "ops").id,
         "arn": "arn:aws:iam::111122223333:user/people/ops",
@@ -100,8 +100,8 @@ def test_a_call_is_recorded_as_cloudtrail_would(company: Sandbox, client: Any, c
         "accessKeyId": company.operator.id,
         "userName": "ops",
     }
-    assert (told["userAgent"], told["sourceIPAddress"]) == ("probe/1.0", "127.0.0.1")
-    assert (told["awsRegion"], told["eventCategory"]) == ("us-east-1", "Management")
+    assert (received["userAgent"], received["sourceIPAddress"]) == ("probe/1.0", "127.0.0.1")
+    assert (received["awsRegion"], received["eventCategory"]) == ("us-east-1", "Management")
 
 
 def test_a_refused_call_is_recorded_and_an_unauthenticated_is_not(
@@ -158,16 +158,16 @@ def test_a_scenarios_applications_have_a_past(client: Any, clock: SandboxClock) 
     assert times == sorted(times, reverse=True)
     assert {a - b for a, b in pairwise(times)} == {timedelta(days=7)}
     assert clock.now().replace(microsecond=0) - times[0] == timedelta(days=2)
-    told = record(events[0])
-    assert (told["userAgent"], told["sourceIPAddress"]) == ("job/1", "198.51.100.1")
+    received = record(events[0])
+    assert (received["userAgent"], received["sourceIPAddress"]) == ("job/1", "198.51.100.1")
     assert lookup(client(sandbox, "cloudtrail"), "AccessKeyId", job.id) == []
 
     iam = client(sandbox, "iam")
     last = iam.get_access_key_last_used(AccessKeyId=job.id)["AccessKeyLastUsed"]
     assert last == {"LastUsedDate": times[0], "ServiceName": "glue", "Region": "eu-central-1"}
     assert lookup(client(sandbox, "cloudtrail"), "AccessKeyId", only_s3.id) == []
-    said = iam.get_access_key_last_used(AccessKeyId=only_s3.id)["AccessKeyLastUsed"]["LastUsedDate"]
-    assert clock.now().replace(microsecond=0) - said == timedelta(hours=1)
+    result = iam.get_access_key_last_used(AccessKeyId=only_s3.id)["AccessKeyLastUsed"]["LastUsedDate"]
+    assert clock.now().replace(microsecond=0) - result == timedelta(hours=1)
 
     minted = [record(event) for event in lookup(client(sandbox, "cloudtrail"), "AccessKeyId", login.id)]
     assert {event["eventName"] for event in minted} == {"AssumeRole"}

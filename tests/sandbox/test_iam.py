@@ -138,9 +138,9 @@ def test_a_user_has_two_keys_at_most_and_the_scenario_more(
 def test_last_use_of_a_key(company: Sandbox, client: Any, refused: Any, clock: SandboxClock) -> None:
     iam = client(company, "iam")
     never = company.key("mobile-api", number=2)
-    told = iam.get_access_key_last_used(AccessKeyId=never.id)
-    assert told["UserName"] == "mobile-api"
-    assert told["AccessKeyLastUsed"] == {"ServiceName": "N/A", "Region": "N/A"}
+    received = iam.get_access_key_last_used(AccessKeyId=never.id)
+    assert received["UserName"] == "mobile-api"
+    assert received["AccessKeyLastUsed"] == {"ServiceName": "N/A", "Region": "N/A"}
 
     client(company, "s3", never, region="eu-central-1").put_object(Bucket="b", Key="k", Body=b"x")
     first = iam.get_access_key_last_used(AccessKeyId=never.id)["AccessKeyLastUsed"]
@@ -201,8 +201,8 @@ def test_policies_are_simulated_as_calls_are_answered(client: Any, refused: Any)
         assert [result["EvalActionName"] for result in results] == actions
         return [result["EvalDecision"] for result in results]
 
-    told = decisions("arn:aws:iam::111122223333:user/auditor")
-    assert told == ["allowed", "explicitDeny", "implicitDeny", "implicitDeny"]
+    received = decisions("arn:aws:iam::111122223333:user/auditor")
+    assert received == ["allowed", "explicitDeny", "implicitDeny", "implicitDeny"]
     assert decisions("arn:aws:iam::111122223333:role/Reader") == [
         "allowed",
         "explicitDeny",

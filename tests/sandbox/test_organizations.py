@@ -30,13 +30,16 @@ def test_an_empty_page_may_not_be_the_last(client: Any) -> None:
 
 def test_accounts_have_a_state_and_mostly_a_status(company: Sandbox, client: Any) -> None:
     company.state.accounts["333344445555"].status = "PENDING_ACTIVATION"
-    told = {
+    received = {
         account["Id"]: account for account in client(company, "organizations").list_accounts()["Accounts"]
     }
-    assert (told["111122223333"]["State"], told["111122223333"]["Status"]) == ("ACTIVE", "ACTIVE")
-    assert (told["444455556666"]["State"], told["444455556666"]["Status"]) == ("SUSPENDED", "SUSPENDED")
-    assert told["333344445555"]["State"] == "PENDING_ACTIVATION"
-    assert "Status" not in told["333344445555"]
+    assert (received["111122223333"]["State"], received["111122223333"]["Status"]) == ("ACTIVE", "ACTIVE")
+    assert (received["444455556666"]["State"], received["444455556666"]["Status"]) == (
+        "SUSPENDED",
+        "SUSPENDED",
+    )
+    assert received["333344445555"]["State"] == "PENDING_ACTIVATION"
+    assert "Status" not in received["333344445555"]
 
 
 def test_the_tree_of_units(company: Sandbox, client: Any, refused: Any) -> None:

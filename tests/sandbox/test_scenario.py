@@ -16,7 +16,7 @@ APP = USER + '[[account.app]]\nname = "x"\nuser = "bob"\ncalls = ["s3:GetObject"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "result"),
     [
         ("", "missing required field `account`"),
         ("[[account]", "is not TOML"),
@@ -43,10 +43,10 @@ APP = USER + '[[account.app]]\nname = "x"\nuser = "bob"\ncalls = ["s3:GetObject"
         (APP + 'via = "AssumeRole"\nrole = "R"', "cannot have called AssumeRole"),
     ],
 )
-def test_a_wrong_scenario_is_refused_in_one_sentence(text: str, said: str) -> None:
+def test_a_wrong_scenario_is_refused_in_one_sentence(text: str, result: str) -> None:
     with pytest.raises(SandboxError) as caught:
         Sandbox(text)
-    assert said in caught.value.message
+    assert result in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.exit_code == 2
 
@@ -80,10 +80,10 @@ def test_the_same_scenario_makes_the_same_ids() -> None:
 
 def test_secrets_are_in_no_repr(company: Sandbox, client: Any) -> None:
     session = client(company, "sts").get_session_token()["Credentials"]
-    told = repr(company.state.sessions) + repr(company.state.keys) + repr(company.state.calls)
-    assert company.operator.secret not in told
-    assert session["SecretAccessKey"] not in told
-    assert session["SessionToken"] not in told
+    received = repr(company.state.sessions) + repr(company.state.keys) + repr(company.state.calls)
+    assert company.operator.secret not in received
+    assert session["SecretAccessKey"] not in received
+    assert session["SessionToken"] not in received
 
 
 def test_the_demo_company_is_what_it_says(company: Sandbox) -> None:

@@ -90,18 +90,20 @@ def test_slow_answers_hold_nobody_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "result"),
     [
         (["iam", "list-users", "--query", "length(Users)"], "13"),
         (["sts", "get-caller-identity", "--query", "Arn"], "arn:aws:iam::111122223333:user/people/ops"),
     ],
 )
-def test_the_aws_cli_works_unchanged(served: Sandbox, tmp_path: Path, command: list[str], said: str) -> None:
+def test_the_aws_cli_works_unchanged(
+    served: Sandbox, tmp_path: Path, command: list[str], result: str
+) -> None:
     env = {**os.environ, **served.env(), "HOME": str(tmp_path), "AWS_CONFIG_FILE": os.devnull}
     done = subprocess.run(
         [CLI, "--output", "text", *command], env=env, capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr
+    assert (done.returncode, done.stdout.strip()) == (0, result), done.stderr
 
 
 def test_in_the_foreground_it_prints_exports_and_ends_when_interrupted() -> None:
@@ -112,17 +114,17 @@ def test_in_the_foreground_it_prints_exports_and_ends_when_interrupted() -> None
     assert process.stdout is not None
     try:
         lines = [process.stdout.readline().strip() for _ in range(5)]
-        told = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        received = dict(line.removeprefix("export ").split("=", 1) for line in lines)
         assert all(line.startswith("export AWS_") for line in lines)
         iam = SESSION.create_client(
             "iam",
-            region_name=told["AWS_REGION"],
-            endpoint_url=told["AWS_ENDPOINT_URL"],
-            aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
+            region_name=received["AWS_REGION"],
+            endpoint_url=received["AWS_ENDPOINT_URL"],
+            aws_access_key_id=received["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=received["AWS_SECRET_ACCESS_KEY"],
         )
         assert iam.get_user()["User"]["UserName"] == "ops"
-        assert told["AWS_DEFAULT_REGION"] == told["AWS_REGION"]
+        assert received["AWS_DEFAULT_REGION"] == received["AWS_REGION"]
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
         assert (out, err) == ("", "")

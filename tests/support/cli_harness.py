@@ -140,8 +140,8 @@ class CliHarness:
 
     def make_plan(self, *args: str, expect: int = 0) -> Path:
         """Write a plan."""
-        said = self("plan", "-o", self.plan, *args)
-        assert said.code == expect, said.err
+        result = self("plan", "-o", self.plan, *args)
+        assert result.code == expect, result.err
         return self.plan
 
     @property

@@ -20,8 +20,7 @@ from sparekey.errors import RefusedError
 from sparekey.ledger.store import Ledger
 from sparekey.plan import decode
 from sparekey.policy import Policy
-from sparekey.runs import queue, worker_leases
-from sparekey.runs import service as runs_module
+from sparekey.runs import queue, run_loop, worker_leases
 from sparekey.runs.context import RetryPolicy
 from sparekey.runs.queue import Queue
 from sparekey.runs.service import RunService
@@ -97,7 +96,7 @@ def run(job: KillJob, gateway: AwsGateway) -> None:
     DBOS.run_step = points.around(lambda options, *_rest: f"step {options['name']}", DBOS.run_step)  # type: ignore[method-assign]
     written = points.around(lambda *args: f"set {args[-1]}", AccessKeys.set_status)
     AccessKeys.set_status = written  # type: ignore[method-assign]
-    queue._POLL = runs_module._POLL = POLL
+    queue._POLL = run_loop._POLL = POLL
     worker_leases.TTL = TTL
     queue._SWEEP = 0.2
     setattr(Queue, "stop", lambda _engine: None)  # noqa: B010  # the process ends anyway

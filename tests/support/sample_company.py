@@ -58,7 +58,7 @@ def user(account: str, name: str, *keys: AccessKey, path: str = "/") -> User:
 def account(name: str, *users: User, alias: str = "", root_keys: int = 0) -> Account:
     """An account that was read."""
     return Account(
-        name, "aws", tuple(sorted(users, key=lambda told: told.name)), NOW, alias, root_keys=root_keys
+        name, "aws", tuple(sorted(users, key=lambda received: received.name)), NOW, alias, root_keys=root_keys
     )
 
 
@@ -98,9 +98,9 @@ def accounts() -> tuple[Account, ...]:
     return prod, dev, shut
 
 
-def audit(*told: Account, rules: tuple[str, ...] = RULES, cis: str = "4.0") -> Audit:
+def audit(*received: Account, rules: tuple[str, ...] = RULES, cis: str = "4.0") -> Audit:
     """An audit of the company, or of other accounts."""
-    return assess(Snapshot(NOW, CALLER, told or accounts()), POLICY, NOW, rules, cis)
+    return assess(Snapshot(NOW, CALLER, received or accounts()), POLICY, NOW, rules, cis)
 
 
 def run(state: RunState = "watching") -> RunRecord:

@@ -46,5 +46,5 @@ class SandboxGateway:
                 client="127.0.0.1",
             )
         )
-        told = {name.lower(): value for name, value in answer.headers.items()}
-        return HttpResponse(answer.status, told, answer.body)
+        received = {name.lower(): value for name, value in answer.headers.items()}
+        return HttpResponse(answer.status, received, answer.body)

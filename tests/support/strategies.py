@@ -76,8 +76,8 @@ def snapshots(draw: st.DrawFn, last_uses: st.SearchStrategy[LastUsed] = last_use
                 keys.append(AccessKey(key_id(count), draw(statuses), created, last))
             unreadable = draw(st.integers(0, 19)) == 0
             arn = f"arn:aws:iam::{account}:user/{name}"
-            told = DENIED if unreadable else tuple(keys)
-            users.append(User(name, arn, told, quarantine=draw(quarantines)))
+            received = DENIED if unreadable else tuple(keys)
+            users.append(User(name, arn, received, quarantine=draw(quarantines)))
         listed = DENIED if draw(st.integers(0, 19)) == 0 else tuple(users)
         accounts.append(Account(account, "aws", listed, NOW))
     return Snapshot(NOW, draw(callers(count)), tuple(accounts))

@@ -278,9 +278,11 @@ class WatchSimulation:
         elif since is None:
             self.unreported[account] = self.clock.now()
         elif self.clock.now() - since > timedelta(seconds=ALLOWED):
-            said = self.ledger.entries(self.run, account=account, user=f"app{account[:4]}", kinds=("failed",))
-            assert said, f"{account}: nobody is told that its key cannot be brought back"
-            assert not said[-1].body["final"]
+            result = self.ledger.entries(
+                self.run, account=account, user=f"app{account[:4]}", kinds=("failed",)
+            )
+            assert result, f"{account}: nobody is told that its key cannot be brought back"
+            assert not result[-1].body["final"]
 
     def play(self, seconds: float, faults: int) -> float:
         """Play so many faults over this time; the worst delay in seconds. Raises AssertionError."""

@@ -58,15 +58,15 @@ def test_the_order_of_parts_changes_nothing() -> None:
         part(*[event(number % 30, (number % 30) * HOUR) for number in range(start, start + 9)])
         for start in range(40)
     ]
-    told = []
+    received = []
     for seed in range(4):
         random.Random(seed).shuffle(parts)
         fold = UsageAggregator(Deduplicator(limit=5))
         for one in parts:
             fold.merge(one)
-        told.append(fold.usages([KEY], "test", None, None))
-    assert told[0][0].calls == 30
-    assert told.count(told[0]) == 4
+        received.append(fold.usages([KEY], "test", None, None))
+    assert received[0][0].calls == 30
+    assert received.count(received[0]) == 4
 
 
 def test_gaps_are_between_hours_with_calls_and_days_are_counted() -> None:

@@ -352,12 +352,12 @@ def test_a_process_with_threads_does_not_fork() -> None:
 
 
 def test_progress_tells_files_and_bytes(root: Path) -> None:
-    told: list[ReadProgress] = []
+    received: list[ReadProgress] = []
     put(root, file_name(), record())
     put_bytes(root, "bad.json", b"{")
-    read(root, progress=told.append)
+    read(root, progress=received.append)
     size = len(json.dumps({"Records": [record()]}))
-    assert (told[-1].files, told[-1].bytes, told[-1].unread) == (2, size + 1, 1)
+    assert (received[-1].files, received[-1].bytes, received[-1].unread) == (2, size + 1, 1)
 
 
 def test_the_document_is_of_its_schema(root: Path) -> None:

@@ -205,10 +205,10 @@ def by_moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[AthenaByMoto]:
 
 def test_athena_is_asked_waited_for_and_read(by_moto: AthenaByMoto) -> None:
     by_moto.hand_out(in_duckdb(RECORDS, athena.query("trail", [OLD], UsageRequest())))
-    told: list[ReadProgress] = []
+    received: list[ReadProgress] = []
     clock = VirtualClock(NOW)
     options = UsageRequest(
-        call=by_moto, clock=clock, progress=told.append, workgroup="primary", output="s3://results/here"
+        call=by_moto, clock=clock, progress=received.append, workgroup="primary", output="s3://results/here"
     )
     (found,) = usage.read_usage("athena=trail", [OLD], options)
     (expected,) = asked(RECORDS, [OLD])
@@ -225,12 +225,12 @@ def test_athena_is_asked_waited_for_and_read(by_moto: AthenaByMoto) -> None:
     # The window ends where the query began, however long it took.
     assert clock.now() > NOW
     assert found.until == expected.until
-    assert told
+    assert received
 
 
 def test_results_are_read_to_the_last_page() -> None:
     rows = in_duckdb(RECORDS, athena.query("trail", [OLD], UsageRequest()))
-    told = _as_athena(rows)
+    received = _as_athena(rows)
 
     def call(
         service: str, action: str, params: Mapping[str, Any], region: str | None = None
@@ -242,8 +242,8 @@ def test_results_are_read_to_the_last_page() -> None:
         if action == "GetQueryExecution":
             return {"QueryExecution": {"Status": {"State": "SUCCEEDED"}}}
         at = int(params.get("NextToken", 0))
-        page = {"ResultSet": {"Rows": [{"Data": told[at]}]}}
-        return page | ({"NextToken": str(at + 1)} if at + 1 < len(told) else {})
+        page = {"ResultSet": {"Rows": [{"Data": received[at]}]}}
+        return page | ({"NextToken": str(at + 1)} if at + 1 < len(received) else {})
 
     (found,) = usage.read_usage("athena=trail", [OLD], UsageRequest(call=call, clock=VirtualClock(NOW)))
     assert [found] == list(asked(RECORDS, [OLD]))

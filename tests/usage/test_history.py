@@ -177,13 +177,13 @@ def test_the_window_reaches_back_for_sessions() -> None:
 
 
 def test_progress_is_told_by_page() -> None:
-    told: list[int] = []
+    received: list[int] = []
 
     def tell(progress: ReadProgress) -> None:
-        told.append(progress.files)
+        received.append(progress.files)
 
     read(FakeTrail({"eu-central-1": calls(5)}), progress=tell)
-    assert told == [1, 2, 3]
+    assert received == [1, 2, 3]
 
 
 def test_it_needs_credentials() -> None:

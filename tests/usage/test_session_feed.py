@@ -26,9 +26,9 @@ def test_a_board_holds_what_was_told_last() -> None:
     board = SessionFeed(SPAWN, room=100)
     for number in range(40):
         begin = board.end
-        told = {SESSIONS[number % 6]: OLD, SESSIONS[(number + 1) % 6]: FOREIGN}
-        board.publish(told)
-        assert board.read_from(begin) == told
+        received = {SESSIONS[number % 6]: OLD, SESSIONS[(number + 1) % 6]: FOREIGN}
+        board.publish(received)
+        assert board.read_from(begin) == received
     assert board.read_from(0) == {}
 
 

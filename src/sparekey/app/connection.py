@@ -17,7 +17,7 @@ OnProgress = Callable[[int, int | None], None]
 
 
 def ignore_progress(_done: int, _total: int | None) -> None:
-    """Nobody watches."""
+    """Ignore progress."""
 
 
 class AccountChoice(Value, frozen=True, kw_only=True):

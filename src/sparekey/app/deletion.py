@@ -36,7 +36,7 @@ def deletable(connection: Connection, age: timedelta) -> tuple[Deletable, ...]:
 
 
 def delete(connection: Connection, what: Deletable) -> str:
-    """Delete one of them if AWS still says the same; returns why it was kept, empty where it is gone.
+    """Delete one of them if AWS still reports the same; returns why it was kept, empty where it is gone.
 
     Raises AwsError.
     """

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sparekey.app.connection import Connection
 from sparekey.app.run_records import own_state, run_records
-from sparekey.aws.errors import AwsError
+from sparekey.aws.errors import AwsError, UnreachableError
 from sparekey.errors import SparekeyError
 from sparekey.formatting import moment, plural
 from sparekey.model import Unreadable, Value
@@ -43,6 +43,7 @@ def doctor(connect: Callable[[], Connection], config: Path | None) -> Iterator[C
         return
     yield Check("identity", "ok", f"{caller.arn}, account {caller.account}")
     yield _credentials(connection)
+    yield _reachability(connection)
     yield _clock(connection)
     yield from _permissions(connection)
 
@@ -102,6 +103,19 @@ def _credentials(connection: Connection) -> Check:
         f"cannot be renewed and end at {moment(ends)}",
         "Enough for audit, plan and apply. Give a worker a role that it can assume again.",
     )
+
+
+def _reachability(connection: Connection) -> Check:
+    """STS has answered for the identity; IAM is another endpoint, which may be in another region."""
+    try:
+        connection.gateway.own_account().alias()
+    except UnreachableError as error:
+        return Check(
+            "reachability", "problem", error.message, "Check proxy, firewall, DNS and AWS_ENDPOINT_URL_IAM."
+        )
+    except AwsError:
+        pass  # refused, so reached
+    return Check("reachability", "ok", "STS and IAM answer")
 
 
 def _clock(connection: Connection) -> Check:

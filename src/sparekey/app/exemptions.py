@@ -90,7 +90,8 @@ def write_exemption(connection: Connection, change: ExemptionChange, digest: str
             f"{proposed.path} was changed since this was proposed; nothing was written",
             "Review the change again.",
         )
-    write_private(proposed.path, proposed.text.encode())
+    # A link to the file is kept: what it leads to is written.
+    write_private(proposed.path.resolve(), proposed.text.encode())
     connection.policy = load_policy(connection.config)
 
 

@@ -13,7 +13,7 @@ _LAST_USE = "iam:GetAccessKeyLastUsed"
 
 
 def describe_overrides(plan: Plan, policy: Policy, now: datetime) -> tuple[str, ...]:
-    """Each override of a plan in a sentence, with what AWS says of the key."""
+    """Each override of a plan in a sentence, with what AWS reports of the key."""
     return tuple(_describe(plan, policy, now))
 
 

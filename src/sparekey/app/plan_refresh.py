@@ -53,7 +53,7 @@ def replan(
 
 
 def _read_users(connection: Connection, plan: Plan, caller: Caller) -> Snapshot:
-    """Every user of whom the plan has a step, as AWS says now; who is gone is left out."""
+    """Every user of whom the plan has a step, as AWS reports now; who is gone is left out."""
     now, arns = connection.clock.now(), {(s.account, s.user): s.preconditions.arn for s in plan.steps}
     gateways = {account: connection.account(account) for account in sorted({account for account, _ in arns})}
 

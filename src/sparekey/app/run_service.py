@@ -36,12 +36,12 @@ from sparekey.usage import UsageRequest
 OnNotice = Callable[[str], None]
 OnEmergency = Callable[[OutageMessage], None]
 DEFAULT_LIMITS = Limits()
-# How often it is said again that a rollback fails.
+# How often it is reported again that a rollback fails.
 _REMIND_AFTER = timedelta(hours=1)
 
 
 def ignore_event(_entry: LedgerEntry) -> None:
-    """Nobody listens."""
+    """Ignore the entry."""
 
 
 def ignore_notice(_text: str) -> None:

@@ -43,7 +43,7 @@ def undo_run(
 
     `on_start` gets the run as it is before anything is done.
     Where the state cannot be read or written, by what is known of the run without it: then nothing is put on
-    record, and a note says so. Raises StateError where nothing is known of the run.
+    record, and a note states it. Raises StateError where nothing is known of the run.
     """
     check_run_id(run)
     caller = connection.gateway.caller()

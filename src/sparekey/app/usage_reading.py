@@ -31,7 +31,7 @@ def usage_request(
     output: str = "",
     on_progress: Callable[[ReadProgress], None] = lambda _: None,
 ) -> UsageRequest:
-    """What is asked of a usage source, as a person says it; raises BadInputError for a time that is none."""
+    """What is asked of a usage source, as a person writes it; raises BadInputError for a time that is none."""
     return UsageRequest(
         since=_parse_time("--since", since),
         until=_parse_time("--until", until),

@@ -209,7 +209,7 @@ class AwsClient:
         except ElementTree.ParseError as error:
             where = "line {}, column {}".format(*error.position)
             raise MalformedResponseError(f"the answer to {service}:{action} is no XML ({where})") from None
-        for element in root.iter():  # the default namespace says nothing here
+        for element in root.iter():  # the default namespace means nothing here
             element.tag = element.tag.rpartition("}")[2]
         result = root.find(f"{action}Result")
         if result is None:

@@ -351,7 +351,7 @@ _EXPLANATIONS: tuple[
 
 
 def bad_setting(session: Session, error: Exception) -> AwsError | None:
-    """The setting that is no number, where that is the error: botocore says only what it could not read."""
+    """The setting that is no number, where that is the error: botocore reports only what it could not read."""
     if type(error) is not ValueError:
         return None
     for name, (option, variables, *_) in session.session_var_map.items():

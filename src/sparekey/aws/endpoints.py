@@ -177,7 +177,7 @@ def _connect(host: str, port: int) -> socket.socket:
 
 
 def _open_tunnel(stream: ByteStream, proxy: SplitResult, url: SplitResult) -> None:
-    """CONNECT (RFC 9110, 9.3.6); raises OSError where the proxy refuses or says nothing in time."""
+    """CONNECT (RFC 9110, 9.3.6); raises OSError where the proxy refuses or does not answer in time."""
     host = f"{url.hostname}" if ":" not in (url.hostname or "") else f"[{url.hostname}]"
     target = f"{host}:{url.port or port_of(url.scheme)}"
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]

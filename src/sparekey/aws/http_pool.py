@@ -58,7 +58,7 @@ Send = Callable[[HttpRequest], HttpResponse]
 
 
 class ConnectionLostError(Exception):
-    """No whole answer came; `sent` says whether AWS may have acted on the request."""
+    """No whole answer came; `sent` is whether AWS may have acted on the request."""
 
     def __init__(self, why: str, *, sent: bool) -> None:
         super().__init__(why)

@@ -19,7 +19,7 @@ _SLOW_DOWN = 0.5  # of the rate: no deeper at once
 _DIP_BELOW_LIMIT = 0.05  # of the rate: how far below it a cut is
 _RECENT_THROTTLE = 0.2  # of the time between two calls
 _PLATEAU = 2.0  # seconds until the rate is back where AWS objected
-_CALM_SECONDS = 60.0  # seconds after which more calm says nothing more
+_CALM_SECONDS = 60.0  # seconds after which more calm changes nothing
 
 
 class RateLimiter:
@@ -81,7 +81,7 @@ class RateLimiter:
             self._forget(now)
 
     def throttled(self, now: float, sent: float) -> None:
-        """AWS objected to a call sent at `sent`; one sent before the last cut says nothing new."""
+        """AWS objected to a call sent at `sent`; one sent before the last cut adds nothing."""
         with self._lock:
             self._note(now)
             if self._base is not None and sent <= self._slowed_at:

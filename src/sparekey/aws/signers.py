@@ -128,7 +128,7 @@ class SigningIdentities:
             if known and known.user:
                 keys.users.add((known.account, known.user))
             elif not credentials.given_by_aws():
-                keys.suspects.add((ANY, ANY))  # a role's session says nothing of whose key took it
+                keys.suspects.add((ANY, ANY))  # a role's session does not show whose key took it
             return
         long_term = not frozen.token
         if long_term:

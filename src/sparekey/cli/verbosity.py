@@ -34,12 +34,22 @@ def _set_level(level: int) -> Callable[[click.Context, click.Parameter, bool], N
     return callback
 
 
+class _HarmlessFormatter(logging.Formatter):
+    """Formats a record as one line in which nothing can move the cursor: a request id is the server's text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        from sparekey.formatting import clean
+
+        return clean(super().format(record)).replace("\n", "\\n")
+
+
 def _log_to_stderr(_context: click.Context, _option: click.Parameter, given: bool) -> None:
     if not given:
         return
     VERBOSITY.debug = True
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_HarmlessFormatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
     # Only our own records: those of libraries may hold what they send.
     logger = logging.getLogger("sparekey")
     logger.handlers, logger.propagate = [handler], False

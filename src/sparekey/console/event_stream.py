@@ -41,7 +41,7 @@ async def _run(request: Request, state: ConsoleState, run: str) -> AsyncIterator
         if fragment != shown:
             shown = fragment
             yield event("run", fragment)
-            yield event("said", html("run-said.html", **values))
+            yield event("summary", html("run-summary.html", **values))
         else:
             yield _KEEPALIVE
         if not is_live(state, record):

@@ -259,13 +259,13 @@ class ConsoleState:
         loop = asyncio.get_running_loop()
         begun: asyncio.Future[str] = loop.create_future()
 
-        def told(entry: LedgerEntry) -> None:
+        def on_entry(entry: LedgerEntry) -> None:
             with contextlib.suppress(RuntimeError):  # the console has ended, and nobody listens any more
                 loop.call_soon_threadsafe(_begun, begun, entry.run)
 
         async def job() -> RunRecord:
             try:
-                return await loop.run_in_executor(pool, work, told)
+                return await loop.run_in_executor(pool, work, on_entry)
             finally:
                 await self._settle(users)
 

@@ -112,7 +112,7 @@ def with_state_errors(engine: sa.Engine) -> Iterator[sa.Connection]:
         raise state_error(error, engine.url) from error
 
 
-# What databases say, and what it means. SQLite says "database or disk is full" or "disk I/O error" (a file limit),
+# The texts of databases and what they mean. SQLite: "database or disk is full" or "disk I/O error" (a file limit),
 # PostgreSQL "No space left". Sources: https://www.sqlite.org/rescode.html, and PostgreSQL's errcodes.
 _FULL = ("is full", "disk I/O error", "No space left")
 _DAMAGED = (

@@ -82,7 +82,7 @@ class KeyEventBase(Value, frozen=True):
 
 
 class StepHeld(KeyEventBase, frozen=True, tag="held"):
-    """The key is left alone after all; `release` says what would let it go."""
+    """The key is left alone after all; `release` is what would let it go."""
 
     reason: str
     why: str
@@ -135,7 +135,7 @@ class OutcomeUnknown(KeyEventBase, frozen=True, tag="unsure"):
 
 
 class OutcomeResolved(KeyEventBase, frozen=True, tag="resolved"):
-    """What AWS says about an intent whose answer is not in the ledger."""
+    """What AWS reports about an intent whose answer is not in the ledger."""
 
     status: Status
     says: str

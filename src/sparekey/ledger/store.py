@@ -233,7 +233,7 @@ class Ledger:
             return tuple(map(_entry, connection.execute(query, asked)))
 
     def entries_of_user(self, account: str, user: str, kinds: tuple[str, ...]) -> tuple[LedgerEntry, ...]:
-        """What any run says of one user, in order of time."""
+        """What any run recorded of one user, in order of time."""
         asked = {"account": account, "user": user, "kinds": kinds}
         with self.reading() as connection:
             return tuple(map(_entry, connection.execute(entries_of_user, asked)))

@@ -11,7 +11,7 @@ _WORST_FIRST: tuple[FindingStatus, ...] = ("UNREADABLE", "FAIL", "EXEMPT")
 
 
 class FindingRecord(Value, frozen=True):
-    """What one rule says of one user, or of the account where `user` is None."""
+    """One rule's finding on one user, or of the account where `user` is None."""
 
     account: Account
     user: User | None

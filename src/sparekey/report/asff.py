@@ -74,7 +74,7 @@ class RejectedFinding(Value, frozen=True):
 
 
 class SecurityHubResult(Value, frozen=True):
-    """What became of one account's findings; `error` says why not all of them were sent."""
+    """What became of one account's findings; `error` is why not all of them were sent."""
 
     account: str
     imported: int = 0

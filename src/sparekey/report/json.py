@@ -80,21 +80,23 @@ def runs(records: tuple[RunRecord, ...], options: RenderOptions) -> Iterator[str
 def root_keys(listing: tuple[tuple[RootKeys, ...], datetime], options: RenderOptions) -> Iterator[str]:
     """Every account's root keys."""
     del options
-    accounts = [
-        {
-            "id": account.account,
-            "name": account.name or None,
-            "present": None if isinstance(account.present, Unreadable) else account.present,
-            "unreadable": next(
-                (x.why for x in (account.present, account.keys) if isinstance(x, Unreadable)), None
-            ),
-            "keys": [] if isinstance(account.keys, Unreadable) else [_key(key) for key in account.keys],
-        }
-        for account in listing[0]
-    ]
+    accounts = [root_document(account) for account in listing[0]]
     yield (
         _text({"schema": "sparekey/root-keys/1", "generated": _time(listing[1]), "accounts": accounts}) + "\n"
     )
+
+
+def root_document(account: RootKeys) -> dict[str, Any]:
+    """An account's root keys as plain data."""
+    return {
+        "id": account.account,
+        "name": account.name or None,
+        "present": None if isinstance(account.present, Unreadable) else account.present,
+        "unreadable": next(
+            (x.why for x in (account.present, account.keys) if isinstance(x, Unreadable)), None
+        ),
+        "keys": [] if isinstance(account.keys, Unreadable) else [_key(key) for key in account.keys],
+    }
 
 
 def usage(usages: tuple[Usage, ...], options: RenderOptions) -> Iterator[str]:

@@ -1,14 +1,16 @@
-"""JSON lines: one user of an audit, one step of a plan or run, one run a line, for `jq` and log pipelines."""
+"""JSON lines, for `jq` and log pipelines: a line for each user, step, run, account or key."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from sparekey.model import Audit, RunRecord, Unreadable
+from sparekey.model import Audit, RootKeys, RunRecord, Unreadable, Usage
 from sparekey.plan import Plan
 from sparekey.report.interface import RenderOptions
-from sparekey.report.json import account_document, run_document
+from sparekey.report.json import account_document, root_document, run_document
+from sparekey.usage import document
 
 NAME = "jsonl"
 
@@ -49,6 +51,23 @@ def runs(records: tuple[RunRecord, ...], options: RenderOptions) -> Iterator[str
     del options
     for record in records:
         yield _line(run_document(record))
+
+
+def root_keys(listing: tuple[tuple[RootKeys, ...], datetime], options: RenderOptions) -> Iterator[str]:
+    """One account a line."""
+    del options
+    for account in listing[0]:
+        yield _line(root_document(account))
+
+
+def usage(usages: tuple[Usage, ...], options: RenderOptions) -> Iterator[str]:
+    """One key a line, and one line for each place that could not be read."""
+    del options
+    whole = msgspec.json.decode(document(usages))
+    for key in whole["keys"]:
+        yield _line(key)
+    for unread in whole["unread"]:
+        yield _line({"status": "UNREADABLE", **unread})
 
 
 def _line(value: Any) -> str:

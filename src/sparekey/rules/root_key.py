@@ -40,7 +40,7 @@ def check(account: Account, policy: Policy, now: datetime) -> Iterator[Finding]:
 
 
 def _message(account: Account, now: datetime) -> str:
-    """What the credential report says of the keys, where it was read."""
+    """What the credential report has of the keys, where it was read."""
     if isinstance(account.root, Unreadable):
         return f" (age and last use could not be read: {account.root.why})"
     keys = [f"{key.status}, {key_age(key, now)}, {last_use(key, now)}" for key in account.root]

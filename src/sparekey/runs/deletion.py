@@ -29,7 +29,7 @@ _DELETABLE_STATES = ("confirmed", "settled", "unwatched", "deleting")
 
 
 class Deletable(Value, frozen=True):
-    """A key that may be deleted if AWS still says the same: when and by which run it was deactivated."""
+    """A key that may be deleted if AWS still reports the same: when and by which run it was deactivated."""
 
     run: str
     account: str

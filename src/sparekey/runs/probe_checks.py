@@ -34,7 +34,7 @@ def check_probe(context: RunContext, run: RunHeader, name: str) -> StepCoroutine
     now = context.clock.now()
     if flaked or before is None or before.healthy is not reading.healthy:
         context.record(run.id, ProbeChanged(name, reading.healthy, reading.output, is_retry=flaked))
-    # An observation of a time that has not come yet was made by a wrong clock: it says nothing of when.
+    # An observation of a time that has not come yet was made by a wrong clock: it does not show when.
     last = min(before.seen, now) if before else run.opened
     seen = now if reading.healthy is not None else last
     context.ledger.observe(run.id, name, ProbeObservation(now, seen, reading.healthy))

@@ -1,4 +1,4 @@
-"""Choosing again just before a write: does the same step result from what AWS says now?"""
+"""Choosing again just before a write: does the same step result from what AWS reports now?"""
 
 from datetime import datetime, timedelta
 

@@ -262,7 +262,7 @@ def update_access_key(call: ApiCall) -> None:
 
 
 def key_resources(key: SandboxKey) -> tuple[tuple[str, str], ...]:
-    """What CloudTrail says that a call is about."""
+    """What CloudTrail reports that a call is about."""
     return ("AWS::IAM::AccessKey", key.id), ("AWS::IAM::User", key.user or "root")
 
 

@@ -165,7 +165,7 @@ def _digest(record: TrailRecord, principal: str) -> bytes:
         try:
             id_bytes = bytes.fromhex(
                 event_id.replace("-", "")
-            )  # what a UUID says, for half the cost of a hash
+            )  # what a UUID does, for half the cost of a hash
         except ValueError:
             return digest(event_id)
         return id_bytes if len(id_bytes) == _DIGEST else digest(event_id)

@@ -1,6 +1,6 @@
-"""What a table of Athena covers: which regions and accounts, and since when, as the table itself says.
+"""What a table of Athena covers: which regions and accounts, and since when, by the table itself.
 
-A table with projected partitions shows nothing of a region that its properties do not list, and no query says so. So
+A table with projected partitions shows nothing of a region that its properties do not list, and no query shows that. So
 the table's properties are compared with the regions that the account has enabled.
 https://docs.aws.amazon.com/athena/latest/ug/partition-projection-supported-types.html
 """

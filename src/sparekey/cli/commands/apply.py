@@ -139,7 +139,7 @@ def apply_command(
     the details. Each user is read again just before the write, and held if anything changed. A plan that was made
     with another state is decided again before it is shown. After a crash or Ctrl-C the same command continues.
     Exit code 0: every key that was not held is inactive; 1: a key did not turn inactive; 3: keys are held (with
-    --fail-on-held); 4: the plan says that something could not be read.
+    --fail-on-held); 4: the plan states that something could not be read.
     """
     from sparekey import app
 

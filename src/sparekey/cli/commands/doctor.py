@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 @connection_options()
 @click.pass_context
 def doctor_command(context: click.Context, connect: "Callable[[], Connection]") -> int:
-    """Check what a run needs: policy, state, worker, identity, credentials, clock and permissions. Read-only.
+    """Check what a run needs: policy, state, worker, identity, credentials, clock and permissions.
 
-    One line for each check, and what to do about it. Exit code 1: there is a problem.
+    One line for each check, and what to do about it. Changes nothing in AWS; a state directory that is missing is
+    made. Exit code 1: there is a problem.
     """
     from sparekey import app
 

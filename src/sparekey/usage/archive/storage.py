@@ -20,7 +20,7 @@ Found = tuple[str, int]
 
 
 class FolderListing(NamedTuple):
-    """What is directly in a folder, by paths below the place's root, sorted; `unread` says why each is neither."""
+    """What is directly in a folder, by paths below the place's root, sorted; `unread` is why each is neither."""
 
     folders: list[str]
     files: list[Found]
