@@ -160,7 +160,10 @@ def test_the_table_refuses(module: str, source: str) -> None:
     [
         ("sparekey.selection", "from sparekey import cutover, __version__"),
         ("sparekey.rules.old_key", "from . import RULE\nfrom .._x import y"),
-        ("sparekey.runs.apply", "from sparekey.guards import refuse\nfrom sparekey.runs.steps import go"),
+        (
+            "sparekey.runs.apply",
+            "from sparekey.guards import refuse\nfrom sparekey.runs.deactivate import go",
+        ),
         ("sparekey.app", "def demo():\n    from sparekey.sandbox import serve"),
         ("sparekey.demo", "from sparekey.sandbox import serve"),
         ("sparekey.aws.access_keys", "import botocore\nfrom sparekey.errors import SparekeyError"),

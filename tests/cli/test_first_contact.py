@@ -278,3 +278,36 @@ def test_windows_is_refused_in_one_sentence(
         main()
     assert ended.value.code == 1
     assert capsys.readouterr().err.splitlines()[0].startswith("error: sparekey does not run on Windows")
+
+
+def test_whatever_a_command_prints_as_its_result_can_go_to_a_file(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web")
+    sk("apply", sk.plan, "--yes", "--no-watch")
+    for number, command in enumerate(
+        (
+            ("iam-policy", "audit"),
+            ("config", "show"),
+            ("config", "show", "--format", "json"),
+            ("ledger", "export"),
+            (
+                "athena-ddl",
+                "t",
+                "s3://b",
+                "--account",
+                "111122223333",
+                "--region",
+                "us-east-1",
+                "--since",
+                "2026-01-01",
+            ),
+            ("show", sk.run),
+            ("runs",),
+        )
+    ):
+        printed = sk(*command)
+        assert (printed.code, bool(printed.out)) == (0, True), printed.err
+        path = sk.folder / f"out-{number}"
+        written = sk(*command, "-o", path)
+        assert (written.code, written.out) == (printed.code, ""), command
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert " ".join(path.read_text().split()) == " ".join(printed.out.split()), command

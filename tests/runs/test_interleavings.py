@@ -22,9 +22,10 @@ from sparekey.ledger.store import Ledger
 from sparekey.plan import encode
 from sparekey.policy import Policy
 from sparekey.runs.context import RunContext, StepCoroutine
+from sparekey.runs.deactivate import execute_user
 from sparekey.runs.projection import RunProjection, project_keys
+from sparekey.runs.reactivate import reactivate
 from sparekey.runs.run_header import RunHeader, open_run, policy_of
-from sparekey.runs.steps import execute_user, reactivate
 from support.clocks import VirtualClock
 from support.fake_aws import CALLER, FakeAws, key, plan_for, used
 from support.invariants import reasons

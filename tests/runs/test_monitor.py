@@ -15,7 +15,7 @@ from sparekey.policy import Policy
 from sparekey.probes import ProbeResult
 from sparekey.runs.change_windows import is_open, next_opening, parse_window
 from sparekey.runs.context import KeyGateway
-from sparekey.runs.steps import reactivate
+from sparekey.runs.reactivate import reactivate
 from sparekey.runs.worker import ProjectionCache, load_header
 from support.clocks import NOW
 from support.fake_aws import FakeAws, key, plan_for, small_company, used

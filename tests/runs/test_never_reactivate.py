@@ -12,9 +12,9 @@ from sparekey.notify import of_rollback, of_run
 from sparekey.policy import NeverReactivate, Policy
 from sparekey.probes import ProbeResult
 from sparekey.runs.projection import _with_probe_note
+from sparekey.runs.reactivate import never_reactivates, reactivate
 from sparekey.runs.reverse_script import reverse_commands
 from sparekey.runs.scheduler import run_all
-from sparekey.runs.steps import never_reactivates, reactivate
 from sparekey.runs.worker import load_header
 from support.clocks import NOW
 from support.fake_aws import ACCOUNT, FakeAws, plan_for, small_company

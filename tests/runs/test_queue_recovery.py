@@ -30,9 +30,9 @@ from sparekey.probes import ProbeResult
 from sparekey.runs import queue as engine_module
 from sparekey.runs import rollout, supervisor
 from sparekey.runs.context import ProbeRunner, RetryPolicy
+from sparekey.runs.deactivate import execute_user
 from sparekey.runs.reverse_script import reverse_commands
 from sparekey.runs.service import RunService
-from sparekey.runs.steps import execute_user
 from sparekey.runs.storage import StateDirectory
 from sparekey.runs.worker import load_header
 from sparekey.runs.worker_leases import WorkerLeases

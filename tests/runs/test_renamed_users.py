@@ -13,9 +13,10 @@ from sparekey.ledger.events import KeyDeleted, RunOptions
 from sparekey.model import User
 from sparekey.probes import ProbeResult
 from sparekey.runs.context import UserLease
+from sparekey.runs.deactivate import execute_user
 from sparekey.runs.deletion import deletable, delete
+from sparekey.runs.reactivate import reactivate
 from sparekey.runs.scheduler import run_all, run_inline
-from sparekey.runs.steps import execute_user, reactivate
 from sparekey.runs.user_lookup import list_current_user
 from sparekey.runs.worker import load_header
 from support.clocks import NOW

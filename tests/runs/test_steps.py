@@ -30,11 +30,12 @@ from sparekey.model import Caller, LastUsed
 from sparekey.planner import make_plan
 from sparekey.policy import Policy
 from sparekey.runs.context import NoProbes, RunContext, StepCoroutine, UserLease
+from sparekey.runs.deactivate import execute_user, hold_key
 from sparekey.runs.key_facts import KeyFacts
 from sparekey.runs.projection import RunProjection
+from sparekey.runs.reactivate import reactivate
 from sparekey.runs.run_header import open_run
 from sparekey.runs.scheduler import run_all
-from sparekey.runs.steps import execute_user, hold_key, reactivate
 from sparekey.runs.worker import load_header
 from support.clocks import NOW, VirtualClock
 from support.fake_aws import ACCOUNT, FakeAws, key, plan_for, small_company, snapshot, used

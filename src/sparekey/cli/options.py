@@ -310,7 +310,7 @@ def report_options(subject: "Subject", default: str = "table", *, file: bool = T
         click.option("--no-pager", is_flag=True, help="Never show a long table in PAGER."),
     ]
     if file:
-        options.insert(1, _REPORT_FILE)
+        options.insert(1, output_option)
 
     def decorate(command: _F) -> _F:
         @wraps(command)
@@ -324,11 +324,11 @@ def report_options(subject: "Subject", default: str = "table", *, file: bool = T
     return decorate
 
 
-_REPORT_FILE = click.option(
+output_option = click.option(
     "-o",
     "--output",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write the report to FILE, which only its owner can read, instead of stdout.",
+    help="Write to FILE, which only its owner can read, instead of stdout.",
 )

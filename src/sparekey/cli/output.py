@@ -100,6 +100,17 @@ def render_options(*, show_all: bool = False, brief: bool = False, to_file: bool
     return RenderOptions(width=width, color=color, show_all=show_all, brief=brief)
 
 
+def write_output(chunks: Iterable[str], file: Path | None) -> None:
+    """Write text to a file that only its owner can read, whole or not at all; without one to stdout."""
+    if file is None:
+        print_report(chunks)
+        return
+    from sparekey.app import write_private
+
+    write_private(file, "".join(chunks).encode())
+    notice(f"written to {file}")
+
+
 class ReportOutput:
     """Where and how a command's report is wanted: format, file or stdout, with a pager or without."""
 
@@ -116,13 +127,10 @@ class ReportOutput:
 
     def write_text(self, chunks: Iterable[str]) -> None:
         """Write a report that is rendered."""
-        if self.file is None:
-            (print_paged if self._pager else print_report)(chunks)
-            return
-        from sparekey.app import write_private
-
-        write_private(self.file, "".join(chunks).encode())
-        notice(f"report written to {self.file}")
+        if self.file is None and self._pager:
+            print_paged(chunks)
+        else:
+            write_output(chunks, self.file)
 
 
 @contextmanager

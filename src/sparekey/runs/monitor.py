@@ -14,8 +14,8 @@ from sparekey.runs.context import RunContext
 from sparekey.runs.key_facts import KeyFacts, KeyId, UserId
 from sparekey.runs.probe_checks import tolerance
 from sparekey.runs.projection import RunProjection
+from sparekey.runs.reactivate import never_reactivates
 from sparekey.runs.run_header import RunHeader
-from sparekey.runs.steps import never_reactivates
 
 # How often the watched users' keys are listed and the last use of the kept ones is read.
 CHECK_EVERY = timedelta(hours=6)

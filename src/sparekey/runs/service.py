@@ -29,14 +29,15 @@ from sparekey.runs.context import (
     StepCoroutine,
     UserLease,
 )
+from sparekey.runs.deactivate import hold_key
 from sparekey.runs.deletion import Deletable
 from sparekey.runs.key_facts import UserId
 from sparekey.runs.projection import RunProjection
+from sparekey.runs.reactivate import leave_inactive, never_reactivates, reactivate
 from sparekey.runs.run_header import RunHeader, policy_of
 from sparekey.runs.run_ids import PREFIX, check_key, check_run_id, no_such_run
 from sparekey.runs.run_loop import OnEmergency, RunLoop, ignore_emergency, ignore_event, ignore_notice
 from sparekey.runs.scheduler import run_all
-from sparekey.runs.steps import hold_key, leave_inactive, never_reactivates, reactivate
 from sparekey.runs.worker import ProjectionCache, load_header, load_projection
 from sparekey.runs.worker_process import (
     OnNotice,

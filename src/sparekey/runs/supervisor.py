@@ -19,9 +19,9 @@ from sparekey.runs.context import RunContext, StepCoroutine, UserLease
 from sparekey.runs.key_facts import KeyId, UserId
 from sparekey.runs.probe_checks import check_probe
 from sparekey.runs.projection import RunProjection, catch_up
+from sparekey.runs.reactivate import check_user, leave_inactive, never_reactivates, reactivate
 from sparekey.runs.run_header import RunHeader
 from sparekey.runs.scheduler import DEADLINE
-from sparekey.runs.steps import check_user, leave_inactive, never_reactivates, reactivate
 from sparekey.runs.tasks import Task, TaskRunner
 from sparekey.runs.worker import load_header, note_failure
 from sparekey.runs.worker_leases import WorkerInfo, WorkerLeases

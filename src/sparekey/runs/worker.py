@@ -9,11 +9,11 @@ from sparekey.ledger.store import Ledger
 from sparekey.model import RunRecord
 from sparekey.runs.context import RunContext
 from sparekey.runs.context import StepCoroutine as Job
+from sparekey.runs.deactivate import execute_user
 from sparekey.runs.key_facts import UserId
 from sparekey.runs.projection import RunProjection, catch_up
 from sparekey.runs.run_header import RunHeader, open_run, opened_run
 from sparekey.runs.scheduler import run_all
-from sparekey.runs.steps import execute_user
 
 # Users in one durable step: their waits overlap, and after a crash the ledger shows which are through.
 CHUNK = 500

@@ -1,9 +1,12 @@
 """`sparekey athena-ddl`."""
 
+from pathlib import Path
+
 import click
 
 from sparekey.cli.help import command
-from sparekey.cli.output import print_report
+from sparekey.cli.options import output_option
+from sparekey.cli.output import write_output
 
 
 @command(
@@ -39,6 +42,7 @@ from sparekey.cli.output import print_report
 @click.option(
     "--organization", default="", metavar="ID", help="The o-… in the path of an organization's trail."
 )
+@output_option
 def athena_ddl_command(
     table: str,
     location: str,
@@ -46,6 +50,7 @@ def athena_ddl_command(
     regions: tuple[str, ...],
     since: str,
     organization: str,
+    file: Path | None,
 ) -> None:
     """Print the statement that makes the table which `--source athena=TABLE` reads.
 
@@ -54,4 +59,4 @@ def athena_ddl_command(
     """
     from sparekey import app
 
-    print_report((app.athena_ddl(table, location, accounts, regions, since, organization), "\n"))
+    write_output((app.athena_ddl(table, location, accounts, regions, since, organization), "\n"), file)

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from sparekey.cli.help import command_group
-from sparekey.cli.output import print_report
+from sparekey.cli.options import output_option
+from sparekey.cli.output import print_report, write_output
 
 _CONFIG = click.option(
     "--config",
@@ -79,7 +80,8 @@ def validate(config: Path | None) -> None:
     show_default=True,
     help="Output format.",
 )
-def show_policy(config: Path | None, format_: str) -> None:
+@output_option
+def show_policy(config: Path | None, format_: str, file: Path | None) -> None:
     """Show every field of the policy in force, its value and where the value is from.
 
     Defaults are included, and so are the exemptions that mutelists come to.
@@ -92,11 +94,14 @@ def show_policy(config: Path | None, format_: str) -> None:
         rows = [
             {"field": setting.field, "value": setting.value, "source": setting.source} for setting in settings
         ]
-        print_report((json.dumps(rows, indent=2), "\n"))
+        write_output((json.dumps(rows, indent=2), "\n"), file)
         return
     texts = [
         (setting.field, json.dumps(setting.value, ensure_ascii=False), setting.source) for setting in settings
     ]
     widths = [max(len(text[column]) for text in texts) for column in (0, 1)]
-    for field, value, source in texts:
-        print_report((clean(f"{field:{widths[0]}}  {value:{min(widths[1], 60)}}  {source}") + "\n",))
+    lines = (
+        clean(f"{field:{widths[0]}}  {value:{min(widths[1], 60)}}  {source}") + "\n"
+        for field, value, source in texts
+    )
+    write_output(lines, file)

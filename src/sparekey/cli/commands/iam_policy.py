@@ -1,11 +1,13 @@
 """`sparekey iam-policy`."""
 
 import json
+from pathlib import Path
 
 import click
 
 from sparekey.cli.help import command
-from sparekey.cli.output import print_report
+from sparekey.cli.options import output_option
+from sparekey.cli.output import write_output
 
 
 @command(
@@ -19,7 +21,8 @@ from sparekey.cli.output import print_report
 )
 @click.argument("kind", type=click.Choice(("audit", "apply", "delete", "stackset")))
 @click.option("--org", is_flag=True, help="For the account from which others are entered.")
-def iam_policy_command(kind: str, org: bool) -> None:
+@output_option
+def iam_policy_command(kind: str, org: bool, file: Path | None) -> None:
     """Print the least IAM policy that audit, apply or delete needs.
 
     `stackset` prints a CloudFormation template of two member roles: SparekeyAudit reads, SparekeyApply also
@@ -28,4 +31,4 @@ def iam_policy_command(kind: str, org: bool) -> None:
     from sparekey import app
 
     document = app.iam_policy(kind, organization=org)  # type: ignore[arg-type]  # click has checked the choice
-    print_report((json.dumps(document, indent=2), "\n"))
+    write_output((json.dumps(document, indent=2), "\n"), file)

@@ -1,12 +1,13 @@
 """`sparekey ledger`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sparekey.cli.help import command_group
-from sparekey.cli.options import database_option
-from sparekey.cli.output import message, print_report
+from sparekey.cli.options import database_option, output_option
+from sparekey.cli.output import message, print_report, write_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,8 +69,9 @@ def _result_lines(result: "VerificationResult") -> "Iterator[str]":
 @ledger_command.command("export")
 @click.argument("run", metavar="[RUN]", default=None, required=False)
 @database_option
-def export(run: str | None) -> None:
+@output_option
+def export(run: str | None, file: Path | None) -> None:
     """Write every entry, or those of one run, as JSON lines to stdout."""
     from sparekey import app
 
-    print_report(f"{line.rstrip()}\n" for line in app.export_ledger(run))
+    write_output((f"{line.rstrip()}\n" for line in app.export_ledger(run)), file)

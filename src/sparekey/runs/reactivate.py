@@ -1,4 +1,4 @@
-"""The work of one step: read, decide again, store the intent, write, confirm, record; and its reversal.
+"""A status is written and verified, and keys are reactivated: also where a listing shows a user without an active key.
 
 Each function is a generator: it yields the seconds it wants to wait, 0 where another may run first, or a call
 of AWS. So the waits and calls of many users overlap while one thread decides, a test interleaves them in
@@ -6,8 +6,7 @@ virtual time, and a crash is a generator that is never resumed: everything it ne
 ledger and in AWS.
 """
 
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import datetime
 
 from sparekey.aws.errors import AwsError, NotFoundError
 from sparekey.errors import RefusedError
@@ -25,18 +24,14 @@ from sparekey.ledger.events import (
     OutcomeUnknown,
     StatusConfirmed,
     StepFailed,
-    StepHeld,
-    WatchEnded,
-    WatchStarted,
     WriteAccepted,
     WriteIntended,
     WriteReason,
 )
-from sparekey.ledger.records import FencedError, StoppedError
-from sparekey.model import ACTIVE, INACTIVE, Caller, User
+from sparekey.ledger.records import FencedError
+from sparekey.model import ACTIVE, INACTIVE, User
 from sparekey.plan import Step
 from sparekey.planner import never_reactivate
-from sparekey.runs.change_windows import is_open
 from sparekey.runs.context import (
     RetryStepError,
     RunContext,
@@ -48,65 +43,15 @@ from sparekey.runs.context import (
     perform,
 )
 from sparekey.runs.key_facts import UserId
-from sparekey.runs.probe_checks import unhealthy_probe
-from sparekey.runs.revalidate import STALE, reason_to_hold, written_since
+from sparekey.runs.revalidate import STALE, written_since
 from sparekey.runs.run_header import RunHeader
 from sparekey.runs.user_lookup import list_current_user
 
 _NO_FURTHER_DEACTIVATION = "the key no longer exists"
 
 
-def execute_user(
-    context: RunContext, run: RunHeader, user: UserId, steps: tuple[Step, ...]
-) -> StepCoroutine[None]:
-    """Bring a user's steps from wherever the ledger left them to confirmed, held or failed."""
-    yield from finish_reactivations(context, run, user)
-    for step in steps:
-        yield from _execute_step(context, run, user, step)
-
-
-def _execute_step(context: RunContext, run: RunHeader, user: UserId, step: Step) -> StepCoroutine[None]:
-    for wait in context.retry_policy.backoff:
-        lease = UserLease(context, run, user)
-        try:
-            yield from _continue_step(lease, step)
-        except (StoppedError, _StepEndedError):
-            return
-        except (RetryStepError, FencedError):
-            # Fenced: another worker or another run took the user; what it did will be in the ledger.
-            yield wait
-        except AwsError as error:
-            lease.try_record(lease.record_failure(step.key, error))
-            return
-        else:
-            return
-    lease = UserLease(context, run, user)
-    facts = lease.facts(step.key)
-    if facts.pending:
-        # An intent that is still in doubt is left open: "confirm" keeps it for a resumed run.
-        phase: Literal["write", "confirm"] = "confirm" if facts.intent else "write"
-        lease.try_record(
-            StepFailed(*user, step.key, phase, "", facts.why or "others were at work on this user")
-        )
-
-
-def _continue_step(lease: UserLease, step: Step) -> StepCoroutine[None]:
-    if _user_no_longer_ours(lease, step.key):
-        return
-    facts = lease.facts(step.key)
-    if facts.unresolved_write is not None and facts.unresolved_write.status == INACTIVE:
-        yield from _resolve_write(lease, facts.unresolved_write)
-        facts = lease.facts(step.key)
-    if facts.intent is not None:
-        yield from _confirm(lease, facts.intent)
-    elif facts.state in ("planned", "failed") and not facts.deactivated_by_run:
-        yield from _deactivate(lease, step)
-    if lease.facts(step.key).state == "confirmed":
-        _begin_watch(lease, step)
-
-
-def _user_no_longer_ours(lease: UserLease, key: str) -> bool:
-    """True where a later run of ours has written the key: it is that run's now, and the ledger says so."""
+def is_user_no_longer_ours(lease: UserLease, key: str) -> bool:
+    """True where a later run of ours has written the key: it is that run's now, as the ledger shows."""
     if not lease.facts(key).deactivated_by_run:
         return False
     other = written_since(lease.run.id, lease.user, key, lease.context.ledger, lease.name)
@@ -118,70 +63,7 @@ def _user_no_longer_ours(lease: UserLease, key: str) -> bool:
     return True
 
 
-def _begin_watch(lease: UserLease, step: Step) -> None:
-    """From here on the key is monitored by the probes that cover its user, if there are any."""
-    key_id = (*lease.user, step.key)
-    seconds = lease.run.options.watch
-    probes = lease.context.probes.probes_for(lease.run.policy, *lease.user)
-    if probes and seconds > 0:
-        now = lease.context.clock.now()
-        lease.record(WatchStarted(*key_id, now, now + timedelta(seconds=seconds), probes))
-    else:
-        why = (
-            "it was asked not to watch"
-            if probes
-            else "no health probe covers this user; a breakage would not be detected"
-        )
-        lease.record(WatchEnded(*key_id, "unwatched", why))
-
-
-def _deactivate(lease: UserLease, step: Step) -> StepCoroutine[None]:
-    lease.check_not_stopped()
-    seen = yield from lease.read((yield from list_current_user(lease, step.key)))
-    if (yield from _repair_lockout(lease, seen)):
-        return
-    if lease.name != step.user and step.key in listing_of(seen):
-        lease.record(_follow_rename(lease, step))
-        return
-    context, run = lease.context, lease.run
-    if not is_open(run.options.windows, context.clock.now()):
-        raise StoppedError("the change window has closed")
-    callers: tuple[Caller, ...] = (run.caller, context.caller)
-    if context.caller_now:
-        callers = (*callers, (yield from lease.with_retries(context.caller_now)))
-    hold = reason_to_hold(run, step, seen, context.clock.now(), callers, context.ledger)
-    hold = hold or (yield from _probes_prevent(lease, step))
-    if hold is not None:
-        lease.record(hold)
-        return
-    yield 0
-    intent = lease.acquire(step.key, "Inactive", "apply", listing_of(seen), step.why)
-    yield 0
-    yield from _set_status(lease, intent)
-    yield from _confirm(lease, intent)
-
-
-def _follow_rename(lease: UserLease, step: Step) -> StepHeld:
-    """The plan was agreed to for another name: exemptions, rotators and probes go by names."""
-    key_id = (step.account, step.user, step.key)
-    why = f"its user was renamed to {lease.name} after the plan was made"
-    return StepHeld(*key_id, "renamed", why, "make a new plan")
-
-
-def _probes_prevent(lease: UserLease, step: Step) -> StepCoroutine[StepHeld | None]:
-    """A step starts only where its probes are healthy."""
-    key_id = (step.account, step.user, step.key)
-    unhealthy = yield from unhealthy_probe(lease.context, lease.run, lease.user)
-    if unhealthy is None:
-        return None
-    name, reading = unhealthy
-    what = "could not be asked" if reading.healthy is None else "was unhealthy before any change"
-    return StepHeld(
-        *key_id, "probe-unhealthy", f"probe {name} {what}: {reading.output}", "repair it, then plan again"
-    )
-
-
-def _set_status(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]:
+def set_status(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]:
     """Set the status unless the lease is lost; raises RetryStepError where it may not have happened."""
     key_id = (intent.account, intent.user, intent.key)
 
@@ -197,7 +79,7 @@ def _set_status(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]:
         lease.record(_write_refused(intent, error, final=not again and intent.because not in UNREQUESTED))
         if again:
             raise RetryStepError from error
-        raise _StepEndedError(error.message) from error
+        raise StepEndedError(error.message) from error
     try:
         lease.record(WriteAccepted(*key_id, intent.status, request))
     except FencedError:
@@ -205,7 +87,7 @@ def _set_status(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]:
         raise
 
 
-class _StepEndedError(FencedError):
+class StepEndedError(FencedError):
     """All is in the ledger; this step continues no further."""
 
 
@@ -224,13 +106,13 @@ def _late_answer(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]
         yield from reactivate(lease.context, lease.run, lease.user, intent.key, "late-write")
 
 
-def _confirm(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]:
+def confirm(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]:
     """List until several listings agree; a user seen without an active key gets back what we switched off."""
     retry_policy = lease.context.retry_policy
     agreed, waited = 0, 0.0
     while True:
         seen = yield from list_current_user(lease, intent.key)
-        if intent.status == INACTIVE and (yield from _repair_lockout(lease, seen)):
+        if intent.status == INACTIVE and (yield from repair_lockout(lease, seen)):
             return
         status = listing_of(seen).get(intent.key)
         agreed = agreed + 1 if status == intent.status else 0
@@ -254,8 +136,8 @@ def _confirmed_status(intent: WriteIntended, listing: Listing, agreed: int, enou
     return StatusConfirmed(*key_id, intent.status, agreed, listing) if agreed >= enough else None
 
 
-def _resolve_write(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]:
-    """Ask AWS what became of a write whose answer is not in the ledger, and record what it says.
+def resolve_write(lease: UserLease, intent: WriteIntended) -> StepCoroutine[None]:
+    """Ask AWS what became of a write whose answer is not in the ledger, and record the answer.
 
     Listings that show the old status may be stale: they are believed once a confirmation would be given up.
     """
@@ -277,7 +159,7 @@ def _resolve_write(lease: UserLease, intent: WriteIntended) -> StepCoroutine[Non
         lease.record(KeyMissing(*lease.user, intent.key, _NO_FURTHER_DEACTIVATION))
 
 
-def _repair_lockout(lease: UserLease, seen: User) -> StepCoroutine[bool]:
+def repair_lockout(lease: UserLease, seen: User) -> StepCoroutine[bool]:
     """Where a listing shows no active key, reactivate at once what this run switched off; True if it did."""
     if seen.active_keys:
         return False
@@ -313,7 +195,7 @@ def reactivate(
         lease = UserLease(context, run, user)
         try:
             yield from _reactivate(lease, key, because, why)
-        except _StepEndedError:
+        except StepEndedError:
             return
         except (RetryStepError, FencedError):
             yield wait
@@ -345,47 +227,27 @@ def leave_inactive(lease: UserLease, key: str, because: WriteReason, why: str, f
     lease.try_record(NotReactivated(*lease.user, key, because, f"{why}it is left Inactive; {way}"))
 
 
-def hold_key(context: RunContext, run: RunHeader, user: UserId, key: str, why: str) -> StepCoroutine[None]:
-    """Let a run never deactivate a key that it has not deactivated yet; raises FencedError."""
-    release = "make a new plan"
-    for wait in (*context.retry_policy.backoff, 0):
-        lease = UserLease(context, run, user)
-        facts = lease.facts(key)
-        if facts.deactivated_by_run or facts.state not in ("planned", "failed"):
-            return
-        try:
-            lease.acquire_after(StepHeld(*user, key, "undo", why, release))
-        except FencedError:
-            yield wait
-        else:
-            return
-    raise FencedError(
-        f"others were at work on user {user[1]} all the time: it is not certain that {key} is still active",
-        f"`sparekey stop {run.id}`, then undo it again.",
-    )
-
-
 def _reactivate(lease: UserLease, key: str, because: WriteReason, why: str) -> StepCoroutine[None]:
     facts = lease.facts(key)
-    if (not facts.deactivated_by_run and because != "late-write") or _user_no_longer_ours(lease, key):
+    if (not facts.deactivated_by_run and because != "late-write") or is_user_no_longer_ours(lease, key):
         return
     if facts.written and facts.intent is not None and facts.intent.status == ACTIVE:
-        yield from _confirm(lease, facts.intent)
+        yield from confirm(lease, facts.intent)
         return
     seen = yield from list_current_user(lease, key)
     listing = listing_of(seen)
     if key not in listing:
         lease.record(KeyMissing(*lease.user, key, _NO_FURTHER_DEACTIVATION))
         return
-    if lease.name != lease.user[1] and _user_no_longer_ours(lease, key):
+    if lease.name != lease.user[1] and is_user_no_longer_ours(lease, key):
         return  # by a run that was planned under the new name
     if facts.unresolved_write is not None:
         lost = "no answer to this is on record: the key is set active whether or not it happened"
         lease.record(OutcomeUnknown(*lease.user, key, facts.unresolved_write.status, "", lost))
     intent = lease.acquire(key, "Active", because, listing, why)
     yield 0
-    yield from _set_status(lease, intent)
-    yield from _confirm(lease, intent)
+    yield from set_status(lease, intent)
+    yield from confirm(lease, intent)
 
 
 def record_external_change(lease: UserLease, seen: User) -> StepCoroutine[None]:
@@ -420,7 +282,7 @@ def check_user(
     lease = UserLease(context, run, user)
     try:
         seen = yield from list_current_user(lease, steps[0][0].key)
-        if (yield from _repair_lockout(lease, seen)):
+        if (yield from repair_lockout(lease, seen)):
             return
         yield from record_external_change(lease, seen)
         keep = steps[0][0].keep or ""
