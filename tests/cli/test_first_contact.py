@@ -292,7 +292,7 @@ def test_whatever_a_command_prints_as_its_result_can_go_to_a_file(sk: CliHarness
             (
                 "athena-ddl",
                 "t",
-                "s3://b",
+                "s3://logs",
                 "--account",
                 "111122223333",
                 "--region",
