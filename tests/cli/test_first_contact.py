@@ -310,4 +310,4 @@ def test_whatever_a_command_prints_as_its_result_can_go_to_a_file(sk: CliHarness
         written = sk(*command, "-o", path)
         assert (written.code, written.out) == (printed.code, ""), command
         assert path.stat().st_mode & 0o777 == 0o600
-        assert " ".join(path.read_text().split()) == " ".join(printed.out.split()), command
+        assert "".join(path.read_text().split()) == "".join(printed.out.split()), command
