@@ -234,6 +234,18 @@ def test_apply_prints_the_run_before_its_first_write_and_closes_in_six_lines(sk:
     ]
 
 
+def test_undo_closes_with_what_is_active_again_and_what_is_not(sk: CliHarness) -> None:
+    sk.make_plan("--user", "web")
+    sk("apply", sk.plan, "--yes", "--no-watch")
+    result = sk("undo", sk.run)
+    assert result.code == 0
+    assert result.out.splitlines() == [
+        "Undo complete: 1 active again, 0 not.",
+        f"Note:    undo by arn:aws:iam::{ACCOUNT}:user/ops",
+        f"Details: sparekey show {sk.run}",
+    ]
+
+
 def test_undo_can_be_rehearsed(sk: CliHarness) -> None:
     sk.make_plan("--user", "web")
     sk("apply", sk.plan, "--yes", "--no-watch")

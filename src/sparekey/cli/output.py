@@ -85,19 +85,21 @@ def print_paged(chunks: Iterable[str]) -> None:
     click.echo_via_pager(text, color=True)
 
 
-def render_options(*, show_all: bool = False, brief: bool = False, to_file: bool = False) -> "RenderOptions":
+def render_options(
+    *, show_all: bool = False, brief: bool = False, undo: bool = False, to_file: bool = False
+) -> "RenderOptions":
     """How stdout, or a file, wants a table."""
     from sparekey.report import RenderOptions
 
     if to_file:
-        return RenderOptions(show_all=show_all, brief=brief)
+        return RenderOptions(show_all=show_all, brief=brief, undo=undo)
     from rich.console import Console
 
     console = Console()
     width_is_known = console.is_terminal or "COLUMNS" in os.environ
     width = console.width if width_is_known else _LONGEST_MESSAGE
     color = console.is_terminal and not console.no_color
-    return RenderOptions(width=width, color=color, show_all=show_all, brief=brief)
+    return RenderOptions(width=width, color=color, show_all=show_all, brief=brief, undo=undo)
 
 
 def write_output(chunks: Iterable[str], file: Path | None) -> None:
@@ -118,11 +120,11 @@ class ReportOutput:
         self.format, self.file = format_, file
         self._subject, self._pager = subject, pager and format_ == "table"
 
-    def write(self, value: Any, *, show_all: bool = False, brief: bool = False) -> None:
+    def write(self, value: Any, *, show_all: bool = False, brief: bool = False, undo: bool = False) -> None:
         """Render a value and write it; raises SparekeyError where its place does not take it."""
         from sparekey import report
 
-        options = render_options(show_all=show_all, brief=brief, to_file=self.file is not None)
+        options = render_options(show_all=show_all, brief=brief, undo=undo, to_file=self.file is not None)
         self.write_text(report.render(self._subject, value, self.format, options))
 
     def write_text(self, chunks: Iterable[str]) -> None:

@@ -16,7 +16,8 @@ Subject = Literal["audit", "plan", "run", "runs", "root_keys", "usage"]
 class RenderOptions(Value, frozen=True):
     """How it is wanted: columns, whether colour is shown, whether what passes is. Files get the defaults.
 
-    `brief` asks for the closing lines only: of a run, how it ended and what to do next; of an audit, the counts.
+    `brief` asks for the closing lines only: of a run, how it ended and what to do next (`undo`: how its undo ended); of
+    an audit, the counts.
 
     `region` is where finding formats say that the finding is; empty for the partition's first.
     """
@@ -25,6 +26,7 @@ class RenderOptions(Value, frozen=True):
     color: bool = False
     show_all: bool = False
     brief: bool = False
+    undo: bool = False
     region: str = ""
 
 

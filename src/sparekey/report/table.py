@@ -113,7 +113,7 @@ def plan(plan: Plan, options: RenderOptions) -> Iterator[str]:
 def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
     """What became of each step, with AWS's request ids and the head of the ledger's chain; or the closing lines."""
     if options.brief:
-        yield from _closing(record, options)
+        yield from _undo_closing(record, options) if options.undo else _closing(record, options)
         return
     yield f"Run {record.id}: {RUN_STATES[record.state].label}\n"
     yield f"  plan    {record.plan_digest}\n"
@@ -166,6 +166,25 @@ def _closing(record: RunRecord, options: RenderOptions) -> Iterator[str]:
             break
     if groups["deactivated"] or wrong:
         yield f"Undo:    sparekey undo {record.id}\n"
+    yield f"Details: sparekey show {record.id}\n"
+
+
+def _undo_closing(record: RunRecord, options: RenderOptions) -> Iterator[str]:
+    """How an undo ended: counts, each key that did not come back and why, and where the details are."""
+    groups = Counter(STEP_STATES[step.state].group for step in record.steps)
+    missing = [step for step in record.steps if STEP_STATES[step.state].may_be_inactive]
+    other = [step for step in record.steps if step.state in ("changed", "gone", "deleted")]
+    verdict = "Undo incomplete" if missing else "Undo complete"
+    back = sum(step.state in ("undone", "rolled_back") for step in record.steps)
+    rest = f", {number(groups['held'])} held" if groups["held"] else ""
+    yield f"{verdict}: {number(back)} active again, {number(len(missing))} not{rest}.\n"
+    for step in (*missing, *other):
+        text = f"{step.account}  {step.user}  {step.key}: {step_label(step.state).upper()}"
+        yield from _wrapped("  ", f"{text}{': ' + step.why if step.why else ''}", options)
+        if step.never_reactivate:
+            yield from _wrapped("      never reactivated automatically: ", step.never_reactivate, options)
+    for note in record.notes:
+        yield from _wrapped("Note:    ", note, options)
     yield f"Details: sparekey show {record.id}\n"
 
 

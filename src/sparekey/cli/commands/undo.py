@@ -9,6 +9,7 @@ from sparekey.cli.help import command
 from sparekey.cli.options import connection_options, database_option, report_options
 from sparekey.cli.output import message, print_report
 from sparekey.cli.run_events import print_event
+from sparekey.cli.verbosity import VERBOSITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ def undo_command(
     )
     if key:
         record = structs.replace(record, steps=tuple(step for step in record.steps if step.key == key))
-    output.write(record)
+    output.write(record, brief=VERBOSITY.level <= 0, undo=True)
     return 1 if any(STEP_STATES[step.state].may_be_inactive for step in record.steps) else 0
 
 
