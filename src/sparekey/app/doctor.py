@@ -31,7 +31,7 @@ class Check(Value, frozen=True):
 
 
 def doctor(connect: Callable[[], Connection], config: Path | None) -> Iterator[Check]:
-    """Yield each check as it is made; nothing is written, and one that fails ends no other."""
+    """Yield each check as it is made; AWS is only read, and one that fails ends no other."""
     yield _policy(config)
     yield from _state()
     try:
@@ -87,7 +87,7 @@ def _state() -> Iterator[Check]:
             "worker",
             "problem",
             f"no worker is alive; {unfinished}",
-            "Start `sparekey worker`: nothing is monitored.",
+            "Start `sparekey worker`: only an `apply --wait` that still runs monitors them.",
         )
     else:
         yield Check("worker", "note", f"no worker is alive; {unfinished}", "`sparekey worker` monitors runs.")

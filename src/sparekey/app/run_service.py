@@ -433,10 +433,13 @@ def _runs(
 
 def _reverse(connection: Connection, plan: Plan) -> tuple[str, ...]:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_IAM") or os.environ.get("AWS_ENDPOINT_URL", "")
+    # An accounts file is read once, not for each account.
+    listed = connection.selected_accounts().targets if connection.account_choice.accounts_file else ()
+    targets = {target.id: target for target in listed if target.id != connection.gateway.account}
     return reverse_commands(
         plan,
         profile=connection.profile,
         region=connection.region,
         endpoint_url=endpoint,
-        target_of=connection.target,
+        target_of=targets.get if targets else connection.target,
     )
