@@ -124,11 +124,15 @@ def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
     for note in record.notes:
         yield clean(f"  note    {note}\n")
     yield f"  ledger  {plural(record.entries, 'entry', 'entries')}, head {record.head}\n\n"
-    for step in record.steps:
+    for _, same in groupby(record.steps, _held_alike):
+        steps = list(same)
+        step, keys = steps[0], ", ".join(step.key for step in steps)
         kept = f" ({step.keep} is kept)" if step.keep else ""
-        yield clean(f"  {step.account}  {step.user}  {step.key}: {step_label(step.state).upper()}{kept}\n")
-        for line in _evidence_line(step):
+        yield clean(f"  {step.account}  {step.user}  {keys}: {step_label(step.state).upper()}{kept}\n")
+        for line in _evidence_lines(step):
             yield from _wrapped(" " * 6, line, options)
+    for why, count in Counter(step.why for step in record.steps if step.state == "unwatched").items():
+        yield from _wrapped(f"  Not watched ({plural(count, 'key')}): ", why, options)
 
 
 def _closing(record: RunRecord, options: RenderOptions) -> Iterator[str]:
@@ -275,14 +279,23 @@ def _group_counts(steps: Iterable[StepRecord]) -> str:
     return ", ".join(f"{number(count)} {names.get(group, group)}" for group, count in sorted(groups.items()))
 
 
-def _evidence_line(step: StepRecord) -> list[str]:
-    lines = [step.decided, *([step.why] if step.why and step.why not in step.decided else [])]
+def _held_alike(step: StepRecord) -> tuple[str, ...]:
+    """The same for keys of one user that are held for one reason; every other step is alone."""
+    alone = "" if step.state == "held" else step.key
+    return step.account, step.user, alone, step.state, step.decided, step.why, step.release
+
+
+def _evidence_lines(step: StepRecord) -> list[str]:
+    # Why keys are not watched is mostly the same for all of them, and stands once at the end.
+    why = step.why if step.state != "unwatched" and step.why not in step.decided else ""
+    lines = [step.decided, *([why] if why else [])]
     if step.release:
         lines.append(f"To release: {step.release}")
     if step.never_reactivate:
         lines.append(f"never reactivated automatically: {step.never_reactivate}")
     if step.after:
-        lines.append(f"before: {_statuses(step.before)}; after: {_statuses(step.after)}")
+        lines.append(f"before: {_statuses(step.before)}")
+        lines.append(f"after:  {_statuses(step.after)}")
     if step.request_ids:
         lines.append(f"requests: {', '.join(step.request_ids)}")
     return lines
