@@ -44,7 +44,7 @@ docs: dev-venv ## write again what the docs generate from the code
 	@$(BIN)/python tools/generate_docs.py
 
 site: dev-venv ## build the docs as a site, into site/
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench-read: dev-venv ## measure our own reading against a constant-time server
 	@$(BIN)/python bench/cases.py
