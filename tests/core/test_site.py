@@ -48,9 +48,10 @@ def _anchors(path: Path) -> set[str]:
     "path",
     [
         *PAGES,
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")),
+        *sorted(ROOT.glob("*.md")),
+        *(ROOT / name / "README.md" for name in ("cases", "changes")),
     ],
-    ids=lambda path: path.name,
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_every_link_leads_to_a_file_and_a_heading(path: Path) -> None:
     text = FENCE.sub("", path.read_text(encoding="utf-8"))
@@ -62,6 +63,29 @@ def test_every_link_leads_to_a_file_and_a_heading(path: Path) -> None:
         assert to.exists(), target
         if anchor and to.suffix == ".md":
             assert anchor in _anchors(to), target
+
+
+def _named_in_code() -> Iterator[tuple[Path, str]]:
+    """Each page of the docs that a source file names, or a file of the build, with the file that names it."""
+    files = [ROOT / "Makefile", ROOT / "action.yml", ROOT / "pyproject.toml"]
+    for folder in ("src", "tools", "bench", "cases", "tests", ".github"):
+        files += [
+            path for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".html", ".toml", ".yml"}
+        ]
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        for target in re.findall(r"(?<![\w./-])docs/[\w./-]+\.(?:md|json|png)(?:#[\w-]+)?", text):
+            yield path, target
+
+
+def test_every_page_that_the_code_names_exists() -> None:
+    named = list(_named_in_code())
+    assert len(named) > 10
+    for path, target in named:
+        file, _, anchor = target.partition("#")
+        assert (ROOT / file).exists(), f"{path.relative_to(ROOT)}: {target}"
+        if anchor:
+            assert anchor in _anchors(ROOT / file), f"{path.relative_to(ROOT)}: {target}"
 
 
 def _build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
