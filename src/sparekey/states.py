@@ -83,6 +83,12 @@ RUN_STATES: Mapping[RunState, RunStateInfo] = {
 }
 
 
+# Why a key is not watched, where that was known before it was deactivated; every other reason is a lost watch.
+WATCH_NOT_ASKED = "it was asked not to watch"
+NO_PROBE = "no health probe covers this user; a breakage would not be detected"
+NEVER_WATCHED = frozenset({WATCH_NOT_ASKED, NO_PROBE})
+
+
 def step_label(state: StepState) -> str:
     """What became of a key, in words."""
     return STEP_STATES[state].label

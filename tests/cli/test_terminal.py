@@ -72,7 +72,8 @@ def test_a_run_of_many_keys_has_a_bar_and_lines_only_for_what_went_wrong(
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
     printed: list[str] = []
-    monkeypatch.setattr("sparekey.cli.output.message", lambda *texts: printed.extend(texts))
+    for place in ("output", "run_events"):
+        monkeypatch.setattr(f"sparekey.cli.{place}.message", lambda *texts: printed.extend(texts))
     with RunEvents(keys).shown() as events:
         for number in range(10):
             events(_entry("confirmed", number, status="Inactive", reads=3))

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 import pytest
 
 from sparekey.cli import verbosity
+from sparekey.cli.run_events import print_event
 from sparekey.cli.worker_log import WorkerLog
 from sparekey.ledger.records import LedgerEntry
+from sparekey.states import NO_PROBE
 
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 KEY = {"account": "111122223333", "user": "web", "key": "AKIAOLD"}
@@ -69,3 +71,27 @@ def test_quiet_keeps_what_needs_attention(capsys: "pytest.CaptureFixture[str]") 
         log.event(entry)
     verbosity.reset()
     assert capsys.readouterr().err == "09:00:00Z  probe web: UNHEALTHY\n"
+
+
+def test_a_watch_that_was_lost_is_a_warning_and_one_that_never_was_a_detail(
+    capsys: "pytest.CaptureFixture[str]",
+) -> None:
+    lost = {**KEY, "verdict": "unwatched", "why": "probe web was not asked from 09:00 to 09:10"}
+    never = {**KEY, "verdict": "unwatched", "why": NO_PROBE}
+    verbosity.VERBOSITY.level = -1
+    for body in (lost, never):
+        entry = LedgerEntry("r-1", 5, AT, "verdict", body, "", "")
+        WorkerLog(json_lines=False).event(entry)
+        print_event(entry)
+    verbosity.reset()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.endswith("not watched (probe web was not asked from 09:00 to 09:10)") for line in lines)
+
+
+def test_quiet_prints_each_failure_of_a_run(capsys: "pytest.CaptureFixture[str]") -> None:
+    verbosity.VERBOSITY.level = -1
+    print_event(LedgerEntry("r-1", 5, AT, "failed", {**KEY, "why": "AccessDenied", "final": True}, "", ""))
+    print_event(EVENTS[3])
+    verbosity.reset()
+    assert capsys.readouterr().err == "09:00:00Z  111122223333  web  AKIAOLD: failed (AccessDenied)\n"

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sparekey.cli.output import message, notice
+from sparekey.cli.secondary_output import SecondaryOutput
 from sparekey.cli.verbosity import VERBOSITY
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from sparekey.app import Connection, LedgerEntry, OutageMessage
     from sparekey.cli.progress import Progress
-    from sparekey.cli.secondary_output import SecondaryOutput
     from sparekey.model import RunRecord
 
 _TEXTS = {
@@ -35,8 +35,8 @@ _RUN_TEXTS = {
     "stopped": "run stopped; no further key is deactivated",
     "undoing": "undo requested",
 }
-# What is shown of each key while a bar counts them.
-_BESIDE_A_BAR = frozenset({"failed", "foreign", "held", "not-reactivated", "unseen", "unsure"})
+# What went wrong, by the kind of an entry as the ledger stores it.
+_ATTENTION = frozenset({"failed", "foreign", "not-reactivated", "stumbled", "unseen", "unsure"})
 # With more keys than this, a terminal gets a bar instead of a line for each step.
 _LINES_UP_TO = 10
 
@@ -84,14 +84,24 @@ def event_text(entry: "LedgerEntry") -> str:
 
 
 def is_detail(entry: "LedgerEntry") -> bool:
-    """True of what only --verbose shows: that a write was answered, and that nothing watches a key."""
-    return entry.kind == "written" or entry.body.get("verdict") == "unwatched"
+    """True of what only --verbose shows: that a write was answered, or that a key is not watched, as was known."""
+    from sparekey.states import NEVER_WATCHED
+
+    never = entry.body.get("verdict") == "unwatched" and entry.body.get("why") in NEVER_WATCHED
+    return entry.kind == "written" or never
+
+
+def needs_attention(entry: "LedgerEntry") -> bool:
+    """True of what went wrong: a failure, an unhealthy probe, a watch that was lost."""
+    unhealthy = entry.kind == "probed" and entry.body.get("green") is False
+    lost = entry.body.get("verdict") == "unwatched" and not is_detail(entry)
+    return entry.kind in _ATTENTION or unhealthy or lost
 
 
 def print_event(entry: "LedgerEntry") -> None:
-    """Print one entry of the ledger to stderr."""
+    """Print one entry of the ledger to stderr; --quiet leaves out only what needs no attention."""
     if (text := event_text(entry)) and (VERBOSITY.level > 0 or not is_detail(entry)):
-        notice(f"{entry.at:%H:%M:%S}Z  {text}")
+        (message if needs_attention(entry) else notice)(f"{entry.at:%H:%M:%S}Z  {text}")
 
 
 class RunEvents:
@@ -121,7 +131,7 @@ class RunEvents:
         self.run = entry.run
         if entry.kind == "confirmed" and entry.body["status"] == "Inactive":
             self.confirmed += 1
-        if self._bar is None or "key" not in entry.body or entry.kind in _BESIDE_A_BAR:
+        if self._bar is None or "key" not in entry.body or entry.kind == "held" or needs_attention(entry):
             print_event(entry)
         if self._bar is not None:
             self._bar.update(self.confirmed, self.keys)
@@ -137,6 +147,23 @@ class RunEvents:
             f"  Undo:     sparekey undo {self.run}",
             f"  Details:  sparekey show {self.run}",
         )
+
+
+@contextmanager
+def following(
+    connection: "Connection", keys: int, continue_with: str, targets: tuple[str, ...] = ()
+) -> "Iterator[tuple[RunEvents, Callable[[OutageMessage], None]]]":
+    """Show the events of a run beside the block, and report outages of the state; both are given to the block.
+
+    Ctrl-C says how far the run got, and that `continue_with` continues it.
+    """
+    aside, events = SecondaryOutput(), RunEvents(keys)
+    try:
+        with aside.running(), events.shown():
+            yield events, emergency_reporter(aside, connection, targets)
+    except KeyboardInterrupt:
+        events.interrupted(continue_with)
+        raise
 
 
 def emergency_reporter(

@@ -5,15 +5,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from sparekey.cli.output import message
-from sparekey.cli.run_events import event_text, is_detail
+from sparekey.cli.run_events import event_text, is_detail, needs_attention
 from sparekey.cli.verbosity import VERBOSITY
 
 if TYPE_CHECKING:
     from sparekey.app import LedgerEntry
 
 Level = Literal["info", "warning", "error"]
-# What needs a person's attention, by the kind of a ledger's entry.
-_WARNINGS = frozenset({"failed", "foreign", "not-reactivated", "unseen", "unsure", "stumbled"})
 
 
 class WorkerLog:
@@ -39,10 +37,9 @@ class WorkerLog:
         if not text or (is_detail(entry) and VERBOSITY.level <= 0):
             return
         body = entry.body
-        unhealthy = entry.kind == "probed" and body.get("green") is False
         self.write(
             text if "key" not in body else f"run {entry.run}  {text}",
-            "warning" if entry.kind in _WARNINGS or unhealthy else "info",
+            "warning" if needs_attention(entry) else "info",
             entry.at,
             event=entry.kind,
             run=entry.run,

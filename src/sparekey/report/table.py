@@ -26,7 +26,7 @@ from sparekey.model import (
 from sparekey.plan import Plan, Step
 from sparekey.report.interface import RenderOptions
 from sparekey.rules import rule
-from sparekey.states import RUN_STATES, STEP_STATES, step_label
+from sparekey.states import NEVER_WATCHED, RUN_STATES, STEP_STATES, step_label
 from sparekey.usage.timeline import TimelineRow, make_timeline
 
 NAME = "table"
@@ -131,7 +131,7 @@ def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
         yield clean(f"  {step.account}  {step.user}  {keys}: {step_label(step.state).upper()}{kept}\n")
         for line in _evidence_lines(step):
             yield from _wrapped(" " * 6, line, options)
-    for why, count in Counter(step.why for step in record.steps if step.state == "unwatched").items():
+    for why, count in Counter(step.why for step in record.steps if _is_never_watched(step)).items():
         yield from _wrapped(f"  Not watched ({plural(count, 'key')}): ", why, options)
 
 
@@ -285,9 +285,14 @@ def _held_alike(step: StepRecord) -> tuple[str, ...]:
     return step.account, step.user, alone, step.state, step.decided, step.why, step.release
 
 
+def _is_never_watched(step: StepRecord) -> bool:
+    """True where it was known beforehand that the key would not be watched; False where its watch was lost."""
+    return step.state == "unwatched" and step.why in NEVER_WATCHED
+
+
 def _evidence_lines(step: StepRecord) -> list[str]:
-    # Why keys are not watched is mostly the same for all of them, and stands once at the end.
-    why = step.why if step.state != "unwatched" and step.why not in step.decided else ""
+    # Why keys were never to be watched is the same for all of them, and stands once at the end.
+    why = "" if _is_never_watched(step) or step.why in step.decided else step.why
     lines = [step.decided, *([why] if why else [])]
     if step.release:
         lines.append(f"To release: {step.release}")

@@ -38,6 +38,7 @@ from sparekey.runs.reactivate import (
 from sparekey.runs.revalidate import reason_to_hold
 from sparekey.runs.run_header import RunHeader
 from sparekey.runs.user_lookup import list_current_user
+from sparekey.states import NO_PROBE, WATCH_NOT_ASKED
 
 
 def execute_user(
@@ -98,11 +99,7 @@ def _begin_watch(lease: UserLease, step: Step) -> None:
         now = lease.context.clock.now()
         lease.record(WatchStarted(*key_id, now, now + timedelta(seconds=seconds), probes))
     else:
-        why = (
-            "it was asked not to watch"
-            if probes
-            else "no health probe covers this user; a breakage would not be detected"
-        )
+        why = WATCH_NOT_ASKED if probes else NO_PROBE
         lease.record(WatchEnded(*key_id, "unwatched", why))
 
 

@@ -16,8 +16,7 @@ from sparekey.cli.options import (
     usage_options,
 )
 from sparekey.cli.output import message, notice, render_options
-from sparekey.cli.run_events import RunEvents, check_wait_or_detach, emergency_reporter, run_exit_code
-from sparekey.cli.secondary_output import SecondaryOutput
+from sparekey.cli.run_events import check_wait_or_detach, following, run_exit_code
 from sparekey.cli.verbosity import VERBOSITY
 
 if TYPE_CHECKING:
@@ -168,24 +167,19 @@ def apply_command(
     going = checked.plan.deactivations
     _show(checked, yes=yes)
     confirmed = _confirm(checked, yes=yes) if going else False
-    aside, events = SecondaryOutput(), RunEvents(len(going))
-    try:
-        with aside.running(), events.shown():
-            record = app.apply(
-                connection,
-                prepared,
-                options=options,
-                on_event=events,
-                on_notice=message,
-                on_emergency=emergency_reporter(aside, connection, targets),
-                wait=wait,
-                detach=detach,
-                checked=checked,
-                confirmed=confirmed,
-            )
-    except KeyboardInterrupt:
-        events.interrupted(f"sparekey apply {plan}")
-        raise
+    with following(connection, len(going), f"sparekey apply {plan}", targets) as (on_event, on_emergency):
+        record = app.apply(
+            connection,
+            prepared,
+            options=options,
+            on_event=on_event,
+            on_notice=message,
+            on_emergency=on_emergency,
+            wait=wait,
+            detach=detach,
+            checked=checked,
+            confirmed=confirmed,
+        )
     output.write(record, brief=VERBOSITY.level <= 0)
     message(
         *(

@@ -85,8 +85,10 @@ def audit_command(
     with progress("users read") as update:
         audit = app.audit(connection, mode=mode, rules=rules, cis=cis, on_progress=update)
     output.write(audit, show_all=show_all, brief=summary)
-    caller = audit.snapshot.caller.arn
-    notice(f"Read as {caller}." + (" Next: sparekey plan -o plan.json" if audit.coverage.users_spare else ""))
+    accounts = connection.account_choice
+    same = " with the same options for accounts" if accounts.org or accounts.accounts_file else ""
+    following = f" Next: sparekey plan -o plan.json{same}" if audit.coverage.users_spare else ""
+    notice(f"Read as {audit.snapshot.caller.arn}.{following}")
     code = app.exit_code(audit)
     if to_hub:
         code = security_hub_summary(app.send_to_security_hub(connection, audit)) or code

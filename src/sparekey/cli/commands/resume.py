@@ -7,8 +7,7 @@ import click
 from sparekey.cli.help import command
 from sparekey.cli.options import connection_options, database_option, fail_on_held_option, report_options
 from sparekey.cli.output import message, notice
-from sparekey.cli.run_events import RunEvents, check_wait_or_detach, emergency_reporter, run_exit_code
-from sparekey.cli.secondary_output import SecondaryOutput
+from sparekey.cli.run_events import check_wait_or_detach, following, run_exit_code
 from sparekey.cli.verbosity import VERBOSITY
 
 if TYPE_CHECKING:
@@ -43,23 +42,19 @@ def resume_command(
 
     check_wait_or_detach(wait, detach)
 
-    connection, aside = connect(), SecondaryOutput()
+    connection = connect()
     notice(f"as {connection.caller(()).arn}")
     with app.run_records() as runs:
-        events = RunEvents(sum(step.state != "held" for step in runs.show(run).steps))
-    try:
-        with aside.running(), events.shown():
-            record = app.resume(
-                connection,
-                run,
-                on_event=events,
-                on_notice=message,
-                on_emergency=emergency_reporter(aside, connection),
-                wait=wait,
-                detach=detach,
-            )
-    except KeyboardInterrupt:
-        events.interrupted(f"sparekey resume {run}")
-        raise
+        keys = sum(step.state != "held" for step in runs.show(run).steps)
+    with following(connection, keys, f"sparekey resume {run}") as (on_event, on_emergency):
+        record = app.resume(
+            connection,
+            run,
+            on_event=on_event,
+            on_notice=message,
+            on_emergency=on_emergency,
+            wait=wait,
+            detach=detach,
+        )
     output.write(record, brief=VERBOSITY.level <= 0)
     return run_exit_code(record, handed_over=detach, fail_on_held=fail_on_held)
