@@ -1,41 +1,19 @@
 """What can be decided on the pages: limits, windows, exemptions, sorting, downloads, a run that nobody executes."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from console.conftest import Console, console_on, let_in
+from console.conftest import Console
 from console.test_walk import status_in_aws, user_page
 from sparekey import app
 from sparekey.console.state import ConsoleOptions
-from sparekey.sandbox import Sandbox
 from support.console_walk import MAIN
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    with console_on(Sandbox(), tmp_path_factory.mktemp("decisions") / "home") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser, console: Console) -> Iterator[BrowserContext]:
-    made = let_in(browser, console)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    made = context.new_page()
-    yield made
-    made.close()
 
 
 def test_an_exemption_is_added_extended_and_ended_with_its_diff_shown_first(
@@ -96,6 +74,27 @@ def test_a_policy_file_that_changed_meanwhile_is_not_overwritten(page: Page, con
         "was changed since this was proposed; nothing was written"
     )
     assert "ci-deploy" not in path.read_text()
+
+
+def test_an_entry_is_never_taken_for_another_that_has_its_place_now(page: Page, console: Console) -> None:
+    path = app.policy_file(None)
+    before = path.read_text()
+    page.goto(f"{console.origin}/exemptions")
+    entry = '[[exempt]]\nuser = "first"\nowner = "o"\nreason = "r"\nexpires = 2099-01-01\n\n'
+    path.write_text(entry + before)
+    page.get_by_role("button", name="End now the exemption of partner-sftp").click()
+    expect(page.get_by_role("heading")).to_contain_text(
+        "was changed since this page was made; nothing was written"
+    )
+    page.goto(f"{console.origin}/exemptions")
+    expect(page.get_by_role("row", name="first")).to_be_visible()
+    path.write_text("exempt = 3\n")
+    response = page.goto(f"{console.origin}/exemptions")
+    assert response is not None
+    assert response.status == 400
+    expect(page.get_by_role("heading")).to_contain_text("field `exempt`")
+    path.write_text(before)
+    page.goto(f"{console.origin}/exemptions")
 
 
 def test_a_day_that_is_over_exempts_nobody_and_is_refused(page: Page, console: Console) -> None:

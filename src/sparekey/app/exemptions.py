@@ -41,12 +41,14 @@ class ProposedPolicy(Value, frozen=True):
 def propose_exemption(connection: Connection, change: ExemptionChange) -> ProposedPolicy:
     """The policy file with one change; nothing is written. Raises BadInputError, and PolicyError for what is invalid.
 
-    Comments and the order of the file are preserved.
+    Comments and the order of the file are preserved. Raises RefusedError where the file has another policy than the
+    connection: an entry's number would mean another one.
     """
     import tomlkit  # noqa: PLC0415  # only the console needs it
     from tomlkit.items import AoT, Table  # noqa: PLC0415
 
     path, before = policy_file(connection.config), read_policy_text(connection.config)
+    _follow_file(connection)
     document = tomlkit.parse(before)
     entries = document.get("exempt")
     today = connection.clock.now().date()
@@ -96,10 +98,24 @@ def write_exemption(connection: Connection, change: ExemptionChange, digest: str
 
 
 def exemption_count(connection: Connection) -> int:
-    """How many exemptions the policy file itself has; those of a mutelist come after them and are changed there."""
-    import tomlkit  # noqa: PLC0415
+    """How many exemptions the policy file itself has; those of a mutelist come after them and are changed there.
 
-    return len(tomlkit.parse(read_policy_text(connection.config)).get("exempt", ()))
+    The connection follows the file from here on. Raises PolicyError where it is no longer valid.
+    """
+    connection.policy = load_policy(connection.config)
+    text = read_policy_text(connection.config)
+    return len(check_policy_text(text, policy_file(connection.config)).exempt)
+
+
+def _follow_file(connection: Connection) -> None:
+    """Raise RefusedError where the file has changed in more than comments; the connection follows it either way."""
+    policy = load_policy(connection.config)
+    known, connection.policy = connection.policy, policy
+    if policy.digest != known.digest:
+        raise RefusedError(
+            "the policy file was changed since this page was made; nothing was written",
+            "Open the exemptions again, and choose the entry there.",
+        )
 
 
 def _digest(text: str) -> str:

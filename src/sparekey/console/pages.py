@@ -283,7 +283,7 @@ def _limits(texts: Mapping[str, str]) -> Limits:
 
     def count(name: str) -> int | None:
         text = texts[name].strip()
-        if text and not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
+        if text and not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
             raise BadInputError(f"{text!r} is not a number of keys", "Write a whole number, such as 200.")
         return int(text) if text else None
 
@@ -435,6 +435,7 @@ async def resume(request: Request) -> Response:
 async def exemptions(request: Request) -> Response:
     """Who may break a rule, by whose word, until when; and the policy's thresholds."""
     state = console_state(request)
+    editable = await anyio.to_thread.run_sync(exemption_count, state.connection)
     policy, now = state.connection.policy, state.connection.clock.now()
     users = [(row.account, row.name) for row in state.view.rows] if state.view else []
     entries = [
@@ -449,7 +450,7 @@ async def exemptions(request: Request) -> Response:
         entries=entries,
         rotators=rotators,
         read=bool(state.view),
-        editable=await anyio.to_thread.run_sync(exemption_count, state.connection),
+        editable=editable,
         user=request.query_params.get("name", ""),
         account=request.query_params.get("account", ""),
     )
