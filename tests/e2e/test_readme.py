@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from sparekey.sandbox import Sandbox
+from support.own_process import practice_environment, run_sparekey
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -32,14 +33,7 @@ def test_the_sequence_of_the_readme_runs_under_set_e(tmp_path: Path) -> None:
     for program in ("sparekey", "run_id"):
         (tmp_path / program).chmod(0o755)
     with Sandbox() as aws:
-        env = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPAREKEY_"))
-        }
-        env |= {
-            **aws.env(),
-            "SPAREKEY_HOME": str(tmp_path / "home"),
-            "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        }
+        env = practice_environment(aws, tmp_path / "home", PATH=f"{tmp_path}:{os.environ['PATH']}")
         done = subprocess.run(
             ["/bin/sh", "-c", script],
             env=env,
@@ -64,23 +58,11 @@ TRANSCRIPT = re.compile(r"(?<=```console\n).*?(?=```\n<!-- end of the transcript
 def test_the_transcript_of_the_readme_is_what_the_commands_print(tmp_path: Path) -> None:
     """What changes from run to run (key ids, digests, times) is compared by its form; SNAPSHOTS=write writes it."""
     with Sandbox() as aws:
-        env = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPAREKEY_"))
-        }
-        env |= {**aws.env(), "SPAREKEY_HOME": str(tmp_path / "home"), "COLUMNS": "100"}
+        env = practice_environment(aws, tmp_path / "home", COLUMNS="100")
         shown, run = "", ""
         for command in re.findall(r"^\$ sparekey (.*)$", README.read_text(), re.MULTILINE):
             words = [run if word == "RUN" or word.startswith("r-") else word for word in command.split()]
-            done = subprocess.run(
-                [sys.executable, "-m", "sparekey", *words],
-                env=env,
-                cwd=tmp_path,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=120,
-                check=False,
-            )
+            done = run_sparekey(words, env, tmp_path)
             assert done.returncode in (0, 3), done.stdout
             run = next(iter(re.findall(r"run (r-\w+) started", done.stdout)), run)
             shown += f"$ sparekey {' '.join(words)}\n{_shortened(done.stdout)}"

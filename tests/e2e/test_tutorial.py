@@ -1,12 +1,10 @@
 """The tutorial's own commands, run one after the other on the practice AWS, and the lines that it shows."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from sparekey.sandbox import Sandbox
+from support.own_process import practice_environment, run_sparekey
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
@@ -34,23 +32,11 @@ def test_every_command_of_the_tutorial_prints_what_is_shown(tmp_path: Path) -> N
         *("doctor", "audit", "plan", "usage", "apply", "runs", "show", "undo", "report", "ledger"),
     ]
     with Sandbox() as aws:
-        env = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPAREKEY_"))
-        }
-        env |= {**aws.env(), "SPAREKEY_HOME": str(tmp_path / "tutorial-state"), "COLUMNS": "120"}
+        env = practice_environment(aws, tmp_path / "tutorial-state", COLUMNS="120")
         run = ""
         for part in parts:
             command, _, shown = part.partition("\n")
-            done = subprocess.run(
-                [sys.executable, "-m", "sparekey", *command.replace("RUN", run).split()[1:]],
-                env=env,
-                cwd=tmp_path,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=120,
-                check=False,
-            )
+            done = run_sparekey(command.replace("RUN", run).split()[1:], env, tmp_path)
             assert done.returncode in (0, 3 if " audit" in command else 0), done.stdout
             run = next(iter(re.findall(r"run (r-\w+) started", done.stdout)), run)
             printed = {_form(line) for line in done.stdout.splitlines()}
