@@ -1,15 +1,25 @@
 """From a scenario to a company: its people, its keys and its past."""
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import msgspec
 
+from sparekey.sandbox import secretsmanager, ssm
 from sparekey.sandbox.application_history import ApplicationHistory
 from sparekey.sandbox.clock import SandboxClock
 from sparekey.sandbox.cloudtrail_events import TrailEvent
 from sparekey.sandbox.errors import SandboxError
-from sparekey.sandbox.scenario import AccountTable, CallerTable, Duration, KeyTable, Scenario, UserTable
+from sparekey.sandbox.scenario import (
+    AccountTable,
+    CallerTable,
+    Duration,
+    KeyTable,
+    Scenario,
+    SecretTable,
+    UserTable,
+)
 from sparekey.sandbox.state import (
     EVER,
     Company,
@@ -34,6 +44,9 @@ def build_company(scenario: Scenario, clock: SandboxClock) -> Company:
     now = clock.now().replace(microsecond=0)
     for table in scenario.account:
         _account(company, table, now)
+    for table in scenario.account:
+        for secret in table.secret:
+            _secret(company, table.id, secret, now)
     company.operator = _operator(company, scenario, now)
     recorded_uses = {key.id: list(key.uses) for key in company.keys.values() if key.uses}
     company.trail.extend(_past(company, scenario, now))
@@ -124,6 +137,16 @@ def _keys(
                 uses=[LastUseRecord(now - used.ago, used.service, used.region)] if used else [],
             )
         )
+
+
+def _secret(company: Company, account: str, table: SecretTable, now: datetime) -> None:
+    key = company.key(account, table.user, table.key)
+    content = {"AWS_ACCESS_KEY_ID": key.id, "AWS_SECRET_ACCESS_KEY": key.secret, **table.fields}
+    place = f"{account}/{table.region}"
+    if table.store == "secretsmanager":
+        secretsmanager.add_secret(company, place, table.name, json.dumps(content), now)
+    else:
+        ssm.add_parameter(company, place, table.name, json.dumps(content), now)
 
 
 def _operator(company: Company, scenario: Scenario, now: datetime) -> SandboxKey:

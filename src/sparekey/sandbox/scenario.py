@@ -109,6 +109,17 @@ class AppTable(_Table, frozen=True, kw_only=True):
     error: str = ""
 
 
+class SecretTable(_Table, frozen=True, kw_only=True):
+    """A secret with a user's key, as applications read it: in Secrets Manager, or as a parameter of SSM."""
+
+    name: str
+    user: str
+    key: int = 1
+    store: Literal["secretsmanager", "ssm"] = "secretsmanager"
+    region: str = "us-east-1"
+    fields: dict[str, str] = {}
+
+
 class AccountTable(_Table, frozen=True, kw_only=True):
     """One AWS account."""
 
@@ -123,6 +134,7 @@ class AccountTable(_Table, frozen=True, kw_only=True):
     many: tuple[ManyTable, ...] = ()
     role: tuple[RoleTable, ...] = ()
     app: tuple[AppTable, ...] = ()
+    secret: tuple[SecretTable, ...] = ()
 
 
 class OrganizationTable(_Table, frozen=True, kw_only=True):

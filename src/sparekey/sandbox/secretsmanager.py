@@ -6,12 +6,15 @@ https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.htm
 
 import re
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sparekey.sandbox.errors import ErrorReplyError
 from sparekey.sandbox.request import ApiCall, Handler
+
+if TYPE_CHECKING:
+    from sparekey.sandbox.state import Company
 
 CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
 # Of unlabelled versions so many are kept, and all that are younger than a day.
@@ -135,16 +138,28 @@ def create_secret(call: ApiCall) -> dict[str, Any]:
                 "ResourceExistsException", f"The operation failed because the secret {name} already exists."
             )
         return {"ARN": secrets[name].arn, "Name": name, "VersionId": known.id}
-    place = f"{call.company.partition}:secretsmanager:{call.region}:{call.caller.account}"
-    arn = f"arn:{place}:secret:{name}-{call.company.uuid()[:6]}"
-    secret = StoredSecret(name=name, arn=arn, created=call.now, versions={})
-    answer = {"ARN": arn, "Name": name}
+    secret = _new_secret(call.company, f"{call.caller.account}/{call.region}", name, call.now)
+    answer = {"ARN": secret.arn, "Name": name}
     if call.params.get("SecretString") is not None:
         version = SecretVersion(id=_token(call), text=_value(call), created=call.now, stages=[CURRENT])
         secret.versions[version.id] = version
         answer["VersionId"] = version.id
     secrets[name] = secret
     return answer
+
+
+def _new_secret(company: "Company", place: str, name: str, now: datetime) -> StoredSecret:
+    account, _, region = place.partition("/")
+    arn = f"arn:{company.partition}:secretsmanager:{region}:{account}:secret:{name}-{company.uuid()[:6]}"
+    return StoredSecret(name=name, arn=arn, created=now, versions={})
+
+
+def add_secret(company: "Company", place: str, name: str, text: str, now: datetime) -> None:
+    """Put a secret with one version in a place (ACCOUNT/REGION), as if it had been there for long."""
+    secret = _new_secret(company, place, name, now)
+    version = SecretVersion(id=company.uuid(), text=text, created=now, stages=[CURRENT])
+    secret.versions[version.id] = version
+    company.secrets.setdefault(place, {})[name] = secret
 
 
 def put_secret_value(call: ApiCall) -> dict[str, Any]:

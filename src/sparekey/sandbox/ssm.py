@@ -8,15 +8,20 @@ import base64
 import hashlib
 import re
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sparekey.sandbox.errors import ErrorReplyError
 from sparekey.sandbox.request import ApiCall, Handler
 
+if TYPE_CHECKING:
+    from sparekey.sandbox.state import Company
+
 _TYPES = ("String", "StringList", "SecureString")
 _VERSIONS, _LONGEST_VALUE = 100, 4096
+# What a SecureString is encrypted with where the caller names no key, whatever it was encrypted with before.
+_DEFAULT_KEY = "alias/aws/ssm"
 
 
 class ParameterVersion(msgspec.Struct, kw_only=True):
@@ -26,6 +31,7 @@ class ParameterVersion(msgspec.Struct, kw_only=True):
     text: str
     kind: str
     created: datetime
+    key: str = _DEFAULT_KEY
 
 
 class StoredParameter(msgspec.Struct, kw_only=True):
@@ -83,13 +89,27 @@ def put_parameter(call: ApiCall) -> dict[str, Any]:
     if kind not in _TYPES:
         raise _failure("ValidationException", "Type must be String, StringList or SecureString")
     if known is None:
-        place = f"{call.company.partition}:ssm:{call.region}:{call.caller.account}"
-        arn = f"arn:{place}:parameter/{name.removeprefix('/')}"
-        known = parameters[name] = StoredParameter(name=name, arn=arn, versions=[])
+        known = parameters[name] = _new_parameter(call.company, f"{call.caller.account}/{call.region}", name)
     number = known.versions[-1].number + 1 if known.versions else 1
-    known.versions.append(ParameterVersion(number=number, text=value, kind=kind, created=call.now))
+    key = str(call.params.get("KeyId") or _DEFAULT_KEY)
+    if key != _DEFAULT_KEY and kind != "SecureString":
+        raise _failure("ValidationException", "KeyId is required for SecureString type parameter only.")
+    known.versions.append(ParameterVersion(number=number, text=value, kind=kind, created=call.now, key=key))
     del known.versions[:-_VERSIONS]
     return {"Version": number, "Tier": "Standard"}
+
+
+def _new_parameter(company: "Company", place: str, name: str) -> StoredParameter:
+    account, _, region = place.partition("/")
+    arn = f"arn:{company.partition}:ssm:{region}:{account}:parameter/{name.removeprefix('/')}"
+    return StoredParameter(name=name, arn=arn, versions=[])
+
+
+def add_parameter(company: "Company", place: str, name: str, text: str, now: datetime) -> None:
+    """Put a SecureString with one version in a place (ACCOUNT/REGION), as if it had been there for long."""
+    parameter = _new_parameter(company, place, name)
+    parameter.versions.append(ParameterVersion(number=1, text=text, kind="SecureString", created=now))
+    company.parameters.setdefault(place, {})[name] = parameter
 
 
 def get_parameter(call: ApiCall) -> dict[str, Any]:
@@ -122,7 +142,44 @@ def get_parameter(call: ApiCall) -> dict[str, Any]:
     return {"Parameter": {**parameter, **({"Selector": f":{selector}"} if selector else {})}}
 
 
+def delete_parameter(call: ApiCall) -> dict[str, Any]:
+    """Delete a parameter with all its versions."""
+    if _parameters(call).pop(_text(call, "Name"), None) is None:
+        raise _failure("ParameterNotFound")
+    return {}
+
+
+def describe_parameters(call: ApiCall) -> dict[str, Any]:
+    """The parameters that match all filters by name, without their values."""
+    names: set[str] | None = None
+    for item in call.params.get("ParameterFilters") or []:
+        if item.get("Key") != "Name" or item.get("Option", "Equals") != "Equals":
+            raise _failure(
+                "InvalidFilterKey", "this practice AWS filters by Name alone, with the option Equals"
+            )
+        names = set(item["Values"]) if names is None else names & set(item["Values"])
+    listed = [item for name, item in sorted(_parameters(call).items()) if names is None or name in names]
+    return {"Parameters": [_metadata(item) for item in listed[:50]]}
+
+
+def _metadata(item: StoredParameter) -> dict[str, Any]:
+    last = item.versions[-1]
+    key = {"KeyId": last.key} if last.kind == "SecureString" else {}
+    return {
+        "Name": item.name,
+        "ARN": item.arn,
+        "Type": last.kind,
+        "Version": last.number,
+        "LastModifiedDate": last.created.timestamp(),
+        "Tier": "Standard",
+        "DataType": "text",
+        **key,
+    }
+
+
 ACTIONS: dict[str, Handler] = {
+    "DeleteParameter": delete_parameter,
+    "DescribeParameters": describe_parameters,
     "GetParameter": get_parameter,
     "PutParameter": put_parameter,
 }
