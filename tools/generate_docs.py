@@ -7,6 +7,7 @@ whole stands in PAGES.
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from rooms import PURE, ROOMS
 from sparekey.cli import cli as commands
 from sparekey.cli.topics import ENVIRONMENT, EXIT_CODES
 from sparekey.guards import GUARDS
+from sparekey.handover import copies, stores
 from sparekey.rules import CIS_VERSIONS, registry
 from sparekey.selection import HOLD_REASONS
 
@@ -39,6 +41,23 @@ def holds() -> str:
     return table(
         ("reason", "why the key is held", "what releases it"),
         ((f"`{code}`", plain(why), plain(release)) for code, (why, release) in sorted(HOLD_REASONS.items())),
+    )
+
+
+def destinations() -> str:
+    """The kinds of places that a new key is put in."""
+
+    def mark(name: str, kinds: Iterable[str]) -> str:
+        return "yes" if name in kinds else ""
+
+    names = sorted({*stores(), *copies()})
+    docs = {name: import_module(f"sparekey.handover.{name}").__doc__ or "" for name in names}
+    return table(
+        ("kind", "place", "store", "copy"),
+        (
+            (f"`{name}`", docs[name].splitlines()[0], mark(name, stores()), mark(name, copies()))
+            for name in names
+        ),
     )
 
 
@@ -136,7 +155,13 @@ def adr_index(folder: Path = ROOT / "docs" / "adr") -> str:
     return _ADR_HEAD + table(("no.", "decision", "status", "date"), rows)
 
 
-PARTS: dict[str, Callable[[], str]] = {"holds": holds, "guards": guards, "rules": rules, "rooms": rooms}
+PARTS: dict[str, Callable[[], str]] = {
+    "destinations": destinations,
+    "holds": holds,
+    "guards": guards,
+    "rules": rules,
+    "rooms": rooms,
+}
 PAGES: dict[str, Callable[[], str]] = {"docs/reference/cli.md": cli, "docs/adr/README.md": adr_index}
 
 

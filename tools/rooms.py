@@ -28,6 +28,7 @@ DECIDING = frozenset(
         "decision",
         "cutover",
         "selection",
+        "rotation",
         "plan",
         "planner",
         "revalidation",
@@ -35,7 +36,7 @@ DECIDING = frozenset(
     }
 )
 _READING = frozenset({"aws", "usage", "audit"})
-_EXECUTING = DECIDING | _READING | {"ledger", "probes", "runs", "clock", "ownership"}
+_EXECUTING = DECIDING | _READING | {"ledger", "probes", "handover", "runs", "clock", "ownership"}
 
 ROOMS: dict[str, Room] = {
     "errors": Room("the base of our errors: message, hint, exit code", frozenset()),
@@ -56,7 +57,17 @@ ROOMS: dict[str, Room] = {
     "settings": Room(
         "where state and policy live, and the policy that is loaded",
         frozenset(
-            {"model", "policy", "prowler_mutelist", "documents", "ownership", "rules", "probes", "runs"}
+            {
+                "model",
+                "policy",
+                "prowler_mutelist",
+                "documents",
+                "ownership",
+                "rules",
+                "probes",
+                "handover",
+                "runs",
+            }
         ),
     ),
     "prowler_mutelist": Room(
@@ -79,11 +90,16 @@ ROOMS: dict[str, Room] = {
         "which key of a user is kept, deactivated or held",
         frozenset({"model", "policy", "decision", "cutover", "service_names", "formatting"}),
     ),
+    "rotation": Room(
+        "whose key is replaced by a new one, and what stands in the way",
+        frozenset({"model", "policy", "decision", "selection", "service_names", "formatting"}),
+    ),
     "plan": Room(
         "the plan, its digest and its file", frozenset({"model", "policy", "decision", "formatting"})
     ),
     "planner": Room(
-        "from what was read to a plan", frozenset({"model", "policy", "decision", "selection", "plan"})
+        "from what was read to a plan",
+        frozenset({"model", "policy", "decision", "selection", "rotation", "plan"}),
     ),
     "revalidation": Room(
         "a plan decided again from fresh readings",
@@ -106,6 +122,10 @@ ROOMS: dict[str, Room] = {
     "probes": Room(
         "health checks: one kind a module",
         frozenset({"model", "policy", "patterns", "formatting", "clock", "plugins", "redirects"}),
+    ),
+    "handover": Room(
+        "where a new key's secret is put: one destination a module; the only room that sees a secret",
+        frozenset({"model", "policy", "aws", "formatting", "plugins", "redirects", "ownership", "documents"}),
     ),
     "runs": Room("executes plans, monitors keys, rolls back", _EXECUTING),
     "report": Room(

@@ -10,13 +10,15 @@ from sparekey.policy import Policy
 class Overrides(Value, frozen=True):
     """What a person overruled: keys named to be kept, keys forced out with a reason, old keys allowed.
 
-    `never_reactivate` names forced keys that are reactivated by nobody but a person.
+    `never_reactivate` names forced keys that are reactivated by nobody but a person. `rotate` asks for a new key
+    where a user has no young one.
     """
 
     keep: tuple[str, ...] = ()
     force: Mapping[str, str] = {}
     keep_old: bool = False
     never_reactivate: tuple[str, ...] = ()
+    rotate: bool = False
 
 
 NO_OVERRIDES = Overrides()

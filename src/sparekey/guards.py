@@ -112,14 +112,14 @@ def _only_accounts_that_were_read(plan: Plan, caller: Caller, limits: Limits) ->
     """Keys go only in accounts that the plan states it read."""
     del caller, limits
     known = {account.id for account in plan.accounts}
-    for account in sorted({step.account for step in plan.deactivations} - known):
+    for account in sorted({step.account for step in plan.writes} - known):
         yield f"account {account}: the plan has steps for it but does not list it as read"
 
 
 def _never_the_callers_own(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
     """No key of a user that is, or may be, behind sparekey's own credentials is deactivated, forced or not."""
     del limits
-    for step in plan.deactivations:
+    for step in plan.writes:
         listed = (step.key, *step.preconditions.statuses)
         protection = caller.protects(step.account, step.user, listed)
         if protection:
@@ -139,7 +139,7 @@ def _users_of_their_account(plan: Plan, caller: Caller, limits: Limits) -> Itera
     """Each user's ARN names the user, the account and the partition that the step and the caller name."""
     del limits
     partition = caller.arn.split(":")[1:2]
-    for step in plan.deactivations:
+    for step in plan.writes:
         head, _, rest = step.preconditions.arn.partition(":user/")
         fits = head.split(":") == ["arn", *partition, "iam", "", step.account]
         if not fits or rest.rpartition("/")[2] != step.user:
@@ -149,7 +149,7 @@ def _users_of_their_account(plan: Plan, caller: Caller, limits: Limits) -> Itera
 def _not_too_many(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
     """One run deactivates at most `--max-keys` keys and at most `--max-share` of the active keys read."""
     del caller
-    going = len(plan.deactivations)
+    going = len(plan.writes)
     read = sum(account.active_keys for account in plan.accounts)
     allowed = limits.allowed(read)
     if going > allowed:
@@ -173,7 +173,7 @@ def _named_limits(limits: Limits) -> str:
 def _not_too_many_in_one_account(plan: Plan, caller: Caller, limits: Limits) -> Iterator[str]:
     """In each account at most `--max-account-keys` and `--max-account-share`, where they are named."""
     del caller
-    going = Counter(step.account for step in plan.deactivations)
+    going = Counter(step.account for step in plan.writes)
     for account in plan.accounts:
         allowed = limits.allowed_in_account(account.active_keys)
         if allowed is not None and going[account.id] > allowed:

@@ -330,12 +330,22 @@ StepState = Literal[
     "changed",
     "deleting",
     "deleted",
+    "creating",
+    "stored",
+    "usable",
+    "moving",
+    "stalled",
+    "moved",
+    "reverting",
+    "reverted",
+    "orphaned",
     "failed",
 ]
 RunState = Literal[
     "applying",
     "waiting",
     "stopped",
+    "moving",
     "watching",
     "settled",
     "unwatched",
@@ -344,6 +354,24 @@ RunState = Literal[
     "undone",
     "failed",
 ]
+
+
+class Rotation(Value, frozen=True):
+    """How far the rotation of a key is: the new key, its versions in the store, and who has moved.
+
+    `next_check` is when the consumers are looked at again.
+    """
+
+    store: str
+    copies: tuple[str, ...] = ()
+    new_key: str = ""
+    version: str = ""
+    previous: str = ""
+    created_at: Time | None = None
+    published_at: Time | None = None
+    next_check: Time | None = None
+    moved: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
 
 
 class StepRecord(Value, frozen=True):
@@ -370,6 +398,7 @@ class StepRecord(Value, frozen=True):
     evidence: tuple[Evidence, ...] = ()
     never_reactivate: str = ""
     not_reactivated: str = ""
+    rotation: Rotation | None = None
 
 
 class RunRecord(Value, frozen=True):

@@ -38,20 +38,23 @@ class Preconditions(Value, frozen=True):
 class Step(Value, frozen=True):
     """What becomes of one key; `keep` is the kept key, None where that is not decided.
 
-    `never_reactivate` is why sparekey must not reactivate the key by itself; empty where it may.
+    `never_reactivate` is why sparekey must not reactivate the key by itself; empty where it may. A step that rotates
+    has no kept key yet; `store` and `copies` are where the new key's secret is put.
     """
 
     account: str
     user: str
     keep: str | None
     key: str
-    action: Literal["deactivate", "held"]
+    action: Literal["deactivate", "held", "rotate"]
     reason: str
     why: str
     release: str
     evidence: tuple[Evidence, ...]
     preconditions: Preconditions
     never_reactivate: str = ""
+    store: str = ""
+    copies: tuple[str, ...] = ()
 
 
 class PlannedAccount(Value, frozen=True):
@@ -92,8 +95,18 @@ class Plan(Value, frozen=True):
 
     @property
     def deactivations(self) -> tuple[Step, ...]:
-        """The steps that write."""
+        """The steps that deactivate a key beside one that is young and active."""
         return tuple(step for step in self.steps if step.action == "deactivate")
+
+    @property
+    def rotations(self) -> tuple[Step, ...]:
+        """The steps that create a new key and deactivate the old one once the applications have moved."""
+        return tuple(step for step in self.steps if step.action == "rotate")
+
+    @property
+    def writes(self) -> tuple[Step, ...]:
+        """The steps that write: each ends with its key deactivated."""
+        return tuple(step for step in self.steps if step.action != "held")
 
     @property
     def held(self) -> tuple[Step, ...]:

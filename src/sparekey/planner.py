@@ -11,7 +11,8 @@ from sparekey.errors import BadInputError
 from sparekey.model import Account, Snapshot, Unreadable, Usage, User, Value
 from sparekey.plan import LIFETIME, SCHEMA, ExemptedUser, Plan, PlannedAccount, Preconditions, Step, seal
 from sparekey.policy import Policy
-from sparekey.selection import Choice, DeactivateKey, HeldKey, Outcome, choose
+from sparekey.rotation import choose_or_rotate
+from sparekey.selection import Choice, DeactivateKey, HeldKey, Outcome, RotateKey
 
 IsWanted = Callable[[str, str], bool]
 # Held for these reasons, a key may be released by what a usage source saw of the user's keys.
@@ -74,7 +75,9 @@ def needs_usage(decision: UserDecision) -> bool:
 
 def _decide_user(account: str, user: User, context: DecisionContext) -> UserDecision:
     exempted = exemption_of(account, user, context)
-    return UserDecision(account, user, exempted, None if exempted else choose(account, user, context))
+    return UserDecision(
+        account, user, exempted, None if exempted else choose_or_rotate(account, user, context)
+    )
 
 
 def assemble(snapshot: Snapshot, context: DecisionContext, decisions: Iterable[UserDecision]) -> Plan:
@@ -109,8 +112,8 @@ def _steps_of_decision(decision: UserDecision, context: DecisionContext) -> Iter
         return
     for step in steps_of(decision.account, decision.user, decision.choice):
         barred = never_reactivate(step, context.overrides, context.policy) or _has_leaked_key(decision.user)
-        deactivates = step.action == "deactivate"
-        yield msgspec.structs.replace(step, never_reactivate=barred) if deactivates and barred else step
+        writes = step.action != "held"
+        yield msgspec.structs.replace(step, never_reactivate=barred) if writes and barred else step
 
 
 def never_reactivate(step: Step, overrides: Overrides, policy: Policy) -> str:
@@ -139,7 +142,7 @@ def notes_on(steps: Iterable[Step], policy: Policy) -> tuple[str, ...]:
 
 def _notes(steps: Iterable[Step], policy: Policy) -> Iterator[str]:
     steps = tuple(steps)
-    users = {(step.account, step.user) for step in steps if step.action == "deactivate"}
+    users = {(step.account, step.user) for step in steps if step.action != "held"}
     blind = sum(not policy.probed(*user) for user in users)
     if blind:
         yield unprobed_note(blind, len(users))
@@ -223,6 +226,22 @@ def _make_step(
             return Step(account, user, keep, key, "deactivate", reason, why, "", evidence, preconditions)
         case HeldKey(key, reason, why, release, evidence):
             return Step(account, user, keep, key, "held", reason, why, release, evidence, preconditions)
+        case RotateKey(key, reason, why, store, copies, evidence):
+            return Step(
+                account,
+                user,
+                None,
+                key,
+                "rotate",
+                reason,
+                why,
+                "",
+                evidence,
+                preconditions,
+                "",
+                store,
+                copies,
+            )
         case _:
             assert_never(outcome)
 

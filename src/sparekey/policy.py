@@ -116,6 +116,32 @@ class Rotator(Scope, frozen=True, kw_only=True):
     tool: Text
 
 
+class KeyFields(Value, frozen=True, kw_only=True):
+    """What a key's id and secret are called where they are stored."""
+
+    id: Text = "AWS_ACCESS_KEY_ID"
+    secret: Text = "AWS_SECRET_ACCESS_KEY"  # noqa: S105  # a field's name
+
+
+class Handover(Scope, frozen=True, kw_only=True):
+    """Where the secret of a user's new access key is put: a versioned store, and copies that are made from it.
+
+    `store` and `copies` are KIND:PLACE, each read by its module in `sparekey.handover`. `region` and `role` (an ARN)
+    are those of a store in AWS, where it is not in the user's account. `after` is run once the key is published,
+    with only the variables that `env` names. `recipients` and `identity` (a file) are for `age:`.
+    """
+
+    store: Text
+    copies: tuple[Text, ...] = ()
+    fields: KeyFields = KeyFields()
+    after: tuple[str, ...] = ()
+    env: tuple[str, ...] = ("PATH",)
+    region: str = ""
+    role: str = ""
+    recipients: tuple[Text, ...] = ()
+    identity: str = ""
+
+
 class NeverReactivate(Scope, frozen=True, kw_only=True):
     """Users whose deactivated keys sparekey never reactivates by itself; a person's undo still does."""
 
@@ -147,6 +173,11 @@ class Policy(Value, frozen=True, kw_only=True):
     require_probe: bool = False
     windows: tuple[str, ...] = ()
     never_reactivate: tuple[NeverReactivate, ...] = ()
+    handover: tuple[Handover, ...] = ()
+    rotate_before: Span = Span(days=14)
+    move_within: Span = Span(days=30)
+    usage_source: str = "history"
+    usage_every: Span = Span(hours=6)
     # Each is read by its kind, where `sparekey.probes` is at hand.
     probes: tuple[Mapping[str, Any], ...] = ()
 
@@ -168,6 +199,10 @@ class Policy(Value, frozen=True, kw_only=True):
     def never_reactivates(self, account: str, user: str) -> NeverReactivate | None:
         """The entry that forbids to reactivate this user's keys without a person; None where none does."""
         return next((entry for entry in self.never_reactivate if entry.covers(account, user)), None)
+
+    def handover_of(self, account: str, user: str) -> Handover | None:
+        """Where this user's new key is put, by the first entry that covers the user."""
+        return next((entry for entry in self.handover if entry.covers(account, user)), None)
 
     def probed(self, account: str, user: str) -> bool:
         """True where a probe covers this user: a breakage would be detected."""
@@ -269,13 +304,17 @@ def _check(policy: Policy) -> None:
             f"{str(policy.quiet)!r} is too short to see a monthly job",
             "Use at least 32d; the default is 45d.",
         )
-    for name in ("max_key_age", "settle", "cutover_quiet"):
+    for name in ("max_key_age", "settle", "cutover_quiet", "move_within", "usage_every"):
         if getattr(policy, name) <= timedelta(0):
             raise FieldError(name, "it must be longer than zero")
-    for name in ("max_key_age", "settle", "quiet", "cutover_quiet", "watch"):
+    if policy.rotate_before >= policy.max_key_age:
+        raise FieldError(
+            "rotate_before", "it must be shorter than max_key_age: every new key would be too old"
+        )
+    for name in ("max_key_age", "settle", "quiet", "cutover_quiet", "watch", "move_within", "usage_every"):
         if getattr(policy, name) > _LONGEST:
             raise FieldError(name, f"{str(getattr(policy, name))!r} is longer than ten years")
-    for table in ("exempt", "rotators", "never_reactivate"):
+    for table in ("exempt", "rotators", "never_reactivate", "handover"):
         for index, entry in enumerate(getattr(policy, table)):
             place = table_place(table, index, {"user": entry.user})
             try:

@@ -44,6 +44,7 @@ def overrides_for(overrides: Overrides, snapshot: Snapshot) -> Overrides:
         force=force,
         keep_old=overrides.keep_old,
         never_reactivate=tuple(key for key in overrides.never_reactivate if key in force),
+        rotate=overrides.rotate,
     )
 
 

@@ -53,7 +53,18 @@ class HeldKey(Value, frozen=True, tag="held"):
     evidence: tuple[Evidence, ...] = ()
 
 
-Outcome = DeactivateKey | HeldKey
+class RotateKey(Value, frozen=True, tag="rotate"):
+    """A new key is created, and this one is deactivated once the applications have moved."""
+
+    key: str
+    reason: str
+    why: str
+    store: str
+    copies: tuple[str, ...]
+    evidence: tuple[Evidence, ...] = ()
+
+
+Outcome = DeactivateKey | HeldKey | RotateKey
 
 
 class Choice(Value, frozen=True):
@@ -103,7 +114,19 @@ HOLD_REASONS: Mapping[str, tuple[str, str]] = {
     "none-left": ("--force names every active key of this user", "leave one active key"),
     "no-young-key": (
         "no active key of this user is less than {age} old",
-        "create a new key, move the applications to it and plan again; or keep an old key: --keep-old",
+        "replace it: plan --rotate; or create a new key and move the applications; or keep an old key: --keep-old",
+    ),
+    "no-handover": (
+        "no active key of this user is less than {age} old, and policy names no place to put a new one",
+        "add a [[handover]] that covers {user} to the policy (docs/how-to/rotate.md), then plan --rotate",
+    ),
+    "no-slot": (
+        "AWS allows two access keys per user, inactive ones included, and {idle} is {status}",
+        "free its place: sparekey delete (7 days or more after a run deactivated it), then plan --rotate",
+    ),
+    "two-in-use": (
+        "no key of this user is young, and AWS allows no third one beside the two that are active",
+        "move the applications of one key to the other first ({advice}), then plan --rotate",
     ),
     "not-proven": (
         "a key is in use, but no young key has been shown to work",
@@ -135,7 +158,7 @@ _UNREAD_LAST_USE = {
 }
 
 
-class _HoldReason(Value, frozen=True):
+class HoldReason(Value, frozen=True):
     """A reason to leave a key, or every key of a user, alone."""
 
     reason: str
@@ -146,9 +169,9 @@ class _HoldReason(Value, frozen=True):
         return HeldKey(key, self.reason, self.why, self.release, evidence)
 
 
-def _hold(reason: str, **values: object) -> _HoldReason:
+def make_hold(reason: str, **values: object) -> HoldReason:
     why, release = HOLD_REASONS[reason]
-    return _HoldReason(reason, why.format(**values), release.format(**values))
+    return HoldReason(reason, why.format(**values), release.format(**values))
 
 
 class _KeyUsage(Value, frozen=True):
@@ -179,7 +202,7 @@ def choose(account: str, user: User, context: DecisionContext) -> Choice | None:
     if choice is None or not policy.require_probe or policy.probed(account, user.name):
         return choice
     # Policy wants somebody to notice a breakage, whatever a person forces.
-    unprobed = _hold("no-probe")
+    unprobed = make_hold("no-probe")
     outcomes = (
         outcome if isinstance(outcome, HeldKey) else unprobed.for_key(outcome.key, outcome.evidence)
         for outcome in choice.outcomes
@@ -191,11 +214,11 @@ def _choose(account: str, user: User, context: DecisionContext) -> Choice | None
     active = tuple(sorted(user.active_keys, key=_order))
     if len(active) < 2:
         return None
-    keys = _hold_on_user(account, user, active, context) or _classify(active, context)
-    if isinstance(keys, _HoldReason):
+    keys = hold_on_user(account, user, active, context) or _classify(active, context)
+    if isinstance(keys, HoldReason):
         return _hold_all(user.name, active, keys, context)
     kept = _select_kept(keys, context)
-    if isinstance(kept, _HoldReason):
+    if isinstance(kept, HoldReason):
         return _hold_all(user.name, active, kept, context)
     outcomes = _decide(keys, kept, context)
     return Choice(user.name, kept.id, tuple(sorted(outcomes, key=lambda outcome: outcome.key)))
@@ -207,10 +230,10 @@ def _with_quarantine_hold(choice: Choice, user: User, now: datetime) -> Choice:
     Which key leaked is not known: no key is kept for being used, none is let go for being idle.
     """
     if isinstance(user.quarantine, Unreadable):
-        hold, fact = _hold("quarantine-unread", error=user.quarantine.why), "could not be read"
+        hold, fact = make_hold("quarantine-unread", error=user.quarantine.why), "could not be read"
     else:
         policies = ", ".join(user.quarantine)
-        hold, fact = _hold("quarantined", policies=policies), f"{policies} is attached to {user.name}"
+        hold, fact = make_hold("quarantined", policies=policies), f"{policies} is attached to {user.name}"
     evidence = (Evidence("iam:ListEntitiesForPolicy", fact),)
     if any(
         isinstance(outcome, HeldKey) and outcome.reason in _OUTRANKS_QUARANTINE for outcome in choice.outcomes
@@ -238,43 +261,43 @@ def _order(key: AccessKey) -> str:
     return key.id or ""
 
 
-def _hold_on_user(
+def hold_on_user(
     account: str, user: User, active: tuple[AccessKey, ...], context: DecisionContext
-) -> _HoldReason | None:
+) -> HoldReason | None:
     """Step 5 where it concerns the user; and one key is kept, whatever is forced."""
     listed = user.keys if isinstance(user.keys, tuple) else active
     match context.caller.protects(account, user.name, [key.id for key in listed]):
         case "caller":
-            return _hold("caller")
+            return make_hold("caller")
         case "caller-unknown":
-            return _hold("caller-unknown", unknown="; ".join(context.caller.unknown))
+            return make_hold("caller-unknown", unknown="; ".join(context.caller.unknown))
     if all(key.id in context.overrides.force for key in active):
-        return _hold("none-left")
+        return make_hold("none-left")
     rotator = context.policy.rotator(account, user.name)
     if rotator:
-        return _hold("rotator", tool=rotator.tool, pattern=repr(rotator.user))
+        return make_hold("rotator", tool=rotator.tool, pattern=repr(rotator.user))
     if user.name.startswith(_SMTP_USERS):
-        return _hold("smtp-user")
+        return make_hold("smtp-user")
     return None
 
 
-def _classify(active: tuple[AccessKey, ...], context: DecisionContext) -> list[_KeyUsage] | _HoldReason:
+def _classify(active: tuple[AccessKey, ...], context: DecisionContext) -> list[_KeyUsage] | HoldReason:
     """Name each key young, settling, used, proven; newest first. What was not read holds the user."""
     policy, now = context.policy, context.now
     keys = []
     for key in active:
         if key.id is None or key.created is None:
-            return _hold("not-listed")
+            return make_hold("not-listed")
         if key.status != ACTIVE:
-            return _hold("unknown-status", key=key.id, status=repr(key.status))
+            return make_hold("unknown-status", key=key.id, status=repr(key.status))
         last_used = key.last_used
         undated = last_used.state == "used" and last_used.at is None
         if undated or last_used.state in ("not_read", "unreadable"):
-            return _hold(
+            return make_hold(
                 "last-use-unread", key=key.id, error=last_used.why or _UNREAD_LAST_USE[last_used.state]
             )
         if last_used.at is not None and last_used.at < key.created - _LAST_USED_RESOLUTION:
-            return _hold(
+            return make_hold(
                 "impossible-times", key=key.id, used=moment(last_used.at), created=moment(key.created)
             )
         age = now - key.created
@@ -307,29 +330,29 @@ def _is_working(usage: Usage | None, policy: Policy, now: datetime) -> bool:
     )
 
 
-def _select_kept(keys: list[_KeyUsage], context: DecisionContext) -> _KeyUsage | _HoldReason:
+def _select_kept(keys: list[_KeyUsage], context: DecisionContext) -> _KeyUsage | HoldReason:
     """Steps 1 to 4 and 6: the key to keep, or a hold on the whole user."""
     named = [key for key in keys if key.id in context.overrides.keep]
     candidates = [key for key in keys if key.id not in context.overrides.force]
     young = [key for key in candidates if key.young]
     proven = [key for key in young if key.proven]
     if len(named) > 1:
-        return _hold("keep-twice")
+        return make_hold("keep-twice")
     if named or proven:
         return (named or proven)[0]
     if not young:
-        return _hold("no-young-key", age=span(context.policy.max_key_age))
+        return make_hold("no-young-key", age=span(context.policy.max_key_age))
     if any(key.used for key in candidates):
         unproven = [key.id for key in young if key.used and key.id not in context.usages]
-        hold = _hold("not-proven")
+        hold = make_hold("not-proven")
         return msgspec.structs.replace(hold, release=hold.release + _ASK_USAGE) if unproven else hold
     if any(key.settling for key in candidates):
         return _settling(candidates[0], context)
     return young[0]
 
 
-def _settling(key: _KeyUsage, context: DecisionContext) -> _HoldReason:
-    return _hold(
+def _settling(key: _KeyUsage, context: DecisionContext) -> HoldReason:
+    return make_hold(
         "settling", key=key.id, age=span(context.now - key.created), settle=span(context.policy.settle)
     )
 
@@ -363,7 +386,7 @@ def _judge_key(
 ) -> Outcome:
     """What becomes of one key beside the kept one; `seen` where any key of the user was used."""
     if same_service(key.key.last_used.service or "", _SMTP_SERVICE):
-        return _hold("smtp", key=key.id).for_key(key.id, evidence)
+        return make_hold("smtp", key=key.id).for_key(key.id, evidence)
     if key.settling:
         return _settling(key, context).for_key(key.id, evidence)
     if key.idle:
@@ -388,9 +411,7 @@ def _forced_outcome(key: str, overrides: Overrides, evidence: tuple[Evidence, ..
     return DeactivateKey(key, "forced", f"forced: {because}", (*evidence, evidence_item))
 
 
-def _hold_all(
-    user: str, active: tuple[AccessKey, ...], hold: _HoldReason, context: DecisionContext
-) -> Choice:
+def _hold_all(user: str, active: tuple[AccessKey, ...], hold: HoldReason, context: DecisionContext) -> Choice:
     """Hold every key; step 6: a forced key is deactivated if one that works is kept, unless it may be the caller's."""
     overrides, now = context.overrides, context.now
     forced = {key.id for key in active if key.id in overrides.force and key.status == ACTIVE}

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from sparekey import probes, prowler_mutelist, rules
+from sparekey import handover, probes, prowler_mutelist, rules
 from sparekey.documents import DocumentError, read_text
 from sparekey.errors import BadInputError, RefusedError
 from sparekey.model import Value
@@ -161,6 +161,7 @@ def _check(policy: Policy) -> None:
             error = FieldError("rule", f"there is no such rule: {entry.rule!r}", known)
             raise error.within(table_place("exempt", index, {"user": entry.user}))
     probes.parse(policy.probes)
+    handover.parse(policy.handover)
     for number, window in enumerate(policy.windows, 1):
         try:
             change_windows.check_window(window, datetime.now(UTC).date())

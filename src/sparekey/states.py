@@ -8,7 +8,7 @@ from typing import Literal
 
 from sparekey.model import RunState, StepState, Value
 
-Group = Literal["attention", "deactivated", "deleted", "reactivated", "held", "unchanged"]
+Group = Literal["attention", "deactivated", "deleted", "reactivated", "rotating", "held", "unchanged"]
 # pending: not started, or left to a person; in_progress: a worker writes or verifies; watching: a worker monitors it.
 Phase = Literal["pending", "in_progress", "watching", "ended"]
 Tone = Literal["wait", "done", "off", "back", "bad", "warn", "held"]
@@ -17,6 +17,7 @@ Tone = Literal["wait", "done", "off", "back", "bad", "warn", "held"]
 class StepStateInfo(Value, frozen=True):
     """One state of a step.
 
+    `handed_over`: a new key may have been published in its place, and an undo takes that back.
     `may_be_inactive`: the key is, or may be, Inactive in AWS because of the run, so that an undo concerns it.
     """
 
@@ -25,11 +26,12 @@ class StepStateInfo(Value, frozen=True):
     phase: Phase
     tone: Tone
     may_be_inactive: bool = False
+    handed_over: bool = False
 
     @property
     def undoable(self) -> bool:
-        """True where a person may ask for the key back: it may be inactive, and nothing reactivates it already."""
-        return self.may_be_inactive and self.group != "reactivated"
+        """True where a person may undo it: the key may be inactive, or its handover has started."""
+        return (self.may_be_inactive and self.group != "reactivated") or self.handed_over
 
 
 class RunStateInfo(Value, frozen=True):
@@ -65,6 +67,25 @@ STEP_STATES: Mapping[StepState, StepStateInfo] = {
     "undone": StepStateInfo("reactivated", "reactivated", "ended", "back"),
     "changed": StepStateInfo("changed externally", "unchanged", "ended", "warn"),
     "failed": StepStateInfo("failed", "attention", "ended", "bad", may_be_inactive=True),
+    "creating": StepStateInfo("creating the new key", "rotating", "in_progress", "wait", handed_over=True),
+    "stored": StepStateInfo(
+        "new key stored, not usable yet", "rotating", "in_progress", "wait", handed_over=True
+    ),
+    "usable": StepStateInfo(
+        "new key usable, publishing", "rotating", "in_progress", "wait", handed_over=True
+    ),
+    "moving": StepStateInfo(
+        "new key published, applications moving", "rotating", "watching", "wait", handed_over=True
+    ),
+    "stalled": StepStateInfo(
+        "STALLED, applications have not moved", "attention", "watching", "warn", handed_over=True
+    ),
+    "moved": StepStateInfo(
+        "applications moved, deactivating", "rotating", "in_progress", "wait", handed_over=True
+    ),
+    "reverting": StepStateInfo("reverting the handover", "rotating", "in_progress", "wait"),
+    "reverted": StepStateInfo("handover reverted", "unchanged", "ended", "back"),
+    "orphaned": StepStateInfo("NEW KEY LOST, deactivated", "attention", "ended", "bad"),
     "deleting": StepStateInfo("deleting", "attention", "pending", "wait"),
     "deleted": StepStateInfo("deleted", "deleted", "ended", "off"),
 }
@@ -73,6 +94,7 @@ RUN_STATES: Mapping[RunState, RunStateInfo] = {
     "applying": RunStateInfo("in progress", "wait"),
     "waiting": RunStateInfo("waiting for a change window", "wait"),
     "stopped": RunStateInfo("stopped", "warn"),
+    "moving": RunStateInfo("waiting for applications to move", "wait"),
     "watching": RunStateInfo("watching", "done"),
     "settled": RunStateInfo("settled", "done", ended=True),
     "unwatched": RunStateInfo("done, not watched", "warn", ended=True),

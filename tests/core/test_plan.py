@@ -58,7 +58,7 @@ def test_the_file_has_the_fields_that_were_promised() -> None:
     content = msgspec.json.decode(encode(plan()))
     assert {"schema", "digest", "generated", "expires", "caller", "policy_digest", "steps"} <= set(content)
     promised = {"account", "user", "keep", "key", "action", "reason", "why", "release", "evidence"}
-    assert set(content["steps"][0]) == promised | {"preconditions", "never_reactivate"}
+    assert set(content["steps"][0]) == promised | {"preconditions", "never_reactivate", "store", "copies"}
     assert content["schema"] == "sparekey/plan/1"
 
 

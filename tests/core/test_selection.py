@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings
 
-from sparekey import cutover
+from sparekey import cutover, rotation
 from sparekey import selection as room
 from sparekey.decision import DecisionContext, Overrides
 from sparekey.model import AccessKey, Caller, Evidence, LastUsed, Snapshot, User
@@ -69,8 +69,9 @@ def test_every_hold_stands_in_the_table(situation: tuple[Snapshot, Policy, Overr
 def test_every_hold_in_the_table_is_given_with_what_its_text_needs() -> None:
     given_names = {
         call.args[0].value: {keyword.arg for keyword in call.keywords}
-        for call in ast.walk(ast.parse(inspect.getsource(room)))
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "_hold"
+        for module in (room, rotation)
+        for call in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "make_hold"
         if isinstance(call.args[0], ast.Constant)
     }
     needed = {

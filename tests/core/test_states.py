@@ -24,7 +24,7 @@ def test_no_two_states_read_the_same() -> None:
 @pytest.mark.parametrize("state", get_args(StepState))
 def test_what_may_be_inactive_can_be_asked_back_unless_it_is_on_its_way(state: StepState) -> None:
     info = STEP_STATES[state]
-    assert info.undoable == (info.may_be_inactive and state != "reactivating")
+    assert info.undoable == ((info.may_be_inactive and state != "reactivating") or info.handed_over)
     if info.group == "deactivated":
         assert info.may_be_inactive
 

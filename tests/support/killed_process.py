@@ -14,12 +14,13 @@ import msgspec
 from dbos import DBOS
 
 from sparekey.aws.access_keys import AccessKeys
-from sparekey.aws.gateway import AwsGateway
+from sparekey.aws.gateway import AccountGateway, AwsGateway
 from sparekey.clock import SystemClock
 from sparekey.errors import RefusedError
+from sparekey.handover import Handovers, HandoverTools
 from sparekey.ledger.store import Ledger
 from sparekey.plan import decode
-from sparekey.policy import Policy
+from sparekey.policy import parse_policy
 from sparekey.runs import queue, run_loop, worker_leases
 from sparekey.runs.context import RetryPolicy
 from sparekey.runs.queue import Queue
@@ -29,12 +30,20 @@ from support.virtual_engine import FakeProbes
 
 POLL = 0.02  # seconds
 TTL = 1.0  # seconds until a process that was killed counts as dead where no file lock tells
-QUICK = RetryPolicy(pause=0.01, give_up_after=0.1, backoff=(0.05, 0.1, 0.2, 0.4))
+QUICK = RetryPolicy(
+    pause=0.01,
+    give_up_after=0.1,
+    backoff=(0.05, 0.1, 0.2, 0.4),
+    usable_for=0.04,
+    usable_pause=0.02,
+    visible_after=0.1,
+)
 
 
 class KillJob(msgspec.Struct):
     """What the process is to do: be killed at point number `kill_at` (0: never), counted into `points`.
 
+    `policy` is the policy's text, with the handovers of a rotation.
     With `kind`, at the first point of that name; with `once`, only the first process that creates this file.
     """
 
@@ -46,6 +55,7 @@ class KillJob(msgspec.Struct):
     points: str = ""
     work: bool = False
     once: str = ""
+    policy: str = ""
 
 
 class KillPoints:
@@ -96,6 +106,10 @@ def run(job: KillJob, gateway: AwsGateway) -> None:
     DBOS.run_step = points.around(lambda options, *_rest: f"step {options['name']}", DBOS.run_step)  # type: ignore[method-assign]
     written = points.around(lambda *args: f"set {args[-1]}", AccessKeys.set_status)
     AccessKeys.set_status = written  # type: ignore[method-assign]
+    created = points.around(lambda *_args: "create", AccessKeys.create_key)
+    AccessKeys.create_key = created  # type: ignore[method-assign]
+    stored = points.around(lambda _gateway, _service, action, *_rest: str(action), AccountGateway.write)
+    AccountGateway.write = stored  # type: ignore[method-assign]
     queue._POLL = run_loop._POLL = POLL
     worker_leases.TTL = TTL
     queue._SWEEP = 0.2
@@ -103,13 +117,21 @@ def run(job: KillJob, gateway: AwsGateway) -> None:
     own, caller = gateway.own_account(), gateway.caller()
     state = StateDirectory(Path(job.home), job.url)
     probes = FakeProbes({})
-    runs = RunService(state, SystemClock(), lambda _account: own, caller, probes=probes, retry_policy=QUICK)
+    runs = RunService(
+        state,
+        SystemClock(),
+        lambda _account: own,
+        caller,
+        probes=probes,
+        retry_policy=QUICK,
+        handover=Handovers(lambda _account: HandoverTools(own, lambda _role: own)),
+    )
     plan = decode(Path(job.plan).read_bytes())
     try:
         if job.work:
             runs.run_worker(lambda: Path(job.home, "enough").exists(), every=0.1)
         else:
-            runs.apply(plan, Policy())
+            runs.apply(plan, parse_policy(job.policy))
     except RefusedError as error:
         if "was executed" not in error.message:
             raise

@@ -1,7 +1,7 @@
 """One function per verb: what the command line, the console and the workers all call."""
 
 from sparekey.app.connection import AccountChoice, Connection, OnProgress, account_choice, connect
-from sparekey.app.deletion import deletable, delete, delete_root, older_than, root_key
+from sparekey.app.deletion import deletable, delete, delete_orphan, delete_root, older_than, orphan, root_key
 from sparekey.app.delivery import (
     check_targets,
     notify_of_audit,
@@ -23,6 +23,7 @@ from sparekey.app.interactive import audit_for_page, encode_plan, plan_again, re
 from sparekey.app.output_files import plan_text, read_plan, write_plan, write_private
 from sparekey.app.planning import FOUND, audit, exit_code, iam_policy, plan, read_snapshot, root_keys
 from sparekey.app.practice_account import demo, practice_company, sandbox
+from sparekey.app.rotation import HandoverCheck, check_each_handover, is_rotatable
 from sparekey.app.run_records import export_ledger, run_records, verify_ledger
 from sparekey.app.run_service import (
     Preflight,
@@ -65,6 +66,7 @@ __all__ = [
     "Connection",
     "DeliveryFailure",
     "ExemptionChange",
+    "HandoverCheck",
     "LedgerEntry",
     "Limits",
     "OnEvent",
@@ -87,10 +89,12 @@ __all__ = [
     "athena_ddl",
     "audit",
     "audit_for_page",
+    "check_each_handover",
     "check_targets",
     "connect",
     "deletable",
     "delete",
+    "delete_orphan",
     "delete_root",
     "demo",
     "doctor",
@@ -99,6 +103,7 @@ __all__ = [
     "exit_code",
     "export_ledger",
     "iam_policy",
+    "is_rotatable",
     "keys_of_plan",
     "keys_of_user",
     "load_policy",
@@ -107,6 +112,7 @@ __all__ = [
     "notify_of_run",
     "notify_of_state",
     "older_than",
+    "orphan",
     "plan",
     "plan_again",
     "plan_text",

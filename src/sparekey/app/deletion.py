@@ -44,6 +44,22 @@ def delete(connection: Connection, what: Deletable) -> str:
         return _reason_kept(runs.delete(what, AccessKeyDeleter.of_account(connection.account(what.account))))
 
 
+def orphan(connection: Connection, key: str) -> Deletable:
+    """The new key of a rotation whose secret nobody has; raises BadInputError where no run knows it as such."""
+    with runs_of(connection) as runs:
+        return runs.orphan(key)
+
+
+def delete_orphan(connection: Connection, what: Deletable) -> str:
+    """Delete it if it is still inactive and was never used; returns why it was kept, empty where it is gone.
+
+    Raises AwsError.
+    """
+    with runs_of(connection) as runs:
+        deleter = AccessKeyDeleter.of_account(connection.account(what.account))
+        return _reason_kept(runs.delete(what, deleter, orphan=True))
+
+
 def _reason_kept(event: KeyEvent) -> str:
     match event:
         case KeyDeleted():

@@ -112,8 +112,8 @@ def active_keys(connection: Connection, plan: Plan, limits: Limits) -> dict[str,
     Accounts with steps come first; it ends once the number allows what the plan deactivates. What could not be
     read counts as no key: the limit is never wider than what was read.
     """
-    going = len(plan.deactivations)
-    own = {step.account for step in plan.deactivations}
+    going = len(plan.writes)
+    own = {step.account for step in plan.writes}
     counts: dict[str, int] = {}
 
     def enough() -> bool:

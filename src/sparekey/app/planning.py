@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -19,6 +20,7 @@ from sparekey.decision import NO_OVERRIDES, DecisionContext, Overrides
 from sparekey.errors import BadInputError
 from sparekey.model import Audit, RootKeys, Snapshot, Unreadable
 from sparekey.plan import Plan
+from sparekey.settings import load_policy
 from sparekey.usage import UsageRequest
 
 
@@ -123,7 +125,11 @@ def plan(
 
     `usage` is the usage source that contested keys are looked up in: history, archive=PLACE, athena=TABLE.
     """
-    snapshot = read_snapshot(connection, mode=mode, on_progress=on_progress)
+    if overrides.rotate:
+        # The credential report proves no age, and one old key is enough to be rotated.
+        snapshot = read_snapshot(connection, mode="list", every_last_use=True, on_progress=on_progress)
+    else:
+        snapshot = read_snapshot(connection, mode=mode, on_progress=on_progress)
     named = _only_users(snapshot, users, exclude)
     context = DecisionContext(connection.policy, connection.clock.now(), snapshot.caller, overrides)
     decisions = planner.decide_users(snapshot, context, lambda account, name: (account, name) in named)
@@ -197,14 +203,25 @@ def _root_keys(connection: Connection, target: Target, own: str) -> RootKeys:
 
 
 def iam_policy(
-    kind: Literal["audit", "apply", "delete", "stackset"], *, organization: bool = False
+    kind: Literal["audit", "apply", "rotate", "delete", "stackset"],
+    *,
+    organization: bool = False,
+    config: Path | None = None,
 ) -> dict[str, Any]:
-    """The least IAM policy for auditing or applying, or the CloudFormation template of both member roles."""
+    """The least IAM policy for a job, or the CloudFormation template of the member roles.
+
+    That for rotating names the stores of the policy's handovers.
+    """
     match kind:
         case "audit":
             return iam_policies.audit_policy(organization=organization)
         case "apply":
             return iam_policies.apply_policy(organization=organization)
+        case "rotate":
+            places = [
+                place for entry in load_policy(config).handover for place in (entry.store, *entry.copies)
+            ]
+            return iam_policies.rotate_policy(places, organization=organization)
         case "delete":
             return iam_policies.delete_policy(organization=organization)
         case "stackset":

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import groupby
 
 from sparekey import guards
 from sparekey import plan as planning
 from sparekey.app import override, plan_refresh
 from sparekey.app.connection import Connection
+from sparekey.app.rotation import check_handovers, handovers, read_key_usage
 from sparekey.app.run_records import own_state, run_records
 from sparekey.app.state_outage import report_outages
 from sparekey.aws.errors import AwsError
@@ -77,6 +80,9 @@ _SIMULATED_AT_ONCE = 16
 _WRITER_NEEDS = ("iam:GetAccessKeyLastUsed", "iam:ListAccessKeys", "iam:UpdateAccessKey")
 
 
+_ROTATOR_NEEDS = (*_WRITER_NEEDS, "iam:CreateAccessKey")
+
+
 def preflight(
     connection: Connection,
     plan: Plan,
@@ -96,7 +102,7 @@ def preflight(
     instead of what the plan has of one. A run of the same plan that was cut off continues even if the plan has
     expired since: its age was asked when it began, and each user is read and decided on again.
     """
-    caller = connection.caller({step.account for step in plan.deactivations})
+    caller = connection.caller({step.account for step in plan.writes})
     with _runs(connection, caller) as runs:
         record = runs.is_started(plan)
         reverse_file = str(runs.reverse_file(runs.run_id(plan)))
@@ -112,11 +118,12 @@ def preflight(
     guards.refusals(plan, caller, limits)
     if not known or usage:
         plan = _replanned(connection, plan, caller, limits, usage, usage_request)
+    unchecked = () if record else check_handovers(connection, plan)
     unconfirmed = override.unrepeated_overrides(asked_for.overrides, repeated)
     return Preflight(
         caller,
         _permissions(connection, plan),
-        _warnings(connection, caller, plan, options or RunOptions(), detach=detach),
+        (*_warnings(connection, caller, plan, options or RunOptions(), detach=detach), *unchecked),
         _reverse(connection, plan),
         reverse_file,
         resumes=record is not None,
@@ -137,7 +144,7 @@ def _replanned(
 ) -> Plan:
     """The plan as it results now; no number in its file widens a limit."""
     counts: Mapping[str, int] = {}
-    if limits.needs_key_counts(len(plan.deactivations)):
+    if limits.needs_key_counts(len(plan.writes)):
         counts = plan_refresh.active_keys(connection, plan, limits)
         guards.refusals(with_key_counts(plan, counts), caller, limits)
     again = plan_refresh.replan(connection, plan, caller, counts, usage, usage_request)
@@ -175,13 +182,14 @@ def register_plan(connection: Connection, plan: Plan) -> str:
 def _permissions(connection: Connection, plan: Plan) -> tuple[Unreadable, ...]:
     denied: list[str] = []
     unchecked: list[Unreadable] = []
-    by_account: dict[str, set[str]] = {}
-    for step in plan.deactivations:
-        by_account.setdefault(step.account, set()).add(step.preconditions.arn)
-    pairs = [(connection.account(account), sorted(arns)) for account, arns in sorted(by_account.items())]
+    asked = [
+        (connection.account(account), needs, sorted({step.preconditions.arn for step in steps}))
+        for needs, writes in ((_WRITER_NEEDS, plan.deactivations), (_ROTATOR_NEEDS, plan.rotations))
+        for account, steps in groupby(writes, lambda step: step.account)
+    ]
     with ThreadPoolExecutor(_SIMULATED_AT_ONCE) as pool:
-        answers = pool.map(lambda pair: pair[0].simulate(_WRITER_NEEDS, pair[1]), pairs)
-        for (account, _), answer in zip(pairs, answers, strict=True):
+        answers = pool.map(lambda item: item[0].simulate(item[1], item[2]), asked)
+        for (account, _, _), answer in zip(asked, answers, strict=True):
             if isinstance(answer, Unreadable):
                 unchecked.append(answer)
             else:
@@ -189,7 +197,7 @@ def _permissions(connection: Connection, plan: Plan) -> tuple[Unreadable, ...]:
     if denied:
         raise RefusedError(
             f"these credentials lack {', '.join(denied)}",
-            "`sparekey iam-policy apply` prints the least policy that a run needs. Nothing was changed.",
+            "`sparekey iam-policy apply` (rotate for a rotation) prints the least policy. Nothing was changed.",
         )
     return tuple(unchecked)
 
@@ -428,6 +436,8 @@ def _runs(
             caller,
             probes=probes,
             caller_now=connection.caller_now,
+            handover=handovers(connection),
+            read_usage=partial(read_key_usage, connection),
         )
 
 

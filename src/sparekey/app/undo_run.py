@@ -8,6 +8,7 @@ from itertools import islice
 from msgspec import structs
 
 from sparekey.app.connection import Connection
+from sparekey.app.rotation import handovers
 from sparekey.aws.errors import AwsError, NotFoundError
 from sparekey.aws.gateway import AccountGateway
 from sparekey.errors import BadInputError, RefusedError
@@ -82,7 +83,9 @@ def _refuse_forgotten(runs: RunService, run: str) -> None:
 
 def _runs(connection: Connection, state: StateDirectory, caller: Caller) -> RunService:
     probes = Prober(ProbeTools(os.environ, connection.gateway.alarm_state))
-    return RunService(state, connection.clock, connection.account, caller, probes=probes)
+    return RunService(
+        state, connection.clock, connection.account, caller, probes=probes, handover=handovers(connection)
+    )
 
 
 def _with_notes(record: RunRecord, *notes: str) -> RunRecord:

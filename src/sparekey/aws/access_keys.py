@@ -43,6 +43,31 @@ class KeyWriter(Protocol):
         ...
 
 
+class NewAccessKey:
+    """An access key with its secret: never a Value, so that nothing can write, compare or show it by accident."""
+
+    __slots__ = ("id", "secret")
+
+    def __init__(self, id_: str, secret: str) -> None:
+        self.id, self.secret = id_, secret
+
+    def __repr__(self) -> str:
+        """The id alone."""
+        return f"NewAccessKey({self.id})"
+
+    def __reduce__(self) -> Any:
+        """Refuse to be pickled or copied."""
+        raise TypeError("a secret is not serialised")
+
+
+class KeyCreator(Protocol):
+    """The only creation of a key; only `sparekey.handover` is given it."""
+
+    def create_key(self, user: str) -> NewAccessKey:
+        """Create a key with a single request; raises AwsError, after which the key may exist."""
+        ...
+
+
 class AccessKeys:
     """`KeyReader` and `KeyWriter` of one account, spoken over the wire."""
 
@@ -128,6 +153,18 @@ class AccessKeys:
         params = {"UserName": user, "AccessKeyId": key_id, "Status": status}
         response = self._client.call(self._principal, "iam", "UpdateAccessKey", params, attempts=1)
         return str(response["ResponseMetadata"].get("RequestId", ""))
+
+    def create_key(self, user: str) -> NewAccessKey:
+        """Create a key with a single request, which is never repeated: its secret is shown once.
+
+        Raises AwsError; where the answer was lost, a listing shows whether the key exists.
+        Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateAccessKey.html
+        """
+        response = self._client.call(
+            self._principal, "iam", "CreateAccessKey", {"UserName": user}, idempotent=False, attempts=1
+        )
+        key = response["AccessKey"]
+        return NewAccessKey(str(key["AccessKeyId"]), str(key["SecretAccessKey"]))
 
     def _pages(self, action: str, params: Mapping[str, Any], items: str) -> Iterator[Element]:
         """Every member of every page; a page that promises more and does not say where is an error."""

@@ -49,8 +49,19 @@ def key_changes(call: Call, since: datetime) -> KeyChanges:
     return KeyChanges(frozenset(users), untold, renamed)
 
 
-def _events(call: Call, since: datetime) -> Iterator[Mapping[str, Any]]:
-    for name in (*_EVENTS, _RENAMED):
+def creator_of_key(call: Call, key_id: str, since: datetime) -> str:
+    """The ARN of who created an access key since a time; empty where no event shows it (yet). Raises AwsError."""
+    for event in _events(call, since, ("CreateAccessKey",)):
+        created = (event.get("responseElements") or {}).get("accessKey") or {}
+        if created.get("accessKeyId") == key_id and not event.get("errorCode"):
+            return str((event.get("userIdentity") or {}).get("arn", ""))
+    return ""
+
+
+def _events(
+    call: Call, since: datetime, names: tuple[str, ...] = (*_EVENTS, _RENAMED)
+) -> Iterator[Mapping[str, Any]]:
+    for name in names:
         asked = {
             "LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": name}],
             "StartTime": since,

@@ -9,10 +9,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+from botocore.credentials import ReadOnlyCredentials
 from botocore.session import Session
 
 from sparekey.aws import accounts, credential_report, event_history, root_access
-from sparekey.aws.access_keys import AccessKeys
+from sparekey.aws.access_keys import AccessKeys, NewAccessKey
 from sparekey.aws.accounts import AccountAccess, SelectedAccounts, Target
 from sparekey.aws.accounts_file import read_file
 from sparekey.aws.client import AwsClient, OnCall, Principal
@@ -51,6 +52,17 @@ class IamSummary(Value, frozen=True):
 
     user_count: int
     root_keys: int
+
+
+class StaticCredentials:
+    """A key that signs one call of ours: the one that was just created, to see whether it works yet."""
+
+    def __init__(self, key: NewAccessKey) -> None:
+        self._key = key
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """The key; it has no session token."""
+        return ReadOnlyCredentials(self._key.id, self._key.secret, None)
 
 
 class AccountGateway(AccessKeys):
@@ -111,12 +123,30 @@ class AccountGateway(AccessKeys):
 
     def key_changes(self, since: datetime) -> event_history.KeyChanges:
         """Whose keys changed since, by the event history of IAM's own region; raises AwsError."""
+        return event_history.key_changes(self._event_history, since)
+
+    def creator_of_key(self, key_id: str, since: datetime) -> str:
+        """The ARN of who created a key since a time; empty where no event shows it. Raises AwsError."""
+        return event_history.creator_of_key(self._event_history, key_id, since)
+
+    def _event_history(self, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
         region = self._client.service("iam").region
+        return self._client.call(self._principal, "cloudtrail", action, params, region=region)
 
-        def call(action: str, params: Mapping[str, Any]) -> dict[str, Any]:
-            return self._client.call(self._principal, "cloudtrail", action, params, region=region)
+    def identity_behind(self, key: NewAccessKey, region: str) -> str:
+        """The ARN that a key signs as in a region; raises AwsError, RejectedCredentialsError while it is too new.
 
-        return event_history.key_changes(call, since)
+        Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+        """
+        signer = Principal(self.account_id, StaticCredentials(key))
+        answer = self._client.call(signer, "sts", "GetCallerIdentity", region=region or None, attempts=1)
+        return str(answer["Arn"])
+
+    def write(
+        self, service: str, action: str, params: Mapping[str, Any], region: str | None = None
+    ) -> dict[str, Any]:
+        """One call that writes to a store of secrets; repeating it changes nothing. Raises AwsError."""
+        return self._client.call(self._principal, service, action, params, region=region)
 
     def quarantined_users(self) -> tuple[Quarantined, ...]:
         """The users whom AWS has quarantined for a leaked key; raises AwsError.

@@ -1,5 +1,6 @@
 """The least permissions that sparekey needs, and roles that have no more."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 Document = dict[str, Any]
@@ -25,7 +26,15 @@ _ORGANIZATION = (
     "organizations:ListOrganizationalUnitsForParent",
     "organizations:ListTagsForResource",
 )
+_SECRETS = (
+    "secretsmanager:DescribeSecret",
+    "secretsmanager:GetSecretValue",
+    "secretsmanager:PutSecretValue",
+    "secretsmanager:UpdateSecretVersionStage",
+)
+_PARAMETERS = ("ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter")
 AUDIT_ROLE = "SparekeyAudit"
+ROTATE_ROLE = "SparekeyRotate"
 APPLY_ROLE = "SparekeyApply"
 
 
@@ -57,6 +66,46 @@ def apply_policy(*, organization: bool = False) -> Document:
     )
 
 
+def rotate_policy(places: Iterable[str] = (), *, organization: bool = False) -> Document:
+    """What rotating needs: what applying does, to create keys, and to write to the stores at these places.
+
+    A secret's ARN ends in six characters that AWS adds.
+    """
+    return _policy(
+        _read_statements(),
+        *_write_statements("*"),
+        *_create_statements("*"),
+        *_store_statements(places),
+        *(_assume_role_statement(ROTATE_ROLE) if organization else ()),
+    )
+
+
+def _create_statements(account: str) -> tuple[Document]:
+    template = account.startswith("$")
+    users = f"arn:{'${AWS::Partition}' if template else '*'}:iam::{account}:user/*"
+    resource = {"Fn::Sub": users} if template else users
+    return (_allow_statement("CreateKeys", ("iam:CreateAccessKey",), resource),)
+
+
+def _store_statements(places: Iterable[str]) -> Iterator[Document]:
+    secrets, parameters = [], []
+    for place in sorted(set(places)):
+        kind, _, name = place.partition(":")
+        if kind == "secretsmanager":
+            secrets.append(
+                name if name.startswith("arn:") else f"arn:*:secretsmanager:*:*:secret:{name}-??????"
+            )
+        elif kind == "ssm":
+            path = f"arn:*:ssm:*:*:parameter/{name.removeprefix('/')}"
+            parameters += [path, f"{path}.sparekey-pending"]
+    if secrets:
+        yield _allow_statement("WriteSecrets", _SECRETS, secrets)
+    if parameters:
+        yield _allow_statement("WriteParameters", _PARAMETERS, parameters)
+        # This action knows no resource; it shows no values.
+        yield _allow_statement("FindParameters", ("ssm:DescribeParameters",))
+
+
 def delete_policy(*, organization: bool = False) -> Document:
     """What `sparekey delete` needs: to read a user's keys, to delete them, and a member account's root keys."""
     return _policy(
@@ -71,14 +120,14 @@ def delete_policy(*, organization: bool = False) -> Document:
 
 
 def stackset_template() -> Document:
-    """A CloudFormation template with the two roles of a member account, for a service-managed StackSet.
+    """A CloudFormation template with the roles of a member account, for a service-managed StackSet.
 
     Source: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs.html
     """
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": "Roles by which sparekey reads IAM access keys (SparekeyAudit) and switches them off"
-        " and on (SparekeyApply); neither may do more.",
+        "Description": "Roles by which sparekey reads IAM access keys (SparekeyAudit), switches them off and on"
+        " (SparekeyApply), and creates and hands them over (SparekeyRotate); none may do more.",
         "Parameters": {
             "TrustedPrincipal": {
                 "Type": "String",
@@ -96,16 +145,41 @@ def stackset_template() -> Document:
                 "MinLength": 2,
                 "MaxLength": 1224,
             },
+            "SecretPrefix": {
+                "Type": "String",
+                "Description": "Names of the secrets and parameters that SparekeyRotate may write begin so",
+                "Default": "sparekey/",
+                "AllowedPattern": "^[A-Za-z0-9/_+=.@-]{1,100}$",
+            },
         },
         "Resources": {
             AUDIT_ROLE: _role(AUDIT_ROLE, [_read_statements()]),
             APPLY_ROLE: _role(APPLY_ROLE, [_read_statements(), *_write_statements("${AWS::AccountId}")]),
+            ROTATE_ROLE: _role(
+                ROTATE_ROLE,
+                [
+                    _read_statements(),
+                    *_write_statements("${AWS::AccountId}"),
+                    *_create_statements("${AWS::AccountId}"),
+                    *_prefixed_store_statements(),
+                ],
+            ),
         },
         "Outputs": {
             name: {"Description": f"ARN of {name}", "Value": {"Fn::GetAtt": [name, "Arn"]}}
-            for name in (AUDIT_ROLE, APPLY_ROLE)
+            for name in (AUDIT_ROLE, APPLY_ROLE, ROTATE_ROLE)
         },
     }
+
+
+def _prefixed_store_statements() -> tuple[Document, ...]:
+    secrets = "arn:${AWS::Partition}:secretsmanager:*:${AWS::AccountId}:secret:${SecretPrefix}*"
+    parameters = "arn:${AWS::Partition}:ssm:*:${AWS::AccountId}:parameter/${SecretPrefix}*"
+    return (
+        _allow_statement("WriteSecrets", _SECRETS, {"Fn::Sub": secrets}),
+        _allow_statement("WriteParameters", _PARAMETERS, {"Fn::Sub": parameters}),
+        _allow_statement("FindParameters", ("ssm:DescribeParameters",)),
+    )
 
 
 def _policy(*statements: Document) -> Document:

@@ -22,8 +22,10 @@ DIRECT_CALLS = {
     "ec2": "describe_regions",
     "iam": "list_users",
     "organizations": "describe_organization",
+    "secretsmanager": "list_secrets",
     "securityhub": "describe_hub",
     "sns": "list_topics",
+    "ssm": "describe_parameters",
     "sts": "get_caller_identity",
 }
 

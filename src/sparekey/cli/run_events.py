@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from sparekey.model import RunRecord
 
 _TEXTS = {
+    "created": "new key created and stored",
+    "moved": "applications moved",
+    "not-created": "no new key",
+    "orphan-inactive": "the new key is Inactive",
+    "orphaned": "NEW KEY LOST",
+    "published": "new key published",
+    "reverted": "handover reverted",
+    "reverting": "reverting the handover …",
+    "rotation": "creating a new key …",
+    "usable": "AWS takes the new key",
     "already-inactive": "was already Inactive",
     "failed": "failed",
     "foreign": "changed externally",
@@ -36,7 +46,7 @@ _RUN_TEXTS = {
     "undoing": "undo requested",
 }
 # What went wrong, by the kind of an entry as the ledger stores it.
-_ATTENTION = frozenset({"failed", "foreign", "not-reactivated", "stumbled", "unseen", "unsure"})
+_ATTENTION = frozenset({"orphaned", "failed", "foreign", "not-reactivated", "stumbled", "unseen", "unsure"})
 # With more keys than this, a terminal gets a bar instead of a line for each step.
 _LINES_UP_TO = 10
 
@@ -53,6 +63,10 @@ def _key_text(kind: str, body: "Mapping[str, Any]") -> str:
             return f"confirmed {body['status']} ({body['reads']} consistent reads)"
         case "failed" if not body.get("final", True):
             return "failed; retrying"
+        case "move-checked":
+            return (
+                "STALLED, applications have not moved" if body.get("stalled") else "applications are moving"
+            )
         case "verdict" if body.get("verdict") == "unwatched":
             return "not watched"
         case _:

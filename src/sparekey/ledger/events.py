@@ -145,7 +145,7 @@ class OutcomeResolved(KeyEventBase, frozen=True, tag="resolved"):
 class StepFailed(KeyEventBase, frozen=True, tag="failed"):
     """The step could not go on; with `final` nobody tries again until the run is resumed."""
 
-    phase: Literal["read", "write", "confirm"]
+    phase: Literal["read", "write", "confirm", "handover"]
     code: str
     why: str
     request_id: str = ""
@@ -201,6 +201,98 @@ class WatchEnded(KeyEventBase, frozen=True, tag="verdict"):
 
     verdict: Literal["settled", "unwatched"]
     why: str
+
+
+class RotationIntended(KeyEventBase, frozen=True, tag="rotation"):
+    """A new key is about to be created for the key's user; `before` is the listing it was decided on."""
+
+    epoch: int
+    worker: str
+    before: Listing
+    store: str
+    unchecked: tuple[str, ...] = ()
+
+
+class CreationRefused(KeyEventBase, frozen=True, tag="not-created"):
+    """No key was created: AWS refused it, or listings agree that it never happened."""
+
+    code: str
+    why: str
+    final: bool = True
+
+
+class KeyCreated(KeyEventBase, frozen=True, tag="created"):
+    """A new key exists, and its secret is pending in the store as `version`."""
+
+    new_key: str
+    version: str
+
+
+class KeyUsable(KeyEventBase, frozen=True, tag="usable"):
+    """AWS takes the new key: so many checks in a row in each region, signed with the key itself."""
+
+    new_key: str
+    regions: tuple[str, ...]
+    checks: int
+
+
+class SecretPublished(KeyEventBase, frozen=True, tag="published"):
+    """The store's version is current, the copies are written, and `after` has ended."""
+
+    new_key: str
+    version: str
+    previous: str
+    copies: tuple[str, ...]
+    after: str
+
+
+class MoveChecked(KeyEventBase, frozen=True, tag="move-checked"):
+    """Who has moved to the new key, and who has not; `release` is what would let the old key go."""
+
+    new_key: str
+    next_check: datetime
+    why: str
+    release: str
+    moved: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    stalled: bool = False
+
+
+class MoveConfirmed(KeyEventBase, frozen=True, tag="moved"):
+    """The old key is needed no more: it is deactivated as any other."""
+
+    new_key: str
+    reason: str
+    why: str
+
+
+class RevertIntended(KeyEventBase, frozen=True, tag="reverting"):
+    """A handover is about to be reverted; nothing further of the rotation is done."""
+
+    new_key: str
+    why: str
+
+
+class HandoverReverted(KeyEventBase, frozen=True, tag="reverted"):
+    """The store has its version before as current again, and the copies are written from it."""
+
+    new_key: str
+    why: str
+    copies: tuple[str, ...] = ()
+
+
+class KeyOrphaned(KeyEventBase, frozen=True, tag="orphaned"):
+    """A new key exists whose secret nobody has: it is about to be deactivated."""
+
+    orphan: str
+    why: str
+
+
+class OrphanDeactivated(KeyEventBase, frozen=True, tag="orphan-inactive"):
+    """The key whose secret nobody has is inactive."""
+
+    orphan: str
+    request_id: str
 
 
 class DeletionIntended(KeyEventBase, frozen=True, tag="deleting"):
@@ -291,6 +383,17 @@ KeyEvent = (
     | NotReactivated
     | CheckFailed
     | WatchEnded
+    | RotationIntended
+    | CreationRefused
+    | KeyCreated
+    | KeyUsable
+    | SecretPublished
+    | MoveChecked
+    | MoveConfirmed
+    | RevertIntended
+    | HandoverReverted
+    | KeyOrphaned
+    | OrphanDeactivated
     | DeletionIntended
     | KeyDeleted
     | DeletionSkipped

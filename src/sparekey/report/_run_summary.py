@@ -30,6 +30,12 @@ _SECTIONS: tuple[tuple[Group, str, str, str], ...] = (
         "These keys were made inactive; the key that is kept was active in a listing just before.",
         "good",
     ),
+    (
+        "rotating",
+        "Being rotated",
+        "A new key exists, or is being created; the old key is active until its applications have moved.",
+        "plain",
+    ),
     ("deleted", "Deleted", "This run deactivated these keys, and a person deleted them since.", "plain"),
     (
         "reactivated",
@@ -73,6 +79,7 @@ def summary(record: RunRecord) -> str:
         f"{number(count[id_])} {text}"
         for id_, text in (
             ("attention", "in need of a person"),
+            ("rotating", "being rotated"),
             ("reactivated", "reactivated"),
             ("held", "held"),
             ("unchanged", "not changed"),

@@ -281,6 +281,7 @@ def _step(step: StepRecord) -> dict[str, Any]:
         "why": step.why,
         "release": step.release,
         "never_reactivate": step.never_reactivate,
+        **({"rotation": msgspec.to_builtins(step.rotation)} if step.rotation else {}),
         "request_ids": step.request_ids,
         "before": step.before,
         "after": step.after,

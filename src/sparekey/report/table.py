@@ -89,7 +89,11 @@ def plan(plan: Plan, options: RenderOptions) -> Iterator[str]:
         else account.id
         for account in plan.accounts
     }
-    parts = (("To deactivate", plan.deactivations), ("Held", () if options.brief else plan.held))
+    parts = (
+        ("To rotate", plan.rotations),
+        ("To deactivate", plan.deactivations),
+        ("Held", () if options.brief else plan.held),
+    )
     for title, steps in parts:
         if steps:
             yield f"{title}\n"
@@ -103,8 +107,9 @@ def plan(plan: Plan, options: RenderOptions) -> Iterator[str]:
         yield from _wrapped("note    ", note, options)
     for unread in plan.unread:
         yield from _wrapped("unread  ", f"{unread.what}: {unread.why}", options)
+    rotate = f"{plural(len(plan.rotations), 'key')} to rotate, " if plan.rotations else ""
     yield (
-        f"{plural(len(plan.deactivations), 'key')} to deactivate, {number(len(plan.held))} held, "
+        f"{rotate}{plural(len(plan.deactivations), 'key')} to deactivate, {number(len(plan.held))} held, "
         f"{plural(len(plan.exempt), 'user')} exempt, {number(len(plan.unread))} unread\n"
         f"plan {plan.digest[:12]}, good until {moment(plan.expires)}\n"
     )
@@ -129,10 +134,24 @@ def run(record: RunRecord, options: RenderOptions) -> Iterator[str]:
         step, keys = steps[0], ", ".join(step.key for step in steps)
         kept = f" ({step.keep} is kept)" if step.keep else ""
         yield clean(f"  {step.account}  {step.user}  {keys}: {step_label(step.state).upper()}{kept}\n")
-        for line in _evidence_lines(step):
+        for line in (*_evidence_lines(step), *_rotation_lines(step)):
             yield from _wrapped(" " * 6, line, options)
     for why, count in Counter(step.why for step in record.steps if _is_never_watched(step)).items():
         yield from _wrapped(f"  Not watched ({plural(count, 'key')}): ", why, options)
+
+
+def _rotation_lines(step: StepRecord) -> list[str]:
+    """Where a new key is, and who has moved to it."""
+    rotation = step.rotation
+    if rotation is None:
+        return []
+    lines = [f"New key {rotation.new_key or 'not created yet'} in {rotation.store}"]
+    lines += [f"Copy {copy}" for copy in rotation.copies]
+    lines += [f"Moved: {consumer}" for consumer in rotation.moved]
+    lines += [f"Not moved: {consumer}" for consumer in rotation.waiting]
+    if rotation.next_check and step.state in ("moving", "stalled"):
+        lines.append(f"Next check: {moment(rotation.next_check)}")
+    return lines
 
 
 def _closing(record: RunRecord, options: RenderOptions) -> Iterator[str]:
@@ -151,6 +170,7 @@ def _closing(record: RunRecord, options: RenderOptions) -> Iterator[str]:
     ]
     counts = [
         f"{number(groups['deactivated'])} deactivated",
+        *([f"{number(groups['rotating'])} being rotated"] if groups["rotating"] else []),
         f"{number(groups['held'])} held",
         f"{number(wrong)} failed",
         *rest,
@@ -168,7 +188,9 @@ def _closing(record: RunRecord, options: RenderOptions) -> Iterator[str]:
             why = step.why or step_label(step.state)
             yield from _wrapped("Failed:  ", f"{step.account}  {step.user}  {step.key}: {why}{more}", options)
             break
-    if groups["deactivated"] or wrong:
+    if record.state == "moving":
+        yield f"Next:    sparekey worker waits for the applications; or sparekey resume {record.id}\n"
+    if groups["deactivated"] or groups["rotating"] or wrong:
         yield f"Undo:    sparekey undo {record.id}\n"
     yield f"Details: sparekey show {record.id}\n"
 
@@ -178,9 +200,12 @@ def _undo_closing(record: RunRecord, options: RenderOptions) -> Iterator[str]:
     groups = Counter(STEP_STATES[step.state].group for step in record.steps)
     missing = [step for step in record.steps if STEP_STATES[step.state].may_be_inactive]
     other = [step for step in record.steps if step.state in ("changed", "gone", "deleted")]
+    missing += [step for step in record.steps if STEP_STATES[step.state].handed_over]
     verdict = "Undo incomplete" if missing else "Undo complete"
     back = sum(step.state in ("undone", "rolled_back") for step in record.steps)
     rest = f", {number(groups['held'])} held" if groups["held"] else ""
+    reverted = sum(step.state == "reverted" for step in record.steps)
+    rest += f", {number(reverted)} handed back" if reverted else ""
     yield f"{verdict}: {number(back)} active again, {number(len(missing))} not{rest}.\n"
     for step in (*missing, *other):
         text = f"{step.account}  {step.user}  {step.key}: {step_label(step.state).upper()}"
@@ -378,8 +403,17 @@ _NOT_REPEATED = frozenset(f"{count} active keys" for count in range(2, 10))
 
 
 def _user_steps(account: str, user: str, steps: list[Step], options: RenderOptions) -> Iterator[str]:
-    keep = steps[0].keep
-    yield clean(f"  {account}  {user}" + (f": keep {keep}\n" if keep else ": no key chosen to keep\n"))
+    keep, rotates = steps[0].keep, steps[0].action == "rotate"
+    yield clean(
+        f"  {account}  {user}"
+        + (
+            f": keep {keep}\n"
+            if keep
+            else ": a new key is created\n"
+            if rotates
+            else ": no key chosen to keep\n"
+        )
+    )
 
     def facts(step: Step) -> tuple[str, str, str, str]:
         return step.reason, step.why, step.release, step.never_reactivate

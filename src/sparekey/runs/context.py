@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -17,16 +17,16 @@ from sparekey.aws.errors import (
     UnreachableError,
 )
 from sparekey.clock import Clock
+from sparekey.handover.interface import CreatedKey, PublishedKey
 from sparekey.ledger.events import (
     STARTS,
     STOPS,
-    DeletionIntended,
     KeyEvent,
     Listing,
+    RotationIntended,
     RunEvent,
     Status,
     StepFailed,
-    StepHeld,
     UserRenamed,
     WriteIntended,
     WriteReason,
@@ -35,7 +35,7 @@ from sparekey.ledger.events import (
 )
 from sparekey.ledger.records import AccountLease, FencedError, LedgerEntry, UserClaim
 from sparekey.ledger.store import Ledger
-from sparekey.model import AccessKey, Caller, User, Value
+from sparekey.model import AccessKey, Caller, Usage, User, Value
 from sparekey.policy import Policy
 from sparekey.probes import ProbeResult
 from sparekey.runs.key_facts import KeyFacts, UserId
@@ -49,6 +49,10 @@ Effect = float | Callable[[], Any]
 StepCoroutine = Generator[Effect, Any, T]
 
 
+# Who used keys of an account, by the policy's usage source.
+ReadUsage = Callable[[Policy, str, tuple[str, ...]], tuple[Usage, ...]]
+
+
 class KeyGateway(KeyReader, KeyWriter, Protocol):
     """One account's keys, to read and to write."""
 
@@ -57,13 +61,19 @@ class RetryPolicy(Value, frozen=True):
     """How a change is confirmed: by `agreeing_reads` equal listings, `pause` seconds apart.
 
     It is given up after `give_up_after` seconds. `backoff` are the waits, in seconds, between tries of a call
-    that was throttled or cut off.
+    that was throttled or cut off. A new key is usable once it was for `usable_for` seconds, checked every
+    `usable_pause`; that is given up after `usable_within`. `visible_after` seconds after a creation whose answer was
+    lost, listings show whether it happened.
     """
 
     agreeing_reads: int = 3
     pause: float = 2.0
     give_up_after: float = 60.0
     backoff: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
+    usable_for: float = 60.0
+    usable_pause: float = 5.0
+    usable_within: float = 600.0
+    visible_after: float = 120.0
 
 
 _DEFAULT_RETRY_POLICY = RetryPolicy()
@@ -86,6 +96,40 @@ class ProbeRunner(Protocol):
 
     def check(self, policy: Policy, name: str) -> ProbeResult:
         """Ask one probe now."""
+        ...
+
+
+class KeyHandover(Protocol):
+    """Creates keys and hands them over as a policy says; see `sparekey.handover`. No method returns a secret."""
+
+    def check(self, policy: Policy, account: str, user: str) -> tuple[str, ...]:
+        """Raise where a key could not be handed over; writes nothing. Returns what could not be checked."""
+        ...
+
+    def create(
+        self, policy: Policy, account: str, user: str, name: str, about_to_write: Callable[[], None]
+    ) -> CreatedKey:
+        """Create a key and store it as pending; returns its id and the store's version."""
+        ...
+
+    def staged(self, policy: Policy, account: str, user: str, key: str) -> str:
+        """The version that has a key as pending; empty where none has."""
+        ...
+
+    def creator_of(self, account: str, key: str, since: datetime) -> str:
+        """The ARN of who created a key; empty where that is not known (yet)."""
+        ...
+
+    def identity_behind(self, policy: Policy, account: str, user: str, version: str, region: str) -> str:
+        """The ARN that the pending key signs as; empty where AWS does not take it (yet)."""
+        ...
+
+    def publish(self, policy: Policy, account: str, user: str, version: str, key_id: str) -> PublishedKey:
+        """Make the pending key current everywhere; may be repeated."""
+        ...
+
+    def revert(self, policy: Policy, account: str, user: str, version: str, key_id: str) -> tuple[str, ...]:
+        """Let nothing have a key as its current one; may be repeated. Returns what each copy shows."""
         ...
 
 
@@ -117,6 +161,7 @@ class RunContext:
     """Dependencies of a run's executor, all injected; `caller` is who this worker is to AWS.
 
     `caller_now` asks AWS again who signs, just before a deactivation; None where nobody could have changed.
+    `handover` and `read_usage` are for rotations.
     `max_calls` is how many calls of AWS may be under way at once for one piece of work.
     """
 
@@ -129,6 +174,8 @@ class RunContext:
     probes: ProbeRunner = _NO_PROBES
     max_calls: int = 1
     caller_now: Callable[[], Caller] | None = None
+    handover: KeyHandover | None = None
+    read_usage: ReadUsage | None = None
 
     def record(self, run: str, event: RunEvent, *, lease: AccountLease | None = None) -> LedgerEntry:
         """Append something about the run itself; raises FencedError where the lease was taken over."""
@@ -190,7 +237,7 @@ class UserLease:
         self.claim = UserClaim(*self.user, intent.epoch)
         return intent
 
-    def acquire_after(self, event: DeletionIntended | StepHeld) -> None:
+    def acquire_after(self, event: KeyEvent) -> None:
         """Store what becomes of a key from here on, which ends every other turn; raises FencedError."""
         self._append(event, take=True)
         self.claim = UserClaim(*self.user, self.claim.epoch + 1)
@@ -240,6 +287,7 @@ class UserLease:
 
     def _append(self, event: KeyEvent, *, take: bool) -> None:
         deactivates = isinstance(event, WriteIntended) and event.status == "Inactive"
+        starts = deactivates or isinstance(event, RotationIntended)
         self.context.ledger.append(
             self.run.id,
             kind_of(event),
@@ -247,7 +295,7 @@ class UserLease:
             at=self.context.clock.now(),
             claim=self.claim,
             bump_epoch=take,
-            unless_last=(STOPS, STARTS) if deactivates else None,
+            unless_last=(STOPS, STARTS) if starts else None,
         )
 
 

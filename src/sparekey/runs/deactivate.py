@@ -36,6 +36,7 @@ from sparekey.runs.reactivate import (
     set_status,
 )
 from sparekey.runs.revalidate import reason_to_hold
+from sparekey.runs.rotate import rotate_key
 from sparekey.runs.run_header import RunHeader
 from sparekey.runs.user_lookup import list_current_user
 from sparekey.states import NO_PROBE, WATCH_NOT_ASKED
@@ -84,6 +85,8 @@ def _continue_step(lease: UserLease, step: Step) -> StepCoroutine[None]:
         facts = lease.facts(step.key)
     if facts.intent is not None:
         yield from confirm(lease, facts.intent)
+    elif step.action == "rotate" and not facts.deactivated_by_run:
+        yield from rotate_key(lease, step, _deactivate)
     elif facts.state in ("planned", "failed") and not facts.deactivated_by_run:
         yield from _deactivate(lease, step)
     if lease.facts(step.key).state == "confirmed":

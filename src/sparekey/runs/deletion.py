@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from sparekey.aws.errors import AwsError, NotFoundError
 from sparekey.aws.key_deletion import KeyDeleter
-from sparekey.errors import RefusedError
+from sparekey.errors import BadInputError, RefusedError
 from sparekey.formatting import moment_with_seconds
 from sparekey.ledger.events import (
     DeletionIntended,
@@ -57,8 +57,24 @@ def _since(facts: KeyFacts) -> datetime | None:
     return facts.confirmed_at if facts.deactivated_by_run and facts.state in _DELETABLE_STATES else None
 
 
-def delete(context: RunContext, what: Deletable, deleter: KeyDeleter) -> KeyEvent:
-    """Delete one key after asking AWS once more; returns what was put on record. Raises AwsError."""
+def orphan(ledger: Ledger, runs: tuple[str, ...], key: str) -> Deletable:
+    """The new key of a rotation whose secret nobody has; raises BadInputError where no run knows it as such."""
+    for run in runs:
+        for (account, user, _old), facts in RunProjection(ledger.entries(run)).facts.items():
+            rotation = facts.rotation
+            if rotation is not None and rotation.orphan == key and facts.state == "orphaned":
+                return Deletable(run, account, user, key, rotation.since)
+    raise BadInputError(
+        f"no run left {key} behind as a key whose secret is lost",
+        "`sparekey show RUN` names such a key; other keys are deleted with --older-than.",
+    )
+
+
+def delete(context: RunContext, what: Deletable, deleter: KeyDeleter, *, orphan: bool = False) -> KeyEvent:
+    """Delete one key after asking AWS once more; returns what was put on record. Raises AwsError.
+
+    An `orphan` is kept if it was ever used: then somebody has its secret.
+    """
     lease = UserLease(context, load_header(context, what.run), (what.account, what.user))
     key_id = (what.account, what.user, what.key)
     began = lease.facts(what.key).state == "deleting"
@@ -66,7 +82,7 @@ def delete(context: RunContext, what: Deletable, deleter: KeyDeleter) -> KeyEven
     if began and what.key not in listing_of(seen):
         # The answer was lost; the deletion was not.
         return _record(lease, KeyDeleted(*key_id, ""))
-    why = _reason_to_keep(lease, seen, what)
+    why = _reason_to_keep(lease, seen, what, orphan=orphan)
     if why:
         return _record(lease, DeletionSkipped(*key_id, why))
     lease.acquire_after(DeletionIntended(*key_id, context.worker, listing_of(seen)))
@@ -89,7 +105,7 @@ def _record(lease: UserLease, event: KeyEvent) -> KeyEvent:
     return event
 
 
-def _reason_to_keep(lease: UserLease, seen: User, what: Deletable) -> str:
+def _reason_to_keep(lease: UserLease, seen: User, what: Deletable, *, orphan: bool) -> str:
     other = written_since(what.run, lease.user, what.key, lease.context.ledger, lease.name)
     if other:
         return f"run {other} has set it since"
@@ -103,6 +119,8 @@ def _reason_to_keep(lease: UserLease, seen: User, what: Deletable) -> str:
     used = lease.gateway.last_used(what.key)
     if used.state not in ("used", "never"):
         return "its last use could not be read"
+    if orphan and used.state == "used":
+        return "it was used: somebody has its secret"
     if used.at is not None and used.at > what.since:
         used_at, since = moment_with_seconds(used.at), moment_with_seconds(what.since)
         return f"it was used at {used_at}, after it was deactivated at {since}"

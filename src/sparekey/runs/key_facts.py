@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import assert_never
+from typing import Any, Literal, assert_never
 
 from msgspec.structs import replace as change
 
@@ -12,15 +12,26 @@ from sparekey.ledger.events import (
     AlreadyInactive,
     ChangedExternally,
     CheckFailed,
+    CreationRefused,
     DeletionIntended,
     DeletionSkipped,
+    HandoverReverted,
     KeptKeyUsed,
+    KeyCreated,
     KeyDeleted,
     KeyEvent,
     KeyMissing,
+    KeyOrphaned,
+    KeyUsable,
+    MoveChecked,
+    MoveConfirmed,
     NotReactivated,
+    OrphanDeactivated,
     OutcomeResolved,
     OutcomeUnknown,
+    RevertIntended,
+    RotationIntended,
+    SecretPublished,
     StatusConfirmed,
     StepFailed,
     StepHeld,
@@ -32,8 +43,55 @@ from sparekey.ledger.events import (
 )
 from sparekey.model import StepState, Value
 
+RotationEvent = (
+    RotationIntended
+    | CreationRefused
+    | KeyCreated
+    | KeyUsable
+    | SecretPublished
+    | MoveChecked
+    | MoveConfirmed
+    | RevertIntended
+    | HandoverReverted
+    | KeyOrphaned
+    | OrphanDeactivated
+)
+
 UserId = tuple[str, str]
 KeyId = tuple[str, str, str]
+RotationStage = Literal[
+    "creating", "stored", "usable", "moving", "moved", "reverting", "reverted", "orphaned", "deactivated"
+]
+
+
+class RotationFacts(Value, frozen=True):
+    """What a run's ledger says of the rotation of one key.
+
+    `stage` is the last thing that is certain: "creating" until it is known whether a new key exists. `orphan` is a
+    new key whose secret nobody has. `next_check` is when the consumers are looked at again.
+    """
+
+    stage: RotationStage
+    since: datetime
+    intent: RotationIntended
+    new_key: str = ""
+    version: str = ""
+    previous: str = ""
+    created_at: datetime | None = None
+    published_at: datetime | None = None
+    next_check: datetime | None = None
+    copies: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    orphan: str = ""
+
+    @property
+    def under_way(self) -> bool:
+        """True until the old key is being deactivated, or the rotation has ended otherwise."""
+        return self.stage not in ("deactivated", "reverted")
+
+
+_ROTATING = ("creating", "stored", "usable", "moved", "orphaned")
 
 
 class KeyFacts(Value, frozen=True):
@@ -66,6 +124,7 @@ class KeyFacts(Value, frozen=True):
     name: str = ""
     not_reactivated: str = ""
     reactivation_tries: int = 0
+    rotation: RotationFacts | None = None
 
     @property
     def unresolved_write(self) -> WriteIntended | None:
@@ -76,6 +135,9 @@ class KeyFacts(Value, frozen=True):
     def pending(self) -> bool:
         """True where something is left to do before the step is confirmed."""
         ended = self.state in ("failed", "rollback_failed")
+        if self.rotation is not None and self.rotation.under_way:
+            reverts = self.rotation.stage == "reverting" and self.state != "failed"
+            return self.retry or reverts or self.state in _ROTATING
         return self.retry or self.state == "planned" or (self.intent is not None and not ended)
 
 
@@ -107,8 +169,10 @@ def with_event(facts: KeyFacts, event: KeyEvent, at: datetime) -> KeyFacts:  # n
         case UserRenamed():
             return change(facts, name=event.name)
         case WriteIntended():
+            rotation = facts.rotation and change(facts.rotation, stage="deactivated")
             return change(
                 facts,
+                rotation=rotation,
                 state="in_doubt" if event.status == "Inactive" else "reactivating",
                 intent=event,
                 written=False,
@@ -182,6 +246,20 @@ def with_event(facts: KeyFacts, event: KeyEvent, at: datetime) -> KeyFacts:  # n
         case WatchEnded():
             why = f"{event.why}; {facts.unobserved}" if facts.unobserved else event.why
             return change(facts, state=event.verdict, why=why, changed_at=at)
+        case (
+            RotationIntended()
+            | CreationRefused()
+            | KeyCreated()
+            | KeyUsable()
+            | SecretPublished()
+            | MoveChecked()
+            | MoveConfirmed()
+            | RevertIntended()
+            | HandoverReverted()
+            | KeyOrphaned()
+            | OrphanDeactivated()
+        ):
+            return _rotated(facts, event, at)
         case DeletionIntended():
             return change(facts, state="deleting", changed_at=at)
         case KeyDeleted():
@@ -192,6 +270,69 @@ def with_event(facts: KeyFacts, event: KeyEvent, at: datetime) -> KeyFacts:  # n
             )
         case DeletionSkipped():
             return change(facts, why=f"not deleted: {event.why}")
+        case _:
+            assert_never(event)
+
+
+def _rotated(  # noqa: C901, PLR0912  # one flat table of kinds
+    facts: KeyFacts, event: RotationEvent, at: datetime
+) -> KeyFacts:
+    if isinstance(event, RotationIntended):
+        rotation = RotationFacts("creating", at, event)
+        return change(
+            facts,
+            state="creating",
+            rotation=rotation,
+            why="",
+            retry=False,
+            changed_at=at,
+            before=event.before,
+        )
+    rotation_ = facts.rotation
+    if rotation_ is None:
+        return facts  # a ledger that lacks its beginning; `ledger verify` reports it
+    facts = change(facts, retry=False, changed_at=at)
+
+    def now(stage: RotationStage, state: StepState, why: str, **news: Any) -> KeyFacts:
+        return change(facts, state=state, why=why, rotation=change(rotation_, stage=stage, since=at, **news))
+
+    match event:
+        case CreationRefused():
+            why = f"{event.code}: {event.why}" if event.code else event.why
+            return change(facts, state="failed", why=why, rotation=None, retry=not event.final)
+        case KeyCreated():
+            known = {"new_key": event.new_key, "version": event.version, "created_at": at}
+            return now("stored", "stored", f"{event.new_key} is stored, pending, as {event.version}", **known)
+        case KeyUsable():
+            where = ", ".join(event.regions)
+            return now(
+                "usable", "usable", f"AWS takes {event.new_key} in {where} ({event.checks} checks in a row)"
+            )
+        case SecretPublished():
+            news = {"version": event.version, "previous": event.previous, "copies": event.copies}
+            why = f"{event.new_key} is published in {rotation_.intent.store}"
+            return now("moving", "moving", why, published_at=at, next_check=at, **news)
+        case MoveChecked():
+            state: StepState = "stalled" if event.stalled else "moving"
+            seen = {"moved": event.moved, "waiting": event.waiting, "next_check": event.next_check}
+            return change(now("moving", state, event.why, **seen), release=event.release)
+        case MoveConfirmed():
+            return change(now("moved", "moved", event.why), release="")
+        case RevertIntended():
+            # An undo may have reactivated it already.
+            undone = facts.state if rotation_.stage == "deactivated" else "reverting"
+            return change(now("reverting", undone, event.why, next_check=None), release="")
+        case HandoverReverted():
+            ended: StepState = facts.state if facts.state in ("undone", "rolled_back") else "reverted"
+            return now("reverted", ended, event.why)
+        case KeyOrphaned():
+            return now("orphaned", "orphaned", event.why, orphan=event.orphan)
+        case OrphanDeactivated():
+            return change(
+                now("reverted", "orphaned", facts.why),
+                release=f"sparekey delete --orphan {event.orphan}, then plan --rotate again",
+                request_ids=(*facts.request_ids, event.request_id),
+            )
         case _:
             assert_never(event)
 

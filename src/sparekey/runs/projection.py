@@ -24,11 +24,11 @@ from sparekey.ledger.events import (
 )
 from sparekey.ledger.records import LedgerEntry
 from sparekey.ledger.store import Ledger
-from sparekey.model import RunRecord, RunState, StepRecord, StepState, Value
+from sparekey.model import Rotation, RunRecord, RunState, StepRecord, StepState, Value
 from sparekey.plan import Step
 from sparekey.planner import never_reactivate
 from sparekey.probes import OUTPUT_LIMIT
-from sparekey.runs.key_facts import KeyFacts, KeyId, UserId, with_event
+from sparekey.runs.key_facts import KeyFacts, KeyId, RotationFacts, UserId, with_event
 from sparekey.runs.run_header import PAGE, RunHeader, open_run
 
 
@@ -213,7 +213,7 @@ _WAITS = "waits for wave"
 def _step(
     step: Step, run: RunHeader, facts: Mapping[KeyId, KeyFacts], wave: int, waves: Mapping[UserId, int]
 ) -> StepRecord:
-    deactivates = step.action == "deactivate"
+    writes = step.action != "held"
     known = facts.get((step.account, step.user, step.key), KeyFacts())
     if step.action == "held":
         known = KeyFacts(state="held", release=step.release)
@@ -225,7 +225,7 @@ def _step(
     return StepRecord(
         account=step.account,
         user=step.user,
-        keep=step.keep,
+        keep=(known.rotation.new_key or None) if known.rotation else step.keep,
         key=step.key,
         state=known.state,
         decided=f"[{step.reason}] {step.why}",
@@ -236,8 +236,24 @@ def _step(
         after=known.after,
         changed_at=known.changed_at,
         evidence=step.evidence,
-        never_reactivate=never_reactivate(step, run.plan.overrides, run.policy) if deactivates else "",
+        never_reactivate=never_reactivate(step, run.plan.overrides, run.policy) if writes else "",
         not_reactivated=known.not_reactivated,
+        rotation=_rotation(known.rotation) if known.rotation else None,
+    )
+
+
+def _rotation(facts: RotationFacts) -> Rotation:
+    return Rotation(
+        store=facts.intent.store,
+        copies=facts.copies,
+        new_key=facts.new_key or facts.orphan,
+        version=facts.version,
+        previous=facts.previous,
+        created_at=facts.created_at,
+        published_at=facts.published_at,
+        next_check=facts.next_check,
+        moved=facts.moved,
+        waiting=facts.waiting,
     )
 
 
@@ -249,7 +265,9 @@ def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags
     if flags.undoing:
         # Of the others nothing is deactivated any more.
         ours = [known for known in facts.values() if known.deactivated_by_run]
+        reverts = [known.rotation for known in facts.values() if known.rotation is not None]
         busy = "confirmed" in states or any(known.pending for known in ours)
+        busy = busy or any(rotation.under_way for rotation in reverts)
         return "applying" if busy else "failed" if ours else "undone"
     planned = [step for step in steps if step.state == "planned"]
     if "rollback_failed" in states:
@@ -258,6 +276,8 @@ def _state(steps: tuple[StepRecord, ...], facts: Mapping[KeyId, KeyFacts], flags
         return "stopped"
     if flags.waits_until is not None and planned and not under_way:
         return "waiting"
+    if {"moving", "stalled"} & states and not under_way and not planned:
+        return "moving"
     due = under_way or any(not step.why.startswith(_WAITS) for step in planned)
     if due or (planned and "watching" not in states):
         return "applying"
@@ -268,5 +288,7 @@ def _all_ended(states: set[StepState]) -> RunState:
     for state in ("watching", "failed", "rolled_back", "unwatched"):
         if state in states:
             return state
+    if "orphaned" in states:
+        return "failed"
     ended = states - {"held", "already_inactive", "gone", "changed", "deleting", "deleted"}
-    return "undone" if ended == {"undone"} else "settled"
+    return "undone" if ended and ended <= {"undone", "reverted"} else "settled"

@@ -215,7 +215,7 @@ def reactivate(
 
 def never_reactivates(run: RunHeader, user: UserId, key: str) -> str:
     """Why only a person may reactivate a key of the run; empty where sparekey may."""
-    mine = (step for step in run.plan.deactivations if (step.account, step.user, step.key) == (*user, key))
+    mine = (step for step in run.plan.writes if (step.account, step.user, step.key) == (*user, key))
     return next((never_reactivate(step, run.plan.overrides, run.policy) for step in mine), "")
 
 

@@ -9,11 +9,11 @@ from sparekey.ledger.store import Ledger
 from sparekey.model import ACTIVE, Caller, User
 from sparekey.plan import Step
 from sparekey.planner import exempt_texts, exemption_of, steps_of
+from sparekey.rotation import choose_or_rotate
 from sparekey.runs.context import listing_of
 from sparekey.runs.key_facts import KeyFacts, UserId
 from sparekey.runs.projection import project_keys
 from sparekey.runs.run_header import RunHeader
-from sparekey.selection import choose
 
 # IAM promises no bound on stale reads; for this long our own ledger is believed rather than a listing.
 STALE = timedelta(minutes=10)
@@ -42,6 +42,23 @@ def reason_to_hold(
         context = DecisionContext(run.policy, now, caller, run.plan.overrides, usages)
         held = held or _exempt(step, seen, context) or _selected_again(step, seen, context)
     return held or _newer_use(step, seen)
+
+
+def reason_not_to_rotate(
+    run: RunHeader, step: Step, seen: User, now: datetime, callers: tuple[Caller, ...]
+) -> StepHeld | None:
+    """Why no new key is created for a user as planned; None where the same step results again."""
+    usages = {usage.key: usage for usage in run.plan.usages}
+    held: StepHeld | None = None
+    for caller in callers:
+        context = DecisionContext(run.policy, now, caller, run.plan.overrides, usages)
+        held = held or _exempt(step, seen, context) or _selected_again(step, seen, context)
+    handover = run.policy.handover_of(step.account, step.user)
+    if held is None and (handover is None or (handover.store, handover.copies) != (step.store, step.copies)):
+        key_id = (step.account, step.user, step.key)
+        why = f"policy does not name {step.store} for this user, or names other copies"
+        return StepHeld(*key_id, "changed", why, _PLAN_AGAIN)
+    return held
 
 
 def _held_by_another_run(run: RunHeader, step: Step, now: datetime, ledger: Ledger) -> StepHeld | None:
@@ -83,7 +100,7 @@ def _exempt(step: Step, seen: User, context: DecisionContext) -> StepHeld | None
 
 def _selected_again(step: Step, seen: User, context: DecisionContext) -> StepHeld | None:
     key_id = (step.account, step.user, step.key)
-    choice = choose(step.account, seen, context)
+    choice = choose_or_rotate(step.account, seen, context)
     again = steps_of(step.account, seen, choice) if choice else ()
     same = next((candidate for candidate in again if candidate.key == step.key), None)
     if same is None:

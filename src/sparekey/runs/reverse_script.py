@@ -27,7 +27,7 @@ def reverse_commands(
     lines: list[str] = []
     options: list[str] = []
     account = ""
-    for step in plan.deactivations:
+    for step in plan.writes:
         if step.account != account:
             account = step.account
             target = target_of(account)

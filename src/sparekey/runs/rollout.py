@@ -18,9 +18,9 @@ def accounts_to_enqueue(context: RunContext, run: RunHeader, projection: RunProj
     """The accounts that have something to do now: a step to begin where that may be, or one to finish in any case."""
     now = context.clock.now()
     begins = not projection.is_stopped and is_open(run.options.windows, now)
-    begun = set(_accounts_with_work(run, projection, begun=True))
+    begun = set(_accounts_with_work(run, projection, now, begun=True))
     accounts = []
-    for account in _accounts_with_work(run, projection, begun=not begins):
+    for account in _accounts_with_work(run, projection, now, begun=not begins):
         again = _retry_at(projection, account)
         if account in begun and projection.worker_failures.get(account, (0, now))[0] == 1:
             accounts.append(account)  # a write may be in doubt: that is looked at at once, the first time
@@ -38,16 +38,28 @@ def wait_for_retry(context: RunContext, run: RunHeader, projection: RunProjectio
     now = context.clock.now()
     tries = [
         _retry_at(projection, account)
-        for account in _accounts_with_work(run, projection, begun=projection.is_stopped)
+        for account in _accounts_with_work(run, projection, now, begun=projection.is_stopped)
     ]
     return min((at for at in tries if at is not None and at > now), default=None)
 
 
-def _accounts_with_work(run: RunHeader, projection: RunProjection, *, begun: bool = False) -> list[str]:
+def _accounts_with_work(
+    run: RunHeader, projection: RunProjection, now: datetime, *, begun: bool = False
+) -> list[str]:
     """The accounts with steps of the waves so far that are not through; with `begun`, of those that have started."""
+    every = run.policy.usage_every
     steps = _users_in_waves(run, projection, range(1, projection.wave + 1))
     return sorted(
-        {key[0] for key, facts in steps if (_is_started(facts) if begun else _is_outstanding(facts))}
+        {
+            key[0]
+            for key, facts in steps
+            if (projection.undoing and _is_to_be_reverted(facts))
+            or (
+                _is_started(facts)
+                if begun
+                else _is_outstanding(facts) or _is_move_check_due(facts, now, every)
+            )
+        }
     )
 
 
@@ -61,7 +73,7 @@ def _users_in_waves(
     run: RunHeader, projection: RunProjection, numbers: range
 ) -> Iterator[tuple[KeyId, KeyFacts]]:
     waves = run.wave_of()
-    for step in run.plan.deactivations:
+    for step in run.plan.writes:
         if waves[step.account, step.user] in numbers:
             key = (step.account, step.user, step.key)
             yield key, projection.facts.get(key, KeyFacts())
@@ -72,7 +84,35 @@ def _is_outstanding(facts: KeyFacts) -> bool:
     return facts.pending_reactivation is None and (facts.pending or facts.state == "confirmed")
 
 
+def _is_to_be_reverted(facts: KeyFacts) -> bool:
+    """True where a run that is undone has a handover to revert."""
+    rotates = facts.rotation is not None and facts.rotation.under_way
+    return rotates and (facts.retry or facts.state != "failed")
+
+
+def _is_move_check_due(facts: KeyFacts, now: datetime, every: timedelta) -> bool:
+    """True where it is time to see whether a key's consumers have moved; a time far ahead is a wrong clock's."""
+    due = facts.rotation.next_check if facts.rotation is not None else None
+    return due is not None and facts.state in ("moving", "stalled") and not now < due <= now + every
+
+
+def next_move_check(context: RunContext, run: RunHeader, projection: RunProjection) -> datetime | None:
+    """When the consumers of a rotated key are looked at next; None where no rotation waits for any."""
+    now = context.clock.now()
+    if projection.is_stopped:
+        return None
+    dues = [
+        facts.rotation.next_check
+        for facts in projection.facts.values()
+        if facts.rotation is not None and facts.state in ("moving", "stalled")
+    ]
+    later = [due for due in dues if due is not None and due > now]
+    return min((min(due, now + run.policy.usage_every) for due in later), default=None)
+
+
 def _is_started(facts: KeyFacts) -> bool:
+    if facts.rotation is not None and facts.rotation.stage in ("creating", "orphaned", "reverting"):
+        return facts.pending
     return (
         facts.pending_reactivation is None
         and (facts.intent is not None or facts.state == "confirmed")
@@ -90,7 +130,7 @@ def next_wave(
     if projection.is_stopped or not more:
         return None
     this = list(_users_in_waves(run, projection, range(projection.wave, projection.wave + 1)))
-    if any(facts.pending or facts.state == "confirmed" for _, facts in this):
+    if any(_is_unfinished(facts) for _, facts in this):
         return None
     for key, facts in this:
         if _reason_against(facts, projection):
@@ -98,6 +138,12 @@ def next_wave(
             return RunStopped("the rule between waves", why)
     ready = _ready_at(run, [facts for _, facts in this], context.clock.now())
     return WaveStarted(projection.wave + 1) if ready is not None and ready <= context.clock.now() else ready
+
+
+def _is_unfinished(facts: KeyFacts) -> bool:
+    """True where a wave is not through: a rotation is with its old key deactivated."""
+    rotates = facts.rotation is not None and facts.rotation.under_way and facts.state != "failed"
+    return facts.pending or facts.state == "confirmed" or rotates
 
 
 def _reason_against(facts: KeyFacts, projection: RunProjection) -> bool:
@@ -121,6 +167,8 @@ def _ready_at(run: RunHeader, facts: list[KeyFacts], now: datetime) -> datetime 
 def wait_for_window(context: RunContext, run: RunHeader, projection: RunProjection) -> datetime | None:
     """When the next change window opens, where a step that has not started waits for it."""
     now = context.clock.now()
-    if projection.is_stopped or is_open(run.options.windows, now) or not _accounts_with_work(run, projection):
+    if projection.is_stopped or is_open(run.options.windows, now):
+        return None
+    if not _accounts_with_work(run, projection, now):
         return None
     return next_opening(run.options.windows, now)

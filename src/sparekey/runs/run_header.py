@@ -37,7 +37,7 @@ class RunHeader(Value, frozen=True):
     def users(self) -> dict[UserId, tuple[Step, ...]]:
         """The users with something to deactivate and their steps, sorted."""
         users: dict[UserId, tuple[Step, ...]] = {}
-        for step in self.plan.deactivations:
+        for step in self.plan.writes:
             user = (step.account, step.user)
             users[user] = (*users.get(user, ()), step)
         return users

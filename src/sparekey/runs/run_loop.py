@@ -22,8 +22,10 @@ from sparekey.model import Caller, RunRecord
 from sparekey.runs import rollout
 from sparekey.runs.context import (
     KeyGateway,
+    KeyHandover,
     NoProbes,
     ProbeRunner,
+    ReadUsage,
     RetryPolicy,
     RunContext,
 )
@@ -85,6 +87,8 @@ class RunLoop:
         retry_policy: RetryPolicy | None = None,
         calls: int = MAX_CALLS,
         caller_now: Callable[[], Caller] | None = None,
+        handover: KeyHandover | None = None,
+        read_usage: ReadUsage | None = None,
     ) -> None:
         self._state, self._clock = state, clock
         self._context = RunContext(
@@ -97,6 +101,8 @@ class RunLoop:
             probes=probes or NoProbes(),
             max_calls=calls,
             caller_now=caller_now,
+            handover=handover,
+            read_usage=read_usage,
         )
 
     @contextmanager

@@ -34,6 +34,7 @@ from sparekey.runs.deletion import Deletable
 from sparekey.runs.key_facts import UserId
 from sparekey.runs.projection import RunProjection
 from sparekey.runs.reactivate import leave_inactive, never_reactivates, reactivate
+from sparekey.runs.rotate import revert_handover
 from sparekey.runs.run_header import RunHeader, policy_of
 from sparekey.runs.run_ids import PREFIX, check_key, check_run_id, no_such_run
 from sparekey.runs.run_loop import OnEmergency, RunLoop, ignore_emergency, ignore_event, ignore_notice
@@ -141,13 +142,13 @@ class RunService(RunLoop):
 
     def _probed_users(self, plan: Plan, policy: Policy) -> set[UserId]:
         speaking_for = self._context.probes.probes_for
-        users = {(step.account, step.user) for step in plan.deactivations}
+        users = {(step.account, step.user) for step in plan.writes}
         return {user for user in users if speaking_for(policy, *user)}
 
     def warnings(self, plan: Plan, policy: Policy, options: RunOptions) -> tuple[str, ...]:
         """What a person should know before the first write: who will notice a breakage, and who will not."""
         warnings = []
-        users = {(step.account, step.user) for step in plan.deactivations}
+        users = {(step.account, step.user) for step in plan.writes}
         blind = len(users) - len(self._probed_users(plan, policy))
         if blind:
             warnings.append(unprobed_note(blind, len(users)))
@@ -278,7 +279,7 @@ class RunService(RunLoop):
         who = self._context.caller.arn
         if key:
             early = f"undone by {who} before it was deactivated"
-            users = sorted({(s.account, s.user) for s in opened.plan.deactivations if s.key == key})
+            users = sorted({(s.account, s.user) for s in opened.plan.writes if s.key == key})
             run_all((hold_key(self._context, opened, user, key, early) for user in users), self._clock)
         else:
             self._context.record(run, UndoRequested(who))
@@ -313,6 +314,7 @@ class RunService(RunLoop):
     def _undo_user(self, run: RunHeader, user: UserId, keys: "list[str]", why: str) -> StepCoroutine[None]:
         for key in keys:
             yield from reactivate(self._context, run, user, key, "undo", why)
+            yield from revert_handover(self._context, run, user, key, why)
 
     def list(self) -> tuple[RunRecord, ...]:
         """Every run, oldest first."""
@@ -337,9 +339,13 @@ class RunService(RunLoop):
         """The keys that our runs deactivated at least that long ago; AWS is asked when each is deleted."""
         return deletion.deletable(self._state.ledger, self._runs(), self._clock.now(), older_than)
 
-    def delete(self, what: Deletable, deleter: KeyDeleter) -> KeyEvent:
+    def orphan(self, key: str) -> Deletable:
+        """The new key of a rotation whose secret nobody has; raises BadInputError where no run knows it as such."""
+        return deletion.orphan(self._state.ledger, self._runs(), key)
+
+    def delete(self, what: Deletable, deleter: KeyDeleter, *, orphan: bool = False) -> KeyEvent:
         """Delete one of them if AWS still reports the same; returns `Deleted` or `Kept`. Raises AwsError."""
-        return deletion.delete(self._context, what, deleter)
+        return deletion.delete(self._context, what, deleter, orphan=orphan)
 
     def delete_root(self, account: str, key: AccessKey, deleter: KeyDeleter, older_than: timedelta) -> str:
         """Delete a member account's root key whose last use is old enough; returns the request id."""

@@ -14,6 +14,7 @@ import msgspec
 
 from sparekey.ledger.events import RunEvent, RunStopped, WaveStarted, WindowAwaited, WriteReason
 from sparekey.ledger.records import AccountLease, FencedError, ProbeObservation
+from sparekey.plan import Step
 from sparekey.runs import monitor, rollout
 from sparekey.runs.context import RunContext, StepCoroutine, UserLease
 from sparekey.runs.key_facts import KeyId, UserId
@@ -328,16 +329,21 @@ class _SupervisedRun:
             return due
         self._check()
         context.ledger.observe(run.id, monitor.CHECK_TASK, ProbeObservation(now, now, healthy=True))
-        steps = {(step.account, step.user, step.key): step for step in run.plan.deactivations}
+        steps = {(step.account, step.user, step.key): step for step in run.plan.writes}
         by_account: dict[str, list[StepCoroutine[None]]] = {}
         for user, keys in monitor.users_of(watched).items():
-            watched_steps = tuple((steps[key], watched[key].since) for key in keys)
+            watched_steps = tuple((self._with_kept(steps[key]), watched[key].since) for key in keys)
             by_account.setdefault(user[0], []).append(check_user(context, run, user, watched_steps))
         for account, works in by_account.items():
             task = ("list", run.id, account)
             if not self._tasks.busy(task):
                 self._tasks.start(task, works, deadline=DEADLINE)
         return now + monitor.CHECK_EVERY
+
+    def _with_kept(self, step: Step) -> Step:
+        """A step with the key that is kept beside its own: of a rotation that is the new one."""
+        rotation = self._fold.facts[step.account, step.user, step.key].rotation
+        return msgspec.structs.replace(step, keep=rotation.new_key) if rotation else step
 
     def _end_watches(self) -> datetime | None:
         context, now = self._context, self._context.clock.now()
@@ -366,7 +372,10 @@ class _SupervisedRun:
 
     def _enqueue(self) -> datetime | None:
         context, run, now = self._context, self._run, self._context.clock.now()
-        later = [rollout.wait_for_retry(context, run, self._fold)]
+        later = [
+            rollout.wait_for_retry(context, run, self._fold),
+            rollout.next_move_check(context, run, self._fold),
+        ]
         accounts = rollout.accounts_to_enqueue(context, run, self._fold)
         active = self._queue.active(run.id) if accounts else set()
         for account in accounts:

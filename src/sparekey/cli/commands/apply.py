@@ -1,11 +1,11 @@
 """`sparekey apply`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from sparekey.cli.confirmation import confirm, show_preflight
 from sparekey.cli.help import command
 from sparekey.cli.options import (
     connection_options,
@@ -15,15 +15,18 @@ from sparekey.cli.options import (
     report_options,
     usage_options,
 )
-from sparekey.cli.output import message, notice, render_options
+from sparekey.cli.output import message
 from sparekey.cli.run_events import check_wait_or_detach, following, run_exit_code
 from sparekey.cli.verbosity import VERBOSITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparekey.app import Connection, Preflight, UsageRequest
+    from sparekey.app import Connection, UsageRequest
     from sparekey.cli.output import ReportOutput
+
+
+_ANY_TIME = ("any time",)
 
 
 @command(
@@ -98,6 +101,14 @@ if TYPE_CHECKING:
     help="Start the next wave once all probes of this one have been healthy for TIME, such as 2h. Default: when its"
     " watch ends.",
 )
+@click.option(
+    "--window",
+    "windows",
+    multiple=True,
+    metavar="TEXT",
+    help='Change window of this run instead of the policy\'s: "Mon-Thu 09:00-16:00 Europe/Berlin", or "any time"'
+    " (repeatable).",
+)
 @click.option("--wait", is_flag=True, help="Wait until the watch ends.")
 @click.option("--detach", is_flag=True, help="Hand the run over to `sparekey worker` and return.")
 @click.option(
@@ -124,6 +135,7 @@ def apply_command(
     usage_request: "Callable[..., UsageRequest]",
     waves: str,
     healthy_for: str,
+    windows: tuple[str, ...],
     wait: bool,
     detach: bool,
     no_watch: bool,
@@ -153,7 +165,14 @@ def apply_command(
     prepared = app.read_plan(plan)
     connection = connect()
     app.check_targets(connection, targets)
-    options = app.run_options(connection, waves=waves, healthy_for=healthy_for, watch=not no_watch)
+    options = app.run_options(
+        connection,
+        waves=waves,
+        healthy_for=healthy_for,
+        watch=not no_watch,
+        windows=windows != _ANY_TIME,
+        change_windows="\n".join(windows) if windows not in ((), _ANY_TIME) else None,
+    )
     checked = app.preflight(
         connection,
         prepared,
@@ -164,9 +183,9 @@ def apply_command(
         usage=usage,
         usage_request=usage_request() if usage else None,
     )
-    going = checked.plan.deactivations
-    _show(checked, yes=yes)
-    confirmed = _confirm(checked, yes=yes) if going else False
+    going = checked.plan.writes
+    show_preflight(checked, yes=yes)
+    confirmed = confirm(checked, yes=yes) if going else False
     with following(connection, len(going), f"sparekey apply {plan}", targets) as (on_event, on_emergency):
         record = app.apply(
             connection,
@@ -189,54 +208,3 @@ def apply_command(
     )
     code = run_exit_code(record, handed_over=detach, fail_on_held=fail_on_held)
     return 4 if checked.plan.unread and code != 1 else code
-
-
-# Of more keys than this, --yes names the file with the commands instead of printing them.
-_REVERSE_LINES = 10
-
-
-def _show(checked: "Preflight", *, yes: bool) -> None:
-    """Print what will be done, as whom, and how to revert it.
-
-    With --yes the plan itself is not printed again, unless it was decided again here.
-    """
-    from sparekey import report
-
-    going = checked.plan.deactivations
-    notice(f"as {checked.caller.arn}")
-    message(*(f"permissions could not be checked beforehand: {unread.why}" for unread in checked.unchecked))
-    if not checked.known:
-        message(
-            "this state did not make the plan: its users were read again, and the plan below is based on that"
-        )
-    if not yes or not checked.known or VERBOSITY.level > 0:
-        # Why keys are held was shown with the plan, unless it was decided again here.
-        brief = checked.known and VERBOSITY.level <= 0
-        message("".join(report.render("plan", checked.plan, "table", render_options(brief=brief))))
-    message(*(f"override: {override}" for override in checked.overrides))
-    if not going:
-        return
-    message(*(f"note: {warning}" for warning in checked.warnings if warning not in checked.plan.notes))
-    if yes and len(going) > _REVERSE_LINES and VERBOSITY.level <= 0:
-        notice(f"To revert manually: the commands are in {checked.reverse_file}")
-    else:
-        message("To revert manually:", *(f"  {line}" for line in checked.reverse), "")
-
-
-def _confirm(checked: "Preflight", *, yes: bool) -> bool:
-    """Ask the person; True where the person has answered, False where --yes did."""
-    from sparekey.errors import BadInputError, RefusedError
-
-    if yes:
-        return False
-    if not sys.stdin.isatty():
-        raise BadInputError(
-            "there is no terminal to ask on", "Review the plan, then confirm with --yes. Nothing was changed."
-        )
-    keys, over = len(checked.plan.deactivations), len(checked.overrides)
-    what = "Continue with" if checked.resumes else "Deactivate"
-    though = f", with {over} override{'s' if over > 1 else ''} as listed above" if over else ""
-    if not click.confirm(f"{what} {keys} key{'s' if keys > 1 else ''}{though}?", err=True):
-        message("Cancelled. Nothing was changed.")
-        raise click.exceptions.Exit(RefusedError.exit_code)
-    return True

@@ -30,9 +30,15 @@ if TYPE_CHECKING:
 @click.option(
     "--older-than",
     "age",
-    required=True,
+    default="",
     metavar="TIME",
     help="Delete keys that were deactivated this long ago or earlier, such as 90d; 7d or more.",
+)
+@click.option(
+    "--orphan",
+    default="",
+    metavar="KEY",
+    help="Delete this new key of a rotation whose secret was lost; only where it was never used.",
 )
 @click.option(
     "--root", "root_key", default="", metavar="KEY", help="A root user's key instead, of the account named."
@@ -40,7 +46,9 @@ if TYPE_CHECKING:
 @click.option("--account", default="", metavar="ID", help="The member account whose root key it is.")
 @database_option
 @connection_options()
-def delete_command(age: str, root_key: str, account: str, connect: "Callable[[], Connection]") -> int:
+def delete_command(
+    age: str, orphan: str, root_key: str, account: str, connect: "Callable[[], Connection]"
+) -> int:
     """Delete keys that a run deactivated that long ago, that are still inactive and were not used since.
 
     Each key is shown, and is deleted only if you type its account and its id. A deleted key never comes back.
@@ -54,12 +62,18 @@ def delete_command(age: str, root_key: str, account: str, connect: "Callable[[],
         raise BadInputError(
             "--root and --account go together", "delete --root KEY --account ID --older-than 90d"
         )
-    span = app.older_than(age)
+    if bool(orphan) == bool(age):
+        raise BadInputError(
+            "name --older-than TIME, or --orphan KEY", "Such as sparekey delete --older-than 90d."
+        )
+    span = app.older_than(age) if age else None
     if not sys.stdin.isatty():
         raise BadInputError(
             "there is no terminal to type on", "Deleting is confirmed interactively, key by key."
         )
     connection = connect()
+    if span is None:
+        return _delete_orphan(connection, orphan)
     if root_key:
         return _delete_root(connection, account, root_key, span)
     deletable = app.deletable(connection, span)
@@ -77,6 +91,18 @@ def delete_command(age: str, root_key: str, account: str, connect: "Callable[[],
         kept += bool(why)
         print_report((f"{what.account}  {what.user}  {what.key}: {f'kept: {why}' if why else 'deleted'}\n",))
     return 3 if kept else 0
+
+
+def _delete_orphan(connection: "Connection", key: str) -> int:
+    from sparekey import app
+
+    what = app.orphan(connection, key)
+    message(f"{what.account}  {what.user}  {key}: its secret was lost in run {what.run}")
+    if not _confirm_account(what.account, key):
+        return 3
+    why = app.delete_orphan(connection, what)
+    print_report((f"{what.account}  {what.user}  {key}: {f'kept: {why}' if why else 'deleted'}\n",))
+    return 3 if why else 0
 
 
 def _delete_root(connection: "Connection", account: str, key: str, age: "timedelta") -> int:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
             'sparekey plan --user web --force AKIAIOSFODNN7EXAMPLE --because "leaked" --never-reactivate',
             "retire a compromised key",
         ),
+        ("sparekey plan --rotate -o plan.json", "also replace keys where a user has no young one"),
     ),
 )
 @click.option(
@@ -82,6 +83,11 @@ if TYPE_CHECKING:
     help="Allow a key older than the policy's max_key_age to be kept; its rotation is still due.",
 )
 @click.option(
+    "--rotate",
+    is_flag=True,
+    help="Create a new key for each user who has no young one and for whom the policy has a [[handover]].",
+)
+@click.option(
     "--usage",
     default="",
     metavar="SOURCE",
@@ -107,6 +113,7 @@ def plan_command(
     because: str,
     never_reactivate: bool,
     keep_old: bool,
+    rotate: bool,
     usage: str,
     usage_request: "Callable[..., UsageRequest]",
     fail_on_held: bool,
@@ -145,6 +152,7 @@ def plan_command(
         dict.fromkeys(force, because.strip()),
         keep_old,
         tuple(sorted(set(force))) if never_reactivate else (),
+        rotate,
     )
     connection = connect()
     with progress("users read") as update:
@@ -168,7 +176,7 @@ def plan_command(
     unknown = app.register_plan(connection, plan) if out or output.format == "json" else ""
     output.write(plan)
     if out:
-        notice(f"Plan written to {out}. To deactivate its keys: sparekey apply {out}")
+        notice(f"Plan written to {out}. To execute it: sparekey apply {out}")
     if unknown and (plan.usages or plan.overrides != app.NO_OVERRIDES):
         message(
             f"note: the plan is not on record here ({unknown}): apply will not know it again, reads usage with"
@@ -182,4 +190,4 @@ def _exit_code(plan: "Plan", *, fail_on_held: bool, detailed: bool) -> int:
         return 4
     if fail_on_held and plan.held:
         return 3
-    return 2 if detailed and plan.deactivations else 0
+    return 2 if detailed and plan.writes else 0

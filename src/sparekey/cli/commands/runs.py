@@ -16,6 +16,7 @@ _STATES = (
     "applying",
     "waiting",
     "stopped",
+    "moving",
     "watching",
     "settled",
     "unwatched",

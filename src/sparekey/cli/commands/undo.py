@@ -69,13 +69,15 @@ def undo_command(
     if key:
         record = structs.replace(record, steps=tuple(step for step in record.steps if step.key == key))
     output.write(record, brief=VERBOSITY.level <= 0, undo=True)
-    return 1 if any(STEP_STATES[step.state].may_be_inactive for step in record.steps) else 0
+    incomplete = (STEP_STATES[step.state] for step in record.steps)
+    return 1 if any(state.may_be_inactive or state.handed_over for state in incomplete) else 0
 
 
 def _show_what_undo_does(run: str, key: str) -> None:
     """Print the run and the keys that an undo would reactivate now, by the ledger; asks nothing of AWS."""
     from sparekey import app
     from sparekey.formatting import clean
+    from sparekey.states import STEP_STATES
 
     with app.run_records() as runs:
         record = runs.plan_undo(run, key)
@@ -83,6 +85,11 @@ def _show_what_undo_does(run: str, key: str) -> None:
     print_report(
         clean(f"{step.account}  {step.user}  {step.key}: would be reactivated\n")
         for step in _to_reactivate(record, key)
+    )
+    print_report(
+        clean(f"{step.account}  {step.user}  {step.key}: its handover would be reverted\n")
+        for step in record.steps
+        if STEP_STATES[step.state].handed_over and key in ("", step.key)
     )
 
 
@@ -110,9 +117,10 @@ def _announcement(record: "RunRecord", key: str) -> str:
         verb, them = ("is", "it") if len(barred) == 1 else ("are", "them")
         left = f"; {len(barred):,} {verb} left Inactive: only --key reactivates {them}"
     started = f"{moment(record.opened)} by {record.caller}"
-    return (
-        f"undo of run {record.id} (started {started}): reactivates {keys}{': ' if where else ''}{where}{left}"
-    )
+    begun = sum(STEP_STATES[step.state].handed_over and key in ("", step.key) for step in record.steps)
+    handed = f"; reverts {begun:,} handover{'' if begun == 1 else 's'}" if begun else ""
+    head = f"undo of run {record.id} (started {started}): reactivates {keys}"
+    return f"{head}{': ' if where else ''}{where}{left}{handed}"
 
 
 def _by_account(steps: "list[StepRecord]") -> "Counter[str]":
