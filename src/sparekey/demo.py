@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from os import environ
@@ -22,6 +22,10 @@ owner = "integrations@practice.example"
 reason = "the partner swaps its key by post"
 expires = {expires}
 """
+
+
+# Plays a rotation at so many columns: what is done, and what is seen.
+Rotation = Callable[[int], Iterator[tuple[str, str]]]
 
 
 class DemoError(SparekeyError):
@@ -44,15 +48,15 @@ def practice_console() -> Iterator[tuple[Path, dict[str, str]]]:
         yield Path(folder), {**kept, **aws.env(), "SPAREKEY_HOME": str(home)}
 
 
-def demo() -> Iterator[str]:
-    """Run audit, plan, apply, read-back and undo of one key on the practice company; yields what to print."""
+def demo(rotation: Rotation) -> Iterator[str]:
+    """Run audit, plan, apply and undo of one key on the practice company, then a rotation; yields the text."""
     with practice_console() as (folder, env):
-        yield from _Demo(env, folder).stages()
+        yield from _Demo(env, folder, rotation).stages()
 
 
 class _Demo:
-    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, env: Mapping[str, str], folder: Path, rotation: Rotation) -> None:
+        self._folder, self._rotation = folder, rotation
         columns = str(min(get_terminal_size((120, 24)).columns, 140))
         self._env = {**env, "COLUMNS": columns}
 
@@ -89,6 +93,14 @@ class _Demo:
             "6. Evidence", "What was intended and done; each entry holds the hash of the one before."
         )
         yield from self._run("show", run, expect=0)
+        yield _stage(
+            "7. Rotate",
+            "Another user, etl-nightly, has two old keys. The practice clock is turned forward for this: sixteen\n"
+            "days pass in seconds, and the application reads its key from Secrets Manager all the while.",
+        )
+        for title, shown in self._rotation(int(self._env["COLUMNS"])):
+            yield f"# {title}\n{shown}\n"
+        yield _why("One key, young and in use. At no time was the application without a key that works.")
         yield _heading(
             "Now on your own account",
             "With your usual AWS credentials; the first two only read:\n\n"

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from sparekey.app.practice_rotation import rotation
 from sparekey.errors import BadInputError
 
 
@@ -25,7 +26,7 @@ def demo() -> Iterator[str]:
     from sparekey.sandbox import SandboxError  # noqa: PLC0415
 
     try:
-        yield from stages()
+        yield from stages(rotation)
     except SandboxError as error:
         raise BadInputError(error.message, error.hint) from error
 
