@@ -17,6 +17,7 @@ from sparekey.app import (
     encode_plan,
     exemption_count,
     export_ledger,
+    is_rotatable,
     render_report,
 )
 from sparekey.console.render import html, page, page_address, refusal, user_url
@@ -195,6 +196,7 @@ async def user(request: Request) -> Response:
         account=view.account(who[0]),
         steps={step.key: step for step in row.steps},
         keep=next((step.keep for step in row.steps if step.keep), None),
+        rotatable=is_rotatable(state.connection, who[0], details),
         undoable=_undoable(await state.runs(), who),
         timelines=timelines(row.keys, state.usages, state.connection.clock.now()),
         height=HEIGHT,
@@ -241,6 +243,7 @@ async def make_plan(request: Request) -> Response:
         tuple(sorted(set(form.get("keep", ())))),
         dict.fromkeys(forced, because),
         bool(_single_value(form, "keep_old")),
+        rotate=bool(_single_value(form, "rotate")),
     )
     plan = await state.make_plan(chosen, asked)
     return _redirect(f"/plans/{plan.digest}")
@@ -253,7 +256,7 @@ async def plan(request: Request) -> Response:
     texts = {name: request.query_params.get(name, "") for name in _LIMITS}
     refused: SparekeyError | None = None
     checked = None
-    if made.deactivations:
+    if made.writes:
         try:
             checked = await state.preflight(made, _limits(texts))
         except SparekeyError as error:

@@ -67,6 +67,8 @@ _FOR_PAGE = (
         r"; its only recorded use is sts, or no service: --usage .*",
         "; its only recorded use is sts: check its usage",
     ),
+    (r"replace it: plan --rotate; or ", ""),
+    (r", then plan --rotate", ", then rotate the key"),
     (r"; or keep an old key: --keep-old", "; or keep an old key by an override"),
     (r"; or --keep KEY", "; or choose the key to keep by an override"),
     (r"--force KEY --because TEXT", "deactivating it anyway, with a reason"),

@@ -222,7 +222,7 @@ class ConsoleState:
                 self.connection, plan, limits=limits, options=options, on_event=tell, made_here=True
             )
 
-        users = {(step.account, step.user) for step in plan.deactivations}
+        users = {(step.account, step.user) for step in plan.writes}
         return await self._start(self._applying, work, users)
 
     async def undo(self, run: str, key: str) -> str:
@@ -359,9 +359,14 @@ def _checked(connection: Connection, plan: Plan, limits: Limits) -> Preflight:
 
 def _claim_plan(plan: Plan) -> None:
     """Raise TakenError where a run has touched a key of this plan since the plan was made."""
-    going = {(step.account, step.user, step.key) for step in plan.deactivations}
+    going = {(step.account, step.user, step.key) for step in plan.writes}
     for record in _load_records():
-        if record.plan_digest == plan.digest and record.state not in ("applying", "waiting", "stopped"):
+        if record.plan_digest == plan.digest and record.state not in (
+            "applying",
+            "waiting",
+            "moving",
+            "stopped",
+        ):
             raise AlreadyStartedError(
                 f"this plan was already executed by {record.caller}: run {record.id} is {record.state}",
                 record.id,
