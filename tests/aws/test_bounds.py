@@ -306,15 +306,17 @@ def answers(draw: st.DrawFn) -> bytes:
     return raw[: draw(st.integers(0, len(raw)))] if draw(st.integers(0, 4)) == 0 else raw
 
 
-def exchanged(answer: bytes, *, closed: bool) -> tuple[HttpResponse | None, bool, bool]:
+def exchanged(
+    answer: bytes, *, closed: bool, seconds: float = 0.02
+) -> tuple[HttpResponse | None, bool, bool]:
     """What is read of this answer; whether the connection is kept, and whether the next answer is its own."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(answer)
         if closed:
             theirs.shutdown(socket.SHUT_WR)
-        ours.settimeout(0.02)
-        connection = _Connection(ours, 0.02, LARGEST)
+        ours.settimeout(seconds)
+        connection = _Connection(ours, seconds, LARGEST)
         try:
             response = connection.exchange(b"request")
         except (OSError, ValueError):
@@ -355,7 +357,7 @@ def test_every_well_formed_answer_is_read_and_its_connection_kept(
         answer = b"HTTP/1.1 %d \r\nTransfer-Encoding: Chunked\r\n\r\n%s" % (status, framed)
     else:
         answer = b"HTTP/1.1 %d Any\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
-    response, kept, right = exchanged(answer, closed=False)
+    response, kept, right = exchanged(answer, closed=False, seconds=20.0)
     assert response is not None
     assert (response.status, response.body) == (status, body) == by_http_client(answer)
     assert kept
