@@ -351,8 +351,9 @@ def run_worker(
     """Execute and monitor runs until `until` returns True: what `sparekey worker` does.
 
     `on_rollback` gets every automatic rollback since the worker started, whichever worker made it, of
-    every key that could not be brought back (`rollback_failed`), again every hour, and of every key that only a
-    person may bring back; `on_failure` of a run and why the work on it failed; `on_notice` of faults of
+    every key that could not be brought back (`rollback_failed`), again every hour, of every key that only a
+    person may bring back, and once of a rotation that stalls or whose new key was lost;
+    `on_failure` of a run and why the work on it failed; `on_notice` of faults of
     the state; `on_event` of each new entry of every unfinished run; `on_state` when the state cannot be reached, and
     can again; `on_emergency` when runs are watched without it.
     """
@@ -375,15 +376,24 @@ def run_worker(
         )
 
 
+# By the kind of an entry, the state of its step that a person must hear of.
+_STATE_REPORTED = {
+    "confirmed": "rolled_back",
+    "failed": "rollback_failed",
+    "move-checked": "stalled",
+    "orphan-inactive": "orphaned",
+}
+
+
 class _RollbackNotices:
-    """Reports rollbacks and failed ones, from the entries as they come."""
+    """Reports rollbacks, failed ones, and rotations that need a person, from the entries as they come."""
 
     def __init__(self, runs: RunService, clock: Clock, tell: Callable[[RunRecord, StepRecord], None]) -> None:
         self._runs, self._clock, self._notify = runs, clock, tell
         self._reported: dict[tuple[str, str, str], datetime] = {}
 
     def handle(self, entry: LedgerEntry) -> None:
-        """An entry: only few kinds can end or fail a rollback."""
+        """An entry: only few kinds matter to a person who is not looking."""
         if self._matters(entry):
             self.handle_recorded(entry, self._runs.show(entry.run))
 
@@ -391,7 +401,9 @@ class _RollbackNotices:
     def _matters(entry: LedgerEntry) -> bool:
         if entry.kind == "confirmed":
             return bool(entry.body["status"] == ACTIVE)
-        return entry.kind in ("failed", "not-reactivated")
+        if entry.kind == "move-checked":
+            return bool(entry.body["stalled"])
+        return entry.kind in ("failed", "not-reactivated", "orphan-inactive")
 
     def handle_recorded(self, entry: LedgerEntry, record: RunRecord) -> None:
         """The same, with the record of its run."""
@@ -403,7 +415,7 @@ class _RollbackNotices:
 
     def _report(self, record: RunRecord, step: StepRecord, kind: str) -> None:
         left = kind == "not-reactivated" and step.not_reactivated in ("rollback", "no-active-key")
-        state = {"confirmed": "rolled_back", "failed": "rollback_failed"}.get(kind)
+        state = _STATE_REPORTED.get(kind)
         now, what = self._clock.now(), (record.id, step.key, kind)
         last = self._reported.get(what)
         news = last is None or (kind == "failed" and abs(now - last) >= _REMIND_AFTER)

@@ -9,7 +9,7 @@ from sparekey.model import Audit, RunRecord, StepRecord, Value
 from sparekey.states import step_label
 
 _LONGEST = 20
-_URGENT = ("rollback_failed", "failed", "in_doubt", "rolled_back")
+_URGENT = ("rollback_failed", "failed", "in_doubt", "rolled_back", "stalled", "orphaned")
 _SUBJECT = 200  # characters
 
 
@@ -18,7 +18,7 @@ class Message(Value, frozen=True):
 
     subject: str
     text: str
-    event: Literal["audit", "run", "rollback", "rollback-failed", "state"]
+    event: Literal["audit", "run", "rollback", "rollback-failed", "rotation", "state"]
     urgent: bool
     data: Mapping[str, str | int]
 
@@ -63,7 +63,9 @@ def of_run(record: RunRecord) -> Message:
 
 
 def of_rollback(record: RunRecord, step: StepRecord) -> Message:
-    """One automatic rollback; or a failed or barred one, where a person must act now."""
+    """One automatic rollback; a failed or barred one, where a person must act now; or a rotation that needs one."""
+    if step.state in ("stalled", "orphaned"):
+        return _of_rotation(record, step)
     failed = step.state == "rollback_failed"
     did = "did not reactivate" if step.not_reactivated and step.state != "rolled_back" else "reactivated"
     subject = f"sparekey {did} {step.key} of {step.user} in {step.account}"
@@ -82,6 +84,28 @@ def of_rollback(record: RunRecord, step: StepRecord) -> Message:
     return Message(
         clean_line(subject, _SUBJECT), clean(text), "rollback-failed" if failed else "rollback", True, data
     )
+
+
+def _of_rotation(record: RunRecord, step: StepRecord) -> Message:
+    """The applications of a user have not moved in time, or a new key's secret was lost."""
+    new = step.rotation.new_key if step.rotation else ""
+    subject = f"NEW KEY LOST: {new} of {step.user} in {step.account} is deactivated"
+    if step.state == "stalled":
+        subject = f"sparekey: applications of {step.user} in {step.account} have not moved to {new}"
+    lines = [step.why or step.decided, *([f"To release: {step.release}"] if step.release else [])]
+    lines += _limit_lines(
+        [f"Not moved: {consumer}" for consumer in (step.rotation.waiting if step.rotation else ())]
+    )
+    lines.append(f"Run {record.id}; sparekey show {record.id} shows all of it.")
+    data: dict[str, str | int] = {
+        "run": record.id,
+        "account": step.account,
+        "user": step.user,
+        "key": step.key,
+        "new_key": new,
+        "why": clean(step.why),
+    }
+    return Message(clean_line(subject, _SUBJECT), clean("\n".join(lines)), "rotation", True, data)
 
 
 def of_state(host: str, text: str, watched: tuple[str, ...], unwatched: tuple[str, ...]) -> Message:

@@ -111,18 +111,18 @@ class _Reports:
         self._log, self._connection, self._targets = log, connection, targets
 
     def rolled_back(self, record: "RunRecord", step: "StepRecord") -> None:
-        """A rollback, or one that failed."""
+        """A rollback, one that failed, or a rotation that needs a person."""
         from sparekey import app
 
         self._log.write(
             f"{outcome_line(step)}: {step.account}  {step.user}  {step.key} (run {record.id}): {step.why}",
-            "warning" if step.state == "rolled_back" else "error",
+            "warning" if step.state in ("rolled_back", "stalled") else "error",
             run=record.id,
             account=step.account,
             user=step.user,
             key=step.key,
         )
-        if step.state != "rolled_back":
+        if step.state not in ("rolled_back", "stalled", "orphaned"):
             self._log.write(f"To reactivate it yourself: sparekey undo {record.id} --key {step.key}", "error")
         self._not_notified(app.notify_of_rollback(self._connection, record, step, self._targets))
 
@@ -171,7 +171,11 @@ def _log_open_runs(log: "WorkerLog") -> None:
 
 
 def outcome_line(step: "StepRecord") -> str:
-    """What became of a key that was to be reactivated without a person."""
+    """What became of a key that a person must hear of."""
+    if step.state == "stalled":
+        return "STALLED, applications have not moved"
+    if step.state == "orphaned":
+        return "NEW KEY LOST, it is deactivated"
     if step.state == "rolled_back":
         return "rolled back"
     if step.state == "rollback_failed":
