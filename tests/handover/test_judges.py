@@ -9,7 +9,7 @@ import pytest
 
 from sparekey.aws.gateway import AwsGateway
 from sparekey.aws.http_pool import HttpPool
-from sparekey.handover import Handovers, HandoverTools
+from sparekey.handover import HandoverError, Handovers, HandoverTools
 from sparekey.policy import parse_policy
 from support.aws_servers import Server, ministack, moto, sandbox
 
@@ -60,7 +60,9 @@ def test_a_handover_there_and_back(server: Server, gateway: AwsGateway, store: s
     own = gateway.own_account()
     handovers = Handovers(lambda _account: HandoverTools(own, lambda _role: own))
     who = (policy, own.account_id, user)
-    handovers.check(*who)
+    handovers.check(*who, [old])
+    with pytest.raises(HandoverError, match="which is not a key of user"):
+        handovers.check(*who, ["AKIAOTHER"])
     created = handovers.create(*who, user, lambda: None)
     assert json.loads(read())["AWS_ACCESS_KEY_ID"] == old
     assert handovers.staged(*who, created.key) == created.version

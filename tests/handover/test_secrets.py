@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import resource
 from pathlib import Path
 from typing import cast
 
@@ -97,6 +98,7 @@ def test_a_program_that_fails_and_quotes_the_secret_is_not_quoted(
         Handovers(lambda _: tools).publish(policy, "111122223333", "app", "1", KEY.id)
     assert KEY.secret not in caught.value.message
     assert KEY.id in caught.value.message
+    assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0  # and a crash leaves no file with it
 
 
 @pytest.mark.parametrize("place", ["", "  ", "'unfinished"])

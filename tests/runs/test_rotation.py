@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from sparekey.app.rotation import handovers
+from sparekey.app.run_service import _RollbackNotices
 from sparekey.aws.errors import UnreachableError
 from sparekey.aws.iam_policies import rotate_policy
 from sparekey.aws.key_deletion import AccessKeyDeleter
+from sparekey.cli.commands.worker import outcome_line
 from sparekey.errors import BadInputError
 from sparekey.handover import CreatedKey, Handovers
 from sparekey.ledger.events import DeletionSkipped, KeyDeleted
 from sparekey.model import RunRecord
+from sparekey.notify import Message, of_rollback
 from sparekey.policy import Policy
 from sparekey.runs.service import RunService
 from sparekey.sandbox.scenario import Fail, SlowNewKeys
@@ -78,7 +81,16 @@ def test_an_application_that_does_not_move_keeps_the_old_key_active_and_is_named
     step = only_step(record)
     assert (record.state, step.state) == ("moving", "stalled")
     assert step.rotation is not None
-    assert [consumer for consumer in step.rotation.waiting if "from 127.0.0.1" in consumer]
+    assert step.rotation.waiting == ("Boto3 etl from 127.0.0.1",)
+    heard: list[Message] = []
+    notices = _RollbackNotices(service, lab.clock, lambda run, step: heard.append(of_rollback(run, step)))
+    for entry in service._state.ledger.entries(record.id):
+        notices.handle(entry)
+    (message,) = heard
+    assert message.subject == f"sparekey: applications of etl in {ACCOUNT} have not moved to {step.keep}"
+    assert "Not moved: Boto3 etl from 127.0.0.1" in message.text
+    assert (message.event, message.urgent) == ("rotation", True)
+    assert "STALLED" in outcome_line(step)
     assert lab.statuses()[OLD] == "Active"
     assert lab.refused == []
 
@@ -131,6 +143,8 @@ def test_a_secret_that_no_store_takes_leaves_an_inactive_key_that_only_delete_or
     service, record = begin(lab)
     step = only_step(record)
     assert (record.state, step.state) == ("failed", "orphaned")
+    assert of_rollback(record, step).subject.startswith("NEW KEY LOST: AKIA")
+    assert "NEW KEY LOST" in outcome_line(step)
     orphan = next(key for key in lab.statuses() if key != OLD)
     assert lab.statuses() == {OLD: "Active", orphan: "Inactive"}
     assert step.release == f"sparekey delete --orphan {orphan}, then plan --rotate again"

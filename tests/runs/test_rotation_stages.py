@@ -406,3 +406,12 @@ def test_an_undo_that_the_store_refuses_succeeds_when_it_is_repeated(stages: Sta
     assert only_step(stages.service.undo(stages.run)).state == "reverted"
     assert stages.lab.application_calls() == OLD
     assert stages.lab.refused == []
+
+
+def test_a_store_that_has_somebody_elses_key_is_never_written(stages: Stages) -> None:
+    theirs = {"AWS_ACCESS_KEY_ID": "AKIASOMEBODYELSE2222", "AWS_SECRET_ACCESS_KEY": "x" * 40}
+    stages.lab.write(theirs)
+    step = stages.play()
+    assert (step.state, "which is not a key of user etl" in step.why) == ("failed", True)
+    assert stages.lab.stored() == theirs
+    assert list(stages.lab.statuses()) == [OLD]

@@ -45,7 +45,9 @@ def check_handovers(connection: Connection, plan: Plan) -> tuple[str, ...]:
     service = handovers(connection)
     for step in plan.rotations:
         try:
-            unchecked += service.check(connection.policy, step.account, step.user)
+            unchecked += service.check(
+                connection.policy, step.account, step.user, step.preconditions.statuses
+            )
         except (HandoverError, AwsError) as error:
             hint = f" ({error.hint})" if isinstance(error, HandoverError) and error.hint else ""
             problems.append(f"{_user(step)}: {error.message}{hint}")
@@ -81,7 +83,8 @@ def check_each_handover(connection: Connection, user: str = "") -> tuple[Handove
     """
     service, checks, known = handovers(connection), [], False
     for target in connection.selected_accounts().targets:
-        for listed in connection.gateway.enter(target).list_users():
+        gateway = connection.gateway.enter(target)
+        for listed in gateway.list_users():
             if user not in ("", listed.name, f"{target.id}/{listed.name}"):
                 continue
             known = True
@@ -94,7 +97,8 @@ def check_each_handover(connection: Connection, user: str = "") -> tuple[Handove
                     "docs/how-to/rotate.md shows how to write one.",
                 )
             try:
-                notes = service.rehearse(connection.policy, target.id, listed.name)
+                keys = [key.id or "" for key in gateway.list_keys(listed.name)]
+                notes = service.rehearse(connection.policy, target.id, listed.name, keys)
             except (HandoverError, AwsError) as error:
                 text = f"{error.message} ({error.hint})" if error.hint else error.message
                 checks.append(HandoverCheck(target.id, listed.name, handover.store, ready=False, text=text))

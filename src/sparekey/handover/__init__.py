@@ -4,7 +4,8 @@ A key is created and stored as pending in one call that returns only its id; eve
 the store. Nothing here returns a secret.
 """
 
-from collections.abc import Callable, Mapping
+import resource
+from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
@@ -94,21 +95,25 @@ class Handovers:
     def __init__(self, tools_for: Callable[[str], HandoverTools]) -> None:
         self._tools_for = tools_for
 
-    def check(self, policy: Policy, account: str, user: str) -> tuple[str, ...]:
+    def check(self, policy: Policy, account: str, user: str, keys: Collection[str]) -> tuple[str, ...]:
         """Raise HandoverError or AwsError where a key could not be handed over; writes nothing.
 
-        Returns what could not be checked.
+        `keys` are the user's: a place that has another key is somebody else's, and is refused. Returns what could
+        not be checked.
         """
         handover, tools = self._of(policy, account, user)
-        notes = list(_store(handover, tools).check())
-        for _name, copy in _copies(handover, tools):
+        store = _store(handover, tools)
+        notes = list(store.check())
+        _refuse_foreign_key(handover.store, store.current(), user, keys)
+        for name, copy in _copies(handover, tools):
             notes += copy.check()
+            _refuse_foreign_key(name, copy.read_back() or "", user, keys)
         return tuple(notes)
 
-    def rehearse(self, policy: Policy, account: str, user: str) -> tuple[str, ...]:
+    def rehearse(self, policy: Policy, account: str, user: str, keys: Collection[str]) -> tuple[str, ...]:
         """The same as `check`, and run `after` with --check. Raises as it does."""
         handover, tools = self._of(policy, account, user)
-        notes = self.check(policy, account, user)
+        notes = self.check(policy, account, user, keys)
         run_after(handover, tools.environ, "--check")
         return notes
 
@@ -183,10 +188,25 @@ class Handovers:
         return written
 
     def _of(self, policy: Policy, account: str, user: str) -> tuple[Handover, HandoverTools]:
+        _forbid_core_dumps()
         handover = policy.handover_of(account, user)
         if handover is None:
             raise HandoverError(f"policy names no [[handover]] for user {user} in account {account}")
         return handover, self._tools_for(account)
+
+
+def _refuse_foreign_key(place: str, key: str, user: str, keys: Collection[str]) -> None:
+    if key and key not in keys:
+        raise HandoverError(
+            f"{place} has {key}, which is not a key of user {user}: other applications may read it",
+            "Check the policy's [[handover]]; if it is the right place, put the user's present key there first.",
+        )
+
+
+def _forbid_core_dumps() -> None:
+    """From here on a crash of this process leaves no file that has its memory."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _store(handover: Handover, tools: HandoverTools) -> Store:

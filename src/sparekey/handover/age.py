@@ -66,6 +66,11 @@ class AgeFile:
             raise HandoverError(f"{self._identity} does not open what is encrypted for the recipients")
         return ()
 
+    def current(self) -> str:
+        """The id in the file."""
+        key = key_in(self._decrypted(self._current), self._fields)
+        return key.id if key else ""
+
     def stage(self, key: NewAccessKey) -> str:
         """Write the pending file, unless it has the key already."""
         known = self.staged(key.id)

@@ -74,6 +74,10 @@ class Store(Protocol):
         """Raise where the key could not be stored; writes nothing. Returns what could not be checked."""
         ...
 
+    def current(self) -> str:
+        """The id of the key that is current; empty where there is none."""
+        ...
+
     def stage(self, key: NewAccessKey) -> str:
         """Store a key as pending, whatever is current; returns its version. Repeating it changes nothing."""
         ...

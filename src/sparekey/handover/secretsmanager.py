@@ -63,6 +63,11 @@ class SecretsManager:
             )
         return ()
 
+    def current(self) -> str:
+        """The id in the current version."""
+        key = key_in(self._current_text(), self._fields)
+        return key.id if key else ""
+
     def stage(self, key: NewAccessKey) -> str:
         """Store a key as AWSPENDING, beside the other fields of what is current."""
         version = _version_of(key.id)
@@ -188,8 +193,7 @@ class SecretsManagerCopy(SecretsManager):
 
     def read_back(self) -> str | None:
         """The id in the current version."""
-        key = key_in(self._current_text(), self._fields)
-        return key.id if key else None
+        return self.current() or None
 
 
 COPY = SecretsManagerCopy

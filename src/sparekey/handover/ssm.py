@@ -25,7 +25,7 @@ _SECURE = "SecureString"
 _SUFFIX = ".sparekey-pending"
 _PENDING = "pending"
 _REPEATED = 20
-ACTIONS = ("ssm:GetParameter", "ssm:PutParameter")
+ACTIONS = ("ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter")
 
 
 class Parameter:
@@ -52,15 +52,21 @@ class Parameter:
                 f"there is a parameter {self._name}{_SUFFIX}: another rotation is at work",
                 "Let it end, or delete that parameter if the rotation was abandoned.",
             )
-        denied = self._account.simulate(ACTIONS, [str(described["ARN"])])
+        arn = str(described["ARN"])
+        denied = self._account.simulate(ACTIONS, [arn, arn + _SUFFIX])
         if isinstance(denied, Unreadable):
             return (f"whether the parameter {self._name} may be written: {denied.why}",)
         if denied:
             raise HandoverError(
-                f"these credentials lack {', '.join(denied)} on {described['ARN']}",
+                f"these credentials lack {', '.join(denied)} on {arn} or {arn}{_SUFFIX}",
                 "`sparekey iam-policy rotate` prints the policy that a rotation needs.",
             )
         return ()
+
+    def current(self) -> str:
+        """The id in the newest version."""
+        key = key_in(self._text(self._name), self._fields)
+        return key.id if key else ""
 
     def stage(self, key: NewAccessKey) -> str:
         """Store a key in the parameter beside."""
@@ -196,8 +202,7 @@ class ParameterCopy(Parameter):
 
     def read_back(self) -> str | None:
         """The id in the newest version."""
-        key = key_in(self._text(self._name), self._fields)
-        return key.id if key else None
+        return self.current() or None
 
 
 COPY = ParameterCopy

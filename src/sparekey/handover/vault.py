@@ -73,6 +73,12 @@ class VaultKv:
                 )
         return ()
 
+    def current(self) -> str:
+        """The id in the newest version."""
+        content, _ = self._current()
+        key = self._key(content)
+        return key.id if key else ""
+
     def stage(self, key: NewAccessKey) -> str:
         """Write the path beside, unless it has the key already."""
         if not self.staged(key.id):

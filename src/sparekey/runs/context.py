@@ -1,6 +1,6 @@
 """One worker's turn at one user: what it is done with, and the claim under which it may write."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
@@ -102,8 +102,11 @@ class ProbeRunner(Protocol):
 class KeyHandover(Protocol):
     """Creates keys and hands them over as a policy says; see `sparekey.handover`. No method returns a secret."""
 
-    def check(self, policy: Policy, account: str, user: str) -> tuple[str, ...]:
-        """Raise where a key could not be handed over; writes nothing. Returns what could not be checked."""
+    def check(self, policy: Policy, account: str, user: str, keys: Collection[str]) -> tuple[str, ...]:
+        """Raise where a key could not be handed over, or a place has a key that is none of `keys`; writes nothing.
+
+        Returns what could not be checked.
+        """
         ...
 
     def create(

@@ -143,7 +143,9 @@ def _create(lease: UserLease, step: Step) -> StepCoroutine[bool]:
     if hold is not None:
         lease.record(hold)
         return False
-    unchecked = yield from lease.with_retries(lambda: handover.check(run.policy, *lease.user))
+    unchecked = yield from lease.with_retries(
+        lambda: handover.check(run.policy, *lease.user, tuple(listing_of(seen)))
+    )
     epoch = lease.claim.epoch + 1
     intent = RotationIntended(
         *lease.user, step.key, epoch, context.worker, listing_of(seen), step.store, unchecked
