@@ -12,7 +12,7 @@ import pytest
 from runs.test_rotation_crashes import USER, play
 from sparekey.aws.errors import AwsError
 from sparekey.handover import Handovers
-from sparekey.ledger.events import KeyUsable, RevertIntended, UndoRequested, event_body, kind_of
+from sparekey.ledger.events import KeyUsable, RevertIntended, RunOptions, UndoRequested, event_body, kind_of
 from sparekey.ledger.records import FencedError
 from sparekey.model import StepRecord
 from sparekey.policy import Policy
@@ -26,7 +26,7 @@ from sparekey.runs.scheduler import run_inline
 from sparekey.runs.worker import load_header, load_record
 from sparekey.sandbox.scenario import Deny, Fail, SlowNewKeys
 from support.clocks import NOW
-from support.rotation_lab import ACCOUNT, OLD, QUICK, RotationLab, only_step
+from support.rotation_lab import ACCOUNT, COMPANY, OLD, QUICK, RotationLab, only_step
 from support.virtual_engine import FakeProbes
 
 
@@ -415,3 +415,35 @@ def test_a_store_that_has_somebody_elses_key_is_never_written(stages: Stages) ->
     assert (step.state, "which is not a key of user etl" in step.why) == ("failed", True)
     assert stages.lab.stored() == theirs
     assert list(stages.lab.statuses()) == [OLD]
+
+
+def test_a_run_that_is_stopped_deactivates_nothing_until_it_is_resumed(stages: Stages) -> None:
+    moving(stages)
+    stages.service.stop(stages.run)
+    stages.lab.days(9)
+    assert stages.play().state == "moving"
+    assert stages.lab.statuses()[OLD] == "Active"
+    assert only_step(stages.service.resume(stages.run)).state == "unwatched"
+
+
+TWO_USERS = f"""{COMPANY}
+[[account.user]]
+name = "etl2"
+key = [{{ id = "AKIASECONDSECONDSEC2", age = "400d", used = {{ ago = "1h", service = "ec2" }} }}]
+[[account.secret]]
+name = "prod/etl2"
+user = "etl2"
+"""
+
+
+def test_the_first_wave_is_through_before_the_second_gets_a_key(tmp_path: Path) -> None:
+    more = '[[handover]]\nuser = "etl2"\nstore = "secretsmanager:prod/etl2"\n'
+    lab = RotationLab(tmp_path, more=more, company=TWO_USERS)
+    service = lab.service()
+    record = service.apply(lab.plan(), lab.policy, options=RunOptions(waves=(1, None)))
+    assert [step.state for step in record.steps] == ["moving", "planned"]
+    lab.days(9)
+    record = service.resume(record.id)
+    assert [step.state for step in record.steps] == ["unwatched", "moving"]
+    assert lab.refused == []
+    assert (record.wave, record.waves) == (2, 2)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from sparekey.aws.errors import UnreachableError
-from sparekey.runs.context import StepCoroutine, perform
+from sparekey.runs.context import LongCall, StepCoroutine, perform
 from sparekey.runs.scheduler import run_all
 from support.clocks import NOW, RunningClock, VirtualClock
 
@@ -92,3 +92,22 @@ def test_a_late_answer_reaches_no_call_that_was_made_since() -> None:
 
     run_all([work()], RunningClock(), at_once=2, deadline=0.5)
     assert answers == ["second"]
+
+
+def test_a_long_call_has_its_own_deadline_while_another_is_given_up() -> None:
+    cut, answers = threading.Event(), list[str]()
+
+    def long() -> str:
+        assert cut.wait(20)
+        return "whole"
+
+    def patient() -> StepCoroutine[None]:
+        answers.append((yield from perform(LongCall(long, 60.0))))
+
+    def hasty() -> StepCoroutine[None]:
+        with pytest.raises(UnreachableError):
+            yield from perform(lambda: cut.wait(20))
+        cut.set()
+
+    run_all([patient(), hasty()], RunningClock(), at_once=2, deadline=0.3)
+    assert answers == ["whole"]

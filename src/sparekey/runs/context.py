@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -300,6 +300,18 @@ class UserLease:
             bump_epoch=take,
             unless_last=(STOPS, STARTS) if starts else None,
         )
+
+
+@dataclass(frozen=True)
+class LongCall(Generic[T]):
+    """A call of the outside that may take so many seconds, whatever the others are given."""
+
+    call: Callable[[], T]
+    deadline: float
+
+    def __call__(self) -> T:
+        """Make it."""
+        return self.call()
 
 
 def perform(call: Callable[[], T]) -> StepCoroutine[T]:

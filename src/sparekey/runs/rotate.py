@@ -37,6 +37,7 @@ from sparekey.plan import Preconditions, Step
 from sparekey.runs.change_windows import is_open
 from sparekey.runs.context import (
     KeyHandover,
+    LongCall,
     RetryStepError,
     RunContext,
     StepCoroutine,
@@ -55,6 +56,8 @@ from sparekey.selection import DeactivateKey, HeldKey, Outcome, choose
 
 Deactivate = Callable[[UserLease, Step], StepCoroutine[None]]
 # Our clock and AWS's may differ; and an event of CloudTrail may take so long to show.
+# Seconds that the usage source may take: the event history gives two pages a second, an archive is large.
+_USAGE_DEADLINE = 4 * 3600.0
 _GLOBAL = "aws-global"
 # Who has tested the new key: no application.
 _OWN_AGENT = "sparekey"
@@ -389,7 +392,9 @@ def _check_move(
     if context.read_usage is not None:
         read = context.read_usage
         try:
-            usages = yield from perform(lambda: read(run.policy, lease.user[0], (step.key, new)))
+            usages = yield from perform(
+                LongCall(lambda: read(run.policy, lease.user[0], (step.key, new)), _USAGE_DEADLINE)
+            )
         except SparekeyError as error:
             why = f"usage could not be read: {error.message}"
             lease.record(_still_moving(lease, step, rotation, why, error.hint or "it is read again"))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sparekey.aws.errors import UnreachableError
 from sparekey.clock import Clock
-from sparekey.runs.context import Effect, StepCoroutine
+from sparekey.runs.context import Effect, LongCall, StepCoroutine
 
 IN_FLIGHT = 256
 # No work asks for more; without it a clock that is set back would hold everything up for as long.
@@ -39,7 +39,8 @@ def run_all(
 ) -> None:
     """Run all of them to their end, at most `in_flight` at a time, the earlier ones first.
 
-    A call that has not ended after `deadline` seconds counts as cut off, and nobody waits for it any more. The
+    A call that has not ended after `deadline` seconds (a `LongCall` after its own) counts as cut off, and nobody
+    waits for it any more. The
     first exception is raised when the rest are through: one user's failure stops no other.
     """
     pool = _Pool() if at_once > 1 else None
@@ -141,7 +142,7 @@ class _Scheduler:
         self._sleeping: list[tuple[datetime, int, StepCoroutine[None]]] = []
         self._ready: list[tuple[int, StepCoroutine[None], Outcome | None]] = []
         self._waiting: list[tuple[int, StepCoroutine[None], Call]] = []
-        # The calls under way, by their own number: since when, and whose. The clock may be set, this one not.
+        # The calls under way, by their own number: until when, and whose. The clock may be set, this one not.
         self._calling: dict[int, tuple[float, int, StepCoroutine[None]]] = {}
         self._pool = count()
         self._finished = SimpleQueue[tuple[int, Outcome]]()
@@ -186,14 +187,15 @@ class _Scheduler:
 
     def _call(self, number: int, work: StepCoroutine[None], call: Call) -> None:
         me = next(self._pool)
-        self._calling[me] = (time.monotonic(), number, work)
+        deadline = call.deadline if isinstance(call, LongCall) else self._deadline
+        self._calling[me] = (time.monotonic() + deadline, number, work)
         self._perform(call).add_done_callback(lambda outcome: self._finished.put((me, outcome)))
 
     def _take_finished(self, retry_policy: float) -> None:
         """Let those go on whose call has ended or is overdue; waits so many seconds for the first."""
         if retry_policy and self._calling:
-            first = next(iter(self._calling.values()))[0]
-            retry_policy = min(retry_policy, max(first + self._deadline - time.monotonic(), 0.001))
+            first = min(until for until, _, _ in self._calling.values())
+            retry_policy = min(retry_policy, max(first - time.monotonic(), 0.001))
         while True:
             try:
                 me, outcome = self._finished.get(timeout=retry_policy)
@@ -201,8 +203,8 @@ class _Scheduler:
                 break
             self._end_call(me, outcome)
             retry_policy = 0
-        overdue = time.monotonic() - self._deadline
-        for me in [me for me, (since, _, _) in self._calling.items() if since <= overdue]:
+        now = time.monotonic()
+        for me in [me for me, (until, _, _) in self._calling.items() if until <= now]:
             late = Outcome()
             late.set_exception(UnreachableError(f"AWS did not answer within {self._deadline:g} s"))
             self._end_call(me, late)
