@@ -6,7 +6,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from sparekey.audit import audit
 from sparekey.decision import Overrides
@@ -70,6 +72,20 @@ def lane() -> Iterator[RotationLane]:
     started.close()
 
 
+def database_text(url: str) -> str:
+    """Every row of every table of a database, the engine's own too."""
+    with psycopg.connect(url) as connection:
+        tables = connection.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        ).fetchall()
+        assert len(tables) > 5
+        queries = [
+            SQL("SELECT x::text FROM {}.{} x").format(Identifier(schema), Identifier(table))
+            for schema, table in tables
+        ]
+        return "\n".join(row[0] for query in queries for row in connection.execute(query).fetchall())
+
+
 class Round:
     """One rotation with a state of its own."""
 
@@ -111,6 +127,8 @@ class Round:
         assert (statuses[new], self.lane.stored()["AWS_ACCESS_KEY_ID"]) == expected[state], (name, state)
         secrets = [key.secret.encode() for key in self.lane.sandbox.state.keys.values()]
         kept = b"".join(path.read_bytes() for path in self.folder.rglob("*") if path.is_file())
+        kept += database_text(self.url).encode() if self.url else b""
+        assert new.encode() in kept, name
         assert not any(secret in kept for secret in secrets), name
 
     def statuses(self) -> dict[str, str]:

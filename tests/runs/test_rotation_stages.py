@@ -447,3 +447,20 @@ def test_the_first_wave_is_through_before_the_second_gets_a_key(tmp_path: Path) 
     assert [step.state for step in record.steps] == ["unwatched", "moving"]
     assert lab.refused == []
     assert (record.wave, record.waves) == (2, 2)
+
+
+@pytest.mark.parametrize("what", ["rotated by AWS", "pending"])
+def test_a_secret_that_another_rotator_works_at_is_refused(stages: Stages, what: str) -> None:
+    secret = stages.lab.aws.sandbox.state.secrets[f"{ACCOUNT}/us-east-1"]["prod/etl"]
+    secret.rotates = what == "rotated by AWS"
+    if what == "pending":
+        params = {"SecretId": "prod/etl", "SecretString": "{}", "VersionStages": ["AWSPENDING"]}
+        stages.lab.connection.account(ACCOUNT).write(
+            "secretsmanager", "PutSecretValue", {**params, "ClientRequestToken": "2" * 32}
+        )
+    step = stages.play()
+    message = {"rotated by AWS": "Secrets Manager itself rotates", "pending": "another rotation is at work"}[
+        what
+    ]
+    assert (step.state, message in step.why) == ("failed", True)
+    assert list(stages.lab.statuses()) == [OLD]

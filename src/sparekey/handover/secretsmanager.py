@@ -45,6 +45,11 @@ class SecretsManager:
     def check(self) -> tuple[str, ...]:
         """Raise where the secret is missing, holds no JSON object, is being rotated, or may not be written."""
         described = self._describe()
+        if described.get("RotationEnabled"):
+            raise HandoverError(
+                f"Secrets Manager itself rotates the secret {self._name}",
+                "Switch its rotation off, or give the user to that rotator: [[rotators]] in the policy.",
+            )
         stages = described.get("VersionIdsToStages") or {}
         pending = _labelled(stages, _PENDING)
         if pending and pending != _labelled(stages, _CURRENT):

@@ -39,6 +39,7 @@ class StoredSecret(msgspec.Struct, kw_only=True):
     arn: str
     created: datetime
     versions: dict[str, SecretVersion]
+    rotates: bool = False
 
 
 def _failure(code: str, message: str) -> ErrorReplyError:
@@ -208,6 +209,7 @@ def describe_secret(call: ApiCall) -> dict[str, Any]:
         "ARN": secret.arn,
         "Name": secret.name,
         "CreatedDate": secret.created.timestamp(),
+        **({"RotationEnabled": True} if secret.rotates else {}),
         "VersionIdsToStages": {
             version.id: list(version.stages) for version in secret.versions.values() if version.stages
         },
